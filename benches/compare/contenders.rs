@@ -1,0 +1,152 @@
+//! The servers that are compared: each a process of its own on a free port of loopback, which
+//! ends when its [`Contender`] is dropped, whatever happens in between.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::{Result, echo};
+
+pub const HOST: &str = "127.0.0.1";
+
+const START_TIME_MAX: Duration = Duration::from_secs(10);
+const RETRY_AFTER: Duration = Duration::from_millis(10);
+
+const PYTHON_PACKAGE: &str = "dsmq==0.2.0";
+
+/// A running server.
+pub struct Contender {
+    child: Child,
+    pub port: u16,
+}
+
+impl Drop for Contender {
+    fn drop(&mut self) {
+        // Errors mean that it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Contender {
+    pub fn dsmq() -> Result<Contender> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dsmq"));
+        says_where(command.args(["--host", HOST, "--port", "0", "--log", "error"]))
+    }
+
+    /// The raw echo of requests and replies of these lengths.
+    pub fn echo(request: usize, reply: usize) -> Result<Contender> {
+        let sizes = [request.to_string(), reply.to_string()];
+        says_where(Command::new(std::env::current_exe()?).arg(echo::FLAG).args(sizes))
+    }
+
+    /// Redis as Debian has it, but writing no file.
+    pub fn redis() -> Result<Contender> {
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", HOST, "--save", "", "--appendonly", "no"]);
+        command.args(["--dir", env!("CARGO_TARGET_TMPDIR")]);
+        told_where(&mut command, |command, port| command.args(["--port", &port.to_string()]))
+            .map_err(|error| format!("redis-server ({error}): apt-get install redis-server").into())
+    }
+
+    /// The Python server of the package from PyPI, in a virtual environment under `target`.
+    pub fn python() -> Result<Contender> {
+        let mut command = Command::new(python_environment()?.join("bin/python"));
+        let run = |port| format!("from dsmq.dsmq import run; run({HOST:?}, {port})");
+        told_where(&mut command, |command, port| command.args(["-c", &run(port)]))
+    }
+
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no VmRSS")?;
+        Ok(kib.parse::<u64>()? * 1024)
+    }
+
+    /// Files and sockets that the server has open.
+    pub fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+    }
+}
+
+/// Starts a server that chooses its port and says so in its first line.
+fn says_where(command: &mut Command) -> Result<Contender> {
+    let child = command.stdout(Stdio::piped()).spawn()?;
+    let mut server = Contender { child, port: 0 };
+    let mut line = String::new();
+    // The pipe stays open in `child`: the server may say more.
+    let output = server.child.stdout.as_mut().ok_or("no standard output")?;
+    BufReader::new(output).read_line(&mut line)?;
+    let port = line.split_once(&format!("{HOST}:")).map(|(_, rest)| rest);
+    let digits = port.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    server.port = digits
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| format!("no port in {line:?}"))?;
+    Ok(server)
+}
+
+/// Starts a server that is told its port, and waits until it listens there.
+fn told_where(
+    command: &mut Command,
+    tell: impl FnOnce(&mut Command, u16) -> &mut Command,
+) -> Result<Contender> {
+    let port = TcpListener::bind((HOST, 0))?.local_addr()?.port();
+    let child = tell(command, port).stdout(Stdio::null()).spawn()?;
+    let mut server = Contender { child, port };
+    let start = Instant::now();
+    while TcpStream::connect((HOST, port)).is_err() {
+        if let Some(status) = server.child.try_wait()? {
+            return Err(format!("ended with {status}").into());
+        }
+        if start.elapsed() > START_TIME_MAX {
+            return Err(format!("does not listen after {START_TIME_MAX:?}").into());
+        }
+        thread::sleep(RETRY_AFTER);
+    }
+    Ok(server)
+}
+
+fn python_environment() -> Result<PathBuf> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(PYTHON_PACKAGE);
+    let installed = directory.join("installed");
+    if !installed.exists() {
+        succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))
+            .map_err(|error| format!("{error}: apt-get install python3-venv"))?;
+        let pip = directory.join("bin/pip");
+        succeed(Command::new(pip).args(["install", "--quiet", PYTHON_PACKAGE]))?;
+        fs::write(installed, "")?;
+    }
+    Ok(directory)
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
+}
+
+/// Asks `redis-benchmark` how fast it finds the same server: requests a second.
+pub fn redis_benchmark(server: &Contender, args: &[&str]) -> Result<f64> {
+    let mut command = Command::new("redis-benchmark");
+    command.args(["-h", HOST, "-p", &server.port.to_string(), "--csv"]).args(args);
+    let output = command.output().map_err(|error| format!("redis-benchmark: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    // "test","requests a second",...
+    let rate = text.lines().last().and_then(|line| line.split(',').nth(1));
+    let rate = rate.ok_or_else(|| format!("{command:?} printed {text:?}"))?;
+    Ok(rate.trim_matches('"').parse()?)
+}
+
+/// Thousands of connections need a descriptor at each end; the servers inherit the limit.
+pub fn raise_descriptor_limit() -> Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}

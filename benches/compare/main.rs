@@ -1,0 +1,63 @@
+//! dsmq against Redis, a raw echo and the Python server that it replaces, on this machine, now:
+//! `cargo bench --bench compare [-- [--quick] [ROW]...]`.
+//!
+//! It starts every server itself, on loopback and free ports, drives all of them with the same
+//! load generator (`dsmq::cli::load`), one after the other in turn since machines are noisy, and
+//! prints a table in Markdown. It ends what it started.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | `rows` | the rows of the table: what is measured, against what, and what must be reached |
+//! | `resident` | the rows on memory |
+//! | `contenders` | the servers: how they start, and end |
+//! | `echo` | the raw echo, which runs in a process of its own like the others |
+//! | `resp` | what the load generator says to Redis |
+//! | `report` | ratios, the table, the machine |
+
+mod contenders;
+mod echo;
+mod report;
+mod resident;
+mod resp;
+mod rows;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    // Cargo adds `--bench`.
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [echo::FLAG, request, reply] => echo::serve(request, reply),
+        ref words => compare(words),
+    };
+    if let Err(error) = outcome {
+        eprintln!("compare: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn compare(words: &[&str]) -> Result<()> {
+    let effort = if words.contains(&"--quick") { rows::QUICK } else { rows::FULL };
+    let wanted: Vec<&str> = words.iter().copied().filter(|word| *word != "--quick").collect();
+    let names = rows::ROWS.map(|(name, _)| name);
+    if let Some(unknown) = wanted.iter().find(|word| !names.contains(word)) {
+        return Err(format!("no row {unknown:?}; there are: {}", names.join(", ")).into());
+    }
+    contenders::raise_descriptor_limit()?;
+    println!("{}\n\n{}", report::machine()?, report::HEAD);
+    let mut failed = Vec::new();
+    for (name, measure) in rows::ROWS {
+        if !wanted.is_empty() && !wanted.contains(&name) {
+            continue;
+        }
+        match measure(&effort) {
+            Ok(rows) => rows.iter().for_each(|row| println!("{row}")),
+            Err(error) => failed.push(format!("{name}: {error}")),
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
+}

@@ -1,0 +1,271 @@
+//! The rows of the table. A row alternates between dsmq and the other server; where a server
+//! grows with what it is told, every run has a fresh one, on both sides.
+
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+use std::num::NonZero;
+use std::sync::atomic::AtomicU64;
+
+use dsmq::cli::load::{Amount, Laps, Outcome, Reply, Work, ask, blast, connect, json, rounds};
+
+use crate::Result;
+use crate::contenders::{Contender, HOST, redis_benchmark};
+use crate::report::{Row, Target, Unit};
+use crate::{resident, resp};
+
+/// Bytes in every message.
+pub const SIZE: usize = 100;
+pub const TOPIC: &str = "compare";
+
+/// How long to measure.
+pub struct Effort {
+    pub pairs: u32,
+    /// Runs have so many times fewer requests.
+    pub shorter: u64,
+}
+
+pub const FULL: Effort = Effort { pairs: 7, shorter: 1 };
+pub const QUICK: Effort = Effort { pairs: 3, shorter: 4 };
+
+impl Effort {
+    /// Measures dsmq and the other in turn.
+    pub fn alternate(
+        &self,
+        mut ours: impl FnMut() -> Result<f64>,
+        mut theirs: impl FnMut() -> Result<f64>,
+    ) -> Result<Vec<(f64, f64)>> {
+        (0..self.pairs).map(|_| Ok((ours()?, theirs()?))).collect()
+    }
+}
+
+type Measure = fn(&Effort) -> Result<Vec<Row>>;
+
+/// What can be asked for by name.
+pub const ROWS: [(&str, Measure); 9] = [
+    ("put", put),
+    ("get-1", |effort| get_against_echo(effort, GET_1, 0.9)),
+    ("get-50", |effort| {
+        Ok([get_against_redis(effort, GET_50)?, get_against_echo(effort, GET_50, 0.8)?]
+            .into_iter()
+            .flatten()
+            .collect())
+    }),
+    ("get-50-pipelined", |effort| get_against_redis(effort, GET_50_PIPELINED)),
+    ("get-1-pipelined", |effort| get_against_redis(effort, GET_1_PIPELINED)),
+    ("depth", depth),
+    ("python", python),
+    ("memory", resident::memory),
+    ("silent", resident::silent),
+];
+
+/// So many connections, each with so many requests, so many of them on the way at a time.
+#[derive(Clone, Copy)]
+struct Shape {
+    connections: u64,
+    pipeline: u32,
+    each: u64,
+}
+
+const PUT: Shape = Shape { connections: 1, pipeline: 64, each: 500_000 };
+const GET_1: Shape = Shape { connections: 1, pipeline: 1, each: 12_000 };
+const GET_50: Shape = Shape { connections: 50, pipeline: 1, each: 2_400 };
+const GET_50_PIPELINED: Shape = Shape { connections: 50, pipeline: 64, each: 24_000 };
+const GET_1_PIPELINED: Shape = Shape { connections: 1, pipeline: 64, each: 400_000 };
+
+impl Shape {
+    /// The same, done sooner. Rounds are whole: as many requests are answered as are asked for.
+    fn shortened(self, effort: &Effort) -> Shape {
+        let rounds = self.each / effort.shorter / u64::from(self.pipeline);
+        Shape { each: rounds * u64::from(self.pipeline), ..self }
+    }
+
+    fn run(self, server: &Contender, work: &Work) -> Result<f64> {
+        let streams = self.connect(server)?;
+        self.run_on(&streams, work)
+    }
+
+    fn connect(self, server: &Contender) -> Result<Vec<TcpStream>> {
+        Ok((0..self.connections)
+            .map(|_| connect(HOST, server.port))
+            .collect::<std::io::Result<_>>()?)
+    }
+
+    fn run_on(self, streams: &[TcpStream], work: &Work) -> Result<f64> {
+        Ok(self.outcome(streams, work)?.rate())
+    }
+
+    fn outcome(self, streams: &[TcpStream], work: &Work) -> Result<Outcome> {
+        let pipeline = NonZero::new(self.pipeline).ok_or("no pipeline")?;
+        let amount = Amount::Requests(self.each);
+        Ok(rounds(streams, work, pipeline, amount, &AtomicU64::new(0))?)
+    }
+
+    fn name(self) -> String {
+        let how = match self.pipeline {
+            1 => "one at a time".to_owned(),
+            depth => format!("pipelined by {depth}"),
+        };
+        let plural = if self.connections == 1 { "" } else { "s" };
+        format!("{} connection{plural}, {how}", self.connections)
+    }
+}
+
+fn put(effort: &Effort) -> Result<Vec<Row>> {
+    let shape = PUT.shortened(effort);
+    let dsmq = || {
+        let server = Contender::dsmq()?;
+        let streams = [json::session(HOST, server.port)?];
+        let amount = Amount::Requests(shape.each);
+        let put = json::put(TOPIC, SIZE);
+        Ok(blast(&streams, &put, (json::PING, json::OK), amount, &AtomicU64::new(0))?.rate())
+    };
+    let redis = || shape.run(&Contender::redis()?, &resp::rpush(SIZE));
+    let judge = ["-t", "rpush", "-d", &SIZE.to_string()];
+    Ok(vec![Row {
+        work: "put without confirm, 1 connection".to_owned(),
+        against: "Redis RPUSH, 1 connection, pipelined by 64",
+        unit: Unit::PerSecond,
+        pairs: effort.alternate(dsmq, redis)?,
+        target: Target::AtLeast(1.5),
+        cross_check: Some(judged(&Contender::redis()?, shape, &judge)?),
+    }])
+}
+
+/// What `redis-benchmark` measures for the same shape.
+fn judged(server: &Contender, shape: Shape, test: &[&str]) -> Result<f64> {
+    let connections = shape.connections.to_string();
+    let (pipeline, all) =
+        (shape.pipeline.to_string(), (shape.each * shape.connections).to_string());
+    let args = ["-c", &connections, "-P", &pipeline, "-n", &all];
+    redis_benchmark(server, &[&args, test].concat())
+}
+
+/// A fresh server, a topic with as many messages as each connection gets, and all of them read.
+fn dsmq_gets(shape: Shape) -> Result<f64> {
+    let server = Contender::dsmq()?;
+    let sessions: Vec<TcpStream> = (0..shape.connections)
+        .map(|_| json::session(HOST, server.port))
+        .collect::<std::io::Result<_>>()?;
+    let filler = json::session(HOST, server.port)?;
+    json::mark(&filler, TOPIC, SIZE)?;
+    json::fill(&filler, TOPIC, SIZE, shape.each - 1)?;
+    let request = json::get(TOPIC);
+    let reply = Reply::Is(json::reply_to_get(&filler, &request, SIZE)?);
+    shape.run_on(&sessions, &Work { request, reply, laps: None })
+}
+
+fn get_against_redis(effort: &Effort, shape: Shape) -> Result<Vec<Row>> {
+    let shape = shape.shortened(effort);
+    let filled = || -> Result<Contender> {
+        let server = Contender::redis()?;
+        resp::fill(&connect(HOST, server.port)?, SIZE, shape.each * shape.connections)?;
+        Ok(server)
+    };
+    let redis = || shape.run(&filled()?, &resp::lpop(SIZE));
+    Ok(vec![Row {
+        work: format!("get, {}", shape.name()),
+        against: "Redis LPOP, the same",
+        unit: Unit::PerSecond,
+        pairs: effort.alternate(|| dsmq_gets(shape), redis)?,
+        target: Target::AtLeast(1.0),
+        cross_check: Some(judged(&filled()?, shape, &resp::LPOP)?),
+    }])
+}
+
+fn get_against_echo(effort: &Effort, shape: Shape, target: f64) -> Result<Vec<Row>> {
+    let shape = shape.shortened(effort);
+    let request = json::get(TOPIC);
+    let reply = vec![b'x'; format!(r#"{{"message":"{}"}}"#, json::message(SIZE)).len()];
+    let echo = || {
+        let server = Contender::echo(request.len(), reply.len())?;
+        let (request, reply) = (request.clone(), Reply::Is(reply.clone()));
+        shape.run(&server, &Work { request, reply, laps: None })
+    };
+    Ok(vec![Row {
+        work: format!("get, {}", shape.name()),
+        against: "raw echo, the same bytes",
+        unit: Unit::PerSecond,
+        pairs: effort.alternate(|| dsmq_gets(shape), echo)?,
+        target: Target::AtLeast(target),
+        cross_check: None,
+    }])
+}
+
+/// Both topics are read in laps of equal length, each of which begins with a `since`: always the
+/// same one in the small topic, places all over the large one.
+fn depth(effort: &Effort) -> Result<Vec<Row>> {
+    const LAP: u64 = 1_000;
+    let server = Contender::dsmq()?;
+    let filler = json::session(HOST, server.port)?;
+    let gets = |topic: &str, laps: u64| -> Result<Work> {
+        let mut first = Vec::new();
+        for _ in 0..laps {
+            first.push(json::get_since(topic, json::mark(&filler, topic, SIZE)?));
+            json::fill(&filler, topic, SIZE, LAP - 1)?;
+        }
+        let one = first.first().ok_or("no lap")?;
+        let reply = Reply::Is(json::reply_to_get(&filler, one, SIZE)?);
+        // One message of a lap is its mark, which is not behind itself.
+        let laps = Some(Laps { length: LAP - 1, first });
+        Ok(Work { request: json::get(topic), reply, laps })
+    };
+    let (small, large) = (gets("small", 1)?, gets("large", 1_000_000 / LAP)?);
+    [GET_1, GET_1_PIPELINED]
+        .map(|shape| {
+            let shape = shape.shortened(effort);
+            let streams = shape.connect(&server)?;
+            Ok(Row {
+                work: format!("get from 1,000,000 messages, {}", shape.name()),
+                against: "get from 1,000, the same",
+                unit: Unit::PerSecond,
+                pairs: effort.alternate(
+                    || shape.run_on(&streams, &large),
+                    || shape.run_on(&streams, &small),
+                )?,
+                target: Target::AtLeast(0.95),
+                cross_check: None,
+            })
+        })
+        .into_iter()
+        .collect()
+}
+
+/// The Python server takes what one read gives it for one request, so it is asked one at a time.
+fn python(effort: &Effort) -> Result<Vec<Row>> {
+    const MESSAGES: u64 = 10_000;
+    let shape = Shape { connections: 1, pipeline: 1, each: 200 }.shortened(effort);
+    let dsmq = Contender::dsmq()?;
+    let gets = json::filled_gets(&json::session(HOST, dsmq.port)?, TOPIC, SIZE, MESSAGES)?;
+    let session = shape.connect(&dsmq)?;
+
+    let python = Contender::python()?;
+    let reader = shape.connect(&python)?;
+    // Its session has begun when it has answered: nothing is there yet.
+    ask(&reader[0], &json::get(TOPIC), br#"{"message": ""}"#)?;
+    for _ in 0..MESSAGES {
+        python_put(&python)?;
+    }
+    let reply = format!(r#"{{"message": "{}"}}"#, json::message(SIZE)).into_bytes();
+    let python_gets = Work { request: json::get(TOPIC), reply: Reply::Is(reply), laps: None };
+    Ok(vec![Row {
+        work: "one get, 10,000 messages in the topic".to_owned(),
+        against: "Python dsmq 0.2.0, the same",
+        unit: Unit::PerSecond,
+        pairs: effort
+            .alternate(|| shape.run_on(&session, &gets), || shape.run_on(&reader, &python_gets))?,
+        target: Target::AtLeast(50.0),
+        cross_check: None,
+    }])
+}
+
+/// A put on a connection of its own, as that server's README does it. When it has closed its side
+/// too the message is stored.
+fn python_put(server: &Contender) -> Result<()> {
+    let mut stream = connect(HOST, server.port)?;
+    stream.write_all(&json::put(TOPIC, SIZE))?;
+    stream.shutdown(Shutdown::Write)?;
+    match std::io::Read::read(&mut stream, &mut [0])? {
+        0 => Ok(()),
+        _ => Err("the Python server answered a put".into()),
+    }
+}

@@ -1,0 +1,32 @@
+//! Puts a greeting every second. Start `dsmq` first, and see it arrive with the get example.
+//!
+//!     cargo run --example put [-- --host HOST --port PORT --count N --interval SECONDS]
+
+use std::error::Error;
+use std::thread;
+use std::time::Duration;
+
+use dsmq::Client;
+use serde_json::json;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let host = flag("--host", "127.0.0.1");
+    let port: u16 = flag("--port", "30008").parse()?;
+    let count: u32 = flag("--count", "1000").parse()?;
+    let interval = Duration::try_from_secs_f64(flag("--interval", "1").parse()?)?;
+
+    let mut client = Client::connect((host.as_str(), port))?;
+    for number in 0..count {
+        let message = json!({"text": "Hello!", "number": number});
+        client.put("greetings", &message)?;
+        println!("client sent {message}");
+        thread::sleep(interval);
+    }
+    client.ping()?; // now all of them are stored
+    Ok(())
+}
+
+/// The word behind this one on the command line.
+fn flag(name: &str, default: &str) -> String {
+    std::env::args().skip_while(|word| word != name).nth(1).unwrap_or(default.to_owned())
+}

@@ -1,0 +1,69 @@
+//! Who waits for which topic: wakers, woken by a put. Nothing here blocks.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use crate::message::Topic;
+
+#[derive(Default)]
+pub struct Waiters {
+    /// How many there are, so that a put that nobody waits for takes no lock.
+    count: AtomicUsize,
+    by_topic: Mutex<HashMap<Topic, Vec<Waiter>>>,
+}
+
+struct Waiter {
+    number: usize,
+    waker: Waker,
+}
+
+impl Waiters {
+    pub fn any(&self) -> bool {
+        self.count.load(Ordering::SeqCst) > 0
+    }
+
+    pub fn watch(&self, topic: Topic, waker: Waker) -> Watch<'_> {
+        let mut by_topic = self.lock();
+        let waiters = by_topic.entry(topic.clone()).or_default();
+        let number = waiters.last().map_or(0, |last| last.number + 1);
+        waiters.push(Waiter { number, waker });
+        self.count.fetch_add(1, Ordering::SeqCst);
+        Watch { waiters: self, topic, number }
+    }
+
+    pub fn wake(&self, topic: &Topic) {
+        if let Some(waiters) = self.lock().get(topic) {
+            waiters.iter().for_each(|waiter| waiter.waker.wake_by_ref());
+        }
+    }
+
+    pub fn wake_all(&self) {
+        self.lock().values().flatten().for_each(|waiter| waiter.waker.wake_by_ref());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Topic, Vec<Waiter>>> {
+        self.by_topic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One waiter's registration, ended by dropping it.
+pub struct Watch<'a> {
+    waiters: &'a Waiters,
+    topic: Topic,
+    number: usize,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let mut by_topic = self.waiters.lock();
+        if let Some(waiters) = by_topic.get_mut(&self.topic) {
+            waiters.retain(|waiter| waiter.number != self.number);
+            if waiters.is_empty() {
+                by_topic.remove(&self.topic);
+            }
+        }
+        self.waiters.count.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,119 @@
+//! What can go wrong between a program and its queue, in the words of that program.
+
+use std::{fmt, io};
+
+use super::Receipt;
+
+/// What every call of a [`Client`](super::Client) returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed. Its text is one line that says what happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// No server could be reached.
+    Connect(io::Error),
+
+    /// The connection broke, and so did those that were opened in its place. The call was not
+    /// carried out.
+    Disconnected(io::Error),
+
+    /// The server is there and silent. A get was not carried out.
+    TimedOut,
+
+    /// The connection was lost before the confirmation: the message may or may not be stored.
+    /// Nothing was sent again.
+    Unconfirmed,
+
+    /// The server refused the request, for the reason that the text gives.
+    Server {
+        /// A stable word, one of those that the protocol document lists.
+        code: String,
+        /// What to do about it.
+        text: String,
+    },
+
+    /// The server refused an earlier [`put`](super::Client::put). The call that returns this did
+    /// nothing else.
+    EarlierPut {
+        /// A stable word, as in [`Error::Server`].
+        code: String,
+        /// What to do about it.
+        text: String,
+    },
+
+    /// A confirmed batch came this far. Of the messages behind the one that failed, some that
+    /// were already on their way may be stored too.
+    Batch {
+        /// The receipts of all messages before the one that failed, in order.
+        stored: Vec<Receipt>,
+        /// Why that one failed.
+        source: Box<Error>,
+    },
+
+    /// A message could not be written as JSON, or not be read as the type that was asked for.
+    Json(serde_json::Error),
+
+    /// What answered does not speak the protocol of dsmq.
+    Protocol(String),
+}
+
+impl Error {
+    /// Whether the request had no effect and may be sent again over another connection.
+    pub(super) fn is_lost(&self) -> bool {
+        match self {
+            Error::Disconnected(_) | Error::TimedOut => true,
+            Error::Server { code, .. } => code == "closing" || code == "busy",
+            _ => false,
+        }
+    }
+
+    /// A connection that broke, or that stood still for too long.
+    pub(super) fn lost(error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::TimedOut,
+            _ => Error::Disconnected(error),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Connect(error) => write!(f, "cannot connect: {error}"),
+            Error::Disconnected(error) => write!(f, "the connection was lost: {error}"),
+            Error::TimedOut => write!(f, "the server does not answer"),
+            Error::Unconfirmed => write!(
+                f,
+                "the connection was lost before the confirmation: \
+                 the message may or may not be stored"
+            ),
+            Error::Server { code, text } => write!(f, "{text} ({code})"),
+            Error::EarlierPut { code, text } => {
+                write!(f, "an earlier put was refused: {text} ({code})")
+            }
+            Error::Batch { stored, source } => {
+                write!(f, "message {} of the batch: {source}", stored.len() + 1)
+            }
+            Error::Json(error) => write!(f, "{error}"),
+            Error::Protocol(text) => write!(f, "this is no dsmq server: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Connect(error) | Error::Disconnected(error) => Some(error),
+            Error::Batch { source, .. } => Some(source),
+            Error::Json(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Error {
+        Error::Json(error)
+    }
+}

@@ -1,0 +1,130 @@
+//! What a client gets: messages with the JSON text that was put, and receipts.
+
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeOwned, Visitor};
+use serde_json::Value;
+
+use super::Result;
+
+/// A message as it was put.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// Where the message stands: larger than the ids of all messages put before it.
+    pub id: u64,
+    /// When it was put, in seconds since 1970, by the server's clock.
+    pub timestamp: f64,
+    pub(super) json: Box<str>,
+}
+
+impl Message {
+    /// The JSON text, byte for byte as it was put.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// The message as any JSON value.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Json`](super::Error::Json) for what serde_json cannot hold: half a surrogate pair,
+    /// a number beyond the range of `f64`, more than 127 levels.
+    pub fn value(&self) -> Result<Value> {
+        self.decode()
+    }
+
+    /// The message as a `T`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Json`](super::Error::Json) if the message is not of that shape.
+    ///
+    /// ```
+    /// # #[cfg(feature = "server")] {
+    /// # let server = dsmq::Server::start(dsmq::Config { port: 0, ..Default::default() })?;
+    /// # let mut client = dsmq::Client::connect(server.addr())?;
+    /// client.put("points", &[1.5, 2.5])?;
+    /// let message = client.get("points")?.ok_or("nothing there")?;
+    /// assert_eq!(message.decode::<(f64, f64)>()?, (1.5, 2.5));
+    /// # server.stop();
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
+        Ok(serde_json::from_str(&self.json)?)
+    }
+
+    /// The message if it is a JSON string. Half a surrogate pair becomes U+FFFD.
+    pub fn text(&self) -> Option<String> {
+        serde_json::Deserializer::from_str(&self.json).deserialize_bytes(Text).ok()
+    }
+}
+
+/// Reads a JSON string as bytes, since `str` refuses the halves of surrogate pairs.
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+        let mut text = String::with_capacity(bytes.len());
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            // The three bytes of half a pair are three chunks; only the first is 0xED.
+            if chunk.invalid().first() == Some(&0xED) {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// What a confirmed put is answered with: the message is stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Receipt {
+    /// The id that the message was given.
+    pub id: u64,
+    /// When it was put, in seconds since 1970, by the server's clock.
+    pub timestamp: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(json: &str) -> Message {
+        Message { id: 1, timestamp: 1e-6, json: json.into() }
+    }
+
+    #[test]
+    fn a_string_is_text() {
+        assert_eq!(message(r#""a \"b\" \u00e9 \ud83d\ude00 é""#).text().unwrap(), "a \"b\" é 😀 é");
+        assert_eq!(message(r#""""#).text().unwrap(), "");
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_one_replacement_character() {
+        assert_eq!(message(r#""a\ud83d""#).text().unwrap(), "a\u{FFFD}");
+        assert_eq!(message(r#""\ude00\ud83db""#).text().unwrap(), "\u{FFFD}\u{FFFD}b");
+        assert!(message(r#""\ud83d""#).value().is_err());
+    }
+
+    #[test]
+    fn what_is_no_string_is_no_text() {
+        for json in ["null", "1", "[]", "{}", "true", r#"["a"]"#] {
+            assert_eq!(message(json).text(), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_message_decodes() {
+        assert_eq!(message("[1, 2]").decode::<Vec<u8>>().unwrap(), [1, 2]);
+        assert_eq!(message("[1, 2]").value().unwrap(), serde_json::json!([1, 2]));
+        assert!(message("[1, 2]").decode::<String>().is_err());
+    }
+}

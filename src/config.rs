@@ -1,0 +1,44 @@
+//! The one configuration of a server: defaults, then `DSMQ_*` in the environment, then flags.
+//! This table is the source of `--help`, of the environment's names and of the defaults.
+
+use clap::Args;
+use tracing::level_filters::LevelFilter;
+
+use crate::limits;
+
+/// What a server is told when it starts. Every field is a flag of the `dsmq` command, and that
+/// flag's name in capitals behind `DSMQ_` is its environment variable.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// Address to listen on, or, for a client verb, to connect to: an IP address or a host name
+    #[arg(long, env = "DSMQ_HOST", default_value = "127.0.0.1", global = true)]
+    pub host: String,
+
+    /// TCP port to listen on or to connect to; a server given 0 takes a free one and prints it
+    #[arg(long, env = "DSMQ_PORT", default_value_t = 30008, global = true)]
+    pub port: u16,
+
+    /// Connections served at a time; one more is answered `busy` and closed
+    #[arg(long, env = "DSMQ_MAX_CONNECTIONS", value_name = "N", default_value_t = limits::CONNECTIONS)]
+    pub max_connections: usize,
+
+    /// Largest message, in bytes of JSON text
+    #[arg(long, env = "DSMQ_MAX_MESSAGE", value_name = "BYTES", default_value_t = limits::MESSAGE_BYTES)]
+    pub max_message: usize,
+
+    /// What to log to standard error: off, error, warn, info, debug or trace
+    #[arg(long, env = "DSMQ_LOG", value_name = "LEVEL", default_value = "info", global = true)]
+    pub log: LevelFilter,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            host: "127.0.0.1".to_owned(),
+            port: 30008,
+            max_connections: limits::CONNECTIONS,
+            max_message: limits::MESSAGE_BYTES,
+            log: LevelFilter::INFO,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What can go wrong with a request: a stable code, and a text that says what to do about it.
+//! docs/protocol.md lists every code with what causes it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// The stable word for a kind of error: programs may compare it, releases do not change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    BadJson,
+    BadUtf8,
+    MissingField,
+    BadField,
+    UnknownAction,
+    Unsupported,
+    BadTopic,
+    MessageTooLarge,
+    RequestTooLarge,
+    TooDeep,
+    TooManyTopics,
+    TooManyPlaces,
+    StoreFailed,
+    Busy,
+    Closing,
+    UnknownProtocol,
+}
+
+impl Code {
+    /// Every code, for the document's test.
+    #[cfg(test)]
+    pub const ALL: [Code; 16] = [
+        Code::BadJson,
+        Code::BadUtf8,
+        Code::MissingField,
+        Code::BadField,
+        Code::UnknownAction,
+        Code::Unsupported,
+        Code::BadTopic,
+        Code::MessageTooLarge,
+        Code::RequestTooLarge,
+        Code::TooDeep,
+        Code::TooManyTopics,
+        Code::TooManyPlaces,
+        Code::StoreFailed,
+        Code::Busy,
+        Code::Closing,
+        Code::UnknownProtocol,
+    ];
+
+    /// The word as it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::BadJson => "bad_json",
+            Code::BadUtf8 => "bad_utf8",
+            Code::MissingField => "missing_field",
+            Code::BadField => "bad_field",
+            Code::UnknownAction => "unknown_action",
+            Code::Unsupported => "unsupported",
+            Code::BadTopic => "bad_topic",
+            Code::MessageTooLarge => "message_too_large",
+            Code::RequestTooLarge => "request_too_large",
+            Code::TooDeep => "too_deep",
+            Code::TooManyTopics => "too_many_topics",
+            Code::TooManyPlaces => "too_many_places",
+            Code::StoreFailed => "store_failed",
+            Code::Busy => "busy",
+            Code::Closing => "closing",
+            Code::UnknownProtocol => "unknown_protocol",
+        }
+    }
+}
+
+/// One failed request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// The kind.
+    pub code: Code,
+    /// What to do about it, for a person.
+    pub text: Cow<'static, str>,
+}
+
+impl Error {
+    pub fn new(code: Code, text: impl Into<Cow<'static, str>>) -> Error {
+        Error { code, text: text.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.text, self.code.as_str())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A request's outcome.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,57 @@
+//! dsmq: a dead simple message queue. One binary, one port, one table.
+//!
+//! This file is the map of the crate. Arrows run one way:
+//! `main -> cli -> server -> protocol -> broker -> store -> message`.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`client`] | [`Client`]: blocking, std and serde_json only |
+//! | `config` | one [`Config`]: defaults, then `DSMQ_*`, then flags |
+//! | `server` | listen, accept, one thread per connection |
+//! | `protocol` | translate bytes into the broker's words and back; decide nothing |
+//! | `broker` | what one server knows: sessions and their places, who waits |
+//! | `store` | what must be atomic: ids and order, in SQLite |
+//!
+//! An embedded server and a client of it:
+//!
+//! ```
+//! # #[cfg(feature = "server")] {
+//! let server = dsmq::Server::start(dsmq::Config { port: 0, ..Default::default() })?;
+//! let mut client = dsmq::Client::connect(server.addr())?;
+//! client.put("greetings", "Hello!")?;
+//! let message = client.get("greetings")?.expect("put before it was asked for");
+//! assert_eq!(message.text(), Some("Hello!".into()));
+//! server.stop();
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+pub mod client;
+pub use client::Client;
+
+#[cfg(feature = "server")]
+mod broker;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod cli;
+#[cfg(feature = "server")]
+mod config;
+#[cfg(feature = "server")]
+mod error;
+#[cfg(feature = "server")]
+pub mod limits;
+#[cfg(feature = "server")]
+mod message;
+#[cfg(feature = "server")]
+mod protocol;
+#[cfg(feature = "server")]
+mod server;
+#[cfg(feature = "server")]
+mod store;
+
+#[cfg(feature = "server")]
+pub use config::Config;
+#[cfg(feature = "server")]
+pub use server::{Server, StartError, run};

@@ -1,0 +1,51 @@
+//! Every limit of a server: a named constant with its unit last. Each has a test that crosses it.
+
+use std::time::Duration;
+
+/// Largest message: bytes of its JSON text. `--max-message` sets another.
+pub const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a request may hold beside its message: the other fields, their names, white space.
+pub const REQUEST_OVERHEAD_BYTES: usize = 64 * 1024;
+
+/// Deepest nesting of arrays and objects in a message.
+pub const DEPTH_LEVELS: usize = 128;
+
+/// Longest topic name, in bytes of UTF-8.
+pub const TOPIC_BYTES: usize = 256;
+
+/// Longest `tag`, in bytes of JSON text.
+pub const TAG_BYTES: usize = 1024;
+
+/// Topics that a store holds.
+pub const TOPICS: usize = 100_000;
+
+/// Connections served at a time. `--max-connections` sets another.
+pub const CONNECTIONS: usize = 10_000;
+
+/// Topics of which one session keeps its place.
+pub const PLACES: usize = 10_000;
+
+/// Longest `wait` that a request may ask for.
+pub const WAIT_MAX: Duration = Duration::from_secs(3_600);
+
+/// A write to a connection that moves no byte for this long ends the connection.
+pub const WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// What one read of a socket takes at most.
+pub const READ_BYTES: usize = 64 * 1024;
+
+/// What a connection's buffer starts with, and shrinks to when it is drained.
+pub const BUFFER_BYTES: usize = 4 * 1024;
+
+/// Replies that are gathered before they are written.
+pub const REPLY_BYTES: usize = 64 * 1024;
+
+/// A run, what the store reads at a time: messages.
+pub const RUN_MESSAGES: usize = 256;
+
+/// A run: bytes of messages, or one message if that is larger.
+pub const RUN_BYTES: usize = 64 * 1024;
+
+/// From the order to stop until the process has ended.
+pub const STOP: Duration = Duration::from_secs(5);

@@ -1,0 +1,75 @@
+//! The nouns of the broker: a topic's name, a message's id, and a message as it is handed out.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Code, Error, Result};
+use crate::limits;
+
+/// A message's id: microseconds since 1970 by the store's clock when it was put, or one more than
+/// the last id where that is larger. Positive, below 2^53, strictly increasing over a store.
+pub type Id = u64;
+
+/// Ids end here, so that a double holds every one of them exactly.
+pub const ID_END: Id = 1 << 53;
+
+/// The name of a topic: 1 to 256 bytes of UTF-8 without control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Topic(Arc<str>);
+
+impl Topic {
+    /// Checks a name and keeps it.
+    pub fn new(name: &str) -> Result<Topic> {
+        if name.is_empty() {
+            return Err(Error::new(Code::BadTopic, "the topic is empty: give it a name"));
+        }
+        if name.len() > limits::TOPIC_BYTES {
+            let text = format!(
+                "the topic has {} bytes: a name has at most {}",
+                name.len(),
+                limits::TOPIC_BYTES
+            );
+            return Err(Error::new(Code::BadTopic, text));
+        }
+        if name.chars().any(char::is_control) {
+            return Err(Error::new(
+                Code::BadTopic,
+                "the topic has a control character: a name has none",
+            ));
+        }
+        Ok(Topic(name.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Topic {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A message on its way out: its id and its JSON text, byte for byte as it was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    pub id: Id,
+    pub body: &'a [u8],
+}
+
+/// An id as unix seconds, with all of its six decimals.
+pub struct Timestamp(pub Id);
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}

@@ -1,0 +1,59 @@
+//! The insides of JSON strings: plain bytes, characters of several bytes, escapes.
+
+/// How many bytes from the start of `text` are ASCII that a JSON string holds as it is.
+pub fn plain_len(text: &[u8]) -> usize {
+    // Blocks without a branch inside, so that the compiler looks at all of a block at once.
+    const BLOCK: usize = 32;
+    let blocks = text.chunks_exact(BLOCK);
+    let plain = blocks.take_while(|block| block.iter().fold(true, |all, &b| all & is_plain(b)));
+    let start = plain.count() * BLOCK;
+    let rest = text.get(start..).unwrap_or_default();
+    start + rest.iter().position(|&byte| !is_plain(byte)).unwrap_or(rest.len())
+}
+
+fn is_plain(byte: u8) -> bool {
+    (byte >= 0x20) & (byte < 0x80) & (byte != b'"') & (byte != b'\\')
+}
+
+/// What may follow inside a character of several bytes (RFC 3629: no overlong forms, no
+/// surrogates, nothing above U+10FFFF).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Utf8 {
+    /// Bytes to come.
+    left: u8,
+    /// The range of the next byte; later ones are 80 to BF.
+    low: u8,
+    high: u8,
+}
+
+impl Utf8 {
+    /// After a first byte, if a character begins with it.
+    pub fn first(byte: u8) -> Option<Utf8> {
+        let (left, low, high) = match byte {
+            0xC2..=0xDF => (1, 0x80, 0xBF),
+            0xE0 => (2, 0xA0, 0xBF),
+            0xED => (2, 0x80, 0x9F),
+            0xE1..=0xEF => (2, 0x80, 0xBF),
+            0xF0 => (3, 0x90, 0xBF),
+            0xF1..=0xF3 => (3, 0x80, 0xBF),
+            0xF4 => (3, 0x80, 0x8F),
+            _ => return None,
+        };
+        Some(Utf8 { left, low, high })
+    }
+
+    /// After one more byte: `Some(None)` if it was the last, `None` if it cannot stand here.
+    pub fn next(self, byte: u8) -> Option<Option<Utf8>> {
+        if !(self.low..=self.high).contains(&byte) {
+            return None;
+        }
+        let more = self.left > 1;
+        Some(more.then_some(Utf8 { left: self.left - 1, low: 0x80, high: 0xBF }))
+    }
+}
+
+/// What stands for the characters between a string's quotes; `None` if a surrogate is alone.
+pub fn unescape(inside: &[u8]) -> Option<String> {
+    let quoted = [b"\"", inside, b"\""].concat();
+    serde_json::from_slice(&quoted).ok()
+}

@@ -1,0 +1,167 @@
+//! One connection on its own thread: reads, lets its protocol talk, writes. Nobody else writes its
+//! socket.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::buffer::Buffer;
+use super::wake::Wake;
+use crate::broker::{Broker, Session};
+use crate::config::Config;
+use crate::error::{Code, Error};
+use crate::limits;
+use crate::protocol::json::{self, Conversation, Step};
+
+/// A connection that holds more memory than an idle one needs gives it back after this long.
+const SHRINK_AFTER: Duration = Duration::from_secs(1);
+
+/// Before a connection is closed on its peer, what the peer is still sending is read for this
+/// long, or until this much has come: else it might never see why.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Serves a connection to its end. The first byte decides what it speaks.
+pub fn serve(
+    stream: &TcpStream,
+    broker: &Arc<Broker>,
+    session: Session,
+    config: &Config,
+) -> io::Result<()> {
+    let mut buffer = Buffer::new();
+    if buffer.read_from(stream)? == 0 {
+        return Ok(());
+    }
+    let text = match buffer.unread().first() {
+        Some(b'{' | b' ' | b'\t' | b'\n' | b'\r') => {
+            let talk = Conversation::new(broker.clone(), session, config.max_message);
+            return Json { stream, broker, buffer, talk, wake: None, bulky: false }.serve();
+        }
+        Some(b'A'..=b'Z') => "HTTP is not served by this version: send JSON requests",
+        Some(0x16) => "TLS is not served by this version: send JSON requests as they are",
+        Some(0xFF) => "ZMTP is not served by this version: send JSON requests",
+        _ => "no protocol begins with this byte: send JSON requests, which begin with '{'",
+    };
+    let error = Error::new(Code::UnknownProtocol, format!("{text}; the connection is closed"));
+    (&*stream).write_all(&json::error_reply(&error))?;
+    close(stream)
+}
+
+/// A connection that speaks JSON.
+struct Json<'a> {
+    stream: &'a TcpStream,
+    broker: &'a Broker,
+    buffer: Buffer,
+    talk: Conversation,
+    /// Made at the first wait.
+    wake: Option<Arc<Wake>>,
+    /// Whether reads time out, so that memory can be given back.
+    bulky: bool,
+}
+
+impl Json<'_> {
+    fn serve(mut self) -> io::Result<()> {
+        loop {
+            let (done, step) = self.talk.advance(self.buffer.unread());
+            self.buffer.consume(done);
+            self.write()?;
+            match step {
+                Step::Write => {}
+                Step::Read if self.read()? => {}
+                Step::Read => {
+                    self.talk.end();
+                    return self.write();
+                }
+                Step::Wait => self.wait()?,
+                Step::Close => return close(self.stream),
+            }
+        }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let replies = self.talk.replies();
+        if !replies.is_empty() {
+            let mut stream = self.stream;
+            stream.write_all(replies)?;
+            replies.clear();
+            if replies.capacity() > 2 * limits::REPLY_BYTES {
+                replies.shrink_to(limits::REPLY_BYTES);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once; false at the peer's end.
+    fn read(&mut self) -> io::Result<bool> {
+        loop {
+            self.set_bulky(self.buffer.is_bulky() || self.talk.is_bulky())?;
+            match self.buffer.read_from(self.stream) {
+                Ok(read) => return Ok(read > 0),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.buffer.shrink();
+                    self.talk.shrink();
+                    // A half-read request may have to keep its memory: then we wait with it.
+                    self.set_bulky(false)?;
+                    return Ok(self.buffer.read_from(self.stream)? > 0);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn set_bulky(&mut self, bulky: bool) -> io::Result<()> {
+        if self.bulky != bulky {
+            self.stream.set_read_timeout(bulky.then_some(SHRINK_AFTER))?;
+            self.bulky = bulky;
+        }
+        Ok(())
+    }
+
+    /// Sleeps until the request that waits has its reply. What arrives meanwhile is read, up to a
+    /// buffer full, and left for later.
+    fn wait(&mut self) -> io::Result<()> {
+        let wake = match &self.wake {
+            Some(wake) => wake.clone(),
+            None => self.wake.insert(Wake::new()?).clone(),
+        };
+        self.buffer.shrink();
+        let watch = self.talk.watch(self.broker, Waker::from(wake.clone()));
+        let mut ended = false;
+        while let Some(deadline) = self.talk.retry() {
+            let left = Some(deadline.saturating_duration_since(Instant::now()));
+            if ended || self.buffer.unread().len() >= limits::READ_BYTES {
+                if wake.wait_hang_up(&self.stream, left)?.hung_up {
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
+            } else if wake.wait_readable(&self.stream, left)?.readable {
+                // A peer that has ended its side may still be listening: its wait goes on.
+                ended = self.buffer.read_from(self.stream)? == 0;
+            }
+        }
+        drop(watch);
+        Ok(())
+    }
+}
+
+/// Closes a connection so that its peer can read to the last byte what was written.
+fn close(stream: &TcpStream) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    let deadline = Instant::now() + LINGER;
+    let mut buffer = [0; 4096];
+    let mut read = 0;
+    while read < LINGER_BYTES {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        stream.set_read_timeout(Some(left))?;
+        let mut stream = stream;
+        match stream.read(&mut buffer)? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    Ok(())
+}

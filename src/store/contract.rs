@@ -1,0 +1,244 @@
+//! What every store must do, as checks that every store's tests call.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Head, PutBatch, Run, Store};
+use crate::error::Code;
+use crate::limits;
+use crate::message::{Id, Topic};
+
+/// Makes an empty store whose clock is [`clock`].
+pub type Open<'a> = &'a dyn Fn() -> Arc<dyn Store>;
+
+/// The clock of the stores under test. It is one for all: each check sets it for itself, and
+/// none may count on it to stand still.
+static NOW: AtomicU64 = AtomicU64::new(1_780_000_000_000_000);
+
+pub fn clock() -> Id {
+    NOW.load(Ordering::SeqCst)
+}
+
+/// Every check, against fresh stores.
+pub fn hold(open: Open<'_>) {
+    ids_rise_and_follow_the_clock(open);
+    a_clock_that_steps_back_hides_nothing(open);
+    bodies_come_back_byte_for_byte(open);
+    runs_begin_where_they_are_asked_to(open);
+    runs_are_bounded(open);
+    topics_do_not_mix(open);
+    the_newest_is_the_newest(open);
+    a_batch_is_visible_when_put_returns(open);
+    writers_that_meet_lose_nothing(open);
+    readers_never_see_past_a_commit(open);
+    the_last_topic_too_many_is_refused_alone(open);
+}
+
+fn topic(name: &str) -> Topic {
+    Topic::new(name).unwrap()
+}
+
+fn batch(puts: &[(&str, &[u8])]) -> PutBatch {
+    let mut batch = PutBatch::default();
+    puts.iter().for_each(|(name, body)| batch.push(topic(name), body));
+    batch
+}
+
+fn put(store: &dyn Store, puts: &[(&str, &[u8])]) -> Vec<Id> {
+    let mut batch = batch(puts);
+    store.put(&mut batch);
+    assert_eq!(batch.outcomes().len(), puts.len());
+    batch.outcomes().iter().map(|outcome| *outcome.as_ref().unwrap()).collect()
+}
+
+fn head(store: &dyn Store, name: &str) -> Arc<Head> {
+    store.head(name).unwrap()
+}
+
+fn messages(run: &Run) -> Vec<(Id, Vec<u8>)> {
+    (0..).map_while(|i| run.get(i)).map(|m| (m.id, m.body.to_vec())).collect()
+}
+
+/// All of a topic, run by run.
+fn all(store: &dyn Store, name: &str) -> Vec<(Id, Vec<u8>)> {
+    let head = head(store, name);
+    let (mut all, mut after) = (Vec::new(), 0);
+    loop {
+        let run = messages(&store.read(&head, after, limits::RUN_MESSAGES).unwrap());
+        let Some((last, _)) = run.last() else { return all };
+        after = *last;
+        all.extend(run);
+    }
+}
+
+fn ids_rise_and_follow_the_clock(open: Open<'_>) {
+    let store = open();
+    let start = store.last_id();
+    let first = put(&*store, &[("a", b"1"), ("b", b"2"), ("a", b"3")]);
+    assert!(first.is_sorted_by(|x, y| x < y) && start < first[0]);
+    assert_eq!(store.last_id(), first[2]);
+
+    let later = NOW.fetch_add(1_000_000, Ordering::SeqCst) + 1_000_000;
+    let second = put(&*store, &[("a", b"4")]);
+    assert!(second[0] >= later, "an id is not behind the clock");
+}
+
+fn a_clock_that_steps_back_hides_nothing(open: Open<'_>) {
+    let store = open();
+    let before = put(&*store, &[("a", b"1")]);
+    NOW.fetch_sub(500_000_000, Ordering::SeqCst);
+    let after = put(&*store, &[("a", b"2")]);
+    NOW.fetch_add(500_000_000, Ordering::SeqCst);
+    assert!(before[0] < after[0]);
+    let bodies: Vec<_> = all(&*store, "a").into_iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies, [b"1", b"2"]);
+}
+
+fn bodies_come_back_byte_for_byte(open: Open<'_>) {
+    let store = open();
+    let sizes = [2, 3, 100, 900, 959, 960, 961, 962, 1_002, 4_096, 65_536, 70_000, 1 << 20];
+    let mut bodies: Vec<Vec<u8>> =
+        sizes.iter().map(|size| format!("\"{}\"", "x".repeat(size - 2)).into_bytes()).collect();
+    bodies.extend([
+        "\"\u{0}\u{1F980}é\"".as_bytes().to_vec(),
+        br#"{ "a" :1.50,"a":1e400, "\ud800":[ ] }"#.to_vec(),
+        b"null".to_vec(),
+        b"12345678901234567890123456789".to_vec(),
+    ]);
+    let puts: Vec<(&str, &[u8])> = bodies.iter().map(|body| ("t", body.as_slice())).collect();
+    let ids = put(&*store, &puts);
+    let expected: Vec<(Id, Vec<u8>)> = ids.into_iter().zip(bodies).collect();
+    assert_eq!(all(&*store, "t"), expected);
+}
+
+fn runs_begin_where_they_are_asked_to(open: Open<'_>) {
+    let store = open();
+    let ids = put(&*store, &[("t", b"0"), ("other", b"x"), ("t", b"1"), ("t", b"2")]);
+    let head = head(&*store, "t");
+    let read = |after, limit| messages(&store.read(&head, after, limit).unwrap());
+    assert_eq!(read(0, 2), [(ids[0], b"0".to_vec()), (ids[2], b"1".to_vec())]);
+    assert_eq!(read(ids[0], 9), [(ids[2], b"1".to_vec()), (ids[3], b"2".to_vec())]);
+    assert_eq!(read(ids[1], 1), [(ids[2], b"1".to_vec())], "an id of another topic is a place too");
+    assert_eq!(read(ids[3], 9), []);
+
+    let run = store.read(&head, ids[0], 9).unwrap();
+    assert_eq!(run.position(ids[0]), Some(0));
+    assert_eq!(run.position(ids[2]), Some(1));
+    assert_eq!(run.position(ids[0] - 1), None, "what lies before a run is not known to it");
+    assert_eq!(run.position(ids[3]), None, "what lies behind a run is not known to it");
+}
+
+fn runs_are_bounded(open: Open<'_>) {
+    let store = open();
+    let body = [b'7'; 500];
+    for _ in 0..3 {
+        put(&*store, &vec![("t", &body[..]); 200]);
+    }
+    let head = head(&*store, "t");
+    let run = store.read(&head, 0, usize::MAX).unwrap();
+    assert!(run.bytes() <= limits::RUN_BYTES && run.bytes() + 500 > limits::RUN_BYTES);
+    assert_eq!(all(&*store, "t").len(), 600);
+
+    put(&*store, &vec![("small", &b"1"[..]); 600]);
+    let run = store.read(&super::contract::head(&*store, "small"), 0, usize::MAX).unwrap();
+    assert_eq!(messages(&run).len(), limits::RUN_MESSAGES);
+
+    let large = vec![b'7'; limits::RUN_BYTES + 1];
+    put(&*store, &[("l", b"1"), ("l", &large), ("l", b"2")]);
+    let lengths: Vec<usize> = all(&*store, "l").iter().map(|(_, body)| body.len()).collect();
+    assert_eq!(lengths, [1, large.len(), 1]);
+}
+
+fn topics_do_not_mix(open: Open<'_>) {
+    let store = open();
+    assert!(store.head("a").is_none(), "a topic is made by its first put");
+    for i in 0..50u8 {
+        put(&*store, &[("a", &[b'0' + i % 10]), ("a*", b"9"), ("é", b"8")]);
+    }
+    assert_eq!(all(&*store, "a").len(), 50);
+    assert!(all(&*store, "a*").iter().all(|(_, body)| body == b"9"));
+    assert!(all(&*store, "é").iter().all(|(_, body)| body == b"8"));
+}
+
+fn the_newest_is_the_newest(open: Open<'_>) {
+    let store = open();
+    for body in [b"1".to_vec(), vec![b'2'; 5_000], b"3".to_vec()] {
+        let ids = put(&*store, &[("t", &body), ("other", b"0")]);
+        let head = head(&*store, "t");
+        assert_eq!(head.newest(), ids[0]);
+        assert_eq!(messages(&store.read_newest(&head).unwrap()), [(ids[0], body)]);
+    }
+}
+
+fn a_batch_is_visible_when_put_returns(open: Open<'_>) {
+    let store = open();
+    for round in 1..=100 {
+        let ids = put(&*store, &[("t", b"1"), ("t", b"2")]);
+        assert_eq!(head(&*store, "t").newest(), ids[1]);
+        assert_eq!(all(&*store, "t").len(), round * 2);
+    }
+}
+
+fn writers_that_meet_lose_nothing(open: Open<'_>) {
+    const WRITERS: usize = 8;
+    const ROUNDS: usize = 200;
+    let store = open();
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let store = &*store;
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let body = format!("{}", writer * ROUNDS + round).into_bytes();
+                    let own = format!("own{writer}");
+                    let ids = put(store, &[("all", &body), (&own, &body)]);
+                    assert_eq!(ids[1], ids[0] + 1, "a batch is not interleaved with another");
+                    let last = all(store, &own).pop();
+                    assert_eq!(last, Some((ids[1], body)), "a put is seen by who made it");
+                }
+            });
+        }
+    });
+    let all = all(&*store, "all");
+    assert!(all.is_sorted_by(|x, y| x.0 < y.0));
+    let mut bodies: Vec<usize> =
+        all.iter().map(|(_, body)| String::from_utf8_lossy(body).parse().unwrap()).collect();
+    bodies.sort_unstable();
+    assert!(bodies.into_iter().eq(0..WRITERS * ROUNDS), "each message is there once");
+}
+
+fn readers_never_see_past_a_commit(open: Open<'_>) {
+    let store = open();
+    put(&*store, &[("t", b"0")]);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for _ in 0..500 {
+                put(&*store, &[("t", b"1"), ("t", b"2")]);
+            }
+        });
+        let head = head(&*store, "t");
+        while !writer.is_finished() {
+            let newest = head.newest();
+            let run = store.read_newest(&head).unwrap();
+            assert!(run.last_id() >= newest, "what is called the newest can be read");
+            let seen = messages(&store.read(&head, newest.saturating_sub(1), 256).unwrap());
+            assert_eq!(seen.first().map(|(id, _)| *id), Some(newest));
+        }
+    });
+}
+
+fn the_last_topic_too_many_is_refused_alone(open: Open<'_>) {
+    let store = open();
+    let mut names = (0..).map(|i| format!("t{i}"));
+    for _ in 0..limits::TOPICS / 1_000 {
+        let names: Vec<String> = names.by_ref().take(1_000).collect();
+        let puts: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b"1"[..])).collect();
+        put(&*store, &puts);
+    }
+    let mut full = batch(&[("t0", b"2"), ("one too many", b"2"), ("t1", b"2")]);
+    store.put(&mut full);
+    let codes: Vec<_> =
+        full.outcomes().iter().map(|o| o.as_ref().err().map(|error| error.code)).collect();
+    assert_eq!(codes, [None, Some(Code::TooManyTopics), None]);
+    assert_eq!(all(&*store, "t1").len(), 2);
+    assert!(store.head("one too many").is_none());
+}
