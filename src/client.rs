@@ -19,6 +19,7 @@
 //! and replies as bytes).
 
 use std::collections::HashMap;
+use std::fmt;
 use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
@@ -320,3 +321,12 @@ impl Client {
         }
     }
 }
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("addrs", &self.addrs).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

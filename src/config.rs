@@ -2,6 +2,7 @@
 //! This table is the source of `--help`, of the environment's names and of the defaults.
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use tracing::level_filters::LevelFilter;
 
 use crate::limits;
@@ -19,11 +20,11 @@ pub struct Config {
     pub port: u16,
 
     /// Connections served at a time; one more is answered `busy` and closed
-    #[arg(long, env = "DSMQ_MAX_CONNECTIONS", value_name = "N", default_value_t = limits::CONNECTIONS)]
+    #[arg(long, env = "DSMQ_MAX_CONNECTIONS", value_name = "N", default_value_t = limits::CONNECTIONS, value_parser = number())]
     pub max_connections: usize,
 
     /// Largest message, in bytes of JSON text
-    #[arg(long, env = "DSMQ_MAX_MESSAGE", value_name = "BYTES", default_value_t = limits::MESSAGE_BYTES)]
+    #[arg(long, env = "DSMQ_MAX_MESSAGE", value_name = "BYTES", default_value_t = limits::MESSAGE_BYTES, value_parser = size())]
     pub max_message: usize,
 
     /// What to log to standard error: off, error, warn, info, debug or trace
@@ -41,4 +42,13 @@ impl Default for Config {
             log: LevelFilter::INFO,
         }
     }
+}
+
+fn number() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+/// SQLite takes no text of more than 10^9 bytes.
+fn size() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(2..=1_000_000_000)
 }

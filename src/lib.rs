@@ -6,7 +6,7 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | [`client`] | [`Client`]: blocking, std and serde_json only |
-//! | `config` | one [`Config`]: defaults, then `DSMQ_*`, then flags |
+//! | `config` | one `Config`: defaults, then `DSMQ_*`, then flags |
 //! | `server` | listen, accept, one thread per connection |
 //! | `protocol` | translate bytes into the broker's words and back; decide nothing |
 //! | `broker` | what one server knows: sessions and their places, who waits |
@@ -55,3 +55,6 @@ mod store;
 pub use config::Config;
 #[cfg(feature = "server")]
 pub use server::{Server, StartError, run};
+
+#[cfg(fuzzing)]
+pub mod fuzz;

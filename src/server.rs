@@ -10,7 +10,7 @@ mod wake;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -192,10 +192,11 @@ impl Shared {
             warn!("{peer} refused: {most} connections are served (--max-connections)");
             return refuse(&stream, "all connections are taken: try again later");
         };
-        let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn({
-            let (shared, stream) = (self.clone(), stream.clone());
-            move || shared.serve(number, &stream, peer, session)
-        });
+        let thread =
+            thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn({
+                let (shared, stream) = (self.clone(), stream.clone());
+                move || shared.serve(number, &stream, peer, session)
+            });
         if let Err(error) = thread {
             warn!("{peer} refused: no thread can be made: {error}");
             refuse(&stream, "the server has no thread left: try again later");
@@ -209,6 +210,9 @@ impl Shared {
             Ok(()) => debug!("{peer} ended"),
             Err(error) => debug!("{peer} ended: {error}"),
         }
+        // Whoever stops us may count on every socket being closed, though the accepting thread or
+        // the stopping one still holds this one for a moment.
+        let _ = stream.shutdown(Shutdown::Both);
         self.unregister(number);
     }
 
@@ -237,8 +241,7 @@ impl Shared {
     /// Lets every connection finish what has arrived; the socket of one that does not is closed.
     fn close_connections(&self, deadline: Instant) {
         let grace = deadline - limits::STOP / 2;
-        for (how, until) in [(std::net::Shutdown::Read, grace), (std::net::Shutdown::Both, deadline)]
-        {
+        for (how, until) in [(Shutdown::Read, grace), (Shutdown::Both, deadline)] {
             let mut connections = self.connections();
             for stream in connections.streams.values() {
                 // One that has ended by itself meanwhile is as good as shut down.
@@ -265,7 +268,7 @@ fn refuse(stream: &TcpStream, text: &'static str) {
     let reply = json::error_reply(&Error::new(Code::Busy, text));
     // It is told as far as its socket takes it; a fresh socket takes so little at once.
     let _ = (&*stream).write_all(&reply);
-    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let _ = stream.shutdown(Shutdown::Write);
 }
 
 fn set_options(stream: &TcpStream) -> io::Result<()> {

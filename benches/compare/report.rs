@@ -25,7 +25,8 @@ pub struct Row {
     pub unit: Unit,
     /// dsmq and the other, measured one right after the other.
     pub pairs: Vec<(f64, f64)>,
-    pub target: Target,
+    /// None: for information.
+    pub target: Option<Target>,
     /// What another judge says of the other server.
     pub cross_check: Option<f64>,
 }
@@ -39,6 +40,14 @@ pub enum Unit {
     Micros,
 }
 
+impl Row {
+    /// Says so.
+    pub fn on_one_core(mut self) -> Row {
+        self.work += ", all on one core";
+        self
+    }
+}
+
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ours = median(self.pairs.iter().map(|pair| pair.0));
@@ -49,9 +58,11 @@ impl fmt::Display for Row {
             ratios().fold(f64::INFINITY, f64::min),
             ratios().fold(f64::NEG_INFINITY, f64::max),
         );
+        let yes = |reached: bool| if reached { "yes" } else { "**no**" };
         let (target, reached) = match self.target {
-            Target::AtLeast(target) => (format!("at least {target}"), ratio >= target),
-            Target::AtMost(target) => (format!("at most {target}"), ratio <= target),
+            Some(Target::AtLeast(target)) => (format!("at least {target}"), yes(ratio >= target)),
+            Some(Target::AtMost(target)) => (format!("at most {target}"), yes(ratio <= target)),
+            None => ("for information".to_owned(), ""),
         };
         write!(
             f,
@@ -66,7 +77,7 @@ impl fmt::Display for Row {
             let ratio = ours / rate;
             write!(f, "; {ratio:.2} of redis-benchmark's {}", self.unit.show(rate))?;
         }
-        write!(f, " | {target} | {} |", if reached { "yes" } else { "**no**" })
+        write!(f, " | {target} | {reached} |")
     }
 }
 
@@ -103,13 +114,16 @@ pub fn machine() -> Result<String> {
     let memory = fs::read_to_string("/proc/meminfo")?;
     let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or("0 kB");
     let kib: f64 = total.trim().trim_end_matches(" kB").parse()?;
+    // Others at work on the machine would be seen here.
+    let load = fs::read_to_string("/proc/loadavg")?;
     Ok(format!(
-        "{}: {}, {} cores, {:.0} GiB, Linux {}; dsmq {} ({}), {}, {}, {}.",
+        "{}: {}, {} cores, {:.0} GiB, Linux {}, load average {} at the start; dsmq {} ({}), {}, {}, {}.",
         says("date", &["-u", "+%Y-%m-%d"]),
         model.trim_start_matches([' ', '\t', ':']),
         std::thread::available_parallelism()?,
         kib / 1024.0 / 1024.0,
         says("uname", &["-r"]),
+        load.split(' ').next().unwrap_or_default(),
         env!("CARGO_PKG_VERSION"),
         says("git", &["describe", "--always", "--dirty"]),
         says("redis-server", &["--version"]).split(" sha=").next().unwrap_or_default(),

@@ -2,15 +2,14 @@
 
 use std::io::{self, Write};
 use std::net::TcpStream;
-use std::num::NonZero;
 use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dsmq::cli::load::{Amount, Histogram, Work, ask, connect, json, rounds};
+use dsmq::cli::load::{Amount, Histogram, Pattern, Work, ask, connect, json, rounds};
 
-use crate::contenders::{Contender, HOST};
-use crate::report::{Row, Target, Unit};
+use crate::contenders::{Contender, HOST, OneCore};
+use crate::report::{Row, Target::AtMost, Unit};
 use crate::rows::{Effort, SIZE, TOPIC};
 use crate::{Result, resp};
 
@@ -44,7 +43,7 @@ pub fn memory(effort: &Effort) -> Result<Vec<Row>> {
         against: "Redis list of the same",
         unit: Unit::BytesEach,
         pairs: fewer.alternate(dsmq, redis)?,
-        target: Target::AtMost(1.7),
+        target: Some(AtMost(1.7)),
         cross_check: None,
     }])
 }
@@ -53,6 +52,7 @@ pub fn memory(effort: &Effort) -> Result<Vec<Row>> {
 /// That is asked of two servers in turn, one of which has them.
 pub fn silent(effort: &Effort) -> Result<Vec<Row>> {
     const CONNECTIONS: usize = 5_000;
+    let _one_core = OneCore::new()?;
     let (crowded, quiet) = (Contender::dsmq()?, Contender::dsmq()?);
     let silent: Vec<TcpStream> =
         (0..CONNECTIONS).map(|_| connect(HOST, crowded.port)).collect::<io::Result<_>>()?;
@@ -63,7 +63,7 @@ pub fn silent(effort: &Effort) -> Result<Vec<Row>> {
             against: "what is allowed",
             unit: Unit::MiB,
             pairs: vec![(crowded.resident_bytes()? as f64 / MIB, bound)],
-            target: Target::AtMost(1.0),
+            target: Some(AtMost(1.0)),
             cross_check: None,
         })
     };
@@ -75,14 +75,15 @@ pub fn silent(effort: &Effort) -> Result<Vec<Row>> {
         .collect::<Result<_>>()?;
     for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
         let micros = |latency: &Histogram<u64>| latency.value_at_quantile(quantile) as f64 / 1e3;
-        rows.push(Row {
+        let row = Row {
             work: format!("{name} of put (confirmed) and get beside 5,000 silent connections"),
             against: "without them",
             unit: Unit::Micros,
             pairs: pairs.iter().map(|(ours, theirs)| (micros(ours), micros(theirs))).collect(),
-            target: Target::AtMost(1.2),
+            target: Some(AtMost(1.2)),
             cross_check: None,
-        });
+        };
+        rows.push(row.on_one_core());
     }
 
     let (put, get) = (json::put("once", SIZE), json::get("once"));
@@ -98,10 +99,8 @@ pub fn silent(effort: &Effort) -> Result<Vec<Row>> {
 fn put_and_get(effort: &Effort, stream: &TcpStream) -> Result<Histogram<u64>> {
     let streams = [stream.try_clone()?];
     let each = 4_000 / effort.shorter;
-    let run = |work: &Work| {
-        let amount = Amount::Requests(each);
-        rounds(&streams, work, NonZero::<u32>::MIN, amount, &AtomicU64::new(0))
-    };
+    let pattern = Pattern::new(1, Amount::Requests(each));
+    let run = |work: &Work| rounds(&streams, work, pattern, &AtomicU64::new(0));
     let mut latency = run(&json::put_confirmed(TOPIC, SIZE))?.latency;
     let gets = json::filled_gets(stream, TOPIC, SIZE, each)?;
     latency.add(run(&gets)?.latency)?;

@@ -2,17 +2,16 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::num::NonZero;
 use std::sync::atomic::AtomicU64;
 
 use dsmq::cli::load::json::message;
-use dsmq::cli::load::{Amount, Reply, Work, rounds};
+use dsmq::cli::load::{Amount, Pattern, Reply, Work, rounds};
 
 const LIST: &str = "compare";
 
 /// Values that one command appends when a list is filled, which is not measured.
 const FILL_VALUES: usize = 100;
-const FILL_PIPELINE: NonZero<u32> = NonZero::new(10).unwrap();
+const FILL_PIPELINE: u32 = 10;
 
 /// The command for `redis-benchmark` that takes what [`fill`] has put.
 pub const LPOP: [&str; 2] = ["LPOP", LIST];
@@ -30,9 +29,10 @@ pub fn lpop(size: usize) -> Work {
 
 /// Fills the list with at least `count` values.
 pub fn fill(stream: &TcpStream, size: usize, count: u64) -> io::Result<()> {
-    let pushes = Amount::Requests(count.div_ceil(FILL_VALUES as u64));
+    let commands = Amount::Requests(count.div_ceil(FILL_VALUES as u64));
+    let pattern = Pattern::new(FILL_PIPELINE, commands);
     let streams = [stream.try_clone()?];
-    rounds(&streams, &push(size, FILL_VALUES), FILL_PIPELINE, pushes, &AtomicU64::new(0)).map(drop)
+    rounds(&streams, &push(size, FILL_VALUES), pattern, &AtomicU64::new(0)).map(drop)
 }
 
 fn push(size: usize, values: usize) -> Work {

@@ -1,16 +1,15 @@
 //! The rows of the table. A row alternates between dsmq and the other server; where a server
 //! grows with what it is told, every run has a fresh one, on both sides.
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::num::NonZero;
 use std::sync::atomic::AtomicU64;
 
-use dsmq::cli::load::{Amount, Laps, Outcome, Reply, Work, ask, blast, connect, json, rounds};
+use dsmq::cli::load::{Amount, Laps, Pattern, Reply, Work, ask, blast, connect, json, rounds};
 
 use crate::Result;
-use crate::contenders::{Contender, HOST, redis_benchmark};
-use crate::report::{Row, Target, Unit};
+use crate::contenders::{Contender, HOST, OneCore, redis_benchmark};
+use crate::report::{Row, Target, Target::AtLeast, Unit};
 use crate::{resident, resp};
 
 /// Bytes in every message.
@@ -43,15 +42,10 @@ type Measure = fn(&Effort) -> Result<Vec<Row>>;
 /// What can be asked for by name.
 pub const ROWS: [(&str, Measure); 9] = [
     ("put", put),
-    ("get-1", |effort| get_against_echo(effort, GET_1, 0.9)),
-    ("get-50", |effort| {
-        Ok([get_against_redis(effort, GET_50)?, get_against_echo(effort, GET_50, 0.8)?]
-            .into_iter()
-            .flatten()
-            .collect())
-    }),
-    ("get-50-pipelined", |effort| get_against_redis(effort, GET_50_PIPELINED)),
-    ("get-1-pipelined", |effort| get_against_redis(effort, GET_1_PIPELINED)),
+    ("get-1", get_1),
+    ("get-50", get_50),
+    ("get-50-pipelined", get_50_pipelined),
+    ("get-1-pipelined", get_1_pipelined),
     ("depth", depth),
     ("python", python),
     ("memory", resident::memory),
@@ -64,13 +58,17 @@ struct Shape {
     connections: u64,
     pipeline: u32,
     each: u64,
+    /// One thread of the load generator has all connections, instead of each having its own.
+    polled: bool,
 }
 
-const PUT: Shape = Shape { connections: 1, pipeline: 64, each: 500_000 };
-const GET_1: Shape = Shape { connections: 1, pipeline: 1, each: 12_000 };
-const GET_50: Shape = Shape { connections: 50, pipeline: 1, each: 2_400 };
-const GET_50_PIPELINED: Shape = Shape { connections: 50, pipeline: 64, each: 24_000 };
-const GET_1_PIPELINED: Shape = Shape { connections: 1, pipeline: 64, each: 400_000 };
+const PUT: Shape = Shape { connections: 1, pipeline: 64, each: 500_000, polled: false };
+const GET_1: Shape = Shape { connections: 1, pipeline: 1, each: 12_000, polled: false };
+const GET_50: Shape = Shape { connections: 50, pipeline: 1, each: 2_400, polled: false };
+const GET_50_POLLED: Shape = Shape { polled: true, ..GET_50 };
+const GET_50_PIPELINED: Shape =
+    Shape { connections: 50, pipeline: 64, each: 24_000, polled: false };
+const GET_1_PIPELINED: Shape = Shape { connections: 1, pipeline: 64, each: 400_000, polled: false };
 
 impl Shape {
     /// The same, done sooner. Rounds are whole: as many requests are answered as are asked for.
@@ -85,19 +83,15 @@ impl Shape {
     }
 
     fn connect(self, server: &Contender) -> Result<Vec<TcpStream>> {
-        Ok((0..self.connections)
-            .map(|_| connect(HOST, server.port))
-            .collect::<std::io::Result<_>>()?)
+        Ok((0..self.connections).map(|_| connect(HOST, server.port)).collect::<io::Result<_>>()?)
     }
 
     fn run_on(self, streams: &[TcpStream], work: &Work) -> Result<f64> {
-        Ok(self.outcome(streams, work)?.rate())
-    }
-
-    fn outcome(self, streams: &[TcpStream], work: &Work) -> Result<Outcome> {
-        let pipeline = NonZero::new(self.pipeline).ok_or("no pipeline")?;
-        let amount = Amount::Requests(self.each);
-        Ok(rounds(streams, work, pipeline, amount, &AtomicU64::new(0))?)
+        let mut pattern = Pattern::new(self.pipeline, Amount::Requests(self.each));
+        if self.polled {
+            pattern.connections_a_thread = streams.len();
+        }
+        Ok(rounds(streams, work, pattern, &AtomicU64::new(0))?.rate())
     }
 
     fn name(self) -> String {
@@ -106,7 +100,8 @@ impl Shape {
             depth => format!("pipelined by {depth}"),
         };
         let plural = if self.connections == 1 { "" } else { "s" };
-        format!("{} connection{plural}, {how}", self.connections)
+        let who = if self.polled { " (one client thread polls them)" } else { "" };
+        format!("{} connection{plural}{who}, {how}", self.connections)
     }
 }
 
@@ -126,7 +121,7 @@ fn put(effort: &Effort) -> Result<Vec<Row>> {
         against: "Redis RPUSH, 1 connection, pipelined by 64",
         unit: Unit::PerSecond,
         pairs: effort.alternate(dsmq, redis)?,
-        target: Target::AtLeast(1.5),
+        target: Some(AtLeast(1.5)),
         cross_check: Some(judged(&Contender::redis()?, shape, &judge)?),
     }])
 }
@@ -145,7 +140,7 @@ fn dsmq_gets(shape: Shape) -> Result<f64> {
     let server = Contender::dsmq()?;
     let sessions: Vec<TcpStream> = (0..shape.connections)
         .map(|_| json::session(HOST, server.port))
-        .collect::<std::io::Result<_>>()?;
+        .collect::<io::Result<_>>()?;
     let filler = json::session(HOST, server.port)?;
     json::mark(&filler, TOPIC, SIZE)?;
     json::fill(&filler, TOPIC, SIZE, shape.each - 1)?;
@@ -154,7 +149,34 @@ fn dsmq_gets(shape: Shape) -> Result<f64> {
     shape.run_on(&sessions, &Work { request, reply, laps: None })
 }
 
-fn get_against_redis(effort: &Effort, shape: Shape) -> Result<Vec<Row>> {
+fn get_1(effort: &Effort) -> Result<Vec<Row>> {
+    let target = Some(AtLeast(0.9));
+    let anywhere = get_against_echo(effort, GET_1, target)?;
+    let _one_core = OneCore::new()?;
+    let each = 4 * GET_1.each;
+    Ok(vec![anywhere, get_against_echo(effort, Shape { each, ..GET_1 }, target)?.on_one_core()])
+}
+
+/// A single client thread suits Redis, and holds back a server of many threads, the echo's too:
+/// that is shown beside, without a target.
+fn get_50(effort: &Effort) -> Result<Vec<Row>> {
+    Ok(vec![
+        get_against_redis(effort, GET_50, Some(AtLeast(1.0)))?,
+        get_against_echo(effort, GET_50, Some(AtLeast(0.8)))?,
+        get_against_redis(effort, GET_50_POLLED, None)?,
+        get_against_echo(effort, GET_50_POLLED, None)?,
+    ])
+}
+
+fn get_50_pipelined(effort: &Effort) -> Result<Vec<Row>> {
+    Ok(vec![get_against_redis(effort, GET_50_PIPELINED, Some(AtLeast(1.0)))?])
+}
+
+fn get_1_pipelined(effort: &Effort) -> Result<Vec<Row>> {
+    Ok(vec![get_against_redis(effort, GET_1_PIPELINED, Some(AtLeast(1.0)))?])
+}
+
+fn get_against_redis(effort: &Effort, shape: Shape, target: Option<Target>) -> Result<Row> {
     let shape = shape.shortened(effort);
     let filled = || -> Result<Contender> {
         let server = Contender::redis()?;
@@ -162,17 +184,17 @@ fn get_against_redis(effort: &Effort, shape: Shape) -> Result<Vec<Row>> {
         Ok(server)
     };
     let redis = || shape.run(&filled()?, &resp::lpop(SIZE));
-    Ok(vec![Row {
+    Ok(Row {
         work: format!("get, {}", shape.name()),
         against: "Redis LPOP, the same",
         unit: Unit::PerSecond,
         pairs: effort.alternate(|| dsmq_gets(shape), redis)?,
-        target: Target::AtLeast(1.0),
+        target,
         cross_check: Some(judged(&filled()?, shape, &resp::LPOP)?),
-    }])
+    })
 }
 
-fn get_against_echo(effort: &Effort, shape: Shape, target: f64) -> Result<Vec<Row>> {
+fn get_against_echo(effort: &Effort, shape: Shape, target: Option<Target>) -> Result<Row> {
     let shape = shape.shortened(effort);
     let request = json::get(TOPIC);
     let reply = vec![b'x'; format!(r#"{{"message":"{}"}}"#, json::message(SIZE)).len()];
@@ -181,20 +203,21 @@ fn get_against_echo(effort: &Effort, shape: Shape, target: f64) -> Result<Vec<Ro
         let (request, reply) = (request.clone(), Reply::Is(reply.clone()));
         shape.run(&server, &Work { request, reply, laps: None })
     };
-    Ok(vec![Row {
+    Ok(Row {
         work: format!("get, {}", shape.name()),
         against: "raw echo, the same bytes",
         unit: Unit::PerSecond,
         pairs: effort.alternate(|| dsmq_gets(shape), echo)?,
-        target: Target::AtLeast(target),
+        target,
         cross_check: None,
-    }])
+    })
 }
 
 /// Both topics are read in laps of equal length, each of which begins with a `since`: always the
 /// same one in the small topic, places all over the large one.
 fn depth(effort: &Effort) -> Result<Vec<Row>> {
     const LAP: u64 = 1_000;
+    let _one_core = OneCore::new()?;
     let server = Contender::dsmq()?;
     let filler = json::session(HOST, server.port)?;
     let gets = |topic: &str, laps: u64| -> Result<Work> {
@@ -222,18 +245,27 @@ fn depth(effort: &Effort) -> Result<Vec<Row>> {
                     || shape.run_on(&streams, &large),
                     || shape.run_on(&streams, &small),
                 )?,
-                target: Target::AtLeast(0.95),
+                target: Some(AtLeast(0.95)),
                 cross_check: None,
-            })
+            }
+            .on_one_core())
         })
         .into_iter()
         .collect()
 }
 
-/// The Python server takes what one read gives it for one request, so it is asked one at a time.
+/// On one core, and, for information, wherever the kernel puts them: what is left of the ratio
+/// when the time that a core takes to wake up is added on both sides.
 fn python(effort: &Effort) -> Result<Vec<Row>> {
+    let anywhere = get_against_python(effort, None)?;
+    let _one_core = OneCore::new()?;
+    Ok(vec![get_against_python(effort, Some(AtLeast(50.0)))?.on_one_core(), anywhere])
+}
+
+/// The Python server takes what one read gives it for one request, so it is asked one at a time.
+fn get_against_python(effort: &Effort, target: Option<Target>) -> Result<Row> {
     const MESSAGES: u64 = 10_000;
-    let shape = Shape { connections: 1, pipeline: 1, each: 200 }.shortened(effort);
+    let shape = Shape { connections: 1, pipeline: 1, each: MESSAGES / 2, polled: false };
     let dsmq = Contender::dsmq()?;
     let gets = json::filled_gets(&json::session(HOST, dsmq.port)?, TOPIC, SIZE, MESSAGES)?;
     let session = shape.connect(&dsmq)?;
@@ -242,30 +274,34 @@ fn python(effort: &Effort) -> Result<Vec<Row>> {
     let reader = shape.connect(&python)?;
     // Its session has begun when it has answered: nothing is there yet.
     ask(&reader[0], &json::get(TOPIC), br#"{"message": ""}"#)?;
-    for _ in 0..MESSAGES {
-        python_put(&python)?;
-    }
+    python_fill(&python, MESSAGES)?;
     let reply = format!(r#"{{"message": "{}"}}"#, json::message(SIZE)).into_bytes();
     let python_gets = Work { request: json::get(TOPIC), reply: Reply::Is(reply), laps: None };
-    Ok(vec![Row {
+    let fewer = Shape { each: 200 / effort.shorter, ..shape };
+    Ok(Row {
         work: "one get, 10,000 messages in the topic".to_owned(),
         against: "Python dsmq 0.2.0, the same",
         unit: Unit::PerSecond,
         pairs: effort
-            .alternate(|| shape.run_on(&session, &gets), || shape.run_on(&reader, &python_gets))?,
-        target: Target::AtLeast(50.0),
+            .alternate(|| shape.run_on(&session, &gets), || fewer.run_on(&reader, &python_gets))?,
+        target,
         cross_check: None,
-    }])
+    })
 }
 
-/// A put on a connection of its own, as that server's README does it. When it has closed its side
-/// too the message is stored.
-fn python_put(server: &Contender) -> Result<()> {
+/// Puts on connections of their own, as that server's README does it. It lets go of a connection
+/// only when it accepts the next one: then its end shows that its put is done.
+fn python_fill(server: &Contender, messages: u64) -> Result<()> {
+    let put = json::put(TOPIC, SIZE);
     let mut stream = connect(HOST, server.port)?;
-    stream.write_all(&json::put(TOPIC, SIZE))?;
-    stream.shutdown(Shutdown::Write)?;
-    match std::io::Read::read(&mut stream, &mut [0])? {
-        0 => Ok(()),
-        _ => Err("the Python server answered a put".into()),
+    for _ in 0..messages {
+        stream.write_all(&put)?;
+        stream.shutdown(Shutdown::Write)?;
+        let next = connect(HOST, server.port)?;
+        if stream.read(&mut [0])? != 0 {
+            return Err("the Python server answered a put".into());
+        }
+        stream = next;
     }
+    Ok(())
 }

@@ -109,13 +109,11 @@ fn place<'p>(
         }
         places.insert(name, Place::new(start, head));
     }
-    let place = places.get_mut(topic);
-    Ok(place.map(|place| {
-        if let Some(id) = since {
-            place.move_to(id);
-        }
-        place
-    }))
+    let mut place = places.get_mut(topic);
+    if let (Some(place), Some(id)) = (&mut place, since) {
+        place.move_to(id);
+    }
+    Ok(place)
 }
 
 impl Place {

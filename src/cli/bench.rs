@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::num::NonZero;
 use std::process::{self, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -14,7 +13,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::load::{self, Amount, Outcome, json as wire};
+use super::load::{self, Amount, Outcome, Pattern, json as wire};
 
 /// A get reads its topic again from the start when the topic is shorter than the measurement.
 const TOPIC_MESSAGES_MAX: u64 = 100_000;
@@ -131,7 +130,6 @@ fn measure(
     port: u16,
 ) -> io::Result<Outcome> {
     let size = args.size as usize;
-    let pipeline = NonZero::new(args.pipeline).unwrap_or(NonZero::<u32>::MIN);
     let each = args.count.div_ceil(u64::from(args.connections));
     let amount = match args.seconds {
         Some(seconds) => Amount::Time(Duration::from_secs(seconds.into())),
@@ -149,10 +147,11 @@ fn measure(
             Some(wire::filled_gets(&wire::session(host, port)?, topic, size, messages)?)
         }
     };
+    let pattern = Pattern::new(args.pipeline, amount);
     let done = AtomicU64::new(0);
     let total = args.seconds.is_none().then_some(each * u64::from(args.connections));
     with_progress(kind, total, &done, || match &work {
-        Some(work) => load::rounds(streams, work, pipeline, amount, &done),
+        Some(work) => load::rounds(streams, work, pattern, &done),
         None => {
             let put = wire::put(topic, size);
             load::blast(streams, &put, (wire::PING, wire::OK), amount, &done)
@@ -212,10 +211,8 @@ fn print_head(args: &BenchArgs) {
 }
 
 fn print_row(kind: Kind, args: &BenchArgs, outcome: &Outcome) {
-    let [p50, p99, p999] = latency_micros(outcome)
-        .map_or([const { String::new() }; 3].map(|_| "-".to_owned()), |l| {
-            l.map(|us| format!("{us:.1}"))
-        });
+    let shown = |micros: Option<f64>| micros.map_or("-".to_owned(), |us| format!("{us:.1}"));
+    let [p50, p99, p999] = latency_micros(outcome).map(shown);
     println!(
         "{:<13} {:>11} {:>8} {:>8} {:>10} {:>8.3} {:>12.0} {p50:>9} {p99:>9} {p999:>9}",
         kind.name(),
@@ -229,8 +226,7 @@ fn print_row(kind: Kind, args: &BenchArgs, outcome: &Outcome) {
 }
 
 fn as_json(kind: Kind, args: &BenchArgs, outcome: &Outcome) -> Value {
-    let latency = latency_micros(outcome)
-        .map(|[p50, p99, p999]| json!({ "p50": p50, "p99": p99, "p99.9": p999 }));
+    let [p50, p99, p999] = latency_micros(outcome);
     json!({
         "work": kind.name(),
         "connections": args.connections,
@@ -239,12 +235,12 @@ fn as_json(kind: Kind, args: &BenchArgs, outcome: &Outcome) -> Value {
         "requests": outcome.requests,
         "seconds": outcome.elapsed.as_secs_f64(),
         "rate": outcome.rate(),
-        "latency_us": latency,
+        "latency_us": { "p50": p50, "p99": p99, "p99.9": p999 },
     })
 }
 
 /// The 50th, 99th and 99.9th percentile; none for work without replies.
-fn latency_micros(outcome: &Outcome) -> Option<[f64; 3]> {
-    let quantile = |q| outcome.latency.value_at_quantile(q) as f64 / 1000.0;
-    (!outcome.latency.is_empty()).then(|| [0.5, 0.99, 0.999].map(quantile))
+fn latency_micros(outcome: &Outcome) -> [Option<f64>; 3] {
+    let micros = |quantile| outcome.latency.value_at_quantile(quantile) as f64 / 1000.0;
+    [0.5, 0.99, 0.999].map(|quantile| (!outcome.latency.is_empty()).then(|| micros(quantile)))
 }

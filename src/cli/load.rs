@@ -3,15 +3,20 @@
 //! costs is then the same for every server that it drives.
 
 pub mod json;
+mod reply;
+#[cfg(test)]
+mod tests;
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub use hdrhistogram::Histogram;
+
+pub use reply::Reply;
+use reply::{Expected, Seen};
 
 /// A server that says nothing for this long is taken for dead.
 pub const SILENCE_SECONDS_MAX: u64 = 30;
@@ -20,28 +25,9 @@ pub const SILENCE_SECONDS_MAX: u64 = 30;
 /// so they must fit into the sockets' buffers.
 pub const PIPELINE_MAX: u32 = 1024;
 
-/// One thread polls all connections, since it shares the machine with the server: on two cores
-/// Redis answered 50 connections 200,000 times a second so, 140,000 with two such threads and
-/// 117,000 with a thread for each connection (redis-benchmark: 110,000).
-const CONNECTIONS_A_THREAD: usize = usize::MAX;
-
 const READ_BYTES: usize = 64 * 1024;
 const BLAST_WRITE_BYTES: usize = 64 * 1024;
 const LATENCY_NANOS_MAX: u64 = SILENCE_SECONDS_MAX * 1_000_000_000;
-
-/// How a reply is known to be the right one, and whole.
-#[derive(Clone, Debug)]
-pub enum Reply {
-    /// Every reply is exactly these bytes.
-    Is(Vec<u8>),
-    /// Every reply begins with `begin`, and the first `end` after that is its last byte.
-    Between {
-        /// What tells a good reply from an error.
-        begin: Vec<u8>,
-        /// A byte that occurs nowhere else behind `begin`.
-        end: u8,
-    },
-}
 
 /// Requests that are answered one by one.
 #[derive(Clone, Debug)]
@@ -83,6 +69,26 @@ impl Amount {
     }
 }
 
+/// How connections are kept busy.
+#[derive(Clone, Copy, Debug)]
+pub struct Pattern {
+    /// Requests in a round.
+    pub pipeline: u32,
+    /// Connections that share a thread, which polls them.
+    pub connections_a_thread: usize,
+    /// When to stop.
+    pub amount: Amount,
+}
+
+impl Pattern {
+    /// A thread for each connection, so that they are like clients that know nothing of each
+    /// other. A single thread for all costs less, but it has to wait for its turn behind all
+    /// threads of a server that has many.
+    pub fn new(pipeline: u32, amount: Amount) -> Pattern {
+        Pattern { pipeline: pipeline.clamp(1, PIPELINE_MAX), connections_a_thread: 1, amount }
+    }
+}
+
 /// What was done in which time.
 #[derive(Debug)]
 pub struct Outcome {
@@ -120,17 +126,18 @@ pub fn ask(mut stream: &TcpStream, request: &[u8], reply: &[u8]) -> io::Result<(
     Ok(())
 }
 
-/// Sends rounds of `pipeline` requests on every connection, each as soon as the one before it is
+/// Sends rounds of requests on every connection, each as soon as the one before it is
 /// answered. `done` goes up with every reply.
 pub fn rounds(
     streams: &[TcpStream],
     work: &Work,
-    pipeline: NonZero<u32>,
-    amount: Amount,
+    pattern: Pattern,
     done: &AtomicU64,
 ) -> io::Result<Outcome> {
-    let plan = Plan::new(work, pipeline, amount);
-    on_threads(streams, CONNECTIONS_A_THREAD, done, |streams| drive(streams, &plan, done))
+    let plan = Plan::new(work, pattern);
+    on_threads(streams, pattern.connections_a_thread.max(1), done, |streams| {
+        drive(streams, &plan, done)
+    })
 }
 
 /// Writes `request` back to back on every connection, without replies, and then asks the question
@@ -207,8 +214,8 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(work: &Work, pipeline: NonZero<u32>, amount: Amount) -> Plan {
-        let depth = pipeline.get() as usize;
+    fn new(work: &Work, pattern: Pattern) -> Plan {
+        let depth = pattern.pipeline as usize;
         let round = work.request.repeat(depth);
         let lap_start = |first: &Vec<u8>| {
             let rest = round.get(work.request.len()..).unwrap_or_default();
@@ -217,16 +224,11 @@ impl Plan {
         let laps = work.laps.as_ref();
         Plan {
             pipeline: depth as u64,
-            amount,
+            amount: pattern.amount,
             lap_rounds: laps.map_or(u64::MAX, |laps| (laps.length / depth as u64).max(1)),
             lap_starts: laps.iter().flat_map(|laps| &laps.first).map(lap_start).collect(),
             round,
-            expected: match &work.reply {
-                Reply::Is(reply) => Expected::Bytes(reply.repeat(depth)),
-                Reply::Between { begin, end } => {
-                    Expected::Replies { begin: begin.clone(), end: *end, count: depth }
-                }
-            },
+            expected: Expected::new(&work.reply, depth),
         }
     }
 
@@ -238,61 +240,6 @@ impl Plan {
         let lap = (round / self.lap_rounds) % starts;
         self.lap_starts.get(lap as usize).unwrap_or(&self.round)
     }
-}
-
-/// The replies of one round.
-enum Expected {
-    Bytes(Vec<u8>),
-    Replies { begin: Vec<u8>, end: u8, count: usize },
-}
-
-/// How much of a round's replies has come.
-#[derive(Default)]
-struct Seen {
-    /// Bytes of the whole, or of the reply that is still coming.
-    bytes: usize,
-    replies: usize,
-}
-
-impl Expected {
-    /// Compares what was read with what was to come; true when the round is complete.
-    fn is_whole_after(&self, seen: &mut Seen, mut read: &[u8]) -> io::Result<bool> {
-        match self {
-            Expected::Bytes(all) => {
-                let end = seen.bytes + read.len();
-                if all.get(seen.bytes..end) != Some(read) {
-                    return Err(unexpected(read));
-                }
-                seen.bytes = end;
-                Ok(end == all.len())
-            }
-            Expected::Replies { begin, end, count } => {
-                while !read.is_empty() {
-                    if seen.replies == *count {
-                        return Err(unexpected(read));
-                    }
-                    let missing = begin.get(seen.bytes..).unwrap_or_default();
-                    let (head, rest) = read.split_at(missing.len().min(read.len()));
-                    if !missing.starts_with(head) {
-                        return Err(unexpected(read));
-                    }
-                    read = rest;
-                    let skipped =
-                        if head.len() < missing.len() { 0 } else { read.skip_until(*end)? };
-                    seen.bytes += head.len() + skipped;
-                    if skipped > 0 && rest.get(skipped - 1) == Some(end) {
-                        *seen = Seen { bytes: 0, replies: seen.replies + 1 };
-                    }
-                }
-                Ok(seen.replies == *count)
-            }
-        }
-    }
-}
-
-fn unexpected(read: &[u8]) -> io::Error {
-    let some = read.get(..200).unwrap_or(read);
-    io::Error::other(format!("not the reply that was due: {}", String::from_utf8_lossy(some)))
 }
 
 /// One connection's progress.

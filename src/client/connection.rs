@@ -16,14 +16,15 @@ pub(super) const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest silence of a server that owes a word.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 30 });
 
 /// The longest that it may take to reach one address.
 const REACH: Duration = Duration::from_secs(10);
 
 /// After this time without a reply the connection is looked at before it is written to: the
-/// first write to a connection that the server has closed succeeds, and is lost.
-const LOOK_AFTER: Duration = Duration::from_millis(1);
+/// first write to a connection that the server has closed succeeds, and is lost. No server is
+/// gone and back within this time.
+const LOOK_AFTER: Duration = Duration::from_micros(100);
 
 pub(super) struct Connection {
     reader: BufReader<TcpStream>,
@@ -33,7 +34,10 @@ pub(super) struct Connection {
     pub(super) refused: Option<Error>,
     /// Whether an unconfirmed put was sent after the last request that was answered.
     pub(super) unanswered: bool,
+    /// When a reply was last read, or looked for.
     looked: Instant,
+    /// Whether a read failed: what comes behind it is no reply's beginning.
+    broken: bool,
     read_timeout: Duration,
 }
 
@@ -66,6 +70,7 @@ impl Connection {
             refused: None,
             unanswered: false,
             looked: Instant::now(),
+            broken: false,
             read_timeout: SILENCE,
         };
         connection.began = connection.ping(0).map_err(|error| match error {
@@ -111,7 +116,7 @@ impl Connection {
     }
 
     /// Sends confirmed puts, tagged from `first` on, and adds the receipts of those before the
-    /// first that failed. The outer error is the connection's, the inner one the put's.
+    /// first that was refused. The outer error is the connection's, the inner one the refusal.
     pub(super) fn confirm(
         &mut self,
         requests: &mut Requests,
@@ -126,7 +131,7 @@ impl Connection {
                 (Ok(Ok(receipt)), Ok(())) => receipts.push(receipt),
                 (Ok(Err(refused)), Ok(())) => outcome = Err(refused),
                 (Ok(_), Err(_)) => {}
-                (Err(_), Err(_)) => return outcome.map(Ok),
+                (Err(_), Err(_)) => break,
                 (Err(lost), Ok(())) if index >= requests.whole() => return Err(lost),
                 (Err(word @ Error::Server { .. }), Ok(())) if !word.is_lost() => return Err(word),
                 (Err(_), Ok(())) => return Err(Error::Unconfirmed),
@@ -163,6 +168,7 @@ impl Connection {
     fn read(&mut self) -> Result<Reply> {
         let mut deserializer = serde_json::Deserializer::from_reader(&mut self.reader);
         let reply = Reply::deserialize(&mut deserializer).map_err(|error| {
+            self.broken = true;
             if error.is_io() || error.is_eof() {
                 Error::lost(error.into())
             } else {
@@ -183,7 +189,7 @@ impl Connection {
 
     /// Whether the connection still stands; hears what the server said unasked.
     pub(super) fn stands(&mut self) -> bool {
-        self.looked.elapsed() < LOOK_AFTER || self.look().is_ok()
+        !self.broken && (self.looked.elapsed() < LOOK_AFTER || self.look().is_ok())
     }
 
     fn look(&mut self) -> Result<()> {

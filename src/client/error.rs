@@ -34,7 +34,8 @@ pub enum Error {
     },
 
     /// The server refused an earlier [`put`](super::Client::put). The call that returns this did
-    /// nothing else.
+    /// nothing else, except that of a [`put_batch`](super::Client::put_batch) the beginning may
+    /// have been put.
     EarlierPut {
         /// A stable word, as in [`Error::Server`].
         code: String,

@@ -64,13 +64,11 @@ impl Client {
             client.ready()?;
             requests.restart();
             match client.with(|connection| connection.confirm(&mut requests, first, receipts)) {
-                Err(error) | Ok(Err(error)) if error.is_lost() && receipts.len() > before => {
-                    client.disconnect();
-                    Ok(()) // the rest was not carried out; it goes with the next ones
-                }
-                result => result?,
+                // The rest was not carried out: it is sent with what comes next.
+                Err(error) if error.is_lost() && receipts.len() > before => Ok(Ok(())),
+                result => result,
             }
-        })
+        })?
     }
 
     /// Gets as many messages as may be asked for at a time; false when there are no more.

@@ -8,6 +8,8 @@ mod request;
 mod scanner;
 mod string;
 
+#[cfg(any(test, fuzzing))]
+pub mod check;
 #[cfg(test)]
 mod tests;
 
@@ -227,7 +229,8 @@ impl Conversation {
         let waiting = self.waiting.take()?;
         let tag = waiting.tag.as_deref();
         let got = self.get(waiting.topic.as_str(), waiting.latest, None, waiting.meta, tag);
-        match got.and_then(|got| if got { Ok(true) } else { self.broker.check_open().map(|()| false) })
+        match got
+            .and_then(|got| if got { Ok(true) } else { self.broker.check_open().map(|()| false) })
         {
             Ok(true) => None,
             Ok(false) if Instant::now() >= waiting.deadline => {

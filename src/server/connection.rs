@@ -93,22 +93,17 @@ impl Json<'_> {
         Ok(())
     }
 
-    /// Reads once; false at the peer's end.
+    /// Reads once; false at the peer's end. A connection that stays silent gives memory back.
     fn read(&mut self) -> io::Result<bool> {
-        loop {
-            self.set_bulky(self.buffer.is_bulky() || self.talk.is_bulky())?;
-            match self.buffer.read_from(self.stream) {
-                Ok(read) => return Ok(read > 0),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.buffer.shrink();
-                    self.talk.shrink();
-                    // A half-read request may have to keep its memory: then we wait with it.
-                    self.set_bulky(false)?;
-                    return Ok(self.buffer.read_from(self.stream)? > 0);
-                }
-                Err(error) => return Err(error),
-            }
+        self.set_bulky(self.buffer.is_bulky() || self.talk.is_bulky())?;
+        let mut read = self.buffer.read_from(self.stream);
+        if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            self.buffer.shrink();
+            self.talk.shrink();
+            self.set_bulky(false)?;
+            read = self.buffer.read_from(self.stream);
         }
+        Ok(read? > 0)
     }
 
     fn set_bulky(&mut self, bulky: bool) -> io::Result<()> {

@@ -78,8 +78,7 @@ impl Wake {
         interest: PollFlags,
         timeout: Option<Duration>,
     ) -> io::Result<Woken> {
-        let mut fds =
-            [PollFd::new(&self.read, PollFlags::IN), PollFd::new(socket, interest)];
+        let mut fds = [PollFd::new(&self.read, PollFlags::IN), PollFd::new(socket, interest)];
         self.sleep(&mut fds, timeout)?;
         let [_, socket] = &fds;
         let seen = socket.revents();

@@ -52,7 +52,8 @@ impl SqliteStore {
                 _ => {
                     for batch in batches {
                         if let Err(error) = self.transact(&tables, &mut [batch]) {
-                            batch.outcomes = batch.puts.iter().map(|_| Err(error.clone())).collect();
+                            batch.outcomes =
+                                batch.puts.iter().map(|_| Err(error.clone())).collect();
                         }
                     }
                 }
@@ -150,7 +151,7 @@ impl SqliteStore {
         let mut current: Option<(&Topic, &Arc<Head>)> = None;
         for ((topic, _), outcome) in batch.iter().zip(&batch.outcomes) {
             let Ok(id) = outcome else { continue };
-            if !current.is_some_and(|(same, _)| same == topic) {
+            if current.is_none_or(|(same, _)| same != topic) {
                 current = heads.get(topic).map(|head| (topic, head));
             }
             if let Some((_, head)) = current {
@@ -188,7 +189,10 @@ impl Store for SqliteStore {
 }
 
 fn failed(error: rusqlite::Error) -> Error {
-    Error::new(Code::StoreFailed, format!("the store failed ({error}): nothing was stored, try again"))
+    Error::new(
+        Code::StoreFailed,
+        format!("the store failed ({error}): nothing was stored, try again"),
+    )
 }
 
 #[cfg(test)]

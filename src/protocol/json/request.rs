@@ -41,7 +41,8 @@ impl<'a> Text<'a> {
 
     /// Whether this is a put that asked for no reply.
     pub fn is_unconfirmed_put(self) -> bool {
-        self.field(Field::Action) == Some(br#""put""#) && self.field(Field::Confirm) != Some(b"true")
+        self.field(Field::Action) == Some(br#""put""#)
+            && self.field(Field::Confirm) != Some(b"true")
     }
 
     pub fn decode(self, max_message: usize) -> Result<Request<'a>> {

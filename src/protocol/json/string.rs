@@ -12,7 +12,7 @@ pub fn plain_len(text: &[u8]) -> usize {
 }
 
 fn is_plain(byte: u8) -> bool {
-    (byte >= 0x20) & (byte < 0x80) & (byte != b'"') & (byte != b'\\')
+    (0x20..0x80).contains(&byte) & (byte != b'"') & (byte != b'\\')
 }
 
 /// What may follow inside a character of several bytes (RFC 3629: no overlong forms, no

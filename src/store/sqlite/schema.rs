@@ -32,8 +32,6 @@ pub const INSERT_TOPIC: &str = "INSERT INTO topics (name) VALUES (?1)";
 pub const INSERT: &str = "INSERT INTO log (topic, id, body) VALUES (?1, ?2, ?3)";
 pub const INSERT_LARGE: &str = "INSERT INTO large (id, body) VALUES (?1, ?2)";
 
-pub const READ: &str =
-    "SELECT id, body FROM log WHERE topic = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
-pub const READ_NEWEST: &str =
-    "SELECT id, body FROM log WHERE topic = ?1 ORDER BY id DESC LIMIT 1";
+pub const READ: &str = "SELECT id, body FROM log WHERE topic = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+pub const READ_NEWEST: &str = "SELECT id, body FROM log WHERE topic = ?1 ORDER BY id DESC LIMIT 1";
 pub const READ_LARGE: &str = "SELECT body FROM large WHERE id = ?1";

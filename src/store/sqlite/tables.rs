@@ -143,9 +143,8 @@ impl Tables {
 
     pub fn view(&self) -> Vec<(String, i64, f64, String)> {
         let mut read = self.sqlite.prepare("SELECT * FROM messages").unwrap();
-        let rows = read.query_map([], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        });
+        let rows =
+            read.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
         rows.unwrap().map(Result::unwrap).collect()
     }
 }

@@ -1,0 +1,51 @@
+# Everything that is done to this project by a command. `make test` is what CI runs.
+
+PYTHON ?= python3
+VENV := target/venv
+export DSMQ_TEST_PYTHON := $(abspath $(VENV)/bin/python)
+# Inputs that the fuzz targets are given by `make test`; `make fuzz RUNS=10000000` gives more.
+RUNS ?= 200000
+
+.PHONY: test lint features doc unit fuzz bench tools clean
+
+test: tools lint features doc unit fuzz
+
+lint:
+	cargo fmt --all -- --check
+	cargo fmt --manifest-path fuzz/Cargo.toml -- --check
+	cargo clippy --all-targets -- -D warnings
+
+# What is promised of the smaller builds: the client alone, and the server without the bench.
+features:
+	cargo clippy --lib --no-default-features -- -D warnings
+	cargo clippy --lib --bins --no-default-features --features server -- -D warnings
+	tests/client_depends_on_little.sh
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+# With all tests that a bare `cargo test` leaves out.
+unit:
+	cargo test -- --include-ignored
+
+# The fuzzer needs compiler flags that are unstable; RUSTC_BOOTSTRAP lets a stable one take them.
+fuzz:
+	RUSTC_BOOTSTRAP=1 cargo fuzz run json -- -runs=$(RUNS) -max_total_time=120 -max_len=4096 -verbosity=0 -print_final_stats=1
+
+bench: tools
+	cargo bench --bench compare
+
+# What the tests need beside Rust, by package name and version.
+tools: $(VENV)/installed
+	@command -v redis-server >/dev/null && command -v nc >/dev/null && command -v bash >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq redis-server netcat-openbsd; } || \
+	  { echo "make: install Debian's redis-server and netcat-openbsd, or run as root" >&2; exit 1; }
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz --version 0.13.2
+
+$(VENV)/installed: Makefile
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check dsmq==0.2.0
+	touch $@
+
+clean:
+	cargo clean

@@ -1,0 +1,3 @@
+//! What the fuzz targets in `fuzz/` call; compiled by `cargo fuzz` alone.
+
+pub use crate::protocol::json::check::json;

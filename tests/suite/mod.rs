@@ -1,0 +1,12 @@
+//! A module per concern; `support`, `process` and `peer` are what they share.
+
+mod cli;
+mod client;
+mod examples;
+mod peer;
+mod process;
+mod protocol_document;
+mod seed_clients;
+mod server;
+mod support;
+mod wire;

@@ -1,0 +1,113 @@
+//! A raw connection that says bytes and expects bytes.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use super::support::PATIENCE;
+
+/// One raw connection.
+pub struct Peer {
+    stream: TcpStream,
+}
+
+impl Peer {
+    /// Connects; the session has begun when this returns.
+    pub fn connect(addr: SocketAddr) -> Peer {
+        let mut peer = Peer::connect_silent(addr);
+        peer.ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
+        peer
+    }
+
+    /// Connects and says nothing.
+    pub fn connect_silent(addr: SocketAddr) -> Peer {
+        let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Peer { stream }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// The next `len` bytes.
+    pub fn receive(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let mut filled = 0;
+        while filled < len {
+            let read = self.stream.read(&mut bytes[filled..]).unwrap_or_else(|error| {
+                panic!("{error} after {:?}", String::from_utf8_lossy(&bytes[..filled]))
+            });
+            assert!(read > 0, "closed after {:?}", String::from_utf8_lossy(&bytes[..filled]));
+            filled += read;
+        }
+        bytes
+    }
+
+    /// The next bytes must be these, whatever the ids and timestamps in them.
+    pub fn expect(&mut self, expected: &str) {
+        let received = self.receive(expected.len());
+        assert_eq!(masked(&String::from_utf8_lossy(&received)), masked(expected));
+    }
+
+    pub fn ask(&mut self, request: &str, expected: &str) {
+        self.send(request);
+        self.expect(expected);
+    }
+
+    /// All up to the server's end.
+    pub fn receive_all(&mut self) -> String {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// The server must close without another byte.
+    pub fn expect_end(&mut self) {
+        assert_eq!(self.receive_all(), "");
+    }
+
+    /// Ends this side.
+    pub fn end(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// An error reply of this code, whole.
+    pub fn expect_error(&mut self, code: &str) -> serde_json::Value {
+        let mut reply = Vec::new();
+        loop {
+            reply.extend(self.receive(1));
+            if let Ok(reply) = serde_json::from_slice::<serde_json::Value>(&reply) {
+                assert_eq!(reply["code"], code, "{reply}");
+                assert!(reply["error"].as_str().is_some_and(|text| text.len() > 10), "{reply}");
+                return reply;
+            }
+        }
+    }
+}
+
+/// With the ids and timestamps of a server replaced: 16 digits, and 10 with 6 behind a point.
+fn masked(text: &str) -> String {
+    let mut masked = String::new();
+    let mut digits = String::new();
+    for c in text.chars().chain(['\0']) {
+        if c.is_ascii_digit() || (c == '.' && digits.len() == 10) {
+            digits.push(c);
+            continue;
+        }
+        let id = digits.len() == 16 && !digits.contains('.');
+        let timestamp = digits.len() == 17 && digits.contains('.');
+        masked.push_str(if id {
+            "<id>"
+        } else if timestamp {
+            "<timestamp>"
+        } else {
+            &digits
+        });
+        digits.clear();
+        masked.push(c);
+    }
+    masked.pop();
+    masked
+}

@@ -1,0 +1,18 @@
+//! What the tests share: servers on free ports, and how long anything may take.
+
+use std::time::Duration;
+
+use dsmq::{Config, Server};
+
+/// The longest that a test waits for anything.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server on a free port.
+pub fn server() -> Server {
+    server_with(Config::default())
+}
+
+/// A server with this configuration, on a free port.
+pub fn server_with(config: Config) -> Server {
+    Server::start(Config { port: 0, ..config }).unwrap()
+}
