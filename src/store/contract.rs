@@ -96,7 +96,7 @@ fn a_clock_that_steps_back_hides_nothing(open: Open<'_>) {
 
 fn bodies_come_back_byte_for_byte(open: Open<'_>) {
     let store = open();
-    let sizes = [2, 3, 100, 900, 959, 960, 961, 962, 1_002, 4_096, 65_536, 70_000, 1 << 20];
+    let sizes = [2, 3, 100, 900, 1_999, 2_000, 2_001, 2_002, 2_030, 4_096, 65_536, 70_000, 1 << 20];
     let mut bodies: Vec<Vec<u8>> =
         sizes.iter().map(|size| format!("\"{}\"", "x".repeat(size - 2)).into_bytes()).collect();
     bodies.extend([

@@ -152,7 +152,7 @@ fn messages_of_every_size_come_back() {
     let around = |n: usize| [n - 1, n, n + 1];
     let sizes = [2, 3, 10, 100]
         .into_iter()
-        .chain([960, 1_024, 4_096, 65_536, 1 << 20].into_iter().flat_map(around));
+        .chain([960, 2_000, 4_096, 65_536, 1 << 20].into_iter().flat_map(around));
     let messages: Vec<String> = sizes
         .chain([limits::MESSAGE_BYTES])
         .map(|n| format!("\"{}\"", "x".repeat(n - 2)))

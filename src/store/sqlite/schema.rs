@@ -4,7 +4,11 @@
 /// without a second index. A row of such a table that is over a quarter of a page spills to pages
 /// of its own, most of the last one empty; so a large message is a row of `large`, whose pages it
 /// fills, and its row in `log` has no body. `messages` is what a person reads.
+///
+/// Pages of 8 KiB: with 4 KiB a put costs a tenth more and a message 5 % more memory; with 16 KiB
+/// a message of 10 kB fills a page by itself.
 pub const CREATE: &str = "
+    PRAGMA page_size = 8192;
     CREATE TABLE topics (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
     CREATE TABLE log (
         topic INTEGER NOT NULL,
@@ -21,8 +25,8 @@ pub const CREATE: &str = "
 ";
 
 /// A message over this many bytes is a row of `large`. A row of `log` stays within its page up to
-/// 1,002 bytes; what is left is for the key and the header.
-pub const LARGE_BYTES: usize = 960;
+/// 2,030 bytes; what is left is for the key and the header.
+pub const LARGE_BYTES: usize = 2_000;
 
 pub const BEGIN: &str = "BEGIN IMMEDIATE";
 pub const COMMIT: &str = "COMMIT";
