@@ -55,13 +55,28 @@ class Printed(threading.local):
 
 
 def run(host, port):
+    seen = 0
     getter_began, all_put = threading.Event(), threading.Event()
     printed, lines = Printed(), {}
 
+    put = 0
+
+    def see(puts):
+        """Gets until so many puts were seen: the package's server loses those that meet."""
+        nonlocal seen
+        deadline = time.monotonic() + PATIENCE
+        while seen < puts:
+            assert time.monotonic() < deadline, "the puts did not arrive"
+            seen += ask(probe, {"action": "get", "topic": "greetings"}) != ""
+
     def pause(_seconds):
+        nonlocal put
         if threading.current_thread().name == "getter":
             getter_began.set()
             assert all_put.wait(PATIENCE)
+        else:
+            see(put)
+            put += 1
 
     def client(name, run, n_iter):
         with contextlib.suppress(BrokenPipeError):
@@ -82,10 +97,7 @@ def run(host, port):
         with socket.create_connection((host, port), PATIENCE) as later:
             ask(later, {"action": "get", "topic": "none"})
         start("putter", example_put_client.run, PUTS).join(PATIENCE)
-        deadline, seen = time.monotonic() + PATIENCE, 0
-        while seen < PUTS:
-            assert time.monotonic() < deadline, "the puts did not arrive"
-            seen += ask(probe, {"action": "get", "topic": "greetings"}) != ""
+        see(PUTS)
         all_put.set()
         getter.join(PATIENCE)
     finally:
