@@ -208,7 +208,6 @@ fn a_peer_that_never_reads_is_let_go() {
         healthy.ask(PING, OK);
         std::thread::park_timeout(Duration::from_millis(100));
     }
-    healthy.ask(r#"{"action":"get","topic":"big","wait":0.01}"#, r#"{"message":""}"#);
     kill("-TERM", &process);
     assert_eq!(process.end().code, Some(0));
 }
