@@ -1,44 +1,127 @@
 //! The broker: what one server knows. It answers, or it keeps a waker; it never blocks on a peer.
 //! A method for each word of the protocol; protocols call them and write what they return.
 
+mod place;
 mod session;
+mod subscription;
+mod takers;
+mod timer;
 mod waiters;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::task::Waker;
+use std::time::Instant;
 
 pub use self::session::Session;
+use self::subscription::Subscribers;
+pub use self::subscription::{From, Pattern, Pushes};
+use self::takers::Takers;
+pub use self::takers::Waiting;
+use self::timer::Timer;
 use self::waiters::Waiters;
 pub use self::waiters::Watch;
 use crate::error::{Code, Error, Result};
 use crate::message::{Id, Message, Topic};
-use crate::store::{PutBatch, Store};
+use crate::store::{Batch, Counts, Head, Op, Outcome, Policy, Returned, Run, Store};
 
 /// One server's broker, shared by all of its connections.
 pub struct Broker {
     store: Arc<dyn Store>,
-    waiters: Waiters,
+    waiters: Arc<Waiters>,
+    takers: Arc<Takers>,
+    subscribers: Arc<Subscribers>,
+    timer: Timer,
     closing: AtomicBool,
+    opened: Instant,
+    sessions: Arc<AtomicU64>,
+}
+
+/// A topic, as it is listed.
+#[derive(Debug)]
+pub struct TopicStats {
+    pub topic: Topic,
+    pub counts: Counts,
+    pub oldest: Option<Id>,
+    pub newest: Option<Id>,
+    pub put_rate: f64,
+    pub take_rate: f64,
+    pub consumers: usize,
+}
+
+/// A broker's sums over all topics.
+#[derive(Debug, Default)]
+pub struct Stats {
+    pub uptime_seconds: f64,
+    pub connections: u64,
+    pub topics: u64,
+    pub messages: u64,
+    pub bytes: u64,
+    pub leased: u64,
+    pub delayed: u64,
+    pub puts: u64,
+    pub takes: u64,
 }
 
 impl Broker {
     pub fn new(store: Arc<dyn Store>) -> Broker {
-        Broker { store, waiters: Waiters::default(), closing: AtomicBool::new(false) }
+        Broker {
+            store,
+            waiters: Arc::default(),
+            takers: Arc::default(),
+            subscribers: Arc::default(),
+            timer: Timer::default(),
+            closing: AtomicBool::new(false),
+            opened: Instant::now(),
+            sessions: Arc::default(),
+        }
     }
 
     /// Begins a session: it will be handed what is put from now on.
     pub fn session(&self) -> Session {
-        Session::new(self.store.last_id())
+        Session::new(self.store.last_id(), self.sessions.clone())
     }
 
-    /// Stores a batch, then wakes who waits for its topics. The outcomes are in the batch.
-    pub fn put(&self, batch: &mut PutBatch) {
-        self.store.put(batch);
-        // Either a waiter that registers now sees the messages, or we see the waiter.
+    /// Carries out a batch of puts, takes, acks and so on, then wakes who waits for what it made
+    /// available. The outcomes are in the batch.
+    pub fn apply(&self, batch: &mut Batch) {
+        if self.takers.any() {
+            // Who waits to take comes before who takes now.
+            let takes = batch.ops.iter().filter(|op| matches!(op, Op::Take { .. }));
+            takes.for_each(|op| self.takers.serve(&*self.store, op.topic()));
+        }
+        self.store.apply(batch);
+        self.timer.set(self.store.due());
+        // Either one who begins to wait now sees the messages, or we see the one who waits.
         fence(Ordering::SeqCst);
-        if self.waiters.any() {
-            batch.topics().for_each(|topic| self.waiters.wake(topic));
+        if !self.takers.any() && !self.waiters.any() && !self.subscribers.any() {
+            return;
+        }
+        let mut told: Option<&Topic> = None;
+        for (op, outcome) in batch.ops.iter().zip(&batch.outcomes) {
+            match (op, outcome) {
+                (Op::Put(put), Ok(Outcome::Stored { .. })) if told != Some(&put.topic) => {
+                    told = Some(&put.topic);
+                    self.put_to(&put.topic);
+                }
+                (Op::Nack { topic, .. } | Op::PutBack { topic, .. }, Ok(_)) => self.returned(topic),
+                _ => {}
+            }
+        }
+    }
+
+    /// Something was put to the topic.
+    fn put_to(&self, topic: &Topic) {
+        self.waiters.wake(topic);
+        self.subscribers.tell(topic);
+        self.takers.serve(&*self.store, topic);
+    }
+
+    /// Something can be taken again, of this topic or of that of its dead letters.
+    fn returned(&self, topic: &Topic) {
+        self.takers.serve(&*self.store, topic);
+        if let Some(dead) = topic.dead() {
+            self.put_to(&dead);
         }
     }
 
@@ -50,7 +133,7 @@ impl Broker {
         topic: &str,
         since: Option<Id>,
     ) -> Result<Option<Message<'s>>> {
-        session.get(self.store.as_ref(), topic, since)
+        session.get(&*self.store, topic, since)
     }
 
     /// The newest message of the topic after this session's place; older ones are passed over.
@@ -60,21 +143,169 @@ impl Broker {
         topic: &str,
         since: Option<Id>,
     ) -> Result<Option<Message<'s>>> {
-        session.get_latest(self.store.as_ref(), topic, since)
+        session.get_latest(&*self.store, topic, since)
     }
 
     /// Wakes `waker` at every put to the topic until the watch is dropped. What was put before
     /// this returns wakes nobody: look again after it.
-    pub fn watch(&self, topic: Topic, waker: Waker) -> Watch<'_> {
+    pub fn watch(&self, topic: Topic, waker: Waker) -> Watch {
         let watch = self.waiters.watch(topic, waker);
         fence(Ordering::SeqCst);
         watch
     }
 
+    /// Waits in line for a message of the topic, under a lease of so many microseconds if one is
+    /// given; `waker` is woken when there is one.
+    pub fn wait_to_take(&self, topic: &Topic, lease: Option<u64>, waker: Waker) -> Waiting {
+        let waiting = self.takers.join(topic, lease, waker);
+        fence(Ordering::SeqCst);
+        self.takers.serve(&*self.store, topic);
+        self.timer.set(self.store.due());
+        waiting
+    }
+
+    /// Ends a wait whose taker is gone: what it was handed goes to the next.
+    pub fn give_up(&self, waiting: Waiting) {
+        let topic = waiting.topic().clone();
+        if let Some(Ok(message)) = waiting.leave() {
+            self.put_back(topic, message);
+        }
+    }
+
+    /// Puts back a message that did not reach its taker. One that is leased is left to its lease.
+    pub fn put_back(&self, topic: Topic, message: Returned) {
+        let op = match message.lease {
+            None => Op::PutBack { topic, message: Box::new(message) },
+            Some(_) => {
+                let (id, deliveries) = (message.taken.id, message.taken.deliveries);
+                Op::Nack { topic, id, deliveries, delay: 0 }
+            }
+        };
+        let mut batch = Batch::default();
+        batch.ops.push(op);
+        self.apply(&mut batch);
+        if let Some(Err(error)) = batch.outcomes.first() {
+            tracing::error!("a message that did not reach its taker is lost: {error}");
+        }
+    }
+
+    /// Pushes what matches to this session from now on; `waker` is woken when there is something.
+    pub fn subscribe(
+        &self,
+        session: &mut Session,
+        pattern: Pattern,
+        from: From,
+        waker: &Waker,
+    ) -> Result<()> {
+        let subscriptions = session.subscriptions.get_or_insert_with(|| {
+            Box::new(subscription::Subscriptions::new(self.subscribers.clone(), waker.clone()))
+        });
+        subscriptions.subscribe(&*self.store, pattern, from)
+    }
+
+    pub fn unsubscribe(&self, session: &mut Session, pattern: &Pattern) {
+        if let Some(subscriptions) = &mut session.subscriptions {
+            subscriptions.unsubscribe(pattern);
+        }
+    }
+
+    /// What is to be pushed to this session next.
+    pub fn pushes(&self, session: &mut Session) -> Result<Option<Pushes>> {
+        match &mut session.subscriptions {
+            Some(subscriptions) => subscriptions.next(&*self.store),
+            None => Ok(None),
+        }
+    }
+
+    /// The last messages of a topic, oldest first.
+    pub fn history(&self, topic: &str, limit: usize) -> Result<Arc<Run>> {
+        match self.store.head(topic) {
+            Some(head) => self.store.read_last(&head, limit),
+            None => Ok(Arc::default()),
+        }
+    }
+
+    /// How consumers share the topic's messages, if that was ever set.
+    pub fn policy(&self, topic: &str) -> Option<Policy> {
+        self.store.head(topic).and_then(|head| head.counts().policy)
+    }
+
+    /// All topics, by name.
+    pub fn topics(&self) -> Result<Vec<TopicStats>> {
+        let topics = self.store.heads().into_iter().map(|head| self.topic_stats(&head));
+        let mut topics = topics.collect::<Result<Vec<_>>>()?;
+        topics.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
+        Ok(topics)
+    }
+
+    fn topic_stats(&self, head: &Head) -> Result<TopicStats> {
+        let (put_rate, take_rate) = head.rates(self.store.now());
+        Ok(TopicStats {
+            topic: head.topic().clone(),
+            counts: head.counts(),
+            oldest: self.store.oldest(head)?,
+            newest: self.store.read_last(head, 1)?.get(0).map(|message| message.id),
+            put_rate,
+            take_rate,
+            consumers: self.subscribers.followers(head.topic()),
+        })
+    }
+
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            uptime_seconds: self.opened.elapsed().as_secs_f64(),
+            connections: self.sessions.load(Ordering::Relaxed),
+            ..Stats::default()
+        };
+        for head in self.store.heads() {
+            let counts = head.counts();
+            stats.topics += 1;
+            stats.messages += counts.length;
+            stats.bytes += counts.bytes;
+            stats.leased += counts.leased;
+            stats.delayed += counts.delayed;
+            stats.puts += counts.puts;
+            stats.takes += counts.takes;
+        }
+        stats
+    }
+
+    /// When something is due next, and what time it is, by the store's clock.
+    fn due(&self) -> Id {
+        self.store.due()
+    }
+
+    fn now(&self) -> Id {
+        self.store.now()
+    }
+
+    /// Does what is due by now.
+    pub fn tick(&self) {
+        while self.store.due() <= self.store.now() {
+            match self.store.tick() {
+                Ok(done) => {
+                    done.put.iter().for_each(|topic| self.put_to(topic));
+                    done.returned.iter().for_each(|topic| self.takers.serve(&*self.store, topic));
+                }
+                Err(error) => {
+                    tracing::error!("what is due has to wait: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Does what is due when it is due, on the calling thread, until the broker closes.
+    pub fn run_timer(&self) {
+        self.timer.run(self);
+    }
+
     /// The server stops: everyone who waits is woken and told so.
     pub fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
+        self.timer.stop();
         self.waiters.wake_all();
+        self.takers.wake_all();
     }
 
     /// `closing`, once the server stops.

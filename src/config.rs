@@ -27,6 +27,10 @@ pub struct Config {
     #[arg(long, env = "DSMQ_MAX_MESSAGE", value_name = "BYTES", default_value_t = limits::MESSAGE_BYTES, value_parser = size())]
     pub max_message: usize,
 
+    /// Deliveries after which a message that comes back goes to the topic <TOPIC>.dead; 0 is never
+    #[arg(long, env = "DSMQ_DEAD_LETTER_AFTER", value_name = "N", default_value_t = 0)]
+    pub dead_letter_after: u32,
+
     /// What to log to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "DSMQ_LOG", value_name = "LEVEL", default_value = "info", global = true)]
     pub log: LevelFilter,
@@ -39,6 +43,7 @@ impl Default for Config {
             port: 30008,
             max_connections: limits::CONNECTIONS,
             max_message: limits::MESSAGE_BYTES,
+            dead_letter_after: 0,
             log: LevelFilter::INFO,
         }
     }

@@ -26,6 +26,24 @@ pub const CONNECTIONS: usize = 10_000;
 /// Topics of which one session keeps its place.
 pub const PLACES: usize = 10_000;
 
+/// Subscriptions of one session.
+pub const SUBSCRIPTIONS: usize = 1_000;
+
+/// Longest dedupe key, in bytes of UTF-8.
+pub const DEDUPE_BYTES: usize = 256;
+
+/// For so long a dedupe key keeps a second message from being stored.
+pub const DEDUPE: Duration = Duration::from_secs(120);
+
+/// Longest ttl, delay or lease: 100 years, so that times stay within an id's range.
+pub const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+
+/// Messages that one history returns.
+pub const HISTORY_MESSAGES: usize = 1_000;
+
+/// Bytes of messages that one history returns, or one message if that is larger.
+pub const HISTORY_BYTES: usize = 16 * 1024 * 1024;
+
 /// Longest `wait` that a request may ask for.
 pub const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
@@ -49,3 +67,6 @@ pub const RUN_BYTES: usize = 64 * 1024;
 
 /// From the order to stop until the process has ended.
 pub const STOP: Duration = Duration::from_secs(5);
+
+/// After the store has failed to do what is due, it is asked again so much later.
+pub const RETRY: Duration = Duration::from_secs(1);

@@ -14,6 +14,15 @@ pub type Id = u64;
 /// Ids end here, so that a double holds every one of them exactly.
 pub const ID_END: Id = 1 << 53;
 
+/// A message's priority: 0 to 9; higher ones are taken first.
+pub const PRIORITY_MAX: u8 = 9;
+
+/// The priority of a message that was put without one.
+pub const PRIORITY_DEFAULT: u8 = 4;
+
+/// What the topic of another topic's dead letters ends in.
+pub const DEAD_SUFFIX: &str = ".dead";
+
 /// The name of a topic: 1 to 256 bytes of UTF-8 without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Topic(Arc<str>);
@@ -43,6 +52,15 @@ impl Topic {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The topic for the dead letters of this one; `None` if they stay: if it is one itself, or its
+    /// name has no room for the suffix.
+    pub fn dead(&self) -> Option<Topic> {
+        if self.0.ends_with(DEAD_SUFFIX) {
+            return None;
+        }
+        Topic::new(&format!("{self}{DEAD_SUFFIX}")).ok()
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn run_config(config: Config) -> Result<(), StartError> {
 pub struct Server {
     addr: SocketAddr,
     shared: Arc<Shared>,
-    accepting: Option<thread::JoinHandle<()>>,
+    threads: Vec<thread::JoinHandle<()>>,
 }
 
 /// What the threads of a server share.
@@ -101,7 +101,8 @@ impl Server {
     ///
     /// If the address cannot be listened on, or the store cannot be opened.
     pub fn start(config: Config) -> Result<Server, StartError> {
-        let store = store::in_memory().map_err(StartError::Store)?;
+        let rules = store::Rules { dead_letter_after: config.dead_letter_after };
+        let store = store::in_memory(rules).map_err(StartError::Store)?;
         raise_descriptor_limit(config.max_connections);
         let listener = bind(&config)?;
         let addr = listener.local_addr().map_err(|e| StartError::bind(&config, e))?;
@@ -110,18 +111,27 @@ impl Server {
         }
         let shared = Arc::new(Shared {
             broker: Arc::new(Broker::new(store)),
-            wake: Wake::new().map_err(StartError::Thread)?,
+            wake: Wake::new(),
             connections: Mutex::default(),
             ended: Condvar::new(),
             config,
         });
-        let accepting = thread::Builder::new().name("accept".into()).spawn({
-            let shared = shared.clone();
-            move || shared.accept(&listener)
-        });
-        let accepting = Some(accepting.map_err(StartError::Thread)?);
+        let mut server = Server { addr, shared: shared.clone(), threads: Vec::new() };
+        let timing = shared.clone();
+        server.spawn("timer", move || timing.broker.run_timer())?;
+        server.spawn("accept", move || shared.accept(&listener))?;
         info!("listening on {addr}");
-        Ok(Server { addr, shared, accepting })
+        Ok(server)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StartError> {
+        let thread = thread::Builder::new().name(name.into()).spawn(work);
+        self.threads.push(thread.map_err(StartError::Thread)?);
+        Ok(())
     }
 
     /// The address that it listens on.
@@ -141,8 +151,10 @@ impl Drop for Server {
         let deadline = Instant::now() + limits::STOP;
         self.shared.broker.close();
         self.shared.wake.wake();
-        if self.accepting.take().is_some_and(|accepting| accepting.join().is_err()) {
-            error!("the accepting thread had failed");
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                error!("a thread of the server had failed");
+            }
         }
         self.shared.close_connections(deadline);
     }

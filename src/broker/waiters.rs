@@ -1,8 +1,8 @@
-//! Who waits for which topic: wakers, woken by a put. Nothing here blocks.
+//! Who waits for a put to a topic, to get it: wakers. Nothing here blocks.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::message::Topic;
@@ -24,13 +24,14 @@ impl Waiters {
         self.count.load(Ordering::SeqCst) > 0
     }
 
-    pub fn watch(&self, topic: Topic, waker: Waker) -> Watch<'_> {
+    /// Wakes `waker` at every put to the topic until the watch is dropped.
+    pub fn watch(self: &Arc<Self>, topic: Topic, waker: Waker) -> Watch {
         let mut by_topic = self.lock();
         let waiters = by_topic.entry(topic.clone()).or_default();
         let number = waiters.last().map_or(0, |last| last.number + 1);
         waiters.push(Waiter { number, waker });
         self.count.fetch_add(1, Ordering::SeqCst);
-        Watch { waiters: self, topic, number }
+        Watch { waiters: self.clone(), topic, number }
     }
 
     pub fn wake(&self, topic: &Topic) {
@@ -49,13 +50,13 @@ impl Waiters {
 }
 
 /// One waiter's registration, ended by dropping it.
-pub struct Watch<'a> {
-    waiters: &'a Waiters,
+pub struct Watch {
+    waiters: Arc<Waiters>,
     topic: Topic,
     number: usize,
 }
 
-impl Drop for Watch<'_> {
+impl Drop for Watch {
     fn drop(&mut self) {
         let mut by_topic = self.waiters.lock();
         if let Some(waiters) = by_topic.get_mut(&self.topic) {

@@ -1,15 +1,15 @@
 //! The JSON protocol, the reference: docs/protocol.md is its contract.
 //!
-//! A [`Conversation`] is one connection's talk without its socket: unread bytes in, replies out,
-//! and a word to the caller on how to go on.
+//! A [`Conversation`] is one connection's talk without its socket: unread bytes in, replies and
+//! pushes out, and a word to the caller on how to go on.
 
+#[cfg(any(test, fuzzing))]
+pub mod check;
+mod outbox;
 mod reply;
 mod request;
 mod scanner;
 mod string;
-
-#[cfg(any(test, fuzzing))]
-pub mod check;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +17,15 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use self::outbox::{Answer, Outbox};
+use self::reply::Reply;
 use self::request::{Request, Text};
 use self::scanner::{Fault, Scan, Scanner};
-use crate::broker::{Broker, Session, Watch};
+use crate::broker::{Broker, From, Pattern, Session, Waiting, Watch};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{Id, Topic};
-use crate::store::PutBatch;
+use crate::store::Op;
 
 /// What the caller is to do next, after it has written what [`Conversation::replies`] holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub enum Step {
     Read,
     /// Come back at once: there was enough to write.
     Write,
-    /// Sleep until a message may be there, then [`Conversation::retry`].
+    /// Sleep until woken, then [`Conversation::retry`].
     Wait,
     /// Close the connection.
     Close,
@@ -42,47 +44,44 @@ pub enum Step {
 pub struct Conversation {
     broker: Arc<Broker>,
     session: Session,
+    /// Woken when there is something for this connection.
+    waker: Waker,
     max_message: usize,
     scanner: Scanner,
-    batch: PutBatch,
-    /// One for each put of the batch.
-    batched: Vec<Batched>,
     last_topic: Option<Topic>,
-    out: Vec<u8>,
-    waiting: Option<Waiting>,
-    /// The error of the unconfirmed put before this request, said already.
-    said: Option<Code>,
+    outbox: Outbox,
+    waits: Option<Wait>,
 }
 
-/// How a put of the batch is answered.
-struct Batched {
-    confirm: bool,
-    tag: Option<Box<[u8]>>,
-}
-
-/// A get for which there was nothing yet.
-struct Waiting {
-    topic: Topic,
-    latest: bool,
-    meta: bool,
+/// A request that waits for a message.
+struct Wait {
+    kind: WaitKind,
     tag: Option<Box<[u8]>>,
     deadline: Instant,
 }
 
+enum WaitKind {
+    Get { topic: Topic, latest: bool, meta: bool, _watch: Watch },
+    Take(Waiting),
+}
+
 impl Conversation {
     /// `session` began when the connection was accepted.
-    pub fn new(broker: Arc<Broker>, session: Session, max_message: usize) -> Conversation {
+    pub fn new(
+        broker: Arc<Broker>,
+        session: Session,
+        max_message: usize,
+        waker: Waker,
+    ) -> Conversation {
         Conversation {
+            outbox: Outbox::new(broker.clone()),
             broker,
             session,
+            waker,
             max_message,
             scanner: Scanner::new(max_message),
-            batch: PutBatch::default(),
-            batched: Vec::new(),
             last_topic: None,
-            out: Vec::new(),
-            waiting: None,
-            said: None,
+            waits: None,
         }
     }
 
@@ -93,17 +92,13 @@ impl Conversation {
             let rest = unread.get(done..).unwrap_or_default();
             let (used, step) = self.advance_one(rest);
             done += used;
-            match step {
-                None if self.out.len() < limits::REPLY_BYTES => {}
-                None => {
-                    self.commit();
-                    return (done, Step::Write);
-                }
-                Some(step) => {
-                    self.commit();
-                    return (done, step);
-                }
-            }
+            let step = match step {
+                None if self.outbox.len() < limits::REPLY_BYTES => continue,
+                None => Step::Write,
+                Some(step) => step,
+            };
+            self.outbox.commit();
+            return (done, step);
         }
     }
 
@@ -135,43 +130,82 @@ impl Conversation {
         match request.and_then(|request| self.carry_out(request, tag)) {
             Ok(step) => step,
             Err(error) => {
-                self.commit();
-                self.refuse(&error, text.is_unconfirmed_put(), tag);
+                self.outbox.refuse(&error, text.is_unconfirmed_put(), tag);
                 None
             }
         }
     }
 
     fn carry_out(&mut self, request: Request<'_>, tag: Option<&[u8]>) -> Result<Option<Step>> {
-        match request {
-            Request::Put { topic, message, confirm } => {
+        let (op, answer) = match request {
+            Request::Put { topic, message, options, confirm } => {
                 let topic = self.topic(&topic)?;
-                self.batch.push(topic, message);
-                self.batched.push(Batched { confirm, tag: tag.map(Box::from) });
-                Ok(None)
+                self.outbox.put(topic, message, options, confirm, tag);
+                return Ok(None);
             }
+            Request::Take { topic, lease, wait } => return self.take(&topic, lease, wait, tag),
             Request::Get { topic, latest, since, wait, meta } => {
-                self.commit();
-                if self.get(&topic, latest, since, meta, tag)? {
-                    return Ok(None);
-                }
-                if wait.is_zero() {
-                    self.answer(|out| reply::no_message(out, meta, tag));
-                    return Ok(None);
-                }
-                self.wait_for(&topic, latest, meta, tag, wait)?;
-                Ok(Some(Step::Wait))
+                return self.get(&topic, latest, since, wait, meta, tag);
             }
-            Request::Ping { meta } => {
-                self.commit();
-                let since = meta.then(|| self.session.start());
-                self.answer(|out| reply::pong(out, since, tag));
-                Ok(None)
+            Request::Ack { topic, id, deliveries } => {
+                (Op::Ack { topic, id, deliveries }, Answer::Ok)
             }
-        }
+            Request::Nack { topic, id, deliveries, delay } => {
+                (Op::Nack { topic, id, deliveries, delay }, Answer::Ok)
+            }
+            Request::Peek { topic } => (Op::Peek { topic }, Answer::Ok),
+            Request::Delete { topic, id } => (Op::Delete { topic, id }, Answer::Ok),
+            Request::Purge { topic } => (Op::Purge { topic }, Answer::Ok),
+            Request::SetStopped { topic, stopped } => {
+                (Op::SetStopped { topic, stopped }, Answer::State(stopped))
+            }
+            Request::SetPolicy { topic, policy } => {
+                (Op::SetPolicy { topic, policy }, Answer::Policy(policy))
+            }
+            other => return self.look(other, tag).map(|()| None),
+        };
+        self.outbox.add(op, answer, tag);
+        Ok(None)
     }
 
-    /// The topic, without making it again for each of a row of puts.
+    /// Requests that change nothing in the store, after all before them.
+    fn look(&mut self, request: Request<'_>, tag: Option<&[u8]>) -> Result<()> {
+        self.outbox.commit();
+        match request {
+            Request::Subscribe { patterns, from } => self.subscribe(patterns, from, tag)?,
+            Request::Unsubscribe { patterns } => {
+                for pattern in &patterns {
+                    self.broker.unsubscribe(&mut self.session, pattern);
+                }
+                self.outbox.answer(tag, |reply| reply.ok());
+            }
+            Request::History { topic, limit } => {
+                let run = self.broker.history(topic.as_str(), limit)?;
+                self.outbox.answer(tag, |reply| reply.history(&run));
+            }
+            Request::Policy { topic } => {
+                let policy = self.broker.policy(topic.as_str());
+                self.outbox.answer(tag, |reply| reply.policy(policy));
+            }
+            Request::Topics => {
+                let topics = self.broker.topics()?;
+                self.outbox.answer(tag, |reply| reply.topics(&topics));
+            }
+            Request::Stats => {
+                let stats = self.broker.stats();
+                self.outbox.answer(tag, |reply| reply.stats(&stats));
+            }
+            Request::Ping { meta: true } => {
+                let since = self.session.start();
+                self.outbox.answer(tag, |reply| reply.since(since));
+            }
+            // What changes the store was dealt with before.
+            _ => self.outbox.answer(tag, |reply| reply.ok()),
+        }
+        Ok(())
+    }
+
+    /// The topic, without making it again for each of a row of requests.
     fn topic(&mut self, name: &str) -> Result<Topic> {
         match &self.last_topic {
             Some(last) if last.as_str() == name => Ok(last.clone()),
@@ -183,8 +217,30 @@ impl Conversation {
         }
     }
 
-    /// Answers with the next message, if there is one.
     fn get(
+        &mut self,
+        topic: &str,
+        latest: bool,
+        since: Option<Id>,
+        wait: Duration,
+        meta: bool,
+        tag: Option<&[u8]>,
+    ) -> Result<Option<Step>> {
+        self.outbox.commit();
+        if self.try_get(topic, latest, since, meta, tag)? {
+            return Ok(None);
+        }
+        if wait.is_zero() {
+            self.outbox.answer(tag, |reply| reply.nothing(meta));
+            return Ok(None);
+        }
+        let topic = Topic::new(topic)?;
+        let watch = self.broker.watch(topic.clone(), self.waker.clone());
+        Ok(Some(self.wait(WaitKind::Get { topic, latest, meta, _watch: watch }, wait, tag)))
+    }
+
+    /// Answers with the next message, if there is one.
+    fn try_get(
         &mut self,
         topic: &str,
         latest: bool,
@@ -198,102 +254,136 @@ impl Conversation {
             self.broker.get(&mut self.session, topic, since)?
         };
         let Some(message) = message else { return Ok(false) };
-        self.said = None;
-        reply::message(&mut self.out, message, meta, tag);
+        self.outbox.answer(tag, |reply| reply.message(message, meta));
         Ok(true)
     }
 
-    fn wait_for(
+    fn take(
         &mut self,
         topic: &str,
-        latest: bool,
-        meta: bool,
-        tag: Option<&[u8]>,
+        lease: Option<u64>,
         wait: Duration,
-    ) -> Result<()> {
-        let topic = Topic::new(topic)?;
-        let tag = tag.map(Box::from);
-        let deadline = Instant::now() + wait;
-        self.waiting = Some(Waiting { topic, latest, meta, tag, deadline });
-        Ok(())
+        tag: Option<&[u8]>,
+    ) -> Result<Option<Step>> {
+        let topic = self.topic(topic)?;
+        if wait.is_zero() {
+            self.outbox.add(Op::Take { topic, lease }, Answer::Take, tag);
+            return Ok(None);
+        }
+        self.outbox.commit();
+        let waiting = self.broker.wait_to_take(&topic, lease, self.waker.clone());
+        Ok(Some(self.wait(WaitKind::Take(waiting), wait, tag)))
     }
 
-    /// While the step is [`Step::Wait`]: has `waker` woken whenever a retry may succeed.
-    pub fn watch<'a>(&self, broker: &'a Broker, waker: Waker) -> Option<Watch<'a>> {
-        let waiting = self.waiting.as_ref()?;
-        Some(broker.watch(waiting.topic.clone(), waker))
+    fn wait(&mut self, kind: WaitKind, wait: Duration, tag: Option<&[u8]>) -> Step {
+        let deadline = Instant::now() + wait;
+        self.waits = Some(Wait { kind, tag: tag.map(Box::from), deadline });
+        Step::Wait
     }
 
     /// While the step is [`Step::Wait`]: `None` once there is a reply, else when to give up.
     pub fn retry(&mut self) -> Option<Instant> {
-        let waiting = self.waiting.take()?;
-        let tag = waiting.tag.as_deref();
-        let got = self.get(waiting.topic.as_str(), waiting.latest, None, waiting.meta, tag);
-        match got
-            .and_then(|got| if got { Ok(true) } else { self.broker.check_open().map(|()| false) })
+        let mut wait = self.waits.take()?;
+        let tag = wait.tag.as_deref();
+        let answered = match &mut wait.kind {
+            WaitKind::Get { topic, latest, meta, .. } => {
+                self.try_get(topic.as_str(), *latest, None, *meta, tag)
+            }
+            WaitKind::Take(waiting) => match waiting.handed() {
+                Some(handed) => handed.map(|message| {
+                    self.outbox.hand_over(waiting.topic(), message, tag);
+                    true
+                }),
+                None => Ok(false),
+            },
+        };
+        match answered
+            .and_then(|done| if done { Ok(true) } else { self.broker.check_open().map(|()| false) })
         {
             Ok(true) => None,
-            Ok(false) if Instant::now() >= waiting.deadline => {
-                self.answer(|out| reply::no_message(out, waiting.meta, tag));
-                None
-            }
-            Ok(false) => {
-                let deadline = waiting.deadline;
-                self.waiting = Some(waiting);
+            Ok(false) if Instant::now() < wait.deadline => {
+                let deadline = wait.deadline;
+                self.waits = Some(wait);
                 Some(deadline)
             }
+            Ok(false) => {
+                self.end_wait(wait, None);
+                None
+            }
             Err(error) => {
-                self.answer(|out| reply::error(out, &error, tag));
+                self.end_wait(wait, Some(&error));
                 None
             }
         }
     }
 
-    /// Stores the puts that have gathered, and writes their replies.
-    fn commit(&mut self) {
-        if self.batch.is_empty() {
-            return;
-        }
-        self.broker.put(&mut self.batch);
-        for (put, outcome) in self.batched.drain(..).zip(self.batch.outcomes()) {
-            let tag = put.tag.as_deref();
-            match outcome {
-                Ok(id) => {
-                    self.said = None;
-                    if put.confirm {
-                        reply::stored(&mut self.out, *id, tag);
-                    }
+    /// Answers a wait that was in vain, unless its taker was handed something at the last moment.
+    fn end_wait(&mut self, wait: Wait, error: Option<&Error>) {
+        let tag = wait.tag.as_deref();
+        let told = match wait.kind {
+            WaitKind::Get { meta, .. } => meta,
+            WaitKind::Take(waiting) => {
+                let topic = waiting.topic().clone();
+                if let Some(Ok(message)) = waiting.leave() {
+                    self.outbox.hand_over(&topic, message, tag);
+                    return;
                 }
-                Err(error) if put.confirm => reply::error(&mut self.out, error, tag),
-                Err(error) => say_once(&mut self.said, &mut self.out, error, tag),
+                true
+            }
+        };
+        self.outbox.answer(tag, |reply| match error {
+            Some(error) => reply.error(error),
+            None => reply.nothing(told),
+        });
+    }
+
+    /// The peer has ended its side while a request waits. A take ends empty, and its message goes
+    /// to the next taker; a get goes on: it takes nothing from anyone.
+    pub fn peer_ended(&mut self) {
+        match self.waits.take() {
+            Some(Wait { kind: WaitKind::Take(waiting), tag, .. }) => {
+                self.broker.give_up(waiting);
+                self.outbox.answer(tag.as_deref(), |reply| reply.nothing(true));
+            }
+            other => self.waits = other,
+        }
+    }
+
+    fn subscribe(&mut self, patterns: Vec<Pattern>, from: From, tag: Option<&[u8]>) -> Result<()> {
+        for pattern in patterns {
+            self.broker.subscribe(&mut self.session, pattern, from, &self.waker)?;
+        }
+        self.outbox.answer(tag, |reply| reply.ok());
+        Ok(())
+    }
+
+    pub fn is_subscribed(&self) -> bool {
+        self.session.is_subscribed()
+    }
+
+    /// Adds pushes to what is to be written; true if there may be more.
+    pub fn push(&mut self) -> bool {
+        while self.is_subscribed() && self.outbox.len() < limits::REPLY_BYTES {
+            match self.broker.pushes(&mut self.session) {
+                Ok(Some(pushes)) => self.outbox.push(&pushes),
+                Ok(None) => return false,
+                Err(error) => {
+                    self.outbox.answer(None, |reply| reply.error(&error));
+                    return false;
+                }
             }
         }
-        self.batch.clear(limits::READ_BYTES);
-    }
-
-    fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.said = None;
-        write(&mut self.out);
-    }
-
-    fn refuse(&mut self, error: &Error, unconfirmed_put: bool, tag: Option<&[u8]>) {
-        if unconfirmed_put {
-            say_once(&mut self.said, &mut self.out, error, tag);
-        } else {
-            self.answer(|out| reply::error(out, error, tag));
-        }
+        self.is_subscribed()
     }
 
     /// Answers text that cannot become a request, or not one that is within the limits.
     fn fault(&mut self, fault: &Fault, blank: usize, text: &[u8]) -> (usize, Option<Step>) {
-        self.commit();
         let error = fault_error(fault, self.max_message);
         let tag = match self.scanner.is_skipping() {
             true => None,
             false => Text::new(text, self.scanner.fields()).tag().unwrap_or_default(),
         };
-        reply::error(&mut self.out, &error, tag);
-        self.said = None;
+        self.outbox.refuse(&error, false, tag);
         if matches!(fault, Fault::NotJson { .. } | Fault::NotUtf8 { .. }) {
             return (blank + text.len(), Some(Step::Close));
         }
@@ -308,43 +398,46 @@ impl Conversation {
         let error = self.broker.check_open().err().unwrap_or_else(|| {
             Error::new(Code::BadJson, "the connection ended inside a request: send all of it")
         });
-        self.answer(|out| reply::error(out, &error, None));
+        self.outbox.refuse(&error, false, None);
+        self.scanner.reset();
     }
 
-    /// What is to be written. The caller clears it.
-    pub fn replies(&mut self) -> &mut Vec<u8> {
-        &mut self.out
+    /// What is to be written. The caller says what became of it.
+    pub fn replies(&self) -> &[u8] {
+        self.outbox.bytes()
+    }
+
+    /// So many bytes of the replies were written, and if that is not all, no more will be.
+    pub fn written(&mut self, bytes: usize) {
+        self.outbox.written(bytes);
     }
 
     /// Whether memory is held that an idle connection does not need.
     pub fn is_bulky(&self) -> bool {
-        self.out.capacity() > limits::BUFFER_BYTES
-            || self.batch.capacity() > limits::BUFFER_BYTES
-            || self.session.is_bulky()
+        self.outbox.is_bulky() || self.session.is_bulky()
     }
 
     /// Gives back the memory that an idle connection does not need.
     pub fn shrink(&mut self) {
-        self.out = Vec::new();
-        self.batch = PutBatch::default();
-        self.batched = Vec::new();
+        self.outbox.shrink();
         self.session.shrink();
+    }
+}
+
+impl Drop for Conversation {
+    /// A taker that leaves in the middle of its wait leaves what it was handed to the next.
+    fn drop(&mut self) {
+        if let Some(Wait { kind: WaitKind::Take(waiting), .. }) = self.waits.take() {
+            self.broker.give_up(waiting);
+        }
     }
 }
 
 /// An error as a reply by itself, for a connection that has no conversation.
 pub fn error_reply(error: &Error) -> Vec<u8> {
     let mut out = Vec::new();
-    reply::error(&mut out, error, None);
+    Reply::new(&mut out, None).error(error);
     out
-}
-
-/// A run of unconfirmed puts that fail for one reason gets one error.
-fn say_once(said: &mut Option<Code>, out: &mut Vec<u8>, error: &Error, tag: Option<&[u8]>) {
-    if *said != Some(error.code) {
-        *said = Some(error.code);
-        reply::error(out, error, tag);
-    }
 }
 
 fn fault_error(fault: &Fault, max_message: usize) -> Error {

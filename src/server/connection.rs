@@ -36,8 +36,10 @@ pub fn serve(
     }
     let text = match buffer.unread().first() {
         Some(b'{' | b' ' | b'\t' | b'\n' | b'\r') => {
-            let talk = Conversation::new(broker.clone(), session, config.max_message);
-            return Json { stream, broker, buffer, talk, wake: None, bulky: false }.serve();
+            let wake = Wake::new();
+            let waker = Waker::from(wake.clone());
+            let talk = Conversation::new(broker.clone(), session, config.max_message, waker);
+            return Json { stream, broker, buffer, talk, wake, bulky: false, ended: false }.serve();
         }
         Some(b'A'..=b'Z') => "HTTP is not served by this version: send JSON requests",
         Some(0x16) => "TLS is not served by this version: send JSON requests as they are",
@@ -55,10 +57,11 @@ struct Json<'a> {
     broker: &'a Broker,
     buffer: Buffer,
     talk: Conversation,
-    /// Made at the first wait.
-    wake: Option<Arc<Wake>>,
+    wake: Arc<Wake>,
     /// Whether reads time out, so that memory can be given back.
     bulky: bool,
+    /// Whether the peer has ended its side.
+    ended: bool,
 }
 
 impl Json<'_> {
@@ -69,41 +72,59 @@ impl Json<'_> {
             self.write()?;
             match step {
                 Step::Write => {}
-                Step::Read if self.read()? => {}
-                Step::Read => {
-                    self.talk.end();
-                    return self.write();
-                }
                 Step::Wait => self.wait()?,
                 Step::Close => return close(self.stream),
+                Step::Read if !self.ended => self.read()?,
+                Step::Read => {
+                    self.talk.end();
+                    self.write()?;
+                    return self.push_to_the_end();
+                }
             }
         }
     }
 
+    /// Writes what there is. What was taken and cannot be written goes back.
     fn write(&mut self) -> io::Result<()> {
-        let replies = self.talk.replies();
-        if !replies.is_empty() {
+        let mut written = 0;
+        let mut failed = Ok(());
+        while failed.is_ok()
+            && let Some(rest @ [_, ..]) = self.talk.replies().get(written..)
+        {
             let mut stream = self.stream;
-            stream.write_all(replies)?;
-            replies.clear();
-            if replies.capacity() > 2 * limits::REPLY_BYTES {
-                replies.shrink_to(limits::REPLY_BYTES);
+            match stream.write(rest) {
+                Ok(0) => failed = Err(io::ErrorKind::WriteZero.into()),
+                Ok(some) => written += some,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => failed = Err(error),
             }
         }
-        Ok(())
+        if !self.talk.replies().is_empty() {
+            self.talk.written(written);
+        }
+        failed
     }
 
-    /// Reads once; false at the peer's end. A connection that stays silent gives memory back.
-    fn read(&mut self) -> io::Result<bool> {
+    /// Reads once, and pushes until there is something to read. A connection that stays silent
+    /// gives memory back.
+    fn read(&mut self) -> io::Result<()> {
+        if self.talk.is_subscribed() {
+            return self.push_and_read();
+        }
         self.set_bulky(self.buffer.is_bulky() || self.talk.is_bulky())?;
         let mut read = self.buffer.read_from(self.stream);
         if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-            self.buffer.shrink();
-            self.talk.shrink();
+            self.shrink();
             self.set_bulky(false)?;
             read = self.buffer.read_from(self.stream);
         }
-        Ok(read? > 0)
+        self.ended = read? == 0;
+        Ok(())
+    }
+
+    fn shrink(&mut self) {
+        self.buffer.shrink();
+        self.talk.shrink();
     }
 
     fn set_bulky(&mut self, bulky: bool) -> io::Result<()> {
@@ -114,28 +135,58 @@ impl Json<'_> {
         Ok(())
     }
 
-    /// Sleeps until the request that waits has its reply. What arrives meanwhile is read, up to a
-    /// buffer full, and left for later.
-    fn wait(&mut self) -> io::Result<()> {
-        let wake = match &self.wake {
-            Some(wake) => wake.clone(),
-            None => self.wake.insert(Wake::new()?).clone(),
-        };
-        self.buffer.shrink();
-        let watch = self.talk.watch(self.broker, Waker::from(wake.clone()));
-        let mut ended = false;
-        while let Some(deadline) = self.talk.retry() {
-            let left = Some(deadline.saturating_duration_since(Instant::now()));
-            if ended || self.buffer.unread().len() >= limits::READ_BYTES {
-                if wake.wait_hang_up(&self.stream, left)?.hung_up {
-                    return Err(io::ErrorKind::ConnectionReset.into());
-                }
-            } else if wake.wait_readable(&self.stream, left)?.readable {
-                // A peer that has ended its side may still be listening: its wait goes on.
-                ended = self.buffer.read_from(self.stream)? == 0;
+    fn push_and_read(&mut self) -> io::Result<()> {
+        self.set_bulky(false)?;
+        loop {
+            let more = self.talk.push();
+            self.write()?;
+            let bulky = self.buffer.is_bulky() || self.talk.is_bulky();
+            let patience = if more { Some(Duration::ZERO) } else { bulky.then_some(SHRINK_AFTER) };
+            let woken = self.wake.wait_readable(&self.stream, patience)?;
+            if woken.readable || woken.hung_up {
+                self.ended = self.buffer.read_from(self.stream)? == 0;
+                return Ok(());
+            }
+            if !more && bulky && !woken.woken {
+                self.shrink();
             }
         }
-        drop(watch);
+    }
+
+    /// A subscriber that has ended its side may still be listening: pushes go on until it hangs
+    /// up, or the server closes.
+    fn push_to_the_end(&mut self) -> io::Result<()> {
+        while self.talk.is_subscribed() && self.broker.check_open().is_ok() {
+            let more = self.talk.push();
+            self.write()?;
+            let patience = more.then_some(Duration::ZERO);
+            if self.wake.wait_hang_up(&self.stream, patience)?.hung_up {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sleeps until the request that waits has its reply; pushes go on. What arrives meanwhile is
+    /// read, up to a buffer full, and left for later.
+    fn wait(&mut self) -> io::Result<()> {
+        self.shrink();
+        while let Some(deadline) = self.talk.retry() {
+            let more = self.talk.push();
+            self.write()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Some(if more { Duration::ZERO } else { left });
+            if self.ended || self.buffer.unread().len() >= limits::READ_BYTES {
+                if self.wake.wait_hang_up(&self.stream, left)?.hung_up {
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
+            } else if self.wake.wait_readable(&self.stream, left)?.readable {
+                self.ended = self.buffer.read_from(self.stream)? == 0;
+            }
+            if self.ended {
+                self.talk.peer_ended();
+            }
+        }
         Ok(())
     }
 }

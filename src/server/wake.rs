@@ -3,14 +3,22 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// Whoever waits with it, [`Wake::wake`] ends that wait, or the next if there is none.
+/// Whoever waits with it, [`Wake::wake`] ends that wait, or the next if there is none. The
+/// descriptor is made by the first wait: most connections never wait.
+#[derive(Default)]
 pub struct Wake {
+    ends: OnceLock<Ends>,
+    woken: AtomicBool,
+}
+
+struct Ends {
     read: OwnedFd,
     /// The other end, where that is another descriptor.
     #[cfg(not(target_os = "linux"))]
@@ -20,42 +28,73 @@ pub struct Wake {
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Woken {
+    /// It was woken.
+    pub woken: bool,
     /// The socket has something to read, or its end.
     pub readable: bool,
     /// The socket is broken, or closed in both directions.
     pub hung_up: bool,
 }
 
-impl Wake {
+impl Ends {
     #[cfg(target_os = "linux")]
-    pub fn new() -> io::Result<Arc<Wake>> {
+    fn new() -> io::Result<Ends> {
         use rustix::event::{EventfdFlags, eventfd};
         let read = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Arc::new(Wake { read }))
+        Ok(Ends { read })
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub fn new() -> io::Result<Arc<Wake>> {
+    fn new() -> io::Result<Ends> {
         let (read, write) = rustix::pipe::pipe()?;
         for end in [&read, &write] {
             rustix::io::ioctl_fionbio(end, true)?;
             rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
         }
-        Ok(Arc::new(Wake { read, write }))
+        Ok(Ends { read, write })
     }
 
-    /// Ends the wait. A wake that is full already wakes as well.
-    pub fn wake(&self) {
+    /// One that is full already wakes as well.
+    fn write(&self) {
         #[cfg(target_os = "linux")]
         let end = &self.read;
         #[cfg(not(target_os = "linux"))]
         let end = &self.write;
         let _ = rustix::io::write(end, &1u64.to_ne_bytes());
     }
+}
+
+impl Wake {
+    pub fn new() -> Arc<Wake> {
+        Arc::default()
+    }
+
+    /// Ends the wait.
+    pub fn wake(&self) {
+        // Only the first of several wakes has to be written.
+        if !self.woken.swap(true, Ordering::SeqCst)
+            && let Some(ends) = self.ends.get()
+        {
+            ends.write();
+        }
+    }
+
+    fn ends(&self) -> io::Result<&Ends> {
+        if self.ends.get().is_none() {
+            // Only the one who waits comes here: nobody else sets it meanwhile.
+            let _ = self.ends.set(Ends::new()?);
+            if self.woken.load(Ordering::SeqCst)
+                && let Some(ends) = self.ends.get()
+            {
+                ends.write();
+            }
+        }
+        self.ends.get().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
 
     /// Sleeps until woken, or for `timeout`.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.sleep(&mut [PollFd::new(&self.read, PollFlags::IN)], timeout)
+        self.sleep(&mut [PollFd::new(&self.ends()?.read, PollFlags::IN)], timeout).map(|_| ())
     }
 
     /// Sleeps until woken, until the socket has something to read, or for `timeout`.
@@ -78,18 +117,20 @@ impl Wake {
         interest: PollFlags,
         timeout: Option<Duration>,
     ) -> io::Result<Woken> {
-        let mut fds = [PollFd::new(&self.read, PollFlags::IN), PollFd::new(socket, interest)];
-        self.sleep(&mut fds, timeout)?;
+        let own = &self.ends()?.read;
+        let mut fds = [PollFd::new(own, PollFlags::IN), PollFd::new(socket, interest)];
+        let woken = self.sleep(&mut fds, timeout)?;
         let [_, socket] = &fds;
         let seen = socket.revents();
         Ok(Woken {
+            woken,
             readable: seen.contains(PollFlags::IN),
             hung_up: seen.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL),
         })
     }
 
-    /// Polls, the wake's own descriptor first, and empties that.
-    fn sleep(&self, fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
+    /// Polls, the wake's own descriptor first, and empties that; whether it was woken.
+    fn sleep(&self, fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<bool> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
@@ -100,11 +141,14 @@ impl Wake {
                 Err(error) => return Err(error.into()),
             }
         }
-        if fds.first().is_some_and(|own| own.revents().contains(PollFlags::IN)) {
+        let woken = fds.first().is_some_and(|own| own.revents().contains(PollFlags::IN));
+        if woken {
             let mut count = [0; 64];
-            let _ = rustix::io::read(&self.read, &mut count);
+            let _ = rustix::io::read(&self.ends()?.read, &mut count);
+            // From here on a wake is written again; what it tells of is looked at after this.
+            self.woken.store(false, Ordering::SeqCst);
         }
-        Ok(())
+        Ok(woken)
     }
 }
 

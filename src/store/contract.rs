@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Head, PutBatch, Run, Store};
+use super::{Batch, Head, Outcome, Run, Store};
 use crate::error::Code;
 use crate::limits;
 use crate::message::{Id, Topic};
@@ -38,17 +38,21 @@ fn topic(name: &str) -> Topic {
     Topic::new(name).unwrap()
 }
 
-fn batch(puts: &[(&str, &[u8])]) -> PutBatch {
-    let mut batch = PutBatch::default();
-    puts.iter().for_each(|(name, body)| batch.push(topic(name), body));
+fn batch(puts: &[(&str, &[u8])]) -> Batch {
+    let mut batch = Batch::default();
+    puts.iter().for_each(|(name, body)| batch.put(topic(name), body, None));
     batch
 }
 
 fn put(store: &dyn Store, puts: &[(&str, &[u8])]) -> Vec<Id> {
     let mut batch = batch(puts);
-    store.put(&mut batch);
-    assert_eq!(batch.outcomes().len(), puts.len());
-    batch.outcomes().iter().map(|outcome| *outcome.as_ref().unwrap()).collect()
+    store.apply(&mut batch);
+    assert_eq!(batch.outcomes.len(), puts.len());
+    let id = |outcome: &crate::error::Result<Outcome>| match outcome {
+        Ok(Outcome::Stored { id, duplicate: false }) => *id,
+        other => panic!("{other:?}"),
+    };
+    batch.outcomes.iter().map(id).collect()
 }
 
 fn head(store: &dyn Store, name: &str) -> Arc<Head> {
@@ -166,7 +170,7 @@ fn the_newest_is_the_newest(open: Open<'_>) {
         let ids = put(&*store, &[("t", &body), ("other", b"0")]);
         let head = head(&*store, "t");
         assert_eq!(head.newest(), ids[0]);
-        assert_eq!(messages(&store.read_newest(&head).unwrap()), [(ids[0], body)]);
+        assert_eq!(messages(&store.read_last(&head, 1).unwrap()), [(ids[0], body)]);
     }
 }
 
@@ -218,7 +222,7 @@ fn readers_never_see_past_a_commit(open: Open<'_>) {
         let head = head(&*store, "t");
         while !writer.is_finished() {
             let newest = head.newest();
-            let run = store.read_newest(&head).unwrap();
+            let run = store.read_last(&head, 1).unwrap();
             assert!(run.last_id() >= newest, "what is called the newest can be read");
             let seen = messages(&store.read(&head, newest.saturating_sub(1), 256).unwrap());
             assert_eq!(seen.first().map(|(id, _)| *id), Some(newest));
@@ -235,9 +239,9 @@ fn the_last_topic_too_many_is_refused_alone(open: Open<'_>) {
         put(&*store, &puts);
     }
     let mut full = batch(&[("t0", b"2"), ("one too many", b"2"), ("t1", b"2")]);
-    store.put(&mut full);
+    store.apply(&mut full);
     let codes: Vec<_> =
-        full.outcomes().iter().map(|o| o.as_ref().err().map(|error| error.code)).collect();
+        full.outcomes.iter().map(|o| o.as_ref().err().map(|error| error.code)).collect();
     assert_eq!(codes, [None, Some(Code::TooManyTopics), None]);
     assert_eq!(all(&*store, "t1").len(), 2);
     assert!(store.head("one too many").is_none());

@@ -263,12 +263,11 @@ fn each_wrong_request_gets_its_error_and_the_connection_goes_on() {
         (format!(r#"{{"action":"get","topic":"t","since":{}}}"#, 1u64 << 53), "bad_field"),
         (format!(r#"{{"action":"ping","tag":"{}"}}"#, "x".repeat(limits::TAG_BYTES)), "bad_field"),
         (r#"{"action":"PUT","topic":"t","message":1}"#.to_owned(), "unknown_action"),
-        (r#"{"action":"take","topic":"t"}"#.to_owned(), "unknown_action"),
+        (r#"{"action":"tame","topic":"t"}"#.to_owned(), "unknown_action"),
         (put("", "1"), "bad_topic"),
         (get(&long), "bad_topic"),
         (r#"{"action":"get","topic":"a\u0000b"}"#.to_owned(), "bad_topic"),
         (r#"{"action":"get","topic":"a\u0085b"}"#.to_owned(), "bad_topic"),
-        (r#"{"action":"put","topic":"t","message":1,"ttl":5}"#.to_owned(), "unsupported"),
     ];
     for (request, code) in &cases {
         peer.send(request);

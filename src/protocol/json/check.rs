@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::task::Waker;
 
 use serde_json::value::RawValue;
 
@@ -67,7 +68,7 @@ pub fn is_request(text: &[u8]) -> bool {
 pub fn talk(text: &[u8], cuts: &[usize]) -> String {
     let broker = fresh_enough();
     let session = broker.session();
-    let mut talk = Conversation::new(broker.clone(), session, MAX_MESSAGE);
+    let mut talk = Conversation::new(broker.clone(), session, MAX_MESSAGE, Waker::noop().clone());
     let (mut replies, mut unread, mut start) = (Vec::new(), Vec::new(), 0);
     for end in ends(text, cuts) {
         unread.extend_from_slice(&text[start..end]);
@@ -75,7 +76,8 @@ pub fn talk(text: &[u8], cuts: &[usize]) -> String {
         loop {
             let (done, step) = talk.advance(&unread);
             unread.drain(..done);
-            replies.append(talk.replies());
+            replies.extend_from_slice(talk.replies());
+            talk.written(usize::MAX);
             match step {
                 Step::Read => break,
                 Step::Close => return masked(&replies),
@@ -89,7 +91,7 @@ pub fn talk(text: &[u8], cuts: &[usize]) -> String {
         }
     }
     talk.end();
-    replies.append(talk.replies());
+    replies.extend_from_slice(talk.replies());
     masked(&replies)
 }
 
@@ -98,7 +100,7 @@ thread_local! {
 }
 
 fn open() -> Arc<Broker> {
-    Arc::new(Broker::new(store::in_memory().unwrap()))
+    Arc::new(Broker::new(store::in_memory(store::Rules::default()).unwrap()))
 }
 
 /// A broker that has served a few thousand others at most: a session sees only what is put after

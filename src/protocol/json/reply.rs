@@ -1,58 +1,207 @@
-//! Replies as bytes: written onto the end of what is to be sent.
+//! Replies and pushes as bytes: written onto the end of what is to be sent.
 
 use std::io::Write;
 
+use crate::broker::{Stats, TopicStats};
 use crate::error::Error;
-use crate::message::{Id, Message, Timestamp};
+use crate::message::{Id, Message, Timestamp, Topic};
+use crate::store::{Encoded, Policy, Run, Taken};
 
-/// Closes a reply's object, with the request's tag if it had one.
-fn end(out: &mut Vec<u8>, tag: Option<&[u8]>) {
-    if let Some(tag) = tag {
-        out.extend_from_slice(b",\"tag\":");
-        out.extend_from_slice(tag);
+/// A reply that is being written. A Vec takes every byte that it is given, so nothing here fails.
+pub struct Reply<'a> {
+    out: &'a mut Vec<u8>,
+    tag: Option<&'a [u8]>,
+}
+
+impl<'a> Reply<'a> {
+    /// A reply on the end of `out`, to the request with this tag.
+    pub fn new(out: &'a mut Vec<u8>, tag: Option<&'a [u8]>) -> Reply<'a> {
+        Reply { out, tag }
     }
-    out.push(b'}');
-}
 
-fn id(out: &mut Vec<u8>, id: Id) {
-    // A Vec takes every byte that it is given.
-    let _ = write!(out, ",\"id\":{id},\"timestamp\":{}", Timestamp(id));
-}
-
-pub fn message(out: &mut Vec<u8>, message: Message<'_>, meta: bool, tag: Option<&[u8]>) {
-    out.extend_from_slice(b"{\"message\":");
-    out.extend_from_slice(message.body);
-    if meta {
-        id(out, message.id);
+    fn raw(self, bytes: &[u8]) -> Self {
+        self.out.extend_from_slice(bytes);
+        self
     }
-    end(out, tag);
-}
 
-pub fn no_message(out: &mut Vec<u8>, meta: bool, tag: Option<&[u8]>) {
-    out.extend_from_slice(b"{\"message\":\"\"");
-    if meta {
-        out.extend_from_slice(b",\"empty\":true");
+    fn write(self, args: std::fmt::Arguments<'_>) -> Self {
+        let _ = self.out.write_fmt(args);
+        self
     }
-    end(out, tag);
-}
 
-pub fn stored(out: &mut Vec<u8>, message: Id, tag: Option<&[u8]>) {
-    out.extend_from_slice(b"{\"ok\":true");
-    id(out, message);
-    end(out, tag);
-}
-
-/// The answer to a ping; `since` is the place at which the session began.
-pub fn pong(out: &mut Vec<u8>, since: Option<Id>, tag: Option<&[u8]>) {
-    out.extend_from_slice(b"{\"ok\":true");
-    if let Some(since) = since {
-        let _ = write!(out, ",\"since\":{since}");
+    fn id(self, id: Id) -> Self {
+        self.write(format_args!(",\"id\":{id},\"timestamp\":{}", Timestamp(id)))
     }
-    end(out, tag);
+
+    /// Where a dead letter came from.
+    fn origin(self, origin: Option<(&Topic, Id)>) -> Self {
+        match origin {
+            Some((topic, id)) => {
+                let topic = json_string(topic.as_str());
+                self.write(format_args!(",\"from\":{{\"topic\":{topic},\"id\":{id}}}"))
+            }
+            None => self,
+        }
+    }
+
+    fn end(self) {
+        if let Some(tag) = self.tag {
+            self.out.extend_from_slice(b",\"tag\":");
+            self.out.extend_from_slice(tag);
+        }
+        self.out.push(b'}');
+    }
+
+    pub fn message(self, message: Message<'_>, meta: bool) {
+        let reply = self.raw(b"{\"message\":").raw(message.body);
+        if meta { reply.id(message.id).end() } else { reply.end() }
+    }
+
+    /// There is no message; `told` says so in a field of its own.
+    pub fn nothing(self, told: bool) {
+        let reply = self.raw(b"{\"message\":\"\"");
+        if told { reply.raw(b",\"empty\":true").end() } else { reply.end() }
+    }
+
+    pub fn taken(self, taken: &Taken, body: &[u8]) {
+        let deliveries = taken.deliveries;
+        self.raw(b"{\"message\":")
+            .raw(body)
+            .id(taken.id)
+            .write(format_args!(",\"deliveries\":{deliveries}"))
+            .origin(taken.origin.as_deref().map(|(topic, id)| (topic, *id)))
+            .end();
+    }
+
+    pub fn peeked(self, peeked: &Taken, body: &[u8], looks: u64) {
+        self.raw(b"{\"message\":")
+            .raw(body)
+            .id(peeked.id)
+            .write(format_args!(",\"looks\":{looks}"))
+            .origin(peeked.origin.as_deref().map(|(topic, id)| (topic, *id)))
+            .end();
+    }
+
+    pub fn stored(self, id: Id, duplicate: bool) {
+        self.raw(b"{\"ok\":true").id(id).duplicate(duplicate).end();
+    }
+
+    pub fn due(self, at: Id, duplicate: bool) {
+        let at = Timestamp(at);
+        self.write(format_args!("{{\"ok\":true,\"due\":{at}")).duplicate(duplicate).end();
+    }
+
+    fn duplicate(self, duplicate: bool) -> Self {
+        if duplicate { self.raw(b",\"duplicate\":true") } else { self }
+    }
+
+    pub fn ok(self) {
+        self.raw(b"{\"ok\":true").end();
+    }
+
+    pub fn deleted(self, deleted: bool) {
+        self.write(format_args!("{{\"ok\":true,\"deleted\":{deleted}")).end();
+    }
+
+    pub fn purged(self, purged: u64) {
+        self.write(format_args!("{{\"ok\":true,\"purged\":{purged}")).end();
+    }
+
+    pub fn state(self, stopped: bool) {
+        let state = state(stopped);
+        self.write(format_args!("{{\"ok\":true,\"state\":\"{state}\"")).end();
+    }
+
+    pub fn policy(self, policy: Option<Policy>) {
+        let policy = json_policy(policy);
+        self.write(format_args!("{{\"ok\":true,\"policy\":{policy}")).end();
+    }
+
+    /// The answer to a ping that asked where the session began.
+    pub fn since(self, since: Id) {
+        self.write(format_args!("{{\"ok\":true,\"since\":{since}")).end();
+    }
+
+    pub fn history(self, run: &Run) {
+        let mut reply = self.raw(b"{\"messages\":[");
+        for (index, message) in (0..run.len()).filter_map(|i| run.get(i).map(|m| (i, m))) {
+            let before: &[u8] = if index == 0 { b"{\"message\":" } else { b",{\"message\":" };
+            reply = reply.raw(before).raw(message.body).id(message.id);
+            reply = reply.origin(run.origin(index)).raw(b"}");
+        }
+        reply.raw(b"]").end();
+    }
+
+    pub fn topics(self, topics: &[TopicStats]) {
+        let mut reply = self.raw(b"{\"topics\":[");
+        for (index, topic) in topics.iter().enumerate() {
+            reply = reply.raw(if index == 0 { b"" } else { b"," }).topic(topic);
+        }
+        reply.raw(b"]").end();
+    }
+
+    fn topic(self, stats: &TopicStats) -> Self {
+        let counts = &stats.counts;
+        let fields = serde_json::json!({
+            "topic": stats.topic.as_str(),
+            "length": counts.length,
+            "bytes": counts.bytes,
+            "oldest": stats.oldest,
+            "newest": stats.newest,
+            "leased": counts.leased,
+            "delayed": counts.delayed,
+            "put_rate": stats.put_rate,
+            "take_rate": stats.take_rate,
+            "consumers": stats.consumers,
+            "policy": counts.policy.map(Policy::as_str),
+            "state": state(counts.stopped),
+        });
+        self.write(format_args!("{fields}"))
+    }
+
+    pub fn stats(self, stats: &Stats) {
+        let fields = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime": stats.uptime_seconds,
+            "connections": stats.connections,
+            "topics": stats.topics,
+            "messages": stats.messages,
+            "bytes": stats.bytes,
+            "leased": stats.leased,
+            "delayed": stats.delayed,
+            "puts": stats.puts,
+            "takes": stats.takes,
+            "store": "memory",
+        });
+        self.write(format_args!("{{\"stats\":{fields}")).end();
+    }
+
+    pub fn error(self, error: &Error) {
+        let (text, code) = (json_string(&error.text), error.code.as_str());
+        self.write(format_args!("{{\"error\":{text},\"code\":\"{code}\"")).end();
+    }
 }
 
-pub fn error(out: &mut Vec<u8>, error: &Error, tag: Option<&[u8]>) {
-    let text = serde_json::Value::from(&*error.text);
-    let _ = write!(out, "{{\"error\":{text},\"code\":\"{}\"", error.code.as_str());
-    end(out, tag);
+/// The pushes of a run's messages.
+pub fn pushes(topic: &Topic, run: &Run) -> Encoded {
+    let mut encoded = Encoded::default();
+    let begin = format!("{{\"topic\":{},\"message\":", json_string(topic.as_str()));
+    for message in (0..run.len()).filter_map(|index| run.get(index)) {
+        let push = Reply::new(&mut encoded.bytes, None);
+        push.raw(begin.as_bytes()).raw(message.body).id(message.id).end();
+        encoded.ends.push(encoded.bytes.len());
+    }
+    encoded
+}
+
+fn json_string(text: &str) -> serde_json::Value {
+    serde_json::Value::from(text)
+}
+
+fn json_policy(policy: Option<Policy>) -> serde_json::Value {
+    serde_json::Value::from(policy.map(Policy::as_str))
+}
+
+fn state(stopped: bool) -> &'static str {
+    if stopped { "stopped" } else { "started" }
 }

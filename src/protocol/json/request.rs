@@ -3,17 +3,38 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+
 use super::scanner::{Field, Fields};
 use super::string;
+use crate::broker::{From, Pattern};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::{ID_END, Id};
+use crate::message::{ID_END, Id, PRIORITY_DEFAULT, PRIORITY_MAX, Topic};
+use crate::store::{Policy, PutOptions};
 
-/// One request, borrowed from the text it came in.
+/// Messages of a history that does not say how many.
+const HISTORY_DEFAULT: usize = 10;
+
+/// One request, borrowed from the text it came in. Leases and delays are microseconds.
 #[derive(Debug)]
 pub enum Request<'a> {
-    Put { topic: Cow<'a, str>, message: &'a [u8], confirm: bool },
+    Put { topic: Cow<'a, str>, message: &'a [u8], options: Option<Box<PutOptions>>, confirm: bool },
     Get { topic: Cow<'a, str>, latest: bool, since: Option<Id>, wait: Duration, meta: bool },
+    Take { topic: Cow<'a, str>, lease: Option<u64>, wait: Duration },
+    Ack { topic: Topic, id: Id, deliveries: u32 },
+    Nack { topic: Topic, id: Id, deliveries: u32, delay: u64 },
+    Subscribe { patterns: Vec<Pattern>, from: From },
+    Unsubscribe { patterns: Vec<Pattern> },
+    History { topic: Topic, limit: usize },
+    Peek { topic: Topic },
+    Delete { topic: Topic, id: Id },
+    Purge { topic: Topic },
+    SetStopped { topic: Topic, stopped: bool },
+    SetPolicy { topic: Topic, policy: Policy },
+    Policy { topic: Topic },
+    Topics,
+    Stats,
     Ping { meta: bool },
 }
 
@@ -46,48 +67,95 @@ impl<'a> Text<'a> {
     }
 
     pub fn decode(self, max_message: usize) -> Result<Request<'a>> {
-        match &*self.action()? {
-            "put" => self.put(max_message),
-            "get" => self.get(false),
-            "get_latest" => self.get(true),
-            "ping" => Ok(Request::Ping { meta: self.flag(Field::Meta)? }),
-            other => {
-                let other: String = other.chars().take(40).collect();
-                let text = format!(
-                    "unknown action {other:?}: this server knows put, get, get_latest and ping"
-                );
-                Err(Error::new(Code::UnknownAction, text))
+        Ok(match &*self.action()? {
+            "put" => return self.put(max_message),
+            "get" => return self.get(false),
+            "get_latest" => return self.get(true),
+            "take" => Request::Take {
+                topic: self.name()?,
+                lease: self.micros(Field::Lease, "lease")?,
+                wait: self.wait()?,
+            },
+            "ack" => {
+                let (id, deliveries) = (self.id()?, self.deliveries()?);
+                Request::Ack { topic: self.topic()?, id, deliveries }
             }
-        }
+            "nack" => {
+                let (id, deliveries) = (self.id()?, self.deliveries()?);
+                let delay = self.micros(Field::Delay, "delay")?.unwrap_or(0);
+                Request::Nack { topic: self.topic()?, id, deliveries, delay }
+            }
+            "subscribe" => Request::Subscribe { patterns: self.patterns()?, from: self.from()? },
+            "unsubscribe" => Request::Unsubscribe { patterns: self.patterns()? },
+            "history" => Request::History { topic: self.topic()?, limit: self.limit()? },
+            "peek" => Request::Peek { topic: self.topic()? },
+            "delete" => Request::Delete { topic: self.topic()?, id: self.id()? },
+            "purge" => Request::Purge { topic: self.topic()? },
+            "stop" => Request::SetStopped { topic: self.topic()?, stopped: true },
+            "start" => Request::SetStopped { topic: self.topic()?, stopped: false },
+            "policy" => return self.policy(),
+            "topics" => Request::Topics,
+            "stats" => Request::Stats,
+            "ping" => Request::Ping { meta: self.flag(Field::Meta, "meta")? },
+            other => return Err(unknown_action(other)),
+        })
     }
 
     fn put(self, max_message: usize) -> Result<Request<'a>> {
-        let topic = self.topic()?;
+        let topic = self.name()?;
         let message = self.field(Field::Message).ok_or_else(|| missing("message"))?;
         if message.len() > max_message {
             return Err(message_too_large(max_message));
         }
-        let later = [Field::Priority, Field::Ttl, Field::Delay, Field::Dedupe];
-        if later.iter().any(|&field| self.field(field).is_some()) {
-            let text = "priority, ttl, delay and dedupe are not supported by this version: \
-                        leave them out";
-            return Err(Error::new(Code::Unsupported, text));
+        let confirm = self.flag(Field::Confirm, "confirm")?;
+        Ok(Request::Put { topic, message, options: self.put_options()?, confirm })
+    }
+
+    fn put_options(self) -> Result<Option<Box<PutOptions>>> {
+        let fields = [Field::Priority, Field::Ttl, Field::Delay, Field::Dedupe];
+        if fields.iter().all(|field| self.field(*field).is_none()) {
+            return Ok(None);
         }
-        Ok(Request::Put { topic, message, confirm: self.flag(Field::Confirm)? })
+        let priority = self.number(Field::Priority).filter(|priority| *priority <= PRIORITY_MAX);
+        let priority = match self.field(Field::Priority) {
+            None => PRIORITY_DEFAULT,
+            Some(_) => {
+                priority.ok_or_else(|| bad_field("priority", "a whole number from 0 to 9"))?
+            }
+        };
+        let (ttl, delay) = (self.micros(Field::Ttl, "ttl")?, self.micros(Field::Delay, "delay")?);
+        let dedupe = self.field(Field::Dedupe).map(dedupe_key).transpose()?;
+        Ok(Some(Box::new(PutOptions { priority, ttl, delay, dedupe })))
     }
 
     fn get(self, latest: bool) -> Result<Request<'a>> {
         Ok(Request::Get {
-            topic: self.topic()?,
+            topic: self.name()?,
             latest,
             since: self.since()?,
             wait: self.wait()?,
-            meta: self.flag(Field::Meta)?,
+            meta: self.flag(Field::Meta, "meta")?,
         })
+    }
+
+    fn policy(self) -> Result<Request<'a>> {
+        let topic = self.topic()?;
+        let policy = match self.field(Field::Policy) {
+            None => return Ok(Request::Policy { topic }),
+            Some(br#""broadcast""#) => Policy::Broadcast,
+            Some(br#""roundrobin""#) => Policy::RoundRobin,
+            Some(_) => return Err(bad_field("policy", r#""broadcast" or "roundrobin""#)),
+        };
+        Ok(Request::SetPolicy { topic, policy })
     }
 
     fn field(self, field: Field) -> Option<&'a [u8]> {
         self.fields.get(self.request, field)
+    }
+
+    /// A field's value, if it is one of this type.
+    fn number<T: DeserializeOwned>(self, field: Field) -> Option<T> {
+        self.field(field).and_then(|text| serde_json::from_slice(text).ok())
     }
 
     fn action(self) -> Result<Cow<'a, str>> {
@@ -95,44 +163,100 @@ impl<'a> Text<'a> {
         text_of(action).ok_or_else(|| bad_field("action", "a string such as \"put\""))
     }
 
-    fn topic(self) -> Result<Cow<'a, str>> {
+    fn name(self) -> Result<Cow<'a, str>> {
         let topic = self.field(Field::Topic).ok_or_else(|| missing("topic"))?;
         text_of(topic).ok_or_else(|| bad_field("topic", "a string of whole characters"))
     }
 
-    fn flag(self, field: Field) -> Result<bool> {
+    fn topic(self) -> Result<Topic> {
+        self.name().and_then(|name| Topic::new(&name))
+    }
+
+    fn patterns(self) -> Result<Vec<Pattern>> {
+        let topics = self.field(Field::Topic).ok_or_else(|| missing("topic"))?;
+        if let Some(name) = text_of(topics) {
+            return Ok(vec![Pattern::new(&name)?]);
+        }
+        let names: Option<Vec<String>> = self.number(Field::Topic);
+        let names = names.filter(|names| !names.is_empty() && names.len() <= limits::SUBSCRIPTIONS);
+        let names = names.ok_or_else(|| bad_field("topic", "a name, or a list of up to 1000"))?;
+        names.iter().map(|name| Pattern::new(name)).collect()
+    }
+
+    fn from(self) -> Result<From> {
+        match (self.field(Field::From), self.number::<i64>(Field::From)) {
+            (None | Some(br#""now""#), _) => Ok(From::Now),
+            (Some(br#""oldest""#), _) => Ok(From::Oldest),
+            (_, Some(last @ -1_000..=-1)) => Ok(From::Last(last.unsigned_abs() as usize)),
+            (_, Some(id)) if (0..ID_END.cast_signed()).contains(&id) => {
+                Ok(From::Id(id.cast_unsigned()))
+            }
+            _ => Err(bad_field("from", r#""now", "oldest", an id, or -1 to -1000"#)),
+        }
+    }
+
+    fn limit(self) -> Result<usize> {
+        let Some(_) = self.field(Field::Limit) else { return Ok(HISTORY_DEFAULT) };
+        let limit = self.number(Field::Limit);
+        limit
+            .filter(|limit| (1..=limits::HISTORY_MESSAGES).contains(limit))
+            .ok_or_else(|| bad_field("limit", "a whole number from 1 to 1000"))
+    }
+
+    fn flag(self, field: Field, name: &str) -> Result<bool> {
         match self.field(field) {
             None | Some(b"false" | b"null") => Ok(false),
             Some(b"true") => Ok(true),
-            Some(_) => {
-                let name = if field == Field::Confirm { "confirm" } else { "meta" };
-                Err(bad_field(name, "true or false"))
-            }
+            Some(_) => Err(bad_field(name, "true or false")),
         }
+    }
+
+    fn id(self) -> Result<Id> {
+        self.id_in(Field::Id, "id")?.ok_or_else(|| missing("id"))
     }
 
     fn since(self) -> Result<Option<Id>> {
-        let Some(since) = self.field(Field::Since) else { return Ok(None) };
-        match serde_json::from_slice::<Id>(since) {
-            Ok(id) if id < ID_END => Ok(Some(id)),
-            _ => Err(bad_field("since", "a message's id: a whole number from 0 to 2^53 - 1")),
-        }
+        self.id_in(Field::Since, "since")
+    }
+
+    fn id_in(self, field: Field, name: &str) -> Result<Option<Id>> {
+        let Some(_) = self.field(field) else { return Ok(None) };
+        let id = self.number(field).filter(|id| *id < ID_END);
+        let must_be = "a message's id: a whole number from 0 to 2^53 - 1";
+        id.map(Some).ok_or_else(|| bad_field(name, must_be))
+    }
+
+    fn deliveries(self) -> Result<u32> {
+        let Some(_) = self.field(Field::Deliveries) else { return Err(missing("deliveries")) };
+        let deliveries = self.number(Field::Deliveries);
+        deliveries.ok_or_else(|| bad_field("deliveries", "the number that the take told"))
     }
 
     fn wait(self) -> Result<Duration> {
-        let Some(wait) = self.field(Field::Wait) else { return Ok(Duration::ZERO) };
-        let seconds = serde_json::from_slice::<f64>(wait).ok();
-        seconds
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .filter(|wait| *wait <= limits::WAIT_MAX)
-            .ok_or_else(|| {
-                let most = limits::WAIT_MAX.as_secs();
-                Error::new(
-                    Code::BadField,
-                    format!("\"wait\" must be a number of seconds from 0 to {most}"),
-                )
-            })
+        let wait = self.seconds(Field::Wait, "wait", limits::WAIT_MAX)?;
+        Ok(wait.unwrap_or(Duration::ZERO))
     }
+
+    fn micros(self, field: Field, name: &str) -> Result<Option<u64>> {
+        let duration = self.seconds(field, name, limits::DURATION_MAX)?;
+        Ok(duration.map(|duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
+    }
+
+    fn seconds(self, field: Field, name: &str, most: Duration) -> Result<Option<Duration>> {
+        let Some(_) = self.field(field) else { return Ok(None) };
+        let seconds: Option<f64> = self.number(field);
+        let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        duration.filter(|duration| *duration <= most).map(Some).ok_or_else(|| {
+            let text = format!("{name:?} must be a number of seconds from 0 to {}", most.as_secs());
+            Error::new(Code::BadField, text)
+        })
+    }
+}
+
+fn dedupe_key(json: &[u8]) -> Result<Box<str>> {
+    let key = text_of(json).filter(|key| key.len() <= limits::DEDUPE_BYTES);
+    let must_be = || bad_field("dedupe", "a string of at most 256 bytes");
+    key.map(|key| key.as_ref().into()).ok_or_else(must_be)
 }
 
 /// The text of a JSON string; `None` if it is another value, or holds half a surrogate pair.
@@ -142,6 +266,12 @@ fn text_of(json: &[u8]) -> Option<Cow<'_, str>> {
         return string::unescape(inside).map(Cow::Owned);
     }
     std::str::from_utf8(inside).ok().map(Cow::Borrowed)
+}
+
+fn unknown_action(action: &str) -> Error {
+    let action: String = action.chars().take(40).collect();
+    let text = format!("unknown action {action:?}: see docs/protocol.md for those that there are");
+    Error::new(Code::UnknownAction, text)
 }
 
 fn missing(name: &str) -> Error {

@@ -48,9 +48,15 @@ pub enum Field {
     Ttl,
     Delay,
     Dedupe,
+    Lease,
+    Id,
+    Deliveries,
+    From,
+    Limit,
+    Policy,
 }
 
-const FIELDS: usize = Field::Dedupe as usize + 1;
+const FIELDS: usize = Field::Policy as usize + 1;
 
 impl Field {
     /// By the key as it stands between its quotes, without escapes.
@@ -68,6 +74,12 @@ impl Field {
             b"ttl" => Field::Ttl,
             b"delay" => Field::Delay,
             b"dedupe" => Field::Dedupe,
+            b"lease" => Field::Lease,
+            b"id" => Field::Id,
+            b"deliveries" => Field::Deliveries,
+            b"from" => Field::From,
+            b"limit" => Field::Limit,
+            b"policy" => Field::Policy,
             _ => return None,
         })
     }

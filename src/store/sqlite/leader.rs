@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 
-use crate::store::{PutBatch, lock};
+use crate::store::{Batch, lock};
 
 /// Transactions that one leader runs before another writer takes over, so that its own
 /// connection is not kept waiting for ever by others' work.
@@ -23,7 +23,7 @@ struct Queue {
 /// A writer that sleeps until its batch comes back.
 struct Waiting {
     thread: Thread,
-    batch: Mutex<Option<PutBatch>>,
+    batch: Mutex<Option<Batch>>,
     word: Mutex<Option<Word>>,
 }
 
@@ -37,7 +37,7 @@ enum Word {
 
 impl Leader {
     /// Returns once `commit` has had the batch, called here or by another writer.
-    pub fn submit(&self, batch: &mut PutBatch, commit: impl Fn(&mut [&mut PutBatch])) {
+    pub fn submit(&self, batch: &mut Batch, commit: impl Fn(&mut [&mut Batch])) {
         let waiting = {
             let mut queue = lock(&self.queue);
             if queue.led {
@@ -61,7 +61,7 @@ impl Leader {
     }
 
     /// Commits the leader's own batch with all that wait, then what has come meanwhile.
-    fn lead(&self, batch: &mut PutBatch, commit: impl Fn(&mut [&mut PutBatch])) {
+    fn lead(&self, batch: &mut Batch, commit: impl Fn(&mut [&mut Batch])) {
         let mut own = Some(batch);
         for _ in 0..ROUNDS {
             let followers = {
@@ -91,13 +91,13 @@ impl Leader {
 }
 
 fn commit_round(
-    own: Option<&mut PutBatch>,
+    own: Option<&mut Batch>,
     followers: &[Arc<Waiting>],
-    commit: impl Fn(&mut [&mut PutBatch]),
+    commit: impl Fn(&mut [&mut Batch]),
 ) {
-    let mut taken: Vec<PutBatch> =
+    let mut taken: Vec<Batch> =
         followers.iter().map(|f| lock(&f.batch).take().unwrap_or_default()).collect();
-    let mut batches: Vec<&mut PutBatch> = own.into_iter().chain(&mut taken).collect();
+    let mut batches: Vec<&mut Batch> = own.into_iter().chain(&mut taken).collect();
     commit(&mut batches);
     for (follower, batch) in followers.iter().zip(taken) {
         *lock(&follower.batch) = Some(batch);
@@ -106,7 +106,7 @@ fn commit_round(
 }
 
 impl Waiting {
-    fn new(batch: PutBatch) -> Waiting {
+    fn new(batch: Batch) -> Waiting {
         Waiting {
             thread: thread::current(),
             batch: Mutex::new(Some(batch)),

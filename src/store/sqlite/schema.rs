@@ -1,22 +1,93 @@
 //! The tables and every statement, as SQL.
+//!
+//! `log` holds every message, clustered by topic and id, so that a topic is read and taken from
+//! front to back without a second index. A row of such a table that is over a quarter of a page
+//! spills to pages of its own, most of the last one empty; so a large message is a row of `large`,
+//! whose pages it fills, and its row in `log` has no body. `messages` is what a person reads.
+//!
+//! Plain messages are taken in the order of the log: their `rank` is null, and the ledger knows
+//! up to where that was done. The other tables are empty for plain topics:
+//!
+//! | table | a row for each |
+//! | --- | --- |
+//! | `ready` | message that is taken out of the log's order: prioritised or returned |
+//! | `leases` | message in a taker's hands, or returned with a delay (then nobody holds it) |
+//! | `delayed` | message that is not due yet |
+//! | `expiries` | message with a ttl |
+//! | `dedupe` | dedupe key of the last two minutes |
+//! | `notes` | message that was peeked at, or is a dead letter |
+//!
+//! A `rank` is 9 minus the priority, so that what is taken first sorts first. Times are
+//! microseconds since 1970.
 
-/// `log` is clustered by topic and id, so that a topic is read and taken from front to back
-/// without a second index. A row of such a table that is over a quarter of a page spills to pages
-/// of its own, most of the last one empty; so a large message is a row of `large`, whose pages it
-/// fills, and its row in `log` has no body. `messages` is what a person reads.
-///
 /// Pages of 8 KiB: with 4 KiB a put costs a tenth more and a message 5 % more memory; with 16 KiB
 /// a message of 10 kB fills a page by itself.
 pub const CREATE: &str = "
     PRAGMA page_size = 8192;
-    CREATE TABLE topics (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE topics (
+        number INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        stopped INTEGER NOT NULL DEFAULT 0,
+        policy TEXT
+    );
     CREATE TABLE log (
         topic INTEGER NOT NULL,
         id INTEGER NOT NULL,
+        rank INTEGER,
+        expires INTEGER,
         body TEXT,
         PRIMARY KEY (topic, id)
     ) WITHOUT ROWID;
     CREATE TABLE large (id INTEGER PRIMARY KEY, body TEXT NOT NULL);
+    CREATE TABLE ready (
+        topic INTEGER NOT NULL,
+        rank INTEGER NOT NULL,
+        id INTEGER NOT NULL,
+        deliveries INTEGER NOT NULL,
+        PRIMARY KEY (topic, rank, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE leases (
+        topic INTEGER NOT NULL,
+        id INTEGER NOT NULL,
+        until INTEGER NOT NULL,
+        held INTEGER NOT NULL,
+        deliveries INTEGER NOT NULL,
+        rank INTEGER NOT NULL,
+        PRIMARY KEY (topic, id)
+    ) WITHOUT ROWID;
+    CREATE INDEX leases_until ON leases (until);
+    CREATE TABLE delayed (
+        number INTEGER PRIMARY KEY,
+        due INTEGER NOT NULL,
+        topic INTEGER NOT NULL,
+        rank INTEGER,
+        ttl INTEGER,
+        body TEXT NOT NULL
+    );
+    CREATE INDEX delayed_due ON delayed (due, number);
+    CREATE TABLE expiries (
+        at INTEGER NOT NULL,
+        topic INTEGER NOT NULL,
+        id INTEGER NOT NULL,
+        PRIMARY KEY (at, topic, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE dedupe (
+        topic INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        id INTEGER,
+        due INTEGER,
+        PRIMARY KEY (topic, key)
+    ) WITHOUT ROWID;
+    CREATE INDEX dedupe_until ON dedupe (until);
+    CREATE TABLE notes (
+        topic INTEGER NOT NULL,
+        id INTEGER NOT NULL,
+        looks INTEGER NOT NULL DEFAULT 0,
+        from_topic TEXT,
+        from_id INTEGER,
+        PRIMARY KEY (topic, id)
+    ) WITHOUT ROWID;
     CREATE VIEW messages AS
         SELECT topics.name AS topic, log.id AS id, log.id / 1e6 AS timestamp,
                coalesce(log.body, large.body) AS message
@@ -32,10 +103,80 @@ pub const BEGIN: &str = "BEGIN IMMEDIATE";
 pub const COMMIT: &str = "COMMIT";
 pub const ROLL_BACK: &str = "ROLLBACK";
 
-pub const INSERT_TOPIC: &str = "INSERT INTO topics (name) VALUES (?1)";
-pub const INSERT: &str = "INSERT INTO log (topic, id, body) VALUES (?1, ?2, ?3)";
-pub const INSERT_LARGE: &str = "INSERT INTO large (id, body) VALUES (?1, ?2)";
+pub const INSERT_TOPIC: &str = "INSERT INTO topics (number, name) VALUES (?1, ?2)";
+pub const SET_STOPPED: &str = "UPDATE topics SET stopped = ?2 WHERE number = ?1";
+pub const SET_POLICY: &str = "UPDATE topics SET policy = ?2 WHERE number = ?1";
 
-pub const READ: &str = "SELECT id, body FROM log WHERE topic = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
-pub const READ_NEWEST: &str = "SELECT id, body FROM log WHERE topic = ?1 ORDER BY id DESC LIMIT 1";
+pub const INSERT: &str =
+    "INSERT INTO log (topic, id, rank, expires, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+pub const INSERT_LARGE: &str = "INSERT INTO large (id, body) VALUES (?1, ?2)";
+pub const READ: &str =
+    "SELECT id, body, expires FROM log WHERE topic = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+pub const READ_LAST: &str =
+    "SELECT id, body, expires FROM log WHERE topic = ?1 ORDER BY id DESC LIMIT ?2";
+pub const READ_LINE: &str = "SELECT id, body, expires FROM log
+    WHERE topic = ?1 AND id > ?2 AND id < ?3 AND rank IS NULL ORDER BY id LIMIT ?4";
+pub const READ_ONE: &str = "SELECT id, body, expires FROM log WHERE topic = ?1 AND id = ?2";
 pub const READ_LARGE: &str = "SELECT body FROM large WHERE id = ?1";
+pub const SIZE: &str = "SELECT octet_length(coalesce(log.body, large.body)), log.rank IS NULL
+    FROM log LEFT JOIN large ON large.id = log.id WHERE log.topic = ?1 AND log.id = ?2";
+pub const OLDEST: &str = "SELECT id FROM log WHERE topic = ?1 ORDER BY id LIMIT 1";
+pub const DELETE: &str = "DELETE FROM log WHERE topic = ?1 AND id = ?2";
+pub const DELETE_LINE: &str =
+    "DELETE FROM log WHERE topic = ?1 AND id > ?2 AND id <= ?3 AND rank IS NULL";
+pub const DELETE_LARGE: &str = "DELETE FROM large WHERE id = ?1";
+
+pub const INSERT_READY: &str =
+    "INSERT INTO ready (topic, rank, id, deliveries) VALUES (?1, ?2, ?3, ?4)";
+pub const FIRST_READY: &str =
+    "SELECT rank, id, deliveries FROM ready WHERE topic = ?1 ORDER BY rank, id LIMIT 1";
+pub const DELETE_READY: &str = "DELETE FROM ready WHERE topic = ?1 AND rank = ?2 AND id = ?3";
+
+pub const INSERT_LEASE: &str = "INSERT INTO leases (topic, id, until, held, deliveries, rank)
+    VALUES (?1, ?2, ?3, 1, ?4, ?5)";
+pub const LEASE: &str =
+    "SELECT until, held, deliveries, rank FROM leases WHERE topic = ?1 AND id = ?2";
+pub const DELAY_LEASE: &str = "UPDATE leases SET until = ?3, held = 0 WHERE topic = ?1 AND id = ?2";
+pub const DELETE_LEASE: &str = "DELETE FROM leases WHERE topic = ?1 AND id = ?2";
+pub const ENDED_LEASES: &str = "SELECT topic, id, deliveries, rank FROM leases
+    WHERE until <= ?1 ORDER BY until LIMIT ?2";
+pub const NEXT_LEASE: &str = "SELECT min(until) FROM leases";
+
+pub const INSERT_DELAYED: &str =
+    "INSERT INTO delayed (due, topic, rank, ttl, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+pub const DUE_DELAYED: &str = "SELECT number, topic, rank, ttl, body FROM delayed
+    WHERE due <= ?1 ORDER BY due, number LIMIT ?2";
+pub const DELETE_DELAYED: &str = "DELETE FROM delayed WHERE number = ?1";
+pub const NEXT_DELAYED: &str = "SELECT min(due) FROM delayed";
+
+pub const INSERT_EXPIRY: &str = "INSERT INTO expiries (at, topic, id) VALUES (?1, ?2, ?3)";
+pub const EXPIRED: &str = "SELECT at, topic, id FROM expiries WHERE at <= ?1 ORDER BY at LIMIT ?2";
+pub const DELETE_EXPIRY: &str = "DELETE FROM expiries WHERE at = ?1 AND topic = ?2 AND id = ?3";
+pub const NEXT_EXPIRY: &str = "SELECT min(at) FROM expiries";
+
+pub const INSERT_DEDUPE: &str = "INSERT OR REPLACE INTO dedupe (topic, key, until, id, due)
+    VALUES (?1, ?2, ?3, ?4, ?5)";
+pub const DUPLICATE: &str =
+    "SELECT id, due FROM dedupe WHERE topic = ?1 AND key = ?2 AND until > ?3";
+pub const DELETE_OLD_DEDUPE: &str = "DELETE FROM dedupe WHERE (topic, key) IN
+    (SELECT topic, key FROM dedupe WHERE until <= ?1 ORDER BY until LIMIT ?2)";
+pub const NEXT_DEDUPE: &str = "SELECT min(until) FROM dedupe";
+
+pub const ADD_LOOK: &str = "INSERT INTO notes (topic, id, looks) VALUES (?1, ?2, 1)
+    ON CONFLICT DO UPDATE SET looks = looks + 1 RETURNING looks";
+pub const ADD_ORIGIN: &str =
+    "INSERT INTO notes (topic, id, from_topic, from_id) VALUES (?1, ?2, ?3, ?4)";
+pub const ORIGIN: &str = "SELECT from_topic, from_id FROM notes
+    WHERE topic = ?1 AND id = ?2 AND from_topic IS NOT NULL";
+pub const DELETE_NOTE: &str = "DELETE FROM notes WHERE topic = ?1 AND id = ?2";
+
+/// What a purge deletes, the large bodies before the log that knows them.
+pub const PURGE: [&str; 6] = [
+    "DELETE FROM large WHERE id IN (SELECT id FROM log WHERE topic = ?1 AND body IS NULL)",
+    "DELETE FROM log WHERE topic = ?1",
+    "DELETE FROM ready WHERE topic = ?1",
+    "DELETE FROM leases WHERE topic = ?1",
+    "DELETE FROM delayed WHERE topic = ?1",
+    "DELETE FROM dedupe WHERE topic = ?1",
+];
+pub const PURGE_NOTES: &str = "DELETE FROM notes WHERE topic = ?1";

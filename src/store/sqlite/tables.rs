@@ -1,13 +1,16 @@
-//! One connection to SQLite and the statements that run on it. It knows rows; the rules of ids
-//! and batches are its caller's.
+//! One connection to SQLite and the statements that run on it. It knows rows; the rules are its
+//! callers'.
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, Result, Row, ToSql};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row, ToSql};
 
 use super::schema;
 use crate::limits;
-use crate::message::Id;
+use crate::message::{Id, Topic};
 use crate::store::Run;
+
+/// Statements that are kept ready: more than there are.
+const STATEMENTS: usize = 100;
 
 pub struct Tables {
     sqlite: Connection,
@@ -16,6 +19,7 @@ pub struct Tables {
 impl Tables {
     pub fn in_memory() -> Result<Tables> {
         let sqlite = Connection::open_in_memory()?;
+        sqlite.set_prepared_statement_cache_capacity(STATEMENTS);
         sqlite.execute_batch(schema::CREATE)?;
         Ok(Tables { sqlite })
     }
@@ -41,13 +45,8 @@ impl Tables {
         self.statement(sql)?.raw_execute().map(|_| ())
     }
 
-    fn statement(&self, sql: &str) -> Result<CachedStatement<'_>> {
+    pub fn statement(&self, sql: &str) -> Result<CachedStatement<'_>> {
         self.sqlite.prepare_cached(sql)
-    }
-
-    /// A new topic's number.
-    pub fn insert_topic(&self, name: &str) -> Result<i64> {
-        self.statement(schema::INSERT_TOPIC)?.insert([name])
     }
 
     /// Gets ready to insert messages, one after another.
@@ -55,52 +54,79 @@ impl Tables {
         Ok(Insertion { tables: self, insert: self.statement(schema::INSERT)? })
     }
 
-    pub fn read(&self, topic: i64, after: Id, limit: usize) -> Result<Run> {
-        let mut run = Run::new(after);
+    /// Fills a run with the oldest messages after the one where it begins.
+    pub fn read(&self, mut run: Run, topic: i64, limit: usize, now: Id) -> Result<Run> {
         let mut read = self.statement(schema::READ)?;
-        let mut rows = read.query((topic, after.cast_signed(), limit as i64))?;
+        let after = run.last_id().cast_signed();
+        let mut rows = read.query((topic, after, limit as i64))?;
         while let Some(row) = rows.next()? {
-            if !self.push(&mut run, row)? {
+            if !self.push(&mut run, row, now, limits::RUN_BYTES)? {
                 break;
             }
         }
         Ok(run)
     }
 
-    pub fn read_newest(&self, topic: i64) -> Result<Run> {
-        let mut run = Run::default();
-        let mut read = self.statement(schema::READ_NEWEST)?;
-        let mut rows = read.query([topic])?;
-        if let Some(row) = rows.next()? {
-            // Only the message itself is known to be in the run, not what lies before it.
-            run.after = row.get::<_, i64>(0)?.cast_unsigned() - 1;
-            self.push(&mut run, row)?;
+    /// Fills a run with the newest messages, newest first.
+    pub fn read_last(&self, mut run: Run, topic: i64, limit: usize, now: Id) -> Result<Run> {
+        let mut read = self.statement(schema::READ_LAST)?;
+        let mut rows = read.query((topic, limit as i64))?;
+        while let Some(row) = rows.next()? {
+            if !self.push(&mut run, row, now, limits::HISTORY_BYTES)? {
+                break;
+            }
+            if let Some(origin) = self.origin(topic, run.last_id())? {
+                run.set_origin(origin.0, origin.1);
+            }
         }
         Ok(run)
     }
 
-    /// Adds a row of `log` to a run; false if the run has no room for it.
-    fn push(&self, run: &mut Run, row: &Row<'_>) -> Result<bool> {
+    /// Adds a row of `log` to a run, unless it has expired; false if the run has no room for it.
+    fn push(&self, run: &mut Run, row: &Row<'_>, now: Id, most: usize) -> Result<bool> {
         let id = row.get::<_, i64>(0)?;
-        let body = row.get_ref(1)?;
-        if body == ValueRef::Null {
-            return if run.entries.is_empty() { self.push_large(run, id) } else { Ok(false) };
+        let expires = row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned);
+        if expires.is_some_and(|at| at <= now) {
+            return Ok(true);
         }
-        let body = body.as_bytes()?;
-        let room = run.entries.is_empty() || run.bytes.len() + body.len() <= limits::RUN_BYTES;
+        let mut large = Vec::new();
+        let body = match row.get_ref(1)? {
+            // A large message begins a run of its own, which it fills, or nearly so.
+            ValueRef::Null if !run.is_empty() && most == limits::RUN_BYTES => return Ok(false),
+            ValueRef::Null => {
+                self.read_large(id, &mut large)?;
+                &large
+            }
+            body => body.as_bytes()?,
+        };
+        let room = run.is_empty() || run.bytes() + body.len() <= most;
         if room {
-            run.push(id.cast_unsigned(), body);
+            run.push(id.cast_unsigned(), body, expires);
         }
-        Ok(room)
+        Ok(room && run.bytes() < most)
     }
 
-    /// A large message ends its run: it fills it, or nearly so.
-    fn push_large(&self, run: &mut Run, id: i64) -> Result<bool> {
-        let mut read = self.statement(schema::READ_LARGE)?;
-        read.query_one([id], |row| {
-            run.push(id.cast_unsigned(), row.get_ref(0)?.as_bytes()?);
-            Ok(true)
+    /// Adds a large message's body to `bytes`.
+    pub fn read_large(&self, id: i64, bytes: &mut Vec<u8>) -> Result<()> {
+        self.statement(schema::READ_LARGE)?.query_one([id], |row| {
+            bytes.extend_from_slice(row.get_ref(0)?.as_bytes()?);
+            Ok(())
         })
+    }
+
+    /// Where a dead letter came from.
+    pub fn origin(&self, topic: i64, id: Id) -> Result<Option<Box<(Topic, Id)>>> {
+        let origin = self.statement(schema::ORIGIN)?.query_one((topic, id.cast_signed()), |row| {
+            let topic = Topic::new(row.get_ref(0)?.as_str()?).ok();
+            Ok(topic.zip(row.get::<_, i64>(1).ok().map(i64::cast_unsigned)))
+        });
+        Ok(origin.optional()?.flatten().map(Box::new))
+    }
+
+    /// The id of a topic's oldest message.
+    pub fn oldest(&self, topic: i64) -> Result<Option<Id>> {
+        let oldest = self.statement(schema::OLDEST)?.query_one([topic], |row| row.get::<_, i64>(0));
+        Ok(oldest.optional()?.map(i64::cast_unsigned))
     }
 }
 
@@ -111,11 +137,20 @@ pub struct Insertion<'a> {
 }
 
 impl Insertion<'_> {
-    pub fn insert(&mut self, topic: i64, id: Id, body: &[u8]) -> Result<()> {
+    pub fn insert(
+        &mut self,
+        topic: i64,
+        id: Id,
+        rank: Option<i64>,
+        expires: Option<Id>,
+        body: &[u8],
+    ) -> Result<()> {
         let large = body.len() > schema::LARGE_BYTES;
         self.insert.raw_bind_parameter(1, topic)?;
         self.insert.raw_bind_parameter(2, id.cast_signed())?;
-        self.insert.raw_bind_parameter(3, (!large).then_some(JsonText(body)))?;
+        self.insert.raw_bind_parameter(3, rank)?;
+        self.insert.raw_bind_parameter(4, expires.map(u64::cast_signed))?;
+        self.insert.raw_bind_parameter(5, (!large).then_some(JsonText(body)))?;
         self.insert.raw_execute()?;
         if large {
             let mut insert = self.tables.statement(schema::INSERT_LARGE)?;
@@ -126,7 +161,7 @@ impl Insertion<'_> {
 }
 
 /// A message's text as SQLite takes it: it was checked to be UTF-8 when it was read as JSON.
-struct JsonText<'a>(&'a [u8]);
+pub struct JsonText<'a>(pub &'a [u8]);
 
 impl ToSql for JsonText<'_> {
     fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
@@ -143,8 +178,17 @@ impl Tables {
 
     pub fn view(&self) -> Vec<(String, i64, f64, String)> {
         let mut read = self.sqlite.prepare("SELECT * FROM messages").unwrap();
-        let rows =
-            read.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
-        rows.unwrap().map(Result::unwrap).collect()
+        let rows = read
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    /// Rows of every table but the topics'.
+    pub fn rows(&self) -> i64 {
+        let tables = ["log", "large", "ready", "leases", "delayed", "expiries", "dedupe", "notes"];
+        let count = |table| format!("(SELECT count(*) FROM {table})");
+        let sql = format!("SELECT {}", tables.map(count).join(" + "));
+        self.sqlite.query_one(&sql, [], |row| row.get(0)).unwrap()
     }
 }

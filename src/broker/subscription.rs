@@ -1,0 +1,333 @@
+//! Subscriptions: who is told of which topics, and how far each has come. A put tells mailboxes
+//! that there is something; the session reads it from the store at its own pace.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::Waker;
+
+use super::place::Place;
+use super::session::too_many_places;
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::message::{Id, Topic};
+use crate::store::{Head, Run, Store};
+
+/// What is subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Pattern {
+    Topic(Topic),
+    /// All topics that begin so.
+    Prefix(Box<str>),
+}
+
+impl Pattern {
+    /// A topic's name, or a prefix with a `*` behind it.
+    pub fn new(text: &str) -> Result<Pattern> {
+        match text.strip_suffix('*') {
+            Some("") => Ok(Pattern::Prefix("".into())),
+            Some(prefix) => Topic::new(prefix).map(|_| Pattern::Prefix(prefix.into())),
+            None => Topic::new(text).map(Pattern::Topic),
+        }
+    }
+
+    fn matches(&self, topic: &Topic) -> bool {
+        match self {
+            Pattern::Topic(own) => own == topic,
+            Pattern::Prefix(prefix) => topic.as_str().starts_with(&**prefix),
+        }
+    }
+}
+
+/// Where a subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    Now,
+    Oldest,
+    /// Behind this id.
+    Id(Id),
+    /// With the last messages of each topic.
+    Last(usize),
+}
+
+/// All subscriptions of a server.
+#[derive(Default)]
+pub struct Subscribers {
+    /// How many there are, so that a put that nobody follows takes no lock.
+    count: AtomicUsize,
+    lists: RwLock<Lists>,
+}
+
+#[derive(Default)]
+struct Lists {
+    topics: HashMap<Topic, Vec<Arc<Mailbox>>>,
+    prefixes: Vec<(Box<str>, Arc<Mailbox>)>,
+}
+
+/// What one session is told: topics in which something was put.
+struct Mailbox {
+    topics: Mutex<HashSet<Topic>>,
+    waker: Waker,
+}
+
+impl Mailbox {
+    fn tell(&self, topic: &Topic) {
+        let mut topics = lock(&self.topics);
+        let asleep = topics.is_empty();
+        if !topics.contains(topic) {
+            topics.insert(topic.clone());
+        }
+        drop(topics);
+        // One that has mail already was woken for it.
+        if asleep {
+            self.waker.wake_by_ref();
+        }
+    }
+}
+
+impl Subscribers {
+    pub fn any(&self) -> bool {
+        self.count.load(Ordering::SeqCst) > 0
+    }
+
+    /// Tells who follows the topic that something was put.
+    pub fn tell(&self, topic: &Topic) {
+        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        lists.topics.get(topic).into_iter().flatten().for_each(|mailbox| mailbox.tell(topic));
+        let prefixes = lists.prefixes.iter();
+        let followed = prefixes.filter(|(prefix, _)| topic.as_str().starts_with(&**prefix));
+        followed.for_each(|(_, mailbox)| mailbox.tell(topic));
+    }
+
+    /// How many follow the topic.
+    pub fn followers(&self, topic: &Topic) -> usize {
+        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        let prefixes = lists.prefixes.iter();
+        let by_prefix = prefixes.filter(|(prefix, _)| topic.as_str().starts_with(&**prefix));
+        lists.topics.get(topic).map_or(0, Vec::len) + by_prefix.count()
+    }
+
+    fn add(&self, pattern: &Pattern, mailbox: &Arc<Mailbox>) {
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        match pattern {
+            Pattern::Topic(topic) => {
+                lists.topics.entry(topic.clone()).or_default().push(mailbox.clone());
+            }
+            Pattern::Prefix(prefix) => lists.prefixes.push((prefix.clone(), mailbox.clone())),
+        }
+        self.count.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn remove(&self, pattern: &Pattern, mailbox: &Arc<Mailbox>) {
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        match pattern {
+            Pattern::Topic(topic) => {
+                if let Some(mailboxes) = lists.topics.get_mut(topic) {
+                    mailboxes.retain(|other| !Arc::ptr_eq(other, mailbox));
+                    if mailboxes.is_empty() {
+                        lists.topics.remove(topic);
+                    }
+                }
+            }
+            Pattern::Prefix(prefix) => lists
+                .prefixes
+                .retain(|(other, box_)| other != prefix || !Arc::ptr_eq(box_, mailbox)),
+        }
+        self.count.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What one session follows, and how far it has come in each topic.
+pub struct Subscriptions {
+    subscribers: Arc<Subscribers>,
+    mailbox: Arc<Mailbox>,
+    /// With the id behind which each begins.
+    patterns: HashMap<Pattern, Id>,
+    places: HashMap<Topic, Place>,
+    /// Topics in which there is something to push, by the id of the next message.
+    ready: BTreeMap<Id, Topic>,
+    /// Whether a topic could not be followed any more, which is said once.
+    crowded: bool,
+    bulky: bool,
+}
+
+/// Messages of one topic that are to be pushed, in order.
+pub struct Pushes {
+    pub topic: Topic,
+    pub run: Arc<Run>,
+    pub range: Range<usize>,
+}
+
+impl Subscriptions {
+    pub fn new(subscribers: Arc<Subscribers>, waker: Waker) -> Subscriptions {
+        let mailbox = Arc::new(Mailbox { topics: Mutex::default(), waker });
+        Subscriptions {
+            subscribers,
+            mailbox,
+            patterns: HashMap::new(),
+            places: HashMap::new(),
+            ready: BTreeMap::new(),
+            crowded: false,
+            bulky: false,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// Follows what matches the pattern. A topic that is followed already stays where it is.
+    pub fn subscribe(&mut self, store: &dyn Store, pattern: Pattern, from: From) -> Result<()> {
+        if self.patterns.contains_key(&pattern) {
+            return Ok(());
+        }
+        if self.patterns.len() >= limits::SUBSCRIPTIONS {
+            let text = format!(
+                "this connection has {} subscriptions: use another connection",
+                limits::SUBSCRIPTIONS
+            );
+            return Err(Error::new(Code::TooManySubscriptions, text));
+        }
+        self.subscribers.add(&pattern, &self.mailbox);
+        // From here on the mailbox is told of every put: what was put before is found below.
+        let now = store.last_id();
+        let after = match from {
+            From::Now | From::Last(_) => now,
+            From::Oldest => 0,
+            From::Id(id) => id,
+        };
+        for head in heads(store, &pattern) {
+            let after = match from {
+                From::Last(count) => before_last(store, &head, count, now)?,
+                _ => after,
+            };
+            if after < head.newest() || from == From::Now {
+                self.follow(store, &head, after)?;
+            }
+        }
+        self.patterns.insert(pattern, after);
+        Ok(())
+    }
+
+    pub fn unsubscribe(&mut self, pattern: &Pattern) {
+        if self.patterns.remove(pattern).is_none() {
+            return;
+        }
+        self.subscribers.remove(pattern, &self.mailbox);
+        let patterns = &self.patterns;
+        let followed = |topic: &Topic| patterns.keys().any(|pattern| pattern.matches(topic));
+        self.places.retain(|topic, _| followed(topic));
+        self.ready.retain(|_, topic| followed(topic));
+    }
+
+    /// Begins to follow a topic, unless it is followed already.
+    fn follow(&mut self, store: &dyn Store, head: &Arc<Head>, after: Id) -> Result<()> {
+        let topic = head.topic();
+        if self.places.contains_key(topic) {
+            return Ok(());
+        }
+        if self.places.len() >= limits::PLACES {
+            return Err(too_many_places());
+        }
+        let mut place = Place::new(after, Some(head.clone()));
+        let next = place.advance(store, topic.as_str())?;
+        self.places.insert(topic.clone(), place);
+        self.ready.extend(next.map(|id| (id, topic.clone())));
+        Ok(())
+    }
+
+    /// Looks at the topics that the mailbox names.
+    fn read_mail(&mut self, store: &dyn Store) -> Result<()> {
+        let topics = std::mem::take(&mut *lock(&self.mailbox.topics));
+        for topic in topics {
+            let Some(place) = self.places.get_mut(&topic) else {
+                let after = self.patterns.iter().filter(|(pattern, _)| pattern.matches(&topic));
+                let after = after.map(|(_, after)| *after).min();
+                if let (Some(after), Some(head)) = (after, store.head(topic.as_str())) {
+                    self.follow(store, &head, after)?;
+                }
+                continue;
+            };
+            if !self.ready.values().any(|ready| *ready == topic)
+                && let Some(id) = place.advance(store, topic.as_str())?
+            {
+                self.ready.insert(id, topic);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next messages to push: of one topic, and none that has a larger id than one of another
+    /// topic that is ready too.
+    pub fn next(&mut self, store: &dyn Store) -> Result<Option<Pushes>> {
+        match self.read_mail(store) {
+            // Said once; what is followed already goes on.
+            Err(error) if error.code == Code::TooManyPlaces && self.crowded => {}
+            Err(error) => {
+                self.crowded |= error.code == Code::TooManyPlaces;
+                return Err(error);
+            }
+            Ok(()) => {}
+        }
+        while let Some((id, topic)) = self.ready.pop_first() {
+            let Some(place) = self.places.get_mut(&topic) else { continue };
+            // It may have been removed since it was found.
+            match place.advance(store, topic.as_str())? {
+                Some(next) if next == id => {}
+                Some(next) => {
+                    self.ready.insert(next, topic);
+                    continue;
+                }
+                None => continue,
+            }
+            let before = self.ready.first_key_value().map_or(Id::MAX, |(id, _)| *id);
+            let (run, range) = place.take_run(before);
+            self.bulky |= place.is_bulky();
+            if let Some(next) = place.advance(store, topic.as_str())? {
+                self.ready.insert(next, topic.clone());
+            }
+            return Ok(Some(Pushes { topic, run, range }));
+        }
+        Ok(None)
+    }
+
+    /// Whether runs are held that an idle session does not need.
+    pub fn is_bulky(&self) -> bool {
+        self.bulky
+    }
+
+    /// Lets go of them.
+    pub fn shrink(&mut self) {
+        self.bulky = false;
+        self.places.values_mut().filter(|place| place.is_bulky()).for_each(Place::shrink);
+    }
+}
+
+impl Drop for Subscriptions {
+    fn drop(&mut self) {
+        for pattern in self.patterns.keys() {
+            self.subscribers.remove(pattern, &self.mailbox);
+        }
+    }
+}
+
+/// The topics that match and that there are.
+fn heads(store: &dyn Store, pattern: &Pattern) -> Vec<Arc<Head>> {
+    match pattern {
+        Pattern::Topic(topic) => store.head(topic.as_str()).into_iter().collect(),
+        Pattern::Prefix(_) => {
+            store.heads().into_iter().filter(|head| pattern.matches(head.topic())).collect()
+        }
+    }
+}
+
+/// The id behind which the last `count` messages stand.
+fn before_last(store: &dyn Store, head: &Head, count: usize, now: Id) -> Result<Id> {
+    let run = store.read_last(head, count)?;
+    Ok(run.get(0).map_or(now, |first| first.id - 1))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,137 @@
+//! Who waits to take: for each topic a line, served in the order in which its takers began, one
+//! message each. Whoever makes messages available serves the line, on its own thread.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use crate::error::Result;
+use crate::message::Topic;
+use crate::store::{Batch, Op, Outcome, Returned, Store};
+
+/// Takers that are served by one batch.
+const SERVED_AT_ONCE: usize = 64;
+
+#[derive(Default)]
+pub struct Takers {
+    /// How many there are, so that a put that nobody waits for takes no lock.
+    count: AtomicUsize,
+    lines: Mutex<HashMap<Topic, Arc<Line>>>,
+}
+
+/// The takers who wait for one topic. Its lock is held while one is served, so that nobody can
+/// leave it half-way; the store never comes back to us, and so cannot wait for it.
+#[derive(Default)]
+struct Line(Mutex<VecDeque<Arc<Taker>>>);
+
+struct Taker {
+    lease: Option<u64>,
+    waker: Waker,
+    /// What it was handed.
+    hand: Mutex<Option<Result<Returned>>>,
+}
+
+impl Takers {
+    pub fn any(&self) -> bool {
+        self.count.load(Ordering::SeqCst) > 0
+    }
+
+    /// Joins the end of the line. The caller serves it once more: a message may have come before.
+    pub fn join(self: &Arc<Self>, topic: &Topic, lease: Option<u64>, waker: Waker) -> Waiting {
+        let taker = Arc::new(Taker { lease, waker, hand: Mutex::default() });
+        let mut lines = lock(&self.lines);
+        let line = lines.entry(topic.clone()).or_default().clone();
+        // Under the lock of the lines, so that this one is not dropped as empty.
+        lock(&line.0).push_back(taker.clone());
+        self.count.fetch_add(1, Ordering::SeqCst);
+        Waiting { takers: self.clone(), topic: topic.clone(), line, taker, done: false }
+    }
+
+    /// Hands the topic's messages to those who wait for it, as long as there are both.
+    pub fn serve(&self, store: &dyn Store, topic: &Topic) {
+        let line = lock(&self.lines).get(topic).cloned();
+        let Some(line) = line else { return };
+        let mut takers = lock(&line.0);
+        while !takers.is_empty() {
+            let mut batch = Batch::default();
+            let takes = takers.iter().take(SERVED_AT_ONCE);
+            batch.ops = takes.map(|t| Op::Take { topic: topic.clone(), lease: t.lease }).collect();
+            store.apply(&mut batch);
+            for outcome in std::mem::take(&mut batch.outcomes) {
+                let lease = takers.front().and_then(|taker| taker.lease);
+                let handed = match outcome {
+                    Ok(Outcome::Taken(Some(taken))) => {
+                        let body = batch.taken_body(&taken).into();
+                        Ok(Returned { taken, body, lease })
+                    }
+                    // There is nothing more: the others go on waiting.
+                    Ok(_) => return,
+                    Err(error) => Err(error),
+                };
+                if let Some(taker) = takers.pop_front() {
+                    *lock(&taker.hand) = Some(handed);
+                    taker.waker.wake_by_ref();
+                }
+            }
+        }
+    }
+
+    /// Wakes everyone, to see that the server closes.
+    pub fn wake_all(&self) {
+        let lines: Vec<Arc<Line>> = lock(&self.lines).values().cloned().collect();
+        for line in lines {
+            lock(&line.0).iter().for_each(|taker| taker.waker.wake_by_ref());
+        }
+    }
+}
+
+/// One taker's wait. Whoever has it must end it with [`Waiting::leave`]: it may have been handed a
+/// message.
+pub struct Waiting {
+    takers: Arc<Takers>,
+    topic: Topic,
+    line: Arc<Line>,
+    taker: Arc<Taker>,
+    done: bool,
+}
+
+impl Waiting {
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// What this taker was handed, if anything.
+    pub fn handed(&mut self) -> Option<Result<Returned>> {
+        lock(&self.taker.hand).take()
+    }
+
+    /// Leaves the line, with what was handed over before that.
+    pub fn leave(mut self) -> Option<Result<Returned>> {
+        self.end();
+        self.handed()
+    }
+
+    fn end(&mut self) {
+        if std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        let mut lines = lock(&self.takers.lines);
+        let mut line = lock(&self.line.0);
+        line.retain(|taker| !Arc::ptr_eq(taker, &self.taker));
+        if line.is_empty() {
+            lines.remove(&self.topic);
+        }
+        self.takers.count.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,62 @@
+//! The clock of a server: one thread that has the store do what is due.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::Broker;
+use crate::message::Id;
+
+/// However far the next event is: the store's clock may be set meanwhile.
+const SLEEP: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+pub struct Timer {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// What the timer sleeps for; 0 while it is awake.
+    until: Id,
+    stopped: bool,
+}
+
+impl Timer {
+    /// Something is due at this time.
+    pub fn set(&self, due: Id) {
+        let mut state = self.lock();
+        if due < state.until {
+            state.until = due;
+            self.changed.notify_one();
+        }
+    }
+
+    pub fn stop(&self) {
+        self.lock().stopped = true;
+        self.changed.notify_one();
+    }
+
+    /// Does what is due, when it is due, until it is stopped.
+    pub fn run(&self, broker: &Broker) {
+        loop {
+            broker.tick();
+            let mut state = self.lock();
+            // Under the lock: what becomes due from here on finds us asleep, and wakes us.
+            state.until = broker.due();
+            let left = Duration::from_micros(state.until.saturating_sub(broker.now()));
+            if !state.stopped && !left.is_zero() {
+                let slept = self.changed.wait_timeout(state, left.min(SLEEP));
+                state = slept.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            state.until = 0;
+            if state.stopped {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

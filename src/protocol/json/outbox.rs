@@ -1,0 +1,214 @@
+//! The way out of a conversation: requests that change the store gather here until they are
+//! carried out together; their replies, and pushes, gather until they are written. A message that
+//! was taken for good and could not be written goes back from here.
+
+use std::sync::Arc;
+
+use super::reply::{self, Reply};
+use crate::broker::{Broker, Pushes};
+use crate::error::{Code, Error};
+use crate::limits;
+use crate::message::Topic;
+use crate::store::{Batch, Op, Outcome, Policy, PutOptions, Returned, Taken};
+
+pub struct Outbox {
+    broker: Arc<Broker>,
+    batch: Batch,
+    /// One for each operation of the batch.
+    asked: Vec<Asked>,
+    bytes: Vec<u8>,
+    /// Messages in `bytes` that were taken without a lease.
+    handed: Vec<Handed>,
+    /// The error of the unconfirmed put before this request, said already.
+    said: Option<Code>,
+}
+
+/// A request that is carried out with the batch.
+struct Asked {
+    answer: Answer,
+    tag: Option<Box<[u8]>>,
+}
+
+/// How an operation that went well is answered, where its outcome does not tell.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    /// A put that asked for no reply, and one that did.
+    Silence,
+    Confirm,
+    Take,
+    Ok,
+    State(bool),
+    Policy(Policy),
+}
+
+/// A taken message on its way.
+struct Handed {
+    topic: Topic,
+    message: Returned,
+    /// Where its reply ends in the bytes to be written.
+    end: usize,
+}
+
+impl Outbox {
+    pub fn new(broker: Arc<Broker>) -> Outbox {
+        Outbox {
+            broker,
+            batch: Batch::default(),
+            asked: Vec::new(),
+            bytes: Vec::new(),
+            handed: Vec::new(),
+            said: None,
+        }
+    }
+
+    pub fn put(
+        &mut self,
+        topic: Topic,
+        message: &[u8],
+        options: Option<Box<PutOptions>>,
+        confirm: bool,
+        tag: Option<&[u8]>,
+    ) {
+        self.batch.put(topic, message, options);
+        let answer = if confirm { Answer::Confirm } else { Answer::Silence };
+        self.asked.push(Asked { answer, tag: tag.map(Box::from) });
+    }
+
+    /// Adds an operation to those that are carried out together.
+    pub fn add(&mut self, op: Op, answer: Answer, tag: Option<&[u8]>) {
+        self.batch.ops.push(op);
+        self.asked.push(Asked { answer, tag: tag.map(Box::from) });
+    }
+
+    /// Carries out what has gathered, and writes the replies.
+    pub fn commit(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        self.broker.apply(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut asked = std::mem::take(&mut self.asked);
+        let ops = batch.ops.iter().zip(&batch.outcomes);
+        for (asked, (op, outcome)) in asked.drain(..).zip(ops) {
+            let tag = asked.tag.as_deref();
+            match outcome {
+                Ok(outcome) => self.reply(&batch, op, outcome, asked.answer, tag),
+                Err(error) => self.say(error, matches!(asked.answer, Answer::Silence), tag),
+            }
+        }
+        batch.clear(limits::READ_BYTES);
+        (self.batch, self.asked) = (batch, asked);
+    }
+
+    fn reply(
+        &mut self,
+        batch: &Batch,
+        op: &Op,
+        outcome: &Outcome,
+        answer: Answer,
+        tag: Option<&[u8]>,
+    ) {
+        self.said = None;
+        let reply = Reply::new(&mut self.bytes, tag);
+        match (outcome, answer) {
+            (_, Answer::Silence) => {}
+            (Outcome::Stored { id, duplicate }, _) => reply.stored(*id, *duplicate),
+            (Outcome::Due { at, duplicate }, _) => reply.due(*at, *duplicate),
+            (Outcome::Taken(None) | Outcome::Peeked(None), _) => reply.nothing(true),
+            (Outcome::Taken(Some(taken)), _) => {
+                let body = batch.taken_body(taken);
+                reply.taken(taken, body);
+                if let Op::Take { topic, lease: None } = op {
+                    self.remember(topic, taken, body);
+                }
+            }
+            (Outcome::Peeked(Some((peeked, looks))), _) => {
+                reply.peeked(peeked, batch.taken_body(peeked), *looks);
+            }
+            (Outcome::Deleted(deleted), _) => reply.deleted(*deleted),
+            (Outcome::Purged(purged), _) => reply.purged(*purged),
+            (Outcome::Done, Answer::State(stopped)) => reply.state(stopped),
+            (Outcome::Done, Answer::Policy(policy)) => reply.policy(Some(policy)),
+            (Outcome::Done, _) => reply.ok(),
+        }
+    }
+
+    fn remember(&mut self, topic: &Topic, taken: &Taken, body: &[u8]) {
+        let message = Returned { taken: taken.clone(), body: body.into(), lease: None };
+        self.handed.push(Handed { topic: topic.clone(), message, end: self.bytes.len() });
+    }
+
+    /// Answers a taker who waited. A leased message, too, goes back if it cannot be written.
+    pub fn hand_over(&mut self, topic: &Topic, message: Returned, tag: Option<&[u8]>) {
+        self.answer(tag, |reply| reply.taken(&message.taken, &message.body));
+        self.handed.push(Handed { topic: topic.clone(), message, end: self.bytes.len() });
+    }
+
+    /// Answers a request, after all before it.
+    pub fn answer(&mut self, tag: Option<&[u8]>, write: impl FnOnce(Reply<'_>)) {
+        self.commit();
+        self.said = None;
+        write(Reply::new(&mut self.bytes, tag));
+    }
+
+    /// Refuses a request, after all before it.
+    pub fn refuse(&mut self, error: &Error, unconfirmed_put: bool, tag: Option<&[u8]>) {
+        self.commit();
+        self.say(error, unconfirmed_put, tag);
+    }
+
+    /// A run of unconfirmed puts that fail for one reason gets one error.
+    fn say(&mut self, error: &Error, unconfirmed_put: bool, tag: Option<&[u8]>) {
+        let said = unconfirmed_put.then_some(error.code);
+        if said.is_none() || said != self.said {
+            Reply::new(&mut self.bytes, tag).error(error);
+        }
+        self.said = said;
+    }
+
+    /// Adds pushes; nothing waits to be carried out when they are added.
+    pub fn push(&mut self, pushes: &Pushes) {
+        let encoded = pushes.run.encoded(|run| reply::pushes(&pushes.topic, run));
+        let end_of = |index: usize| encoded.ends.get(index).copied();
+        let start = pushes.range.start.checked_sub(1).and_then(end_of).unwrap_or(0);
+        let end = pushes.range.end.checked_sub(1).and_then(end_of).unwrap_or(start);
+        self.bytes.extend_from_slice(encoded.bytes.get(start..end).unwrap_or_default());
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// So many bytes were written, and if that is not all, no more will be.
+    pub fn written(&mut self, bytes: usize) {
+        let all = bytes >= self.bytes.len();
+        for handed in self.handed.drain(..).filter(|handed| !all && handed.end > bytes) {
+            self.broker.put_back(handed.topic, handed.message);
+        }
+        self.bytes.clear();
+        if self.bytes.capacity() > 2 * limits::REPLY_BYTES {
+            self.bytes.shrink_to(limits::REPLY_BYTES);
+        }
+    }
+
+    pub fn is_bulky(&self) -> bool {
+        self.bytes.capacity() > limits::BUFFER_BYTES || self.batch.capacity() > limits::BUFFER_BYTES
+    }
+
+    pub fn shrink(&mut self) {
+        self.bytes = Vec::new();
+        self.batch = Batch::default();
+        self.asked = Vec::new();
+    }
+}
+
+impl Drop for Outbox {
+    /// What was never written goes back.
+    fn drop(&mut self) {
+        self.written(0);
+    }
+}

@@ -1,0 +1,190 @@
+//! Batches: what a connection asks of the store at a time, and what became of it.
+
+use std::ops::Range;
+
+use super::Policy;
+use crate::error::Result;
+use crate::message::{Id, Topic};
+
+/// Operations that are carried out together, in order. It is reused: `clear` keeps its memory.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    pub ops: Vec<Op>,
+    /// One for each operation, once the store has had the batch.
+    pub outcomes: Vec<Result<Outcome>>,
+    /// The messages that were taken.
+    pub taken: Vec<u8>,
+}
+
+/// One operation. Times are microseconds.
+#[derive(Debug)]
+pub enum Op {
+    Put(Put),
+    /// The next message of the topic for the caller alone; gone at once unless there is a lease.
+    Take {
+        topic: Topic,
+        lease: Option<u64>,
+    },
+    Ack {
+        topic: Topic,
+        id: Id,
+        deliveries: u32,
+    },
+    Nack {
+        topic: Topic,
+        id: Id,
+        deliveries: u32,
+        delay: u64,
+    },
+    /// A message that was taken without a lease, and did not reach its taker.
+    PutBack {
+        topic: Topic,
+        message: Box<Returned>,
+    },
+    Peek {
+        topic: Topic,
+    },
+    Delete {
+        topic: Topic,
+        id: Id,
+    },
+    Purge {
+        topic: Topic,
+    },
+    SetStopped {
+        topic: Topic,
+        stopped: bool,
+    },
+    SetPolicy {
+        topic: Topic,
+        policy: Policy,
+    },
+}
+
+/// A message to store.
+#[derive(Debug)]
+pub struct Put {
+    pub topic: Topic,
+    /// Where its JSON text stands in the batch.
+    pub body: Range<usize>,
+    pub options: Option<Box<PutOptions>>,
+}
+
+/// What few puts have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutOptions {
+    pub priority: u8,
+    pub ttl: Option<u64>,
+    pub delay: Option<u64>,
+    pub dedupe: Option<Box<str>>,
+}
+
+impl Default for PutOptions {
+    fn default() -> PutOptions {
+        PutOptions {
+            priority: crate::message::PRIORITY_DEFAULT,
+            ttl: None,
+            delay: None,
+            dedupe: None,
+        }
+    }
+}
+
+/// What an operation came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// A put, stored now or, if it is a duplicate, before.
+    Stored { id: Id, duplicate: bool },
+    /// A put that is due at this time.
+    Due { at: Id, duplicate: bool },
+    /// A take.
+    Taken(Option<Taken>),
+    /// A peek: the message, and how often it was looked at.
+    Peeked(Option<(Taken, u64)>),
+    /// An ack, a nack, a message put back, a setting.
+    Done,
+    /// A delete: whether there was such a message.
+    Deleted(bool),
+    /// A purge: how many messages it removed.
+    Purged(u64),
+}
+
+/// A message in a taker's hands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub id: Id,
+    /// Where its JSON text stands in the batch's `taken`.
+    pub body: Range<usize>,
+    pub deliveries: u32,
+    pub priority: u8,
+    pub expires: Option<Id>,
+    /// The topic and id that a dead letter had.
+    pub origin: Option<Box<(Topic, Id)>>,
+}
+
+/// A message that goes back as if it had not been taken.
+#[derive(Clone, Debug)]
+pub struct Returned {
+    pub taken: Taken,
+    pub body: Box<[u8]>,
+    /// The lease under which it was taken.
+    pub lease: Option<u64>,
+}
+
+impl Op {
+    pub fn topic(&self) -> &Topic {
+        match self {
+            Op::Put(Put { topic, .. })
+            | Op::Take { topic, .. }
+            | Op::Ack { topic, .. }
+            | Op::Nack { topic, .. }
+            | Op::PutBack { topic, .. }
+            | Op::Peek { topic }
+            | Op::Delete { topic, .. }
+            | Op::Purge { topic }
+            | Op::SetStopped { topic, .. }
+            | Op::SetPolicy { topic, .. } => topic,
+        }
+    }
+}
+
+impl Batch {
+    /// Adds a put; `body` is JSON text.
+    pub fn put(&mut self, topic: Topic, body: &[u8], options: Option<Box<PutOptions>>) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(body);
+        self.ops.push(Op::Put(Put { topic, body: start..self.bytes.len(), options }));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// Bytes of messages that it has memory for.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.taken.capacity()
+    }
+
+    /// Forgets the operations; what memory a large batch took beyond `keep_bytes` is given back.
+    pub fn clear(&mut self, keep_bytes: usize) {
+        if self.capacity() > keep_bytes {
+            *self = Batch::default();
+            return;
+        }
+        self.bytes.clear();
+        self.ops.clear();
+        self.outcomes.clear();
+        self.taken.clear();
+    }
+
+    /// A put's JSON text.
+    pub fn body(&self, put: &Put) -> &[u8] {
+        self.bytes.get(put.body.clone()).unwrap_or_default()
+    }
+
+    /// A taken message's JSON text.
+    pub fn taken_body(&self, taken: &Taken) -> &[u8] {
+        self.taken.get(taken.body.clone()).unwrap_or_default()
+    }
+}

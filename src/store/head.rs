@@ -1,0 +1,164 @@
+//! Heads: what is known of a topic without a lock on the store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use super::{Run, lock};
+use crate::message::{Id, Topic};
+
+/// What a topic shows without asking the tables. One for each topic, shared by all who use it.
+#[derive(Debug)]
+pub struct Head {
+    topic: Topic,
+    /// The store's own number for the topic.
+    number: i64,
+    newest: AtomicU64,
+    removals: AtomicU64,
+    counts: Mutex<(Counts, Meter)>,
+    /// The run that ends with the newest message, for as long as some session stands in it.
+    newest_run: Mutex<Weak<Run>>,
+}
+
+/// How consumers share a topic's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    Broadcast,
+    RoundRobin,
+}
+
+/// A topic's numbers, as of the last commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages that are kept, and bytes of their JSON text.
+    pub length: u64,
+    pub bytes: u64,
+    /// Messages under a lease, or returned with a delay that has not passed.
+    pub leased: u64,
+    /// Messages that are not due yet.
+    pub delayed: u64,
+    /// Puts and takes since the store was opened.
+    pub puts: u64,
+    pub takes: u64,
+    /// Messages that wait in `ready`: prioritised ones and returned ones.
+    pub ready: u64,
+    /// Messages that are taken in the order of the log, and the id up to which that was done.
+    pub in_line: u64,
+    pub taken_to: Id,
+    /// Messages of which more is known than stands in the log: looks, or where they came from.
+    pub noted: u64,
+    pub stopped: bool,
+    pub policy: Option<Policy>,
+}
+
+impl Policy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Policy::Broadcast => "broadcast",
+            Policy::RoundRobin => "roundrobin",
+        }
+    }
+}
+
+impl Head {
+    pub fn new(topic: Topic, number: i64) -> Head {
+        Head {
+            topic,
+            number,
+            newest: AtomicU64::new(0),
+            removals: AtomicU64::new(0),
+            counts: Mutex::default(),
+            newest_run: Mutex::new(Weak::new()),
+        }
+    }
+
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    pub fn number(&self) -> i64 {
+        self.number
+    }
+
+    /// The id of the newest message that was put; 0 if there was none.
+    pub fn newest(&self) -> Id {
+        self.newest.load(Ordering::Acquire)
+    }
+
+    /// How often messages were removed.
+    pub fn removals(&self) -> u64 {
+        self.removals.load(Ordering::Acquire)
+    }
+
+    pub fn counts(&self) -> Counts {
+        lock(&self.counts).0
+    }
+
+    /// Puts and takes a second, over the last ten seconds.
+    pub fn rates(&self, now: Id) -> (f64, f64) {
+        lock(&self.counts).1.rates(now)
+    }
+
+    /// Called after a commit, at `now` by the store's clock.
+    pub fn publish(&self, counts: Counts, newest: Id, removed: bool, now: Id) {
+        let (before, meter) = &mut *lock(&self.counts);
+        let puts = counts.puts.saturating_sub(before.puts);
+        meter.add(now, puts, counts.takes.saturating_sub(before.takes));
+        *before = counts;
+        if removed {
+            self.removals.fetch_add(1, Ordering::AcqRel);
+        }
+        self.newest.fetch_max(newest, Ordering::AcqRel);
+    }
+
+    /// A run at hand in which the message after `after` stands.
+    pub fn run_at(&self, after: Id) -> Option<Arc<Run>> {
+        let run = lock(&self.newest_run).upgrade()?;
+        run.position(after).map(|_| run)
+    }
+
+    pub fn keep(&self, run: &Arc<Run>) {
+        if run.last_id() >= self.newest() {
+            *lock(&self.newest_run) = Arc::downgrade(run);
+        }
+    }
+}
+
+/// Puts and takes of each of the last seconds.
+#[derive(Debug, Default)]
+struct Meter {
+    /// The last second that was counted.
+    second: u64,
+    counts: [(u32, u32); METER_SECONDS],
+}
+
+const METER_SECONDS: usize = 10;
+
+impl Meter {
+    /// Forgets what is older than the seconds that are kept.
+    fn advance(&mut self, now: Id) {
+        let second = now / 1_000_000;
+        let passed = second.saturating_sub(self.second).min(METER_SECONDS as u64);
+        for back in 0..passed {
+            if let Some(count) = self.counts.get_mut((second - back) as usize % METER_SECONDS) {
+                *count = (0, 0);
+            }
+        }
+        self.second = self.second.max(second);
+    }
+
+    fn add(&mut self, now: Id, puts: u64, takes: u64) {
+        self.advance(now);
+        if let Some(count) = self.counts.get_mut(self.second as usize % METER_SECONDS) {
+            count.0 = count.0.saturating_add(u32::try_from(puts).unwrap_or(u32::MAX));
+            count.1 = count.1.saturating_add(u32::try_from(takes).unwrap_or(u32::MAX));
+        }
+    }
+
+    fn rates(&mut self, now: Id) -> (f64, f64) {
+        self.advance(now);
+        let sum = |of: fn(&(u32, u32)) -> u32| {
+            self.counts.iter().map(|count| f64::from(of(count))).sum::<f64>() / METER_SECONDS as f64
+        };
+        (sum(|count| count.0), sum(|count| count.1))
+    }
+}

@@ -1,0 +1,124 @@
+//! Runs: messages as they leave the store, several at a time.
+
+use std::sync::OnceLock;
+
+use crate::message::{Id, Message, Topic};
+
+/// A few messages of one topic that follow one another, as they were read: nothing of the topic
+/// lies between them, nor between `after` and the first.
+#[derive(Debug, Default)]
+pub struct Run {
+    after: Id,
+    entries: Vec<Entry>,
+    bytes: Vec<u8>,
+    /// The topic's removals when it was read.
+    removals: u64,
+    /// When the first of its messages expires.
+    expires: Option<Id>,
+    /// Where dead letters came from, by their index in the run.
+    origins: Vec<(usize, Topic, Id)>,
+    /// The messages as a protocol writes them, made once for all who stand in this run.
+    encoded: OnceLock<Encoded>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: Id,
+    /// Where the message ends in the run's bytes; it begins where the one before it ends.
+    end: usize,
+}
+
+/// A run's messages on their way out, and where each ends.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    pub bytes: Vec<u8>,
+    pub ends: Vec<usize>,
+}
+
+impl Run {
+    pub fn new(after: Id, removals: u64) -> Run {
+        Run { after, removals, ..Run::default() }
+    }
+
+    pub fn push(&mut self, id: Id, body: &[u8], expires: Option<Id>) {
+        self.bytes.extend_from_slice(body);
+        self.entries.push(Entry { id, end: self.bytes.len() });
+        self.expires = self.expires.into_iter().chain(expires).min();
+    }
+
+    /// The last message that was pushed is a dead letter of this topic and id.
+    pub fn set_origin(&mut self, topic: Topic, id: Id) {
+        if let Some(last) = self.entries.len().checked_sub(1) {
+            self.origins.push((last, topic, id));
+        }
+    }
+
+    /// Turns a run that was read backwards, newest first, round.
+    pub fn reversed(self) -> Run {
+        let mut run = Run::new(self.entries.last().map_or(self.after, |first| first.id - 1), 0);
+        run.removals = self.removals;
+        run.expires = self.expires;
+        for index in (0..self.entries.len()).rev() {
+            if let Some(message) = self.get(index) {
+                run.push(message.id, message.body, None);
+                if let Some((topic, id)) = self.origin(index) {
+                    run.set_origin(topic.clone(), id);
+                }
+            }
+        }
+        run
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The message at `index`, if the run goes so far.
+    pub fn get(&self, index: usize) -> Option<Message<'_>> {
+        let entry = self.entries.get(index)?;
+        let start = match index.checked_sub(1) {
+            Some(before) => self.entries.get(before)?.end,
+            None => 0,
+        };
+        Some(Message { id: entry.id, body: self.bytes.get(start..entry.end)? })
+    }
+
+    /// Where the dead letter at `index` came from.
+    pub fn origin(&self, index: usize) -> Option<(&Topic, Id)> {
+        let origin = self.origins.iter().find(|(at, ..)| *at == index);
+        origin.map(|(_, topic, id)| (topic, *id))
+    }
+
+    /// Bytes of messages.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The index of the first message after `after`, if the run is sure to hold it.
+    pub fn position(&self, after: Id) -> Option<usize> {
+        let within = self.after <= after && after < self.last_id();
+        within.then(|| self.entries.partition_point(|entry| entry.id <= after))
+    }
+
+    /// The id of the last message; where there is none, the id that the run was to begin after.
+    pub fn last_id(&self) -> Id {
+        self.entries.last().map_or(self.after, |entry| entry.id)
+    }
+
+    pub fn removals(&self) -> u64 {
+        self.removals
+    }
+
+    pub fn expires(&self) -> Option<Id> {
+        self.expires
+    }
+
+    /// The messages as `encode` writes them; it is asked once.
+    pub fn encoded(&self, encode: impl FnOnce(&Run) -> Encoded) -> &Encoded {
+        self.encoded.get_or_init(|| encode(self))
+    }
+}

@@ -1,0 +1,101 @@
+//! What time does: leases end, delayed messages are put, expired ones removed, dedupe keys
+//! forgotten. A little at a time, so that others come in between.
+
+use super::schema;
+use super::take::Lease;
+use super::transaction::Transaction;
+use crate::error::Result;
+use crate::message::{Id, Topic};
+use crate::store::Due;
+
+/// How much of each kind one transaction does.
+const SOME: i64 = 256;
+
+/// A delayed message whose time has come.
+struct Delayed {
+    number: i64,
+    topic: i64,
+    rank: Option<i64>,
+    ttl: Option<u64>,
+    body: Vec<u8>,
+}
+
+impl Transaction<'_> {
+    /// Does some of what is due, and finds out when the next is.
+    pub fn tick(&mut self, due: &mut Due) -> Result<()> {
+        self.end_leases(due)?;
+        self.put_delayed(due)?;
+        self.expire_some()?;
+        self.run(schema::DELETE_OLD_DEDUPE, (self.now.cast_signed(), SOME))?;
+        self.due = Id::MAX;
+        for next in
+            [schema::NEXT_LEASE, schema::NEXT_DELAYED, schema::NEXT_EXPIRY, schema::NEXT_DEDUPE]
+        {
+            let at = self.first(next, (), |row| row.get::<_, Option<i64>>(0))?.flatten();
+            if let Some(at) = at {
+                self.due_at(at.cast_unsigned());
+            }
+        }
+        Ok(())
+    }
+
+    fn all<T>(
+        &self,
+        sql: &str,
+        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let rows = self.tables.statement(sql).and_then(|mut statement| {
+            statement.query_map((self.now.cast_signed(), SOME), read)?.collect()
+        });
+        rows.map_err(super::failed)
+    }
+
+    fn topic(&mut self, number: i64) -> Result<Topic> {
+        Ok(self.account(number)?.head.topic().clone())
+    }
+
+    fn end_leases(&mut self, due: &mut Due) -> Result<()> {
+        let ended = self.all(schema::ENDED_LEASES, |row| {
+            let id = row.get::<_, i64>(1)?.cast_unsigned();
+            Ok(Lease { topic: row.get(0)?, id, deliveries: row.get(2)?, rank: row.get(3)? })
+        })?;
+        for lease in ended {
+            let topic = self.topic(lease.topic)?;
+            self.give_back(&topic, &lease)?;
+            due.put.extend(topic.dead().filter(|dead| self.head(dead).is_some()));
+            due.returned.push(topic);
+        }
+        Ok(())
+    }
+
+    fn put_delayed(&mut self, due: &mut Due) -> Result<()> {
+        let delayed = self.all(schema::DUE_DELAYED, |row| {
+            Ok(Delayed {
+                number: row.get(0)?,
+                topic: row.get(1)?,
+                rank: row.get(2)?,
+                ttl: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
+                body: row.get_ref(4)?.as_bytes()?.to_vec(),
+            })
+        })?;
+        for message in delayed {
+            self.run(schema::DELETE_DELAYED, [message.number])?;
+            self.counts(message.topic)?.delayed -= 1;
+            self.append(message.topic, &message.body, message.rank, message.ttl)?;
+            due.put.push(self.topic(message.topic)?);
+        }
+        Ok(())
+    }
+
+    fn expire_some(&mut self) -> Result<()> {
+        let expired =
+            self.all(schema::EXPIRED, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        for (at, topic, id) in expired {
+            self.run(schema::DELETE_EXPIRY, (at, topic, id))?;
+            let id: i64 = id;
+            let _: i64 = at;
+            self.expire(topic, id.cast_unsigned())?;
+        }
+        Ok(())
+    }
+}

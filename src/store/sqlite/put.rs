@@ -1,0 +1,164 @@
+//! Putting: new messages, delayed ones, duplicates, and messages that come back unread.
+
+use super::schema;
+use super::transaction::Transaction;
+use crate::error::Result;
+use crate::limits;
+use crate::message::{Id, PRIORITY_DEFAULT, PRIORITY_MAX, Topic};
+use crate::store::{Outcome, PutOptions, Returned};
+
+/// The rank of a message that was put without a priority.
+pub const RANK_DEFAULT: i64 = rank(PRIORITY_DEFAULT);
+
+pub const fn rank(priority: u8) -> i64 {
+    (PRIORITY_MAX - priority) as i64
+}
+
+pub fn priority(rank: i64) -> u8 {
+    PRIORITY_MAX.saturating_sub(u8::try_from(rank).unwrap_or(0))
+}
+
+impl Transaction<'_> {
+    pub fn put(
+        &mut self,
+        topic: i64,
+        body: &[u8],
+        options: Option<&PutOptions>,
+    ) -> Result<Outcome> {
+        let Some(options) = options else {
+            return self.append(topic, body, None, None).map(stored);
+        };
+        let key = options.dedupe.as_deref();
+        if let Some(key) = key
+            && let Some(first) = self.duplicate(topic, key)?
+        {
+            return Ok(first);
+        }
+        let rank = Some(rank(options.priority)).filter(|rank| *rank != RANK_DEFAULT);
+        let outcome = match options.delay {
+            Some(delay) if delay > 0 => {
+                self.delay(topic, body, self.now.saturating_add(delay), rank, options.ttl)?
+            }
+            _ => self.append(topic, body, rank, options.ttl).map(stored)?,
+        };
+        if let Some(key) = key {
+            self.remember(topic, key, &outcome)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Appends a message to the log.
+    pub fn append(
+        &mut self,
+        topic: i64,
+        body: &[u8],
+        rank: Option<i64>,
+        ttl: Option<u64>,
+    ) -> Result<Id> {
+        let id = self.new_id()?;
+        let expires = ttl.map(|ttl| self.now.saturating_add(ttl));
+        self.insert(topic, id, rank, expires, body)?;
+        let account = self.account(topic)?;
+        account.newest = id;
+        account.counts.puts += 1;
+        match rank {
+            None => account.counts.in_line += 1,
+            Some(rank) => self.make_ready(topic, rank, id, 0)?,
+        }
+        Ok(id)
+    }
+
+    fn insert(
+        &mut self,
+        topic: i64,
+        id: Id,
+        rank: Option<i64>,
+        expires: Option<Id>,
+        body: &[u8],
+    ) -> Result<()> {
+        self.insertion.insert(topic, id, rank, expires, body).map_err(super::failed)?;
+        let counts = self.counts(topic)?;
+        counts.length += 1;
+        counts.bytes += body.len() as u64;
+        if let Some(at) = expires {
+            self.run(schema::INSERT_EXPIRY, (at.cast_signed(), topic, id.cast_signed()))?;
+            self.due_at(at);
+        }
+        Ok(())
+    }
+
+    /// From now on the message is taken by its rank.
+    pub fn make_ready(&mut self, topic: i64, rank: i64, id: Id, deliveries: u32) -> Result<()> {
+        self.run(schema::INSERT_READY, (topic, rank, id.cast_signed(), deliveries))?;
+        self.counts(topic)?.ready += 1;
+        Ok(())
+    }
+
+    fn delay(
+        &mut self,
+        topic: i64,
+        body: &[u8],
+        at: Id,
+        rank: Option<i64>,
+        ttl: Option<u64>,
+    ) -> Result<Outcome> {
+        let ttl = ttl.map(u64::cast_signed);
+        let body = super::tables::JsonText(body);
+        self.run(schema::INSERT_DELAYED, (at.cast_signed(), topic, rank, ttl, body))?;
+        self.counts(topic)?.delayed += 1;
+        self.due_at(at);
+        Ok(Outcome::Due { at, duplicate: false })
+    }
+
+    /// What became of the first put with this key.
+    fn duplicate(&mut self, topic: i64, key: &str) -> Result<Option<Outcome>> {
+        self.first(schema::DUPLICATE, (topic, key, self.now.cast_signed()), |row| {
+            let id = row.get::<_, Option<i64>>(0)?.map(i64::cast_unsigned);
+            let due = row.get::<_, Option<i64>>(1)?.unwrap_or_default().cast_unsigned();
+            Ok(match id {
+                Some(id) => Outcome::Stored { id, duplicate: true },
+                None => Outcome::Due { at: due, duplicate: true },
+            })
+        })
+    }
+
+    fn remember(&mut self, topic: i64, key: &str, outcome: &Outcome) -> Result<()> {
+        let until = self.now.saturating_add(limits::DEDUPE.as_micros() as u64);
+        let (id, due) = match outcome {
+            Outcome::Stored { id, .. } => (Some(id.cast_signed()), None),
+            Outcome::Due { at, .. } => (None, Some(at.cast_signed())),
+            _ => return Ok(()),
+        };
+        self.run(schema::INSERT_DEDUPE, (topic, key, until.cast_signed(), id, due))?;
+        self.due_at(until);
+        Ok(())
+    }
+
+    /// A taken message goes back under its id, as if it had not been taken.
+    pub fn put_back(&mut self, topic: &Topic, message: &Returned) -> Result<Outcome> {
+        let number = self.head_or_new(topic)?.number();
+        let Returned { taken, body, .. } = message;
+        let rank = rank(taken.priority);
+        self.insert(number, taken.id, Some(rank), taken.expires, body)?;
+        self.make_ready(number, rank, taken.id, taken.deliveries.saturating_sub(1))?;
+        if let Some(origin) = &taken.origin {
+            self.note_origin(number, taken.id, &origin.0, origin.1)?;
+        }
+        let account = self.account(number)?;
+        account.counts.takes = account.counts.takes.saturating_sub(1);
+        // Runs that were read meanwhile lack it.
+        account.removed = true;
+        Ok(Outcome::Done)
+    }
+
+    pub fn note_origin(&mut self, topic: i64, id: Id, from: &Topic, from_id: Id) -> Result<()> {
+        let params = (topic, id.cast_signed(), from.as_str(), from_id.cast_signed());
+        self.run(schema::ADD_ORIGIN, params)?;
+        self.counts(topic)?.noted += 1;
+        Ok(())
+    }
+}
+
+fn stored(id: Id) -> Outcome {
+    Outcome::Stored { id, duplicate: false }
+}

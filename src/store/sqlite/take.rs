@@ -1,0 +1,343 @@
+//! Taking: who gets which message, under which lease, and how it is given back or removed.
+
+use super::put::{RANK_DEFAULT, priority};
+use super::transaction::{Stored, Transaction};
+use super::{failed, schema};
+use crate::error::{Code, Error, Result};
+use crate::message::{Id, Topic};
+use crate::store::{Batch, Outcome, Taken};
+
+/// A message in `ready`.
+struct Ready {
+    rank: i64,
+    id: Id,
+    deliveries: u32,
+}
+
+/// A message in a taker's hands.
+pub struct Lease {
+    pub topic: i64,
+    pub id: Id,
+    pub deliveries: u32,
+    pub rank: i64,
+}
+
+impl Transaction<'_> {
+    /// As many takes of one topic: each gets the next message, as long as there are any.
+    pub fn takes(
+        &mut self,
+        batch: &mut Batch,
+        topic: &Topic,
+        lease: Option<u64>,
+        count: usize,
+    ) -> Result<()> {
+        let wanted = batch.outcomes.len() + count;
+        if let Some(head) = self.head(topic) {
+            let number = head.number();
+            while batch.outcomes.len() < wanted
+                && self.take_some(batch, number, lease, wanted - batch.outcomes.len())?
+            {
+            }
+        }
+        batch.outcomes.resize(wanted, Ok(Outcome::Taken(None)));
+        Ok(())
+    }
+
+    /// Takes one message out of the log's order, or several in it; false if there is none.
+    fn take_some(
+        &mut self,
+        batch: &mut Batch,
+        number: i64,
+        lease: Option<u64>,
+        most: usize,
+    ) -> Result<bool> {
+        let counts = *self.counts(number)?;
+        let ready = if counts.ready > 0 { self.first_ready(number)? } else { None };
+        let line_first = ready.as_ref().is_none_or(|ready| ready.rank >= RANK_DEFAULT);
+        if line_first && counts.in_line > 0 {
+            // A returned message has its place among those that were never taken, by its id.
+            let returned = ready.as_ref().filter(|ready| ready.rank == RANK_DEFAULT);
+            let before = returned.map_or(i64::MAX, |returned| returned.id.cast_signed());
+            if self.take_line(batch, number, lease, most, before)? {
+                return Ok(true);
+            }
+        }
+        match ready {
+            Some(ready) => self.take_ready(batch, number, lease, &ready).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn first_ready(&self, number: i64) -> Result<Option<Ready>> {
+        self.first(schema::FIRST_READY, [number], |row| {
+            let id = row.get::<_, i64>(1)?.cast_unsigned();
+            Ok(Ready { rank: row.get(0)?, id, deliveries: row.get(2)? })
+        })
+    }
+
+    /// Takes messages in the order of the log, up to the one with the id `before`.
+    fn take_line(
+        &mut self,
+        batch: &mut Batch,
+        number: i64,
+        lease: Option<u64>,
+        most: usize,
+        before: i64,
+    ) -> Result<bool> {
+        let taken_to = self.counts(number)?.taken_to.cast_signed();
+        let start = batch.taken.len();
+        let line = self.read_line(batch, (number, taken_to, before, most as i64))?;
+        let Some(last) = line.last() else { return Ok(false) };
+        let last = last.id;
+        if lease.is_none() {
+            self.run(schema::DELETE_LINE, (number, taken_to, last.cast_signed()))?;
+        }
+        let counts = self.counts(number)?;
+        counts.taken_to = last;
+        counts.in_line = counts.in_line.saturating_sub(line.len() as u64);
+        let mut start = start;
+        for message in line {
+            let body = start..start + message.size;
+            start = body.end;
+            if message.expires.is_some_and(|at| at <= self.now) {
+                // Under a lease it is left for the timer to remove.
+                if lease.is_none() {
+                    self.forget(number, message.id, message.size)?;
+                }
+                continue;
+            }
+            let origin = self.origin(number, message.id)?;
+            match lease {
+                Some(lease) => self.lease(number, message.id, lease, 1, RANK_DEFAULT)?,
+                None => self.forget(number, message.id, message.size)?,
+            }
+            self.counts(number)?.takes += 1;
+            batch.outcomes.push(Ok(Outcome::Taken(Some(Taken {
+                id: message.id,
+                body,
+                deliveries: 1,
+                priority: priority(RANK_DEFAULT),
+                expires: message.expires,
+                origin,
+            }))));
+        }
+        Ok(true)
+    }
+
+    fn read_line(&self, batch: &mut Batch, params: (i64, i64, i64, i64)) -> Result<Vec<Stored>> {
+        let mut line = Vec::new();
+        let mut read = self.tables.statement(schema::READ_LINE).map_err(failed)?;
+        let mut rows = read.query(params).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            line.push(self.read(row, &mut batch.taken).map_err(failed)?);
+            if batch.taken.len() >= crate::limits::RUN_BYTES {
+                break;
+            }
+        }
+        Ok(line)
+    }
+
+    fn take_ready(
+        &mut self,
+        batch: &mut Batch,
+        number: i64,
+        lease: Option<u64>,
+        ready: &Ready,
+    ) -> Result<()> {
+        let start = batch.taken.len();
+        self.run(schema::DELETE_READY, (number, ready.rank, ready.id.cast_signed()))?;
+        self.counts(number)?.ready -= 1;
+        let params = (number, ready.id.cast_signed());
+        let stored =
+            self.first(schema::READ_ONE, params, |row| self.read(row, &mut batch.taken))?;
+        let Some(stored) = stored else { return Ok(()) };
+        if stored.expires.is_some_and(|at| at <= self.now) {
+            return self.remove(number, stored.id, stored.size);
+        }
+        let origin = self.origin(number, stored.id)?;
+        let deliveries = ready.deliveries.saturating_add(1);
+        match lease {
+            Some(lease) => self.lease(number, stored.id, lease, deliveries, ready.rank)?,
+            None => self.remove(number, stored.id, stored.size)?,
+        }
+        self.counts(number)?.takes += 1;
+        batch.outcomes.push(Ok(Outcome::Taken(Some(Taken {
+            id: stored.id,
+            body: start..batch.taken.len(),
+            deliveries,
+            priority: priority(ready.rank),
+            expires: stored.expires,
+            origin,
+        }))));
+        Ok(())
+    }
+
+    fn lease(&mut self, topic: i64, id: Id, lease: u64, deliveries: u32, rank: i64) -> Result<()> {
+        let until = self.now.saturating_add(lease);
+        let params = (topic, id.cast_signed(), until.cast_signed(), deliveries, rank);
+        self.run(schema::INSERT_LEASE, params)?;
+        self.counts(topic)?.leased += 1;
+        self.due_at(until);
+        Ok(())
+    }
+
+    pub fn ack(&mut self, topic: &Topic, id: Id, deliveries: u32) -> Result<Outcome> {
+        let lease = self.held(topic, id, deliveries)?;
+        self.end_lease(&lease)?;
+        self.discard(lease.topic, lease.id)?;
+        Ok(Outcome::Done)
+    }
+
+    pub fn nack(&mut self, topic: &Topic, id: Id, deliveries: u32, delay: u64) -> Result<Outcome> {
+        let lease = self.held(topic, id, deliveries)?;
+        if delay == 0 {
+            self.give_back(topic, &lease)?;
+            return Ok(Outcome::Done);
+        }
+        let until = self.now.saturating_add(delay);
+        self.run(schema::DELAY_LEASE, (lease.topic, id.cast_signed(), until.cast_signed()))?;
+        self.due_at(until);
+        Ok(Outcome::Done)
+    }
+
+    /// The lease of a taker who took this message as its delivery of that number.
+    fn held(&mut self, topic: &Topic, id: Id, deliveries: u32) -> Result<Lease> {
+        let lease = match self.head(topic) {
+            Some(head) => self.live_lease(head.number(), id, deliveries)?,
+            None => None,
+        };
+        lease.ok_or_else(|| {
+            let text = "there is no such lease: it has ended, or the message was removed; \
+                        take again";
+            Error::new(Code::Gone, text)
+        })
+    }
+
+    fn live_lease(&mut self, number: i64, id: Id, deliveries: u32) -> Result<Option<Lease>> {
+        let now = self.now.cast_signed();
+        let lease = self.first(schema::LEASE, (number, id.cast_signed()), |row| {
+            let live =
+                row.get::<_, i64>(0)? > now && row.get(1)? && row.get::<_, u32>(2)? == deliveries;
+            Ok(live.then_some(Lease { topic: number, id, deliveries, rank: row.get(3)? }))
+        })?;
+        Ok(lease.flatten())
+    }
+
+    fn end_lease(&mut self, lease: &Lease) -> Result<()> {
+        self.run(schema::DELETE_LEASE, (lease.topic, lease.id.cast_signed()))?;
+        self.counts(lease.topic)?.leased -= 1;
+        Ok(())
+    }
+
+    /// Ends a lease; its message can be taken again, or is a dead letter by now.
+    pub fn give_back(&mut self, topic: &Topic, lease: &Lease) -> Result<()> {
+        self.end_lease(lease)?;
+        let limit = self.rules.dead_letter_after;
+        if limit > 0
+            && lease.deliveries >= limit
+            && let Some(dead) = topic.dead()
+            && let Ok(dead) = self.head_or_new(&dead)
+        {
+            return self.bury(topic, lease, dead.number());
+        }
+        if self.size(lease.topic, lease.id)?.is_none() {
+            // It has expired meanwhile.
+            return Ok(());
+        }
+        self.make_ready(lease.topic, lease.rank, lease.id, lease.deliveries)
+    }
+
+    /// Puts a message to the topic of dead letters.
+    fn bury(&mut self, topic: &Topic, lease: &Lease, dead: i64) -> Result<()> {
+        let mut body = Vec::new();
+        let params = (lease.topic, lease.id.cast_signed());
+        let stored = self.first(schema::READ_ONE, params, |row| self.read(row, &mut body))?;
+        let Some(stored) = stored else { return Ok(()) };
+        self.remove(lease.topic, stored.id, stored.size)?;
+        let id = self.append(dead, &body, None, None)?;
+        self.note_origin(dead, id, topic, lease.id)
+    }
+
+    /// A message's size and whether it was put without a priority.
+    fn size(&self, number: i64, id: Id) -> Result<Option<(usize, bool)>> {
+        self.first(schema::SIZE, (number, id.cast_signed()), |row| {
+            Ok((row.get::<_, i64>(0)? as usize, row.get(1)?))
+        })
+    }
+
+    /// Removes a message that may be there; says whether it was, and was in line to be taken.
+    pub fn discard(&mut self, number: i64, id: Id) -> Result<Option<bool>> {
+        let Some((size, plain)) = self.size(number, id)? else { return Ok(None) };
+        self.remove(number, id, size)?;
+        let counts = self.counts(number)?;
+        let in_line = plain && id > counts.taken_to;
+        if in_line {
+            counts.in_line = counts.in_line.saturating_sub(1);
+        }
+        Ok(Some(in_line))
+    }
+
+    pub fn delete(&mut self, topic: &Topic, id: Id) -> Result<Outcome> {
+        let Some(head) = self.head(topic) else { return Ok(Outcome::Deleted(false)) };
+        let number = head.number();
+        match self.discard(number, id)? {
+            None => return Ok(Outcome::Deleted(false)),
+            Some(true) => {}
+            Some(false) => self.withdraw(number, id)?,
+        }
+        Ok(Outcome::Deleted(true))
+    }
+
+    /// Nobody can take this message any more, nor give it back.
+    fn withdraw(&mut self, number: i64, id: Id) -> Result<()> {
+        if self.run(schema::DELETE_LEASE, (number, id.cast_signed()))? > 0 {
+            self.counts(number)?.leased -= 1;
+        }
+        for rank in 0..=i64::from(crate::message::PRIORITY_MAX) {
+            if self.run(schema::DELETE_READY, (number, rank, id.cast_signed()))? > 0 {
+                self.counts(number)?.ready -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// A message whose ttl has passed is removed. One in a taker's hands may still be acked.
+    pub fn expire(&mut self, number: i64, id: Id) -> Result<()> {
+        if self.discard(number, id)? != Some(false) {
+            return Ok(());
+        }
+        for rank in 0..=i64::from(crate::message::PRIORITY_MAX) {
+            if self.run(schema::DELETE_READY, (number, rank, id.cast_signed()))? > 0 {
+                self.counts(number)?.ready -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn peek(&mut self, batch: &mut Batch, topic: &Topic) -> Result<Outcome> {
+        let Some(head) = self.head(topic) else { return Ok(Outcome::Peeked(None)) };
+        let number = head.number();
+        let mut after = 0;
+        loop {
+            let start = batch.taken.len();
+            let params = (number, after, 1);
+            let oldest =
+                self.first(schema::READ, params, |row| self.read(row, &mut batch.taken))?;
+            let Some(oldest) = oldest else { return Ok(Outcome::Peeked(None)) };
+            after = oldest.id.cast_signed();
+            if oldest.expires.is_some_and(|at| at <= self.now) {
+                continue;
+            }
+            let origin = self.origin(number, oldest.id)?;
+            let looks: i64 =
+                self.first(schema::ADD_LOOK, (number, after), |row| row.get(0))?.unwrap_or(1);
+            if looks == 1 && origin.is_none() {
+                self.counts(number)?.noted += 1;
+            }
+            let body = start..batch.taken.len();
+            let expires = oldest.expires;
+            let taken = Taken { id: oldest.id, body, deliveries: 0, priority: 0, expires, origin };
+            return Ok(Outcome::Peeked(Some((taken, looks.cast_unsigned()))));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! One transaction: what is done to the tables and the ledger together. The words of the store
+//! are in `put`, `take` and `due`; here is what they share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{OptionalExtension, Row};
+
+use super::failed;
+use super::ledger::{Account, Ledger};
+use super::schema;
+use super::tables::{Insertion, Tables};
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::message::{ID_END, Id, Topic};
+use crate::store::{Batch, Counts, Head, Op, Outcome, Policy, Rules};
+
+pub struct Transaction<'a> {
+    pub tables: &'a Tables,
+    pub ledger: &'a mut Ledger,
+    pub heads: &'a HashMap<Topic, Arc<Head>>,
+    /// Topics that this transaction makes.
+    pub new_heads: HashMap<Topic, Arc<Head>>,
+    pub insertion: Insertion<'a>,
+    /// The store's clock when the transaction began.
+    pub now: Id,
+    pub next_id: Id,
+    /// When the first of what was begun here is due.
+    pub due: Id,
+    pub rules: Rules,
+}
+
+/// A message's row, without its large body.
+pub struct Stored {
+    pub id: Id,
+    pub expires: Option<Id>,
+    pub size: usize,
+}
+
+impl Transaction<'_> {
+    /// Carries out a batch. An error is the whole transaction's; what is refused by a rule has
+    /// its own outcome.
+    pub fn carry_out(&mut self, batch: &mut Batch) -> Result<()> {
+        batch.outcomes.clear();
+        batch.taken.clear();
+        let ops = std::mem::take(&mut batch.ops);
+        let done = self.each(batch, &ops);
+        batch.ops = ops;
+        done
+    }
+
+    fn each(&mut self, batch: &mut Batch, ops: &[Op]) -> Result<()> {
+        let mut rest = ops;
+        while let Some(op) = rest.first() {
+            let mut done = 1;
+            let outcome = match op {
+                Op::Take { topic, lease } => {
+                    done = same_takes(rest);
+                    self.takes(batch, topic, *lease, done)?;
+                    None
+                }
+                op => Some(self.one(batch, op)),
+            };
+            match outcome {
+                None => {}
+                Some(Err(error)) if error.code == Code::StoreFailed => return Err(error),
+                Some(outcome) => batch.outcomes.push(outcome),
+            }
+            rest = rest.get(done..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, batch: &mut Batch, op: &Op) -> Result<Outcome> {
+        match op {
+            Op::Put(put) => {
+                let head = self.head_or_new(&put.topic)?;
+                self.put(head.number(), batch.body(put), put.options.as_deref())
+            }
+            Op::Take { .. } => Ok(Outcome::Taken(None)),
+            Op::Ack { topic, id, deliveries } => self.ack(topic, *id, *deliveries),
+            Op::Nack { topic, id, deliveries, delay } => self.nack(topic, *id, *deliveries, *delay),
+            Op::PutBack { topic, message } => self.put_back(topic, message),
+            Op::Peek { topic } => self.peek(batch, topic),
+            Op::Delete { topic, id } => self.delete(topic, *id),
+            Op::Purge { topic } => self.purge(topic),
+            Op::SetStopped { topic, stopped } => self.set_stopped(topic, *stopped),
+            Op::SetPolicy { topic, policy } => self.set_policy(topic, *policy),
+        }
+    }
+
+    /// The topic's head, if it has been made.
+    pub fn head(&self, topic: &Topic) -> Option<Arc<Head>> {
+        self.heads.get(topic).or_else(|| self.new_heads.get(topic)).cloned()
+    }
+
+    pub fn head_or_new(&mut self, topic: &Topic) -> Result<Arc<Head>> {
+        if let Some(head) = self.head(topic) {
+            return Ok(head);
+        }
+        if self.heads.len() + self.new_heads.len() >= limits::TOPICS {
+            let text = format!("the store has its {} topics: put to one of them", limits::TOPICS);
+            return Err(Error::new(Code::TooManyTopics, text));
+        }
+        let number = self.ledger.next_number();
+        self.run(schema::INSERT_TOPIC, (number, topic.as_str()))?;
+        let head = Arc::new(Head::new(topic.clone(), number));
+        self.ledger.open(head.clone());
+        self.new_heads.insert(topic.clone(), head.clone());
+        Ok(head)
+    }
+
+    pub fn account(&mut self, number: i64) -> Result<&mut Account> {
+        let account = self.ledger.account(number);
+        account.ok_or_else(|| Error::new(Code::StoreFailed, "the store lost count of a topic"))
+    }
+
+    pub fn counts(&mut self, number: i64) -> Result<&mut Counts> {
+        self.account(number).map(|account| &mut account.counts)
+    }
+
+    /// A new id.
+    pub fn new_id(&mut self) -> Result<Id> {
+        if self.next_id >= ID_END {
+            return Err(Error::new(Code::StoreFailed, "the store's ids are used up"));
+        }
+        self.next_id += 1;
+        Ok(self.next_id - 1)
+    }
+
+    /// Something is to happen at this time.
+    pub fn due_at(&mut self, at: Id) {
+        self.due = self.due.min(at);
+    }
+
+    pub fn run(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
+        self.tables.statement(sql).and_then(|mut s| s.execute(params)).map_err(failed)
+    }
+
+    pub fn first<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        let row = self.tables.statement(sql).and_then(|mut s| s.query_one(params, read).optional());
+        row.map_err(failed)
+    }
+
+    /// Reads a row of `log` with its body, which is added to `bytes`.
+    pub fn read(&self, row: &Row<'_>, bytes: &mut Vec<u8>) -> rusqlite::Result<Stored> {
+        let id: i64 = row.get(0)?;
+        let start = bytes.len();
+        match row.get_ref(1)? {
+            ValueRef::Null => self.tables.read_large(id, bytes)?,
+            body => bytes.extend_from_slice(body.as_bytes()?),
+        }
+        let expires = row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned);
+        Ok(Stored { id: id.cast_unsigned(), expires, size: bytes.len() - start })
+    }
+
+    /// Removes a message from the log and from the counts.
+    pub fn remove(&mut self, number: i64, id: Id, size: usize) -> Result<()> {
+        self.run(schema::DELETE, (number, id.cast_signed()))?;
+        self.forget(number, id, size)
+    }
+
+    /// What is left to do for a message that was removed from the log.
+    pub fn forget(&mut self, number: i64, id: Id, size: usize) -> Result<()> {
+        if size > schema::LARGE_BYTES {
+            self.run(schema::DELETE_LARGE, [id.cast_signed()])?;
+        }
+        let account = self.account(number)?;
+        account.removed = true;
+        account.counts.length = account.counts.length.saturating_sub(1);
+        account.counts.bytes = account.counts.bytes.saturating_sub(size as u64);
+        if account.counts.noted > 0
+            && self.run(schema::DELETE_NOTE, (number, id.cast_signed()))? > 0
+        {
+            self.counts(number)?.noted -= 1;
+        }
+        Ok(())
+    }
+
+    /// Where a dead letter came from.
+    pub fn origin(&mut self, number: i64, id: Id) -> Result<Option<Box<(Topic, Id)>>> {
+        if self.counts(number)?.noted == 0 {
+            return Ok(None);
+        }
+        self.tables.origin(number, id).map_err(failed)
+    }
+
+    fn purge(&mut self, topic: &Topic) -> Result<Outcome> {
+        let Some(head) = self.head(topic) else { return Ok(Outcome::Purged(0)) };
+        let number = head.number();
+        for sql in schema::PURGE {
+            self.run(sql, [number])?;
+        }
+        self.run(schema::PURGE_NOTES, [number])?;
+        let account = self.account(number)?;
+        account.removed = true;
+        let counts = account.counts;
+        account.counts = Counts {
+            puts: counts.puts,
+            takes: counts.takes,
+            stopped: counts.stopped,
+            policy: counts.policy,
+            taken_to: account.newest,
+            ..Counts::default()
+        };
+        Ok(Outcome::Purged(counts.length + counts.delayed))
+    }
+
+    fn set_stopped(&mut self, topic: &Topic, stopped: bool) -> Result<Outcome> {
+        let number = self.head_or_new(topic)?.number();
+        self.run(schema::SET_STOPPED, (number, stopped))?;
+        self.counts(number)?.stopped = stopped;
+        Ok(Outcome::Done)
+    }
+
+    fn set_policy(&mut self, topic: &Topic, policy: Policy) -> Result<Outcome> {
+        let number = self.head_or_new(topic)?.number();
+        self.run(schema::SET_POLICY, (number, policy.as_str()))?;
+        self.counts(number)?.policy = Some(policy);
+        Ok(Outcome::Done)
+    }
+}
+
+/// How many operations from the first on are the same take.
+fn same_takes(ops: &[Op]) -> usize {
+    let Some(Op::Take { topic: first, lease: first_lease }) = ops.first() else { return 0 };
+    let same = |op: &&Op| matches!(op, Op::Take { topic, lease } if topic == first && lease == first_lease);
+    ops.iter().take_while(same).count()
+}
