@@ -1,6 +1,7 @@
 //! The broker: what one server knows. It answers, or it keeps a waker; it never blocks on a peer.
 //! A method for each word of the protocol; protocols call them and write what they return.
 
+mod consumers;
 mod place;
 mod session;
 mod subscription;
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::task::Waker;
 use std::time::Instant;
 
+use self::consumers::Consumers;
+pub use self::consumers::{Consumer, Received};
 pub use self::session::Session;
 use self::subscription::Subscribers;
 pub use self::subscription::{From, Pattern, Pushes};
@@ -30,6 +33,7 @@ pub struct Broker {
     store: Arc<dyn Store>,
     waiters: Arc<Waiters>,
     takers: Arc<Takers>,
+    consumers: Arc<Consumers>,
     subscribers: Arc<Subscribers>,
     timer: Timer,
     closing: AtomicBool,
@@ -69,6 +73,7 @@ impl Broker {
             store,
             waiters: Arc::default(),
             takers: Arc::default(),
+            consumers: Arc::default(),
             subscribers: Arc::default(),
             timer: Timer::default(),
             closing: AtomicBool::new(false),
@@ -94,7 +99,8 @@ impl Broker {
         self.timer.set(self.store.due());
         // Either one who begins to wait now sees the messages, or we see the one who waits.
         fence(Ordering::SeqCst);
-        if !self.takers.any() && !self.waiters.any() && !self.subscribers.any() {
+        let nobody_waits = !self.takers.any() && !self.waiters.any();
+        if nobody_waits && !self.subscribers.any() && !self.consumers.any() {
             return;
         }
         let mut told: Option<&Topic> = None;
@@ -105,6 +111,7 @@ impl Broker {
                     self.put_to(&put.topic);
                 }
                 (Op::Nack { topic, .. } | Op::PutBack { topic, .. }, Ok(_)) => self.returned(topic),
+                (Op::SetStopped { topic, stopped: false }, Ok(_)) => self.serve(topic),
                 _ => {}
             }
         }
@@ -114,12 +121,22 @@ impl Broker {
     fn put_to(&self, topic: &Topic) {
         self.waiters.wake(topic);
         self.subscribers.tell(topic);
-        self.takers.serve(&*self.store, topic);
+        self.serve(topic);
+    }
+
+    /// Hands the topic's messages to those who wait to have them.
+    fn serve(&self, topic: &Topic) {
+        if self.takers.any() {
+            self.takers.serve(&*self.store, topic);
+        }
+        if self.consumers.any() {
+            self.consumers.serve(&*self.store, topic);
+        }
     }
 
     /// Something can be taken again, of this topic or of that of its dead letters.
     fn returned(&self, topic: &Topic) {
-        self.takers.serve(&*self.store, topic);
+        self.serve(topic);
         if let Some(dead) = topic.dead() {
             self.put_to(&dead);
         }
@@ -189,6 +206,37 @@ impl Broker {
         }
     }
 
+    /// Receives and removes the topic's messages from now on, the backlog first; `waker` is woken
+    /// when there is something.
+    pub fn consume(&self, topic: &Topic, waker: Waker) -> Consumer {
+        let consumer = self.consumers.join(topic, waker);
+        fence(Ordering::SeqCst);
+        self.consumers.serve(&*self.store, topic);
+        consumer
+    }
+
+    /// What a consumer is to do next.
+    pub fn receive(&self, consumer: &Consumer) -> Received {
+        let (received, room) = consumer.receive();
+        if room {
+            self.consumers.serve(&*self.store, consumer.topic());
+        }
+        received
+    }
+
+    /// Ends a consumer. What was sent to it alone and was not received goes to the next.
+    pub fn leave(&self, consumer: Consumer) {
+        let topic = consumer.topic().clone();
+        for message in consumer.leave() {
+            self.put_back(topic.clone(), message);
+        }
+    }
+
+    /// Tells the topic's consumers to hang up.
+    pub fn dismiss(&self, topic: &Topic) {
+        self.consumers.dismiss(topic);
+    }
+
     /// Pushes what matches to this session from now on; `waker` is woken when there is something.
     pub fn subscribe(
         &self,
@@ -247,7 +295,7 @@ impl Broker {
             newest: self.store.read_last(head, 1)?.get(0).map(|message| message.id),
             put_rate,
             take_rate,
-            consumers: self.subscribers.followers(head.topic()),
+            consumers: self.subscribers.followers(head.topic()) + self.consumers.of(head.topic()),
         })
     }
 
@@ -285,7 +333,7 @@ impl Broker {
             match self.store.tick() {
                 Ok(done) => {
                     done.put.iter().for_each(|topic| self.put_to(topic));
-                    done.returned.iter().for_each(|topic| self.takers.serve(&*self.store, topic));
+                    done.returned.iter().for_each(|topic| self.serve(topic));
                 }
                 Err(error) => {
                     tracing::error!("what is due has to wait: {error}");

@@ -59,6 +59,9 @@ pub const BUFFER_BYTES: usize = 4 * 1024;
 /// Replies that are gathered before they are written.
 pub const REPLY_BYTES: usize = 64 * 1024;
 
+/// Messages that wait to be written to one consumer, in bytes.
+pub const OUTBOX_BYTES: usize = 1024 * 1024;
+
 /// A run, what the store reads at a time: messages.
 pub const RUN_MESSAGES: usize = 256;
 
