@@ -1,6 +1,7 @@
 //! The broker: what one server knows. It answers, or it keeps a waker; it never blocks on a peer.
 //! A method for each word of the protocol; protocols call them and write what they return.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "no protocol consumes yet"))]
 mod consumers;
 mod place;
 mod session;
@@ -58,6 +59,8 @@ pub struct TopicStats {
 pub struct Stats {
     pub uptime_seconds: f64,
     pub connections: u64,
+    /// Takers that stand in line.
+    pub waiting: u64,
     pub topics: u64,
     pub messages: u64,
     pub bytes: u64,
@@ -97,19 +100,19 @@ impl Broker {
         }
         self.store.apply(batch);
         self.timer.set(self.store.due());
+        let id = batch.last_id();
+        if !self.subscribers.any() {
+            self.subscribers.skip_to(id);
+        }
         // Either one who begins to wait now sees the messages, or we see the one who waits.
         fence(Ordering::SeqCst);
-        let nobody_waits = !self.takers.any() && !self.waiters.any();
-        if nobody_waits && !self.subscribers.any() && !self.consumers.any() {
+        if !self.anyone_waits() {
             return;
         }
-        let mut told: Option<&Topic> = None;
+        let put: Vec<&Topic> = batch.topics_put().collect();
+        self.put_to(&put, id);
         for (op, outcome) in batch.ops.iter().zip(&batch.outcomes) {
             match (op, outcome) {
-                (Op::Put(put), Ok(Outcome::Stored { .. })) if told != Some(&put.topic) => {
-                    told = Some(&put.topic);
-                    self.put_to(&put.topic);
-                }
                 (Op::Nack { topic, .. } | Op::PutBack { topic, .. }, Ok(_)) => self.returned(topic),
                 (Op::SetStopped { topic, stopped: false }, Ok(_)) => self.serve(topic),
                 _ => {}
@@ -117,11 +120,17 @@ impl Broker {
         }
     }
 
-    /// Something was put to the topic.
-    fn put_to(&self, topic: &Topic) {
-        self.waiters.wake(topic);
-        self.subscribers.tell(topic);
-        self.serve(topic);
+    fn anyone_waits(&self) -> bool {
+        self.takers.any() || self.waiters.any() || self.subscribers.any() || self.consumers.any()
+    }
+
+    /// Something was put to the topics, up to this id.
+    fn put_to(&self, topics: &[&Topic], id: Id) {
+        self.subscribers.tell(topics.iter().copied(), id);
+        for topic in topics {
+            self.waiters.wake(topic);
+            self.serve(topic);
+        }
     }
 
     /// Hands the topic's messages to those who wait to have them.
@@ -138,7 +147,7 @@ impl Broker {
     fn returned(&self, topic: &Topic) {
         self.serve(topic);
         if let Some(dead) = topic.dead() {
-            self.put_to(&dead);
+            self.put_to(&[&dead], self.store.last_id());
         }
     }
 
@@ -204,37 +213,6 @@ impl Broker {
         if let Some(Err(error)) = batch.outcomes.first() {
             tracing::error!("a message that did not reach its taker is lost: {error}");
         }
-    }
-
-    /// Receives and removes the topic's messages from now on, the backlog first; `waker` is woken
-    /// when there is something.
-    pub fn consume(&self, topic: &Topic, waker: Waker) -> Consumer {
-        let consumer = self.consumers.join(topic, waker);
-        fence(Ordering::SeqCst);
-        self.consumers.serve(&*self.store, topic);
-        consumer
-    }
-
-    /// What a consumer is to do next.
-    pub fn receive(&self, consumer: &Consumer) -> Received {
-        let (received, room) = consumer.receive();
-        if room {
-            self.consumers.serve(&*self.store, consumer.topic());
-        }
-        received
-    }
-
-    /// Ends a consumer. What was sent to it alone and was not received goes to the next.
-    pub fn leave(&self, consumer: Consumer) {
-        let topic = consumer.topic().clone();
-        for message in consumer.leave() {
-            self.put_back(topic.clone(), message);
-        }
-    }
-
-    /// Tells the topic's consumers to hang up.
-    pub fn dismiss(&self, topic: &Topic) {
-        self.consumers.dismiss(topic);
     }
 
     /// Pushes what matches to this session from now on; `waker` is woken when there is something.
@@ -303,6 +281,7 @@ impl Broker {
         let mut stats = Stats {
             uptime_seconds: self.opened.elapsed().as_secs_f64(),
             connections: self.sessions.load(Ordering::Relaxed),
+            waiting: self.takers.count() as u64,
             ..Stats::default()
         };
         for head in self.store.heads() {
@@ -332,7 +311,8 @@ impl Broker {
         while self.store.due() <= self.store.now() {
             match self.store.tick() {
                 Ok(done) => {
-                    done.put.iter().for_each(|topic| self.put_to(topic));
+                    let put: Vec<&Topic> = done.put.iter().collect();
+                    self.put_to(&put, self.store.last_id());
                     done.returned.iter().for_each(|topic| self.serve(topic));
                 }
                 Err(error) => {
@@ -362,5 +342,40 @@ impl Broker {
             return Err(Error::new(Code::Closing, "the server is closing: connect again later"));
         }
         Ok(())
+    }
+}
+
+/// Consumers: the HTTP protocols' comet and WebSocket readers.
+#[cfg_attr(not(test), expect(dead_code, reason = "no protocol consumes yet"))]
+impl Broker {
+    /// Receives and removes the topic's messages from now on, the backlog first; `waker` is woken
+    /// when there is something.
+    pub fn consume(&self, topic: &Topic, waker: Waker) -> Consumer {
+        let consumer = self.consumers.join(topic, waker);
+        fence(Ordering::SeqCst);
+        self.consumers.serve(&*self.store, topic);
+        consumer
+    }
+
+    /// What a consumer is to do next.
+    pub fn receive(&self, consumer: &Consumer) -> Received {
+        let (received, room) = consumer.receive();
+        if room {
+            self.consumers.serve(&*self.store, consumer.topic());
+        }
+        received
+    }
+
+    /// Ends a consumer. What was sent to it alone and was not received goes to the next.
+    pub fn leave(&self, consumer: Consumer) {
+        let topic = consumer.topic().clone();
+        for message in consumer.leave() {
+            self.put_back(topic.clone(), message);
+        }
+    }
+
+    /// Tells the topic's consumers to hang up.
+    pub fn dismiss(&self, topic: &Topic) {
+        self.consumers.dismiss(topic);
     }
 }

@@ -7,16 +7,23 @@ use tracing::level_filters::LevelFilter;
 
 use crate::limits;
 
+const HOST: &str = "127.0.0.1";
+const PORT: u16 = 30008;
+const LOG: LevelFilter = LevelFilter::INFO;
+
+/// The smallest and the largest `max_message`: SQLite takes no text of more than 10^9 bytes.
+const MAX_MESSAGE: (u64, u64) = (2, 1_000_000_000);
+
 /// What a server is told when it starts. Every field is a flag of the `dsmq` command, and that
 /// flag's name in capitals behind `DSMQ_` is its environment variable.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
     /// Address to listen on, or, for a client verb, to connect to: an IP address or a host name
-    #[arg(long, env = "DSMQ_HOST", default_value = "127.0.0.1", global = true)]
+    #[arg(long, env = "DSMQ_HOST", default_value = HOST, global = true)]
     pub host: String,
 
     /// TCP port to listen on or to connect to; a server given 0 takes a free one and prints it
-    #[arg(long, env = "DSMQ_PORT", default_value_t = 30008, global = true)]
+    #[arg(long, env = "DSMQ_PORT", default_value_t = PORT, global = true)]
     pub port: u16,
 
     /// Connections served at a time; one more is answered `busy` and closed
@@ -32,20 +39,34 @@ pub struct Config {
     pub dead_letter_after: u32,
 
     /// What to log to standard error: off, error, warn, info, debug or trace
-    #[arg(long, env = "DSMQ_LOG", value_name = "LEVEL", default_value = "info", global = true)]
+    #[arg(long, env = "DSMQ_LOG", value_name = "LEVEL", default_value_t = LOG, global = true)]
     pub log: LevelFilter,
 }
 
 impl Default for Config {
     fn default() -> Config {
         Config {
-            host: "127.0.0.1".to_owned(),
-            port: 30008,
+            host: HOST.to_owned(),
+            port: PORT,
             max_connections: limits::CONNECTIONS,
             max_message: limits::MESSAGE_BYTES,
             dead_letter_after: 0,
-            log: LevelFilter::INFO,
+            log: LOG,
         }
+    }
+}
+
+impl Config {
+    /// Refuses what the flags would refuse.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let (least, most) = MAX_MESSAGE;
+        if !(least..=most).contains(&(self.max_message as u64)) {
+            return Err(format!("max_message must be from {least} to {most} bytes"));
+        }
+        if self.max_connections == 0 {
+            return Err("max_connections must be 1 or more".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -53,7 +74,6 @@ fn number() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }
 
-/// SQLite takes no text of more than 10^9 bytes.
 fn size() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(2..=1_000_000_000)
+    RangedU64ValueParser::new().range(MAX_MESSAGE.0..=MAX_MESSAGE.1)
 }

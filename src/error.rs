@@ -98,3 +98,17 @@ impl std::error::Error for Error {}
 
 /// A request's outcome.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_lists_every_code() {
+        let document = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md"));
+        for code in Code::ALL {
+            let row = format!("| `{}` | ", code.as_str());
+            assert_eq!(document.matches(&row).count(), 1, "{row}");
+        }
+    }
+}

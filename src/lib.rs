@@ -6,11 +6,14 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | [`client`] | [`Client`]: blocking, std and serde_json only |
+//! | `cli` | the `dsmq` command: the server, the client verbs, the load generator |
 //! | `config` | one `Config`: defaults, then `DSMQ_*`, then flags |
 //! | `server` | listen, accept, one thread per connection |
 //! | `protocol` | translate bytes into the broker's words and back; decide nothing |
-//! | `broker` | what one server knows: sessions and their places, who waits |
-//! | `store` | what must be atomic: ids and order, in SQLite |
+//! | `broker` | what one server knows: sessions and their places, who waits, what is due |
+//! | `store` | what must be atomic: ids, order, priority, leases, delay, in SQLite |
+//! | `message` | the nouns: a topic's name, an id, a message |
+//! | `error`, `limits` | every error's code; every limit, with its unit |
 //!
 //! An embedded server and a client of it:
 //!

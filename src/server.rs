@@ -11,11 +11,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tracing::{debug, error, info, warn};
@@ -58,6 +60,12 @@ pub fn run(host: &str, port: u16) -> Result<(), StartError> {
 
 /// [`run`], with a whole configuration.
 pub(crate) fn run_config(config: Config) -> Result<(), StartError> {
+    // Once we have stopped, the signals do again what they did before.
+    let default_again = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_default(signal, default_again.clone())
+            .map_err(StartError::Signals)?;
+    }
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(StartError::Signals)?;
     let server = Server::start(config)?;
     let mut stdout = io::stdout();
@@ -66,8 +74,10 @@ pub(crate) fn run_config(config: Config) -> Result<(), StartError> {
         warn!("standard output does not take the address: {error}");
     }
     let signal = signals.forever().next();
-    info!("stopping at signal {}", signal.unwrap_or_default());
+    // Logged behind the stop, which must not wait for whoever reads the log.
     server.stop();
+    info!("stopped at signal {}", signal.unwrap_or_default());
+    default_again.store(true, Ordering::SeqCst);
     Ok(())
 }
 
@@ -99,12 +109,15 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If the address cannot be listened on, or the store cannot be opened.
+    /// If the address cannot be listened on, the store cannot be opened, or a value of the
+    /// configuration is outside its range.
     pub fn start(config: Config) -> Result<Server, StartError> {
+        config.check().map_err(StartError::Config)?;
         let rules = store::Rules { dead_letter_after: config.dead_letter_after };
-        let store = store::in_memory(rules).map_err(StartError::Store)?;
-        raise_descriptor_limit(config.max_connections);
+        let store =
+            store::in_memory(rules).map_err(|error| StartError::Store(error.text.into_owned()))?;
         let listener = bind(&config)?;
+        raise_descriptor_limit(config.max_connections);
         let addr = listener.local_addr().map_err(|e| StartError::bind(&config, e))?;
         if !addr.ip().is_loopback() {
             warn!("{addr} can be reached from other machines, and there are no access rules");
@@ -170,62 +183,76 @@ impl Shared {
     /// Accepts until the server stops. An error costs a pause, never the server.
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
         let mut backoff = ACCEPT_BACKOFF;
+        // A descriptor to give up when there is no other: then a connection can be told so.
+        let mut spare = listener.try_clone().ok();
+        let mut refusals = Refusals::default();
         while self.broker.check_open().is_ok() {
             match listener.accept() {
                 Ok((stream, peer)) => {
                     backoff = ACCEPT_BACKOFF;
-                    self.begin(stream, peer);
+                    if let Err(why) = self.begin(stream, peer) {
+                        refusals.add(&why);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if let Err(error) = self.wake.wait_readable(listener, None) {
-                        warn!("cannot wait for connections: {error}");
+                        refusals.add(&error.to_string());
                     }
                 }
+                Err(error) if spare.is_some() && is_out_of_descriptors(&error) => {
+                    drop(spare.take());
+                    if let Ok((stream, _)) = listener.accept() {
+                        refuse(&stream, "the server has no descriptor left: try again later");
+                    }
+                    spare = listener.try_clone().ok();
+                    refusals.add(&error.to_string());
+                }
                 Err(error) => {
-                    warn!("cannot accept a connection, trying again in {backoff:?}: {error}");
+                    refusals.add(&error.to_string());
                     let _ = self.wake.wait(Some(backoff));
                     backoff = (backoff * 2).min(ACCEPT_BACKOFF_MAX);
                 }
             }
         }
+        // Whoever connected before the stop may have sent something already.
+        for _ in 0..BACKLOG {
+            let Ok((stream, peer)) = listener.accept() else { break };
+            let _ = self.begin(stream, peer);
+        }
     }
 
-    /// Begins a session, and its thread.
-    fn begin(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    /// Begins a session, and its thread; an error is why the connection was refused.
+    fn begin(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) -> Result<(), String> {
         let session = self.broker.session();
         debug!("{peer} connected");
         if let Err(error) = set_options(&stream) {
             debug!("{peer} has gone already: {error}");
-            return;
+            return Ok(());
         }
         let stream = Arc::new(stream);
         let Some(number) = self.register(&stream) else {
             let most = self.config.max_connections;
-            warn!("{peer} refused: {most} connections are served (--max-connections)");
-            return refuse(&stream, "all connections are taken: try again later");
+            refuse(&stream, &format!("all {most} connections are taken: try again later"));
+            return Err(format!("{most} connections are served (--max-connections)"));
         };
-        let thread =
-            thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn({
-                let (shared, stream) = (self.clone(), stream.clone());
-                move || shared.serve(number, &stream, peer, session)
-            });
-        if let Err(error) = thread {
-            warn!("{peer} refused: no thread can be made: {error}");
+        let thread = thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES);
+        let thread = thread.spawn({
+            let (shared, stream) = (self.clone(), stream.clone());
+            move || shared.serve(number, &stream, peer, session)
+        });
+        thread.map(|_| ()).map_err(|error| {
             refuse(&stream, "the server has no thread left: try again later");
             self.unregister(number);
-        }
+            format!("no thread can be made: {error}")
+        })
     }
 
     fn serve(&self, number: u64, stream: &TcpStream, peer: SocketAddr, session: Session) {
-        let ended = connection::serve(stream, &self.broker, session, &self.config);
-        match ended {
+        let _ending = Ending { shared: self, number, stream };
+        match connection::serve(stream, &self.broker, session, &self.config) {
             Ok(()) => debug!("{peer} ended"),
             Err(error) => debug!("{peer} ended: {error}"),
         }
-        // Whoever stops us may count on every socket being closed, though the accepting thread or
-        // the stopping one still holds this one for a moment.
-        let _ = stream.shutdown(Shutdown::Both);
-        self.unregister(number);
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
@@ -275,9 +302,49 @@ impl Shared {
     }
 }
 
+/// Connections that were refused: logged once a second at most, however many there are.
+#[derive(Default)]
+struct Refusals {
+    logged: Option<Instant>,
+    silent: u64,
+}
+
+impl Refusals {
+    fn add(&mut self, why: &str) {
+        if self.logged.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
+            self.silent += 1;
+            return;
+        }
+        let more = std::mem::take(&mut self.silent);
+        warn!("a connection was refused, and {more} since the last such line: {why}");
+        self.logged = Some(Instant::now());
+    }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].iter().any(|e| error.raw_os_error() == Some(e.raw_os_error()))
+}
+
+/// Ends a connection, also when its thread panics.
+struct Ending<'a> {
+    shared: &'a Shared,
+    number: u64,
+    stream: &'a TcpStream,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        // Whoever stops us may count on every socket being closed, though the accepting thread or
+        // the stopping one still holds this one for a moment.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        self.shared.unregister(self.number);
+    }
+}
+
 /// Answers a connection that cannot be served, and lets go of it.
-fn refuse(stream: &TcpStream, text: &'static str) {
-    let reply = json::error_reply(&Error::new(Code::Busy, text));
+fn refuse(stream: &TcpStream, text: &str) {
+    let reply = json::error_reply(&Error::new(Code::Busy, text.to_owned()));
     // It is told as far as its socket takes it; a fresh socket takes so little at once.
     let _ = (&*stream).write_all(&reply);
     let _ = stream.shutdown(Shutdown::Write);
@@ -334,6 +401,10 @@ fn raise_descriptor_limit(connections: usize) {
     let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if have < needed {
         warn!("{have} open files are allowed: {needed} are needed for {connections} connections");
+    } else if have < wanted {
+        debug!(
+            "{have} open files are allowed: not all of {connections} connections can wait at once"
+        );
     }
 }
 
@@ -348,10 +419,11 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// A value of the configuration is outside its range.
+    Config(String),
     /// The store cannot be opened.
-    #[allow(private_interfaces)]
-    Store(Error),
-    /// The system gives no thread or no descriptor.
+    Store(String),
+    /// The system gives no thread.
     Thread(io::Error),
     /// The signals that stop the server cannot be watched.
     Signals(io::Error),
@@ -370,11 +442,21 @@ impl fmt::Display for StartError {
                 write!(f, "{addr} is in use by another program: stop it, or choose a --port")
             }
             StartError::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
-            StartError::Store(error) => write!(f, "cannot open the store: {}", error.text),
+            StartError::Config(text) => write!(f, "{text}"),
+            StartError::Store(text) => write!(f, "cannot open the store: {text}"),
             StartError::Thread(error) => write!(f, "the system lends no thread: {error}"),
             StartError::Signals(error) => write!(f, "cannot watch for signals: {error}"),
         }
     }
 }
 
-impl std::error::Error for StartError {}
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Bind { source, .. }
+            | StartError::Thread(source)
+            | StartError::Signals(source) => Some(source),
+            StartError::Config(_) | StartError::Store(_) => None,
+        }
+    }
+}

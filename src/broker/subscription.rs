@@ -1,9 +1,13 @@
 //! Subscriptions: who is told of which topics, and how far each has come. A put tells mailboxes
 //! that there is something; the session reads it from the store at its own pace.
+//!
+//! So that messages of several topics are pushed in the order of their ids, a session pushes none
+//! that is not yet told: it loads the last id told, reads its mail, and goes up to that id. Who
+//! puts tells all topics, then sets that id, then wakes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::Waker;
 
@@ -56,6 +60,8 @@ pub enum From {
 pub struct Subscribers {
     /// How many there are, so that a put that nobody follows takes no lock.
     count: AtomicUsize,
+    /// All messages up to this id have been told to those who follow them.
+    told: AtomicU64,
     lists: RwLock<Lists>,
 }
 
@@ -71,33 +77,31 @@ struct Mailbox {
     waker: Waker,
 }
 
-impl Mailbox {
-    fn tell(&self, topic: &Topic) {
-        let mut topics = lock(&self.topics);
-        let asleep = topics.is_empty();
-        if !topics.contains(topic) {
-            topics.insert(topic.clone());
-        }
-        drop(topics);
-        // One that has mail already was woken for it.
-        if asleep {
-            self.waker.wake_by_ref();
-        }
-    }
-}
-
 impl Subscribers {
     pub fn any(&self) -> bool {
         self.count.load(Ordering::SeqCst) > 0
     }
 
-    /// Tells who follows the topic that something was put.
-    pub fn tell(&self, topic: &Topic) {
+    /// Nobody followed the messages up to this id when they were put.
+    pub fn skip_to(&self, id: Id) {
+        self.told.fetch_max(id, Ordering::SeqCst);
+    }
+
+    /// Tells who follows the topics that something was put, up to this id.
+    pub fn tell<'t>(&self, topics: impl Iterator<Item = &'t Topic>, id: Id) {
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
-        lists.topics.get(topic).into_iter().flatten().for_each(|mailbox| mailbox.tell(topic));
-        let prefixes = lists.prefixes.iter();
-        let followed = prefixes.filter(|(prefix, _)| topic.as_str().starts_with(&**prefix));
-        followed.for_each(|(_, mailbox)| mailbox.tell(topic));
+        let mut told = Vec::new();
+        for topic in topics {
+            let prefixes = lists.prefixes.iter();
+            let by_prefix = prefixes.filter(|(prefix, _)| topic.as_str().starts_with(&**prefix));
+            let by_name = lists.topics.get(topic).into_iter().flatten();
+            for mailbox in by_name.chain(by_prefix.map(|(_, mailbox)| mailbox)) {
+                lock(&mailbox.topics).insert(topic.clone());
+                told.push(mailbox);
+            }
+        }
+        self.told.fetch_max(id, Ordering::SeqCst);
+        told.iter().for_each(|mailbox| mailbox.waker.wake_by_ref());
     }
 
     /// How many follow the topic.
@@ -261,6 +265,7 @@ impl Subscriptions {
     /// The next messages to push: of one topic, and none that has a larger id than one of another
     /// topic that is ready too.
     pub fn next(&mut self, store: &dyn Store) -> Result<Option<Pushes>> {
+        let told = self.subscribers.told.load(Ordering::SeqCst);
         match self.read_mail(store) {
             // Said once; what is followed already goes on.
             Err(error) if error.code == Code::TooManyPlaces && self.crowded => {}
@@ -271,6 +276,11 @@ impl Subscriptions {
             Ok(()) => {}
         }
         while let Some((id, topic)) = self.ready.pop_first() {
+            if id > told {
+                // Whoever put it is about to tell so, and to wake us.
+                self.ready.insert(id, topic);
+                return Ok(None);
+            }
             let Some(place) = self.places.get_mut(&topic) else { continue };
             // It may have been removed since it was found.
             match place.advance(store, topic.as_str())? {
@@ -281,7 +291,7 @@ impl Subscriptions {
                 }
                 None => continue,
             }
-            let before = self.ready.first_key_value().map_or(Id::MAX, |(id, _)| *id);
+            let before = self.ready.first_key_value().map_or(Id::MAX, |(id, _)| *id).min(told + 1);
             let (run, range) = place.take_run(before);
             self.bulky |= place.is_bulky();
             if let Some(next) = place.advance(store, topic.as_str())? {

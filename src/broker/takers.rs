@@ -34,7 +34,12 @@ struct Taker {
 
 impl Takers {
     pub fn any(&self) -> bool {
-        self.count.load(Ordering::SeqCst) > 0
+        self.count() > 0
+    }
+
+    /// How many wait, for any topic.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
     }
 
     /// Joins the end of the line. The caller serves it once more: a message may have come before.

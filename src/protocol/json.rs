@@ -337,15 +337,27 @@ impl Conversation {
         });
     }
 
-    /// The peer has ended its side while a request waits. A take ends empty, and its message goes
-    /// to the next taker; a get goes on: it takes nothing from anyone.
-    pub fn peer_ended(&mut self) {
+    /// The peer has ended its side while a request waits, or is gone altogether. A take ends
+    /// empty, and its message goes to the next taker; a get goes on while somebody may listen: it
+    /// takes nothing from anyone.
+    pub fn peer_ended(&mut self, gone: bool) {
         match self.waits.take() {
             Some(Wait { kind: WaitKind::Take(waiting), tag, .. }) => {
                 self.broker.give_up(waiting);
                 self.outbox.answer(tag.as_deref(), |reply| reply.nothing(true));
             }
+            Some(Wait { tag, .. }) if gone => {
+                self.outbox.answer(tag.as_deref(), |reply| reply.nothing(true));
+            }
             other => self.waits = other,
+        }
+    }
+
+    /// The request that waits cannot: the server has no means left.
+    pub fn refuse_wait(&mut self) {
+        if let Some(wait) = self.waits.take() {
+            let text = "the server has no descriptor left to wait with: ask again later";
+            self.end_wait(wait, Some(&Error::new(Code::Busy, text)));
         }
     }
 
@@ -379,26 +391,33 @@ impl Conversation {
     /// Answers text that cannot become a request, or not one that is within the limits.
     fn fault(&mut self, fault: &Fault, blank: usize, text: &[u8]) -> (usize, Option<Step>) {
         let error = fault_error(fault, self.max_message);
-        let tag = match self.scanner.is_skipping() {
-            true => None,
-            false => Text::new(text, self.scanner.fields()).tag().unwrap_or_default(),
-        };
-        self.outbox.refuse(&error, false, tag);
+        let tag = self.known_tag(text);
+        self.outbox.refuse(&error, false, tag.as_deref());
         if matches!(fault, Fault::NotJson { .. } | Fault::NotUtf8 { .. }) {
             return (blank + text.len(), Some(Step::Close));
         }
         (blank + self.scanner.skip(), None)
     }
 
-    /// The peer has ended its side: nothing more will come behind what was left unread.
-    pub fn end(&mut self) {
+    /// The tag of a request that has not been scanned to its end, if it stands in what was.
+    fn known_tag(&self, text: &[u8]) -> Option<Box<[u8]>> {
+        if self.scanner.is_skipping() {
+            return None;
+        }
+        let tag = Text::new(text, self.scanner.fields()).tag();
+        tag.unwrap_or_default().map(Box::from)
+    }
+
+    /// The peer has ended its side: nothing more will come behind `unread`.
+    pub fn end(&mut self, unread: &[u8]) {
         if self.scanner.is_idle() {
             return;
         }
         let error = self.broker.check_open().err().unwrap_or_else(|| {
             Error::new(Code::BadJson, "the connection ended inside a request: send all of it")
         });
-        self.outbox.refuse(&error, false, None);
+        let tag = self.known_tag(unread);
+        self.outbox.refuse(&error, false, tag.as_deref());
         self.scanner.reset();
     }
 
@@ -461,14 +480,8 @@ fn fault_error(fault: &Fault, max_message: usize) -> Error {
                 format!("nested too deep: a message has at most {} levels", limits::DEPTH_LEVELS);
             Error::new(Code::TooDeep, text)
         }
-        Fault::FieldTooLarge => request::message_too_large(max_message),
-        Fault::RequestTooLarge => {
-            let text = format!(
-                "the request is too large: beside its message it has at most {} bytes",
-                limits::REQUEST_OVERHEAD_BYTES
-            );
-            Error::new(Code::RequestTooLarge, text)
-        }
+        Fault::FieldTooLarge(field) => request::field_too_large(*field, max_message),
+        Fault::RequestTooLarge => request::request_too_large(),
     }
 }
 

@@ -40,9 +40,9 @@ impl Buffer {
             }
         };
         self.end += read;
-        // Who fills the room at once has more: the next read may take as much as one may.
+        // Who fills the room at once may have more.
         if read == most && self.bytes.len() < limits::READ_BYTES {
-            self.bytes.resize(limits::READ_BYTES, 0);
+            self.bytes.resize(2 * self.bytes.len(), 0);
         }
         Ok(read)
     }
@@ -67,16 +67,56 @@ impl Buffer {
         self.bytes.len() > limits::BUFFER_BYTES
     }
 
-    /// Gives that memory back, as far as nothing is unread in it.
+    /// Gives that memory back, but for what is unread and a little room behind it.
     pub fn shrink(&mut self) {
-        let unread = self.unread();
-        if self.is_bulky() && unread.len() < limits::BUFFER_BYTES {
-            let mut bytes = vec![0; limits::BUFFER_BYTES];
-            let end = unread.len();
-            if let Some(front) = bytes.get_mut(..end) {
-                front.copy_from_slice(unread);
-            }
-            *self = Buffer { bytes, start: 0, end };
+        let unread = self.unread().len();
+        let enough = (unread + 1).next_multiple_of(limits::BUFFER_BYTES);
+        if self.bytes.len() > enough {
+            let mut bytes = Vec::with_capacity(enough);
+            bytes.extend_from_slice(self.unread());
+            bytes.resize(enough, 0);
+            *self = Buffer { bytes, start: 0, end: unread };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(from: &[u8]) -> Buffer {
+        let mut buffer = Buffer::new();
+        let mut from = from;
+        while !from.is_empty() {
+            buffer.read_from(&mut from).unwrap();
+        }
+        buffer
+    }
+
+    #[test]
+    fn what_arrives_is_kept_in_order_and_what_is_done_with_is_not() {
+        let bytes: Vec<u8> = (0..300_000u32).map(|i| i as u8).collect();
+        let mut buffer = buffer(&bytes);
+        assert_eq!(buffer.unread(), bytes);
+        buffer.consume(123_456);
+        let mut more = &b"more"[..];
+        buffer.read_from(&mut more).unwrap();
+        assert_eq!(buffer.unread(), [&bytes[123_456..], b"more"].concat());
+        buffer.consume(usize::MAX / 2);
+        assert!(buffer.unread().is_empty());
+    }
+
+    #[test]
+    fn memory_follows_what_arrived_and_is_given_back() {
+        for len in [1, 4_000, 4_096, 5_000, 70_000, 9 << 20] {
+            let mut buffer = buffer(&vec![7; len]);
+            assert!(buffer.bytes.len() <= 2 * len.max(limits::BUFFER_BYTES) + limits::READ_BYTES);
+            buffer.shrink();
+            assert_eq!(buffer.unread().len(), len);
+            assert!(buffer.bytes.capacity() <= len + 2 * limits::BUFFER_BYTES, "{len}");
+            buffer.consume(len);
+            buffer.shrink();
+            assert!(!buffer.is_bulky());
         }
     }
 }

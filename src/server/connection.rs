@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,17 @@ pub fn serve(
             let wake = Wake::new();
             let waker = Waker::from(wake.clone());
             let talk = Conversation::new(broker.clone(), session, config.max_message, waker);
-            return Json { stream, broker, buffer, talk, wake, bulky: false, ended: false }.serve();
+            let json = Json {
+                stream,
+                broker,
+                buffer,
+                talk,
+                wake,
+                bulky: false,
+                ended: false,
+                gone: false,
+            };
+            return json.serve();
         }
         Some(b'A'..=b'Z') => "HTTP is not served by this version: send JSON requests",
         Some(0x16) => "TLS is not served by this version: send JSON requests as they are",
@@ -62,6 +72,8 @@ struct Json<'a> {
     bulky: bool,
     /// Whether the peer has ended its side.
     ended: bool,
+    /// Whether the peer is gone altogether: what it has sent is carried out, and answered to nobody.
+    gone: bool,
 }
 
 impl Json<'_> {
@@ -76,7 +88,7 @@ impl Json<'_> {
                 Step::Close => return close(self.stream),
                 Step::Read if !self.ended => self.read()?,
                 Step::Read => {
-                    self.talk.end();
+                    self.talk.end(self.buffer.unread());
                     self.write()?;
                     return self.push_to_the_end();
                 }
@@ -89,14 +101,19 @@ impl Json<'_> {
         let mut written = 0;
         let mut failed = Ok(());
         while failed.is_ok()
+            && !self.gone
             && let Some(rest @ [_, ..]) = self.talk.replies().get(written..)
         {
             let mut stream = self.stream;
             match stream.write(rest) {
-                Ok(0) => failed = Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => self.gone = true,
                 Ok(some) => written += some,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => failed = Err(error),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    // All that arrived before a peer's end is carried out: it can still be read.
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => self.gone = true,
+                    _ => failed = Err(error),
+                },
             }
         }
         if !self.talk.replies().is_empty() {
@@ -108,7 +125,7 @@ impl Json<'_> {
     /// Reads once, and pushes until there is something to read. A connection that stays silent
     /// gives memory back.
     fn read(&mut self) -> io::Result<()> {
-        if self.talk.is_subscribed() {
+        if self.talk.is_subscribed() && !self.gone {
             return self.push_and_read();
         }
         self.set_bulky(self.buffer.is_bulky() || self.talk.is_bulky())?;
@@ -118,7 +135,14 @@ impl Json<'_> {
             self.set_bulky(false)?;
             read = self.buffer.read_from(self.stream);
         }
-        self.ended = read? == 0;
+        self.ended = match read {
+            Ok(read) => read == 0,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                self.gone = true;
+                true
+            }
+            Err(error) => return Err(error),
+        };
         Ok(())
     }
 
@@ -156,7 +180,7 @@ impl Json<'_> {
     /// A subscriber that has ended its side may still be listening: pushes go on until it hangs
     /// up, or the server closes.
     fn push_to_the_end(&mut self) -> io::Result<()> {
-        while self.talk.is_subscribed() && self.broker.check_open().is_ok() {
+        while self.talk.is_subscribed() && !self.gone && self.broker.check_open().is_ok() {
             let more = self.talk.push();
             self.write()?;
             let patience = more.then_some(Duration::ZERO);
@@ -171,23 +195,36 @@ impl Json<'_> {
     /// read, up to a buffer full, and left for later.
     fn wait(&mut self) -> io::Result<()> {
         self.shrink();
+        if let Err(error) = self.wake.prepare() {
+            warn_seldom("a request cannot wait", &error);
+            self.talk.refuse_wait();
+        }
         while let Some(deadline) = self.talk.retry() {
             let more = self.talk.push();
             self.write()?;
             let left = deadline.saturating_duration_since(Instant::now());
             let left = Some(if more { Duration::ZERO } else { left });
             if self.ended || self.buffer.unread().len() >= limits::READ_BYTES {
-                if self.wake.wait_hang_up(&self.stream, left)?.hung_up {
-                    return Err(io::ErrorKind::ConnectionReset.into());
-                }
+                self.gone |= self.wake.wait_hang_up(&self.stream, left)?.hung_up;
             } else if self.wake.wait_readable(&self.stream, left)?.readable {
-                self.ended = self.buffer.read_from(self.stream)? == 0;
+                // A broken connection has ended too.
+                self.ended = self.buffer.read_from(self.stream).unwrap_or(0) == 0;
             }
-            if self.ended {
-                self.talk.peer_ended();
+            if self.ended || self.gone {
+                self.talk.peer_ended(self.gone);
             }
         }
         Ok(())
+    }
+}
+
+/// Logs what may happen to every connection alike, once a second at most.
+fn warn_seldom(what: &str, error: &io::Error) {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_none_or(|last| last.elapsed() > Duration::from_secs(1)) {
+        *last = Some(Instant::now());
+        tracing::warn!("{what}: {error}");
     }
 }
 

@@ -79,6 +79,11 @@ impl Wake {
         }
     }
 
+    /// Gets ready to wait: fails if the system has no descriptor left.
+    pub fn prepare(&self) -> io::Result<()> {
+        self.ends().map(|_| ())
+    }
+
     fn ends(&self) -> io::Result<&Ends> {
         if self.ends.get().is_none() {
             // Only the one who waits comes here: nobody else sets it meanwhile.

@@ -178,6 +178,29 @@ impl Batch {
         self.taken.clear();
     }
 
+    /// The last id that a put of the batch was given; 0 if there was none.
+    pub fn last_id(&self) -> Id {
+        let ids = self.outcomes.iter().rev().filter_map(|outcome| match outcome {
+            Ok(Outcome::Stored { id, duplicate: false }) => Some(*id),
+            _ => None,
+        });
+        ids.take(1).next().unwrap_or(0)
+    }
+
+    /// The topics in which messages were stored, in order, a run of the same one once.
+    pub fn topics_put(&self) -> impl Iterator<Item = &Topic> {
+        let mut before: Option<&Topic> = None;
+        self.ops.iter().zip(&self.outcomes).filter_map(move |(op, outcome)| match (op, outcome) {
+            (Op::Put(put), Ok(Outcome::Stored { duplicate: false, .. }))
+                if before != Some(&put.topic) =>
+            {
+                before = Some(&put.topic);
+                before
+            }
+            _ => None,
+        })
+    }
+
     /// A put's JSON text.
     pub fn body(&self, put: &Put) -> &[u8] {
         self.bytes.get(put.body.clone()).unwrap_or_default()

@@ -9,4 +9,5 @@ mod protocol_document;
 mod seed_clients;
 mod server;
 mod support;
+mod vocabulary;
 mod wire;

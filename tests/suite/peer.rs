@@ -1,13 +1,13 @@
 //! A raw connection that says bytes and expects bytes.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use super::support::PATIENCE;
 
 /// One raw connection.
 pub struct Peer {
-    stream: TcpStream,
+    stream: BufReader<TcpStream>,
 }
 
 impl Peer {
@@ -24,11 +24,11 @@ impl Peer {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Peer { stream }
+        Peer { stream: BufReader::new(stream) }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).unwrap();
+        self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
     /// The next `len` bytes.
@@ -70,20 +70,21 @@ impl Peer {
 
     /// Ends this side.
     pub fn end(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.stream.get_ref().shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// The next reply or push, whole, and no byte behind it.
+    pub fn receive_reply(&mut self) -> serde_json::Value {
+        let mut reader = serde_json::Deserializer::from_reader(&mut self.stream);
+        serde::Deserialize::deserialize(&mut reader).unwrap()
     }
 
     /// An error reply of this code, whole.
     pub fn expect_error(&mut self, code: &str) -> serde_json::Value {
-        let mut reply = Vec::new();
-        loop {
-            reply.extend(self.receive(1));
-            if let Ok(reply) = serde_json::from_slice::<serde_json::Value>(&reply) {
-                assert_eq!(reply["code"], code, "{reply}");
-                assert!(reply["error"].as_str().is_some_and(|text| text.len() > 10), "{reply}");
-                return reply;
-            }
-        }
+        let reply = self.receive_reply();
+        assert_eq!(reply["code"], code, "{reply}");
+        assert!(reply["error"].as_str().is_some_and(|text| text.len() > 10), "{reply}");
+        reply
     }
 }
 

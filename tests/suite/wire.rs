@@ -221,11 +221,33 @@ fn a_message_too_large_is_refused_at_once() {
     peer.expect_error("message_too_large");
     peer.send(rest.to_owned() + &put("t", "1") + &get("t"));
     peer.expect(&reply("1"));
+}
 
-    peer.send(format!("{{{}", " ".repeat(limits::MESSAGE_BYTES + limits::REQUEST_OVERHEAD_BYTES)));
-    peer.expect_error("request_too_large");
-    peer.send(format!("}}{PING}"));
-    peer.expect(OK);
+#[test]
+fn every_crossed_limit_is_answered_before_the_request_ends() {
+    let server = server();
+    let junk = "x".repeat(limits::REQUEST_OVERHEAD_BYTES);
+    for (begin, end, code) in [
+        ("{".to_owned() + &" ".repeat(limits::REQUEST_OVERHEAD_BYTES), "}", "request_too_large"),
+        (format!(r#"{{"action":"ping","junk":"{junk}"#), "\"}", "request_too_large"),
+        (format!(r#"{{"action":"get","topic":"{}"#, "x".repeat(2_000)), "\"}", "bad_topic"),
+        (format!(r#"{{"action":"ping","tag":"{}"#, "x".repeat(2_000)), "\"}", "bad_field"),
+        (
+            format!(r#"{{"action":"put","topic":"t","message":1,"dedupe":"{}"#, "x".repeat(2_000)),
+            "\"}",
+            "bad_field",
+        ),
+    ] {
+        let mut peer = Peer::connect(server.addr());
+        peer.send(&begin);
+        peer.expect_error(code);
+        peer.send(end.to_owned() + PING);
+        peer.expect(OK);
+        // The same when it comes whole.
+        peer.send(begin + end + PING);
+        peer.expect_error(code);
+        peer.expect(OK);
+    }
 }
 
 #[test]
@@ -371,6 +393,27 @@ fn all_that_arrived_before_an_end_is_carried_out() {
     peer.end();
     peer.expect_error("bad_json");
     witness.ask(&get("t").repeat(2), &(reply("100") + &reply("101")));
+}
+
+#[test]
+fn what_a_peer_sent_is_carried_out_though_it_reads_no_reply() {
+    let server = server();
+    let mut witness = Peer::connect(server.addr());
+    let confirmed = r#"{"action":"put","topic":"t","message":1,"confirm":true}"#;
+    let wrong = r#"{"action":"put","topic":"t"}"#;
+    let (rounds, puts) = (30, 400);
+    for first in [wrong, r#"{"action":"get","topic":"t"}"#, confirmed] {
+        for _ in 0..rounds {
+            let mut peer = Peer::connect(server.addr());
+            // As much as a socket takes in at once: what is still with the sender is lost with it.
+            peer.send(first.repeat(20) + &confirmed.repeat(puts) + &put("last", "1"));
+            // It closes with replies unread, which resets the connection.
+            drop(peer);
+            witness.ask(r#"{"action":"get","topic":"last","wait":30}"#, &reply("1"));
+        }
+    }
+    let expected = (3 * puts + 20) * rounds;
+    witness.ask(&get("t").repeat(expected + 1), &(reply("1").repeat(expected) + NOTHING));
 }
 
 #[test]

@@ -90,7 +90,7 @@ pub fn talk(text: &[u8], cuts: &[usize]) -> String {
             }
         }
     }
-    talk.end();
+    talk.end(&unread);
     replies.extend_from_slice(talk.replies());
     masked(&replies)
 }

@@ -164,6 +164,7 @@ impl<'a> Reply<'a> {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime": stats.uptime_seconds,
             "connections": stats.connections,
+            "waiting": stats.waiting,
             "topics": stats.topics,
             "messages": stats.messages,
             "bytes": stats.bytes,

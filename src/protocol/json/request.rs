@@ -54,8 +54,7 @@ impl<'a> Text<'a> {
     pub fn tag(self) -> Result<Option<&'a [u8]>> {
         let tag = self.field(Field::Tag);
         if tag.is_some_and(|tag| tag.len() > limits::TAG_BYTES) {
-            let text = format!("the tag is too long: it has at most {} bytes", limits::TAG_BYTES);
-            return Err(Error::new(Code::BadField, text));
+            return Err(field_too_large(Field::Tag, 0));
         }
         Ok(tag)
     }
@@ -67,8 +66,15 @@ impl<'a> Text<'a> {
     }
 
     pub fn decode(self, max_message: usize) -> Result<Request<'a>> {
+        let message = self.field(Field::Message).map_or(0, <[u8]>::len);
+        if message > max_message {
+            return Err(message_too_large(max_message));
+        }
+        if self.request.len() - message > limits::REQUEST_OVERHEAD_BYTES {
+            return Err(request_too_large());
+        }
         Ok(match &*self.action()? {
-            "put" => return self.put(max_message),
+            "put" => return self.put(),
             "get" => return self.get(false),
             "get_latest" => return self.get(true),
             "take" => Request::Take {
@@ -101,30 +107,27 @@ impl<'a> Text<'a> {
         })
     }
 
-    fn put(self, max_message: usize) -> Result<Request<'a>> {
+    fn put(self) -> Result<Request<'a>> {
         let topic = self.name()?;
         let message = self.field(Field::Message).ok_or_else(|| missing("message"))?;
-        if message.len() > max_message {
-            return Err(message_too_large(max_message));
-        }
         let confirm = self.flag(Field::Confirm, "confirm")?;
         Ok(Request::Put { topic, message, options: self.put_options()?, confirm })
     }
 
     fn put_options(self) -> Result<Option<Box<PutOptions>>> {
         let fields = [Field::Priority, Field::Ttl, Field::Delay, Field::Dedupe];
-        if fields.iter().all(|field| self.field(*field).is_none()) {
+        if fields.iter().all(|field| self.option(*field).is_none()) {
             return Ok(None);
         }
         let priority = self.number(Field::Priority).filter(|priority| *priority <= PRIORITY_MAX);
-        let priority = match self.field(Field::Priority) {
+        let priority = match self.option(Field::Priority) {
             None => PRIORITY_DEFAULT,
             Some(_) => {
                 priority.ok_or_else(|| bad_field("priority", "a whole number from 0 to 9"))?
             }
         };
         let (ttl, delay) = (self.micros(Field::Ttl, "ttl")?, self.micros(Field::Delay, "delay")?);
-        let dedupe = self.field(Field::Dedupe).map(dedupe_key).transpose()?;
+        let dedupe = self.option(Field::Dedupe).map(dedupe_key).transpose()?;
         Ok(Some(Box::new(PutOptions { priority, ttl, delay, dedupe })))
     }
 
@@ -140,7 +143,7 @@ impl<'a> Text<'a> {
 
     fn policy(self) -> Result<Request<'a>> {
         let topic = self.topic()?;
-        let policy = match self.field(Field::Policy) {
+        let policy = match self.option(Field::Policy) {
             None => return Ok(Request::Policy { topic }),
             Some(br#""broadcast""#) => Policy::Broadcast,
             Some(br#""roundrobin""#) => Policy::RoundRobin,
@@ -151,6 +154,11 @@ impl<'a> Text<'a> {
 
     fn field(self, field: Field) -> Option<&'a [u8]> {
         self.fields.get(self.request, field)
+    }
+
+    /// A field that may be left out, or be null, which is the same.
+    fn option(self, field: Field) -> Option<&'a [u8]> {
+        self.field(field).filter(|text| *text != b"null")
     }
 
     /// A field's value, if it is one of this type.
@@ -184,7 +192,7 @@ impl<'a> Text<'a> {
     }
 
     fn from(self) -> Result<From> {
-        match (self.field(Field::From), self.number::<i64>(Field::From)) {
+        match (self.option(Field::From), self.number::<i64>(Field::From)) {
             (None | Some(br#""now""#), _) => Ok(From::Now),
             (Some(br#""oldest""#), _) => Ok(From::Oldest),
             (_, Some(last @ -1_000..=-1)) => Ok(From::Last(last.unsigned_abs() as usize)),
@@ -196,7 +204,7 @@ impl<'a> Text<'a> {
     }
 
     fn limit(self) -> Result<usize> {
-        let Some(_) = self.field(Field::Limit) else { return Ok(HISTORY_DEFAULT) };
+        let Some(_) = self.option(Field::Limit) else { return Ok(HISTORY_DEFAULT) };
         let limit = self.number(Field::Limit);
         limit
             .filter(|limit| (1..=limits::HISTORY_MESSAGES).contains(limit))
@@ -204,8 +212,8 @@ impl<'a> Text<'a> {
     }
 
     fn flag(self, field: Field, name: &str) -> Result<bool> {
-        match self.field(field) {
-            None | Some(b"false" | b"null") => Ok(false),
+        match self.option(field) {
+            None | Some(b"false") => Ok(false),
             Some(b"true") => Ok(true),
             Some(_) => Err(bad_field(name, "true or false")),
         }
@@ -220,7 +228,7 @@ impl<'a> Text<'a> {
     }
 
     fn id_in(self, field: Field, name: &str) -> Result<Option<Id>> {
-        let Some(_) = self.field(field) else { return Ok(None) };
+        let Some(_) = self.option(field) else { return Ok(None) };
         let id = self.number(field).filter(|id| *id < ID_END);
         let must_be = "a message's id: a whole number from 0 to 2^53 - 1";
         id.map(Some).ok_or_else(|| bad_field(name, must_be))
@@ -243,7 +251,7 @@ impl<'a> Text<'a> {
     }
 
     fn seconds(self, field: Field, name: &str, most: Duration) -> Result<Option<Duration>> {
-        let Some(_) = self.field(field) else { return Ok(None) };
+        let Some(_) = self.option(field) else { return Ok(None) };
         let seconds: Option<f64> = self.number(field);
         let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         duration.filter(|duration| *duration <= most).map(Some).ok_or_else(|| {
@@ -282,7 +290,32 @@ fn bad_field(name: &str, must_be: &str) -> Error {
     Error::new(Code::BadField, format!("{name:?} must be {must_be}"))
 }
 
-pub fn message_too_large(max_message: usize) -> Error {
+/// A field that is larger than it can be.
+pub fn field_too_large(field: Field, max_message: usize) -> Error {
+    match field {
+        Field::Message => message_too_large(max_message),
+        Field::Topic => {
+            let text =
+                format!("the topic is too long: a name has at most {} bytes", limits::TOPIC_BYTES);
+            Error::new(Code::BadTopic, text)
+        }
+        Field::Tag => {
+            let text = format!("the tag is too long: it has at most {} bytes", limits::TAG_BYTES);
+            Error::new(Code::BadField, text)
+        }
+        _ => bad_field("dedupe", "a string of at most 256 bytes"),
+    }
+}
+
+pub fn request_too_large() -> Error {
+    let text = format!(
+        "the request is too large: beside its message it has at most {} bytes",
+        limits::REQUEST_OVERHEAD_BYTES
+    );
+    Error::new(Code::RequestTooLarge, text)
+}
+
+fn message_too_large(max_message: usize) -> Error {
     let text = format!("the message is too large: it has at most {max_message} bytes of JSON text");
     Error::new(Code::MessageTooLarge, text)
 }

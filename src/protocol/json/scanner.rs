@@ -27,9 +27,10 @@ pub enum Fault {
     NotUtf8 { at: usize },
     /// A field is nested too deep. What follows of the request is passed over.
     TooDeep,
-    /// A field is larger than a message may be. What follows of the request is passed over.
-    FieldTooLarge,
-    /// The whole is larger than a request may be. What follows of it is passed over.
+    /// A field is larger than it may be. What follows of the request is passed over.
+    FieldTooLarge(Field),
+    /// What stands beside the message is more than a request may have. What follows of it is
+    /// passed over.
     RequestTooLarge,
 }
 
@@ -168,6 +169,8 @@ pub struct Scanner {
     value_start: usize,
     key_start: usize,
     in_key: bool,
+    /// Bytes of the message fields that were scanned to their end.
+    messages: usize,
     skipping: bool,
 }
 
@@ -184,6 +187,7 @@ impl Scanner {
             value_start: 0,
             key_start: 0,
             in_key: false,
+            messages: 0,
             skipping: false,
         }
     }
@@ -210,7 +214,9 @@ impl Scanner {
         self.at = 0;
         self.fields = Fields::default();
         self.field = None;
+        self.value_start = 0;
         self.in_key = false;
+        self.messages = 0;
         self.skipping = false;
     }
 
@@ -234,14 +240,33 @@ impl Scanner {
             self.at = 0;
             return Ok(Scan::More);
         }
-        let in_field = self.depth > 0 && self.value_start > 0;
-        if in_field && self.at - self.value_start > self.max_message {
-            return Err(Fault::FieldTooLarge);
+        self.check_limits(text)?;
+        Ok(Scan::More)
+    }
+
+    /// Whether what was scanned can still become a request within the limits.
+    fn check_limits(&self, text: &[u8]) -> Result<(), Fault> {
+        let in_value = if self.value_start > 0 { self.at - self.value_start } else { 0 };
+        let most = match self.field {
+            Some(Field::Message) => Some(self.max_message),
+            Some(Field::Tag) => Some(limits::TAG_BYTES),
+            // As an escape, a character has up to six times its bytes; a list is of many names.
+            Some(Field::Topic) if text.get(self.value_start) == Some(&b'"') => {
+                Some(6 * limits::TOPIC_BYTES + 2)
+            }
+            Some(Field::Dedupe) => Some(6 * limits::DEDUPE_BYTES + 2),
+            _ => None,
+        };
+        if let (Some(field), Some(most)) = (self.field, most)
+            && in_value > most
+        {
+            return Err(Fault::FieldTooLarge(field));
         }
-        if self.at > self.max_message + limits::REQUEST_OVERHEAD_BYTES {
+        let of_message = if self.field == Some(Field::Message) { in_value } else { 0 };
+        if self.at - of_message - self.messages > limits::REQUEST_OVERHEAD_BYTES {
             return Err(Fault::RequestTooLarge);
         }
-        Ok(Scan::More)
+        Ok(())
     }
 
     fn step(&mut self, byte: u8, text: &[u8]) -> Result<(), Fault> {
@@ -363,8 +388,12 @@ impl Scanner {
     /// After the last byte of a value: `at` stands behind it.
     fn end_value(&mut self) {
         self.state = State::Comma;
-        if self.depth == 1 {
+        // While the request is passed over, positions mean nothing.
+        if self.depth == 1 && !self.skipping {
             if let Some(field) = self.field.take() {
+                if field == Field::Message {
+                    self.messages += self.at - self.value_start;
+                }
                 self.fields.set(field, Span { start: self.value_start, end: self.at });
             }
             self.value_start = 0;

@@ -62,19 +62,21 @@ impl Leader {
 
     /// Commits the leader's own batch with all that wait, then what has come meanwhile.
     fn lead(&self, batch: &mut Batch, commit: impl Fn(&mut [&mut Batch])) {
+        let led = Led(self);
         let mut own = Some(batch);
         for _ in 0..ROUNDS {
             let followers = {
                 let mut queue = lock(&self.queue);
                 if own.is_none() && queue.waiting.is_empty() {
                     queue.led = false;
+                    std::mem::forget(led);
                     return;
                 }
                 std::mem::take(&mut queue.waiting)
             };
             commit_round(own.take(), &followers, &commit);
         }
-        self.hand_over();
+        drop(led);
     }
 
     fn hand_over(&self) {
@@ -87,6 +89,15 @@ impl Leader {
             queue.waiting.remove(0)
         };
         next.tell(Word::Lead);
+    }
+}
+
+/// Whoever leads hands over when it ends, also by a panic: else all others would wait for ever.
+struct Led<'a>(&'a Leader);
+
+impl Drop for Led<'_> {
+    fn drop(&mut self) {
+        self.0.hand_over();
     }
 }
 
