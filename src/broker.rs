@@ -27,7 +27,7 @@ use self::waiters::Waiters;
 pub use self::waiters::Watch;
 use crate::error::{Code, Error, Result};
 use crate::message::{Id, Message, Topic};
-use crate::store::{Batch, Counts, Head, Op, Outcome, Policy, Returned, Run, Store};
+use crate::store::{Batch, Counts, Head, Op, Policy, Returned, Run, Store};
 
 /// One server's broker, shared by all of its connections.
 pub struct Broker {

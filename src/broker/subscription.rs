@@ -241,23 +241,36 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Looks at the topics that the mailbox names.
+    /// Looks at the topics that the mailbox names, at all of them whatever becomes of one.
     fn read_mail(&mut self, store: &dyn Store) -> Result<()> {
+        let mut failed = Ok(());
         let topics = std::mem::take(&mut *lock(&self.mailbox.topics));
         for topic in topics {
-            let Some(place) = self.places.get_mut(&topic) else {
-                let after = self.patterns.iter().filter(|(pattern, _)| pattern.matches(&topic));
-                let after = after.map(|(_, after)| *after).min();
-                if let (Some(after), Some(head)) = (after, store.head(topic.as_str())) {
-                    self.follow(store, &head, after)?;
+            if let Err(error) = self.look_at(store, &topic) {
+                if error.code != Code::TooManyPlaces {
+                    // It is looked at again with the next mail.
+                    lock(&self.mailbox.topics).insert(topic);
                 }
-                continue;
-            };
-            if !self.ready.values().any(|ready| *ready == topic)
-                && let Some(id) = place.advance(store, topic.as_str())?
-            {
-                self.ready.insert(id, topic);
+                failed = Err(error);
             }
+        }
+        failed
+    }
+
+    /// Finds out whether there is something to push of a topic that matches.
+    fn look_at(&mut self, store: &dyn Store, topic: &Topic) -> Result<()> {
+        let Some(place) = self.places.get_mut(topic) else {
+            let after = self.patterns.iter().filter(|(pattern, _)| pattern.matches(topic));
+            let after = after.map(|(_, after)| *after).min();
+            return match (after, store.head(topic.as_str())) {
+                (Some(after), Some(head)) => self.follow(store, &head, after),
+                _ => Ok(()),
+            };
+        };
+        if !self.ready.values().any(|ready| ready == topic)
+            && let Some(id) = place.advance(store, topic.as_str())?
+        {
+            self.ready.insert(id, topic.clone());
         }
         Ok(())
     }
