@@ -3,6 +3,8 @@
 
 #[cfg_attr(not(test), expect(dead_code, reason = "no protocol consumes yet"))]
 mod consumers;
+#[cfg(test)]
+mod model;
 mod place;
 mod session;
 mod subscription;
@@ -198,19 +200,15 @@ impl Broker {
         }
     }
 
-    /// Puts back a message that did not reach its taker. One that is leased is left to its lease.
+    /// Puts back a message that did not reach its taker, who so has had no delivery of it.
     pub fn put_back(&self, topic: Topic, message: Returned) {
-        let op = match message.lease {
-            None => Op::PutBack { topic, message: Box::new(message) },
-            Some(_) => {
-                let (id, deliveries) = (message.taken.id, message.taken.deliveries);
-                Op::Nack { topic, id, deliveries, delay: 0 }
-            }
-        };
         let mut batch = Batch::default();
-        batch.ops.push(op);
+        batch.ops.push(Op::PutBack { topic, message: Box::new(message) });
         self.apply(&mut batch);
-        if let Some(Err(error)) = batch.outcomes.first() {
+        // One whose lease has ended meanwhile is with its topic already.
+        if let Some(Err(error)) = batch.outcomes.first()
+            && error.code != Code::Gone
+        {
             tracing::error!("a message that did not reach its taker is lost: {error}");
         }
     }

@@ -67,6 +67,14 @@ pub fn in_memory(rules: Rules) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(sqlite::SqliteStore::in_memory(system_clock, rules)?))
 }
 
+/// The same with another clock, and a look at how many rows its tables have.
+#[cfg(test)]
+pub fn in_memory_with(clock: fn() -> Id, rules: Rules) -> (Arc<dyn Store>, Box<dyn Fn() -> i64>) {
+    let store = sqlite::SqliteStore::in_memory(clock, rules);
+    let store = Arc::new(store.unwrap_or_else(|error| panic!("{error}")));
+    (store.clone(), Box::new(move || store.rows()))
+}
+
 /// What a store is told once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rules {

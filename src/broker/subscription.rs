@@ -201,17 +201,43 @@ impl Subscriptions {
             From::Oldest => 0,
             From::Id(id) => id,
         };
-        for head in heads(store, &pattern) {
-            let after = match from {
-                From::Last(count) => before_last(store, &head, count, now)?,
-                _ => after,
-            };
-            if after < head.newest() || from == From::Now {
-                self.follow(store, &head, after)?;
-            }
+        let followed = heads(store, &pattern)
+            .iter()
+            .try_for_each(|head| self.begin_topic(store, head, from, after, now));
+        self.patterns.insert(pattern.clone(), after);
+        if followed.is_err() {
+            self.unsubscribe(&pattern);
         }
-        self.patterns.insert(pattern, after);
+        followed
+    }
+
+    /// Begins to follow a topic that is there, unless it has nothing to push yet.
+    fn begin_topic(
+        &mut self,
+        store: &dyn Store,
+        head: &Arc<Head>,
+        from: From,
+        after: Id,
+        now: Id,
+    ) -> Result<()> {
+        // One that is followed already stays where it is, also if nothing of it was read yet.
+        if let Some(begun) = self.begin(head.topic()) {
+            return self.follow(store, head, begun);
+        }
+        let after = match from {
+            From::Last(count) => before_last(store, head, count, now)?,
+            _ => after,
+        };
+        if after < head.newest() || from == From::Now {
+            self.follow(store, head, after)?;
+        }
         Ok(())
+    }
+
+    /// Where the patterns that match the topic begin.
+    fn begin(&self, topic: &Topic) -> Option<Id> {
+        let matching = self.patterns.iter().filter(|(pattern, _)| pattern.matches(topic));
+        matching.map(|(_, after)| *after).min()
     }
 
     pub fn unsubscribe(&mut self, pattern: &Pattern) {
@@ -260,9 +286,7 @@ impl Subscriptions {
     /// Finds out whether there is something to push of a topic that matches.
     fn look_at(&mut self, store: &dyn Store, topic: &Topic) -> Result<()> {
         let Some(place) = self.places.get_mut(topic) else {
-            let after = self.patterns.iter().filter(|(pattern, _)| pattern.matches(topic));
-            let after = after.map(|(_, after)| *after).min();
-            return match (after, store.head(topic.as_str())) {
+            return match (self.begin(topic), store.head(topic.as_str())) {
                 (Some(after), Some(head)) => self.follow(store, &head, after),
                 _ => Ok(()),
             };

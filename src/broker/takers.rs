@@ -124,7 +124,10 @@ impl Waiting {
         let mut lines = lock(&self.takers.lines);
         let mut line = lock(&self.line.0);
         line.retain(|taker| !Arc::ptr_eq(taker, &self.taker));
-        if line.is_empty() {
+        // By now the topic may have another line, made after this one was dropped as empty.
+        let current =
+            lines.get(&self.topic).is_some_and(|current| Arc::ptr_eq(current, &self.line));
+        if line.is_empty() && current {
             lines.remove(&self.topic);
         }
         self.takers.count.fetch_sub(1, Ordering::SeqCst);

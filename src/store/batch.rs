@@ -37,7 +37,7 @@ pub enum Op {
         deliveries: u32,
         delay: u64,
     },
-    /// A message that was taken without a lease, and did not reach its taker.
+    /// A message that was taken, and did not reach its taker.
     PutBack {
         topic: Topic,
         message: Box<Returned>,

@@ -59,6 +59,12 @@ impl SqliteStore {
         })
     }
 
+    /// Rows of every table but the topics'.
+    #[cfg(test)]
+    pub fn rows(&self) -> i64 {
+        lock(&self.desk).tables.rows()
+    }
+
     /// Carries out batches in one transaction. If that fails, each gets one of its own, so that a
     /// batch that fails fails alone.
     fn commit(&self, batches: &mut [&mut Batch]) {

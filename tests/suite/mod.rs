@@ -11,3 +11,4 @@ mod server;
 mod support;
 mod vocabulary;
 mod wire;
+mod workers;

@@ -136,6 +136,9 @@ impl Transaction<'_> {
 
     /// A taken message goes back under its id, as if it had not been taken.
     pub fn put_back(&mut self, topic: &Topic, message: &Returned) -> Result<Outcome> {
+        if message.lease.is_some() {
+            return self.give_back_unread(topic, message.taken.id, message.taken.deliveries);
+        }
         let number = self.head_or_new(topic)?.number();
         let Returned { taken, body, .. } = message;
         let rank = rank(taken.priority);

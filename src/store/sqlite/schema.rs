@@ -110,15 +110,16 @@ pub const SET_POLICY: &str = "UPDATE topics SET policy = ?2 WHERE number = ?1";
 pub const INSERT: &str =
     "INSERT INTO log (topic, id, rank, expires, body) VALUES (?1, ?2, ?3, ?4, ?5)";
 pub const INSERT_LARGE: &str = "INSERT INTO large (id, body) VALUES (?1, ?2)";
-pub const READ: &str =
-    "SELECT id, body, expires FROM log WHERE topic = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
-pub const READ_LAST: &str =
-    "SELECT id, body, expires FROM log WHERE topic = ?1 ORDER BY id DESC LIMIT ?2";
+pub const READ: &str = "SELECT id, body, expires FROM log
+    WHERE topic = ?1 AND id > ?2 AND (expires IS NULL OR expires > ?4) ORDER BY id LIMIT ?3";
+pub const READ_LAST: &str = "SELECT id, body, expires FROM log
+    WHERE topic = ?1 AND (expires IS NULL OR expires > ?3) ORDER BY id DESC LIMIT ?2";
 pub const READ_LINE: &str = "SELECT id, body, expires FROM log
     WHERE topic = ?1 AND id > ?2 AND id < ?3 AND rank IS NULL ORDER BY id LIMIT ?4";
 pub const READ_ONE: &str = "SELECT id, body, expires FROM log WHERE topic = ?1 AND id = ?2";
 pub const READ_LARGE: &str = "SELECT body FROM large WHERE id = ?1";
-pub const SIZE: &str = "SELECT octet_length(coalesce(log.body, large.body)), log.rank IS NULL
+pub const STORED: &str = "
+    SELECT octet_length(coalesce(log.body, large.body)), log.rank IS NULL, log.expires
     FROM log LEFT JOIN large ON large.id = log.id WHERE log.topic = ?1 AND log.id = ?2";
 pub const OLDEST: &str = "SELECT id FROM log WHERE topic = ?1 ORDER BY id LIMIT 1";
 pub const DELETE: &str = "DELETE FROM log WHERE topic = ?1 AND id = ?2";
@@ -170,9 +171,11 @@ pub const ORIGIN: &str = "SELECT from_topic, from_id FROM notes
     WHERE topic = ?1 AND id = ?2 AND from_topic IS NOT NULL";
 pub const DELETE_NOTE: &str = "DELETE FROM notes WHERE topic = ?1 AND id = ?2";
 
-/// What a purge deletes, the large bodies before the log that knows them.
-pub const PURGE: [&str; 6] = [
+/// What a purge deletes, the large bodies and the expiries before the log that knows them.
+pub const PURGE: [&str; 7] = [
     "DELETE FROM large WHERE id IN (SELECT id FROM log WHERE topic = ?1 AND body IS NULL)",
+    "DELETE FROM expiries WHERE (at, topic, id) IN
+        (SELECT expires, topic, id FROM log WHERE topic = ?1 AND expires IS NOT NULL)",
     "DELETE FROM log WHERE topic = ?1",
     "DELETE FROM ready WHERE topic = ?1",
     "DELETE FROM leases WHERE topic = ?1",

@@ -58,9 +58,9 @@ impl Tables {
     pub fn read(&self, mut run: Run, topic: i64, limit: usize, now: Id) -> Result<Run> {
         let mut read = self.statement(schema::READ)?;
         let after = run.last_id().cast_signed();
-        let mut rows = read.query((topic, after, limit as i64))?;
+        let mut rows = read.query((topic, after, limit as i64, now.cast_signed()))?;
         while let Some(row) = rows.next()? {
-            if !self.push(&mut run, row, now, limits::RUN_BYTES)? {
+            if !self.push(&mut run, row, limits::RUN_BYTES)? {
                 break;
             }
         }
@@ -70,9 +70,9 @@ impl Tables {
     /// Fills a run with the newest messages, newest first.
     pub fn read_last(&self, mut run: Run, topic: i64, limit: usize, now: Id) -> Result<Run> {
         let mut read = self.statement(schema::READ_LAST)?;
-        let mut rows = read.query((topic, limit as i64))?;
+        let mut rows = read.query((topic, limit as i64, now.cast_signed()))?;
         while let Some(row) = rows.next()? {
-            if !self.push(&mut run, row, now, limits::HISTORY_BYTES)? {
+            if !self.push(&mut run, row, limits::HISTORY_BYTES)? {
                 break;
             }
             if let Some(origin) = self.origin(topic, run.last_id())? {
@@ -82,13 +82,10 @@ impl Tables {
         Ok(run)
     }
 
-    /// Adds a row of `log` to a run, unless it has expired; false if the run has no room for it.
-    fn push(&self, run: &mut Run, row: &Row<'_>, now: Id, most: usize) -> Result<bool> {
+    /// Adds a row of `log` to a run; false if the run has no room for it, or for any other.
+    fn push(&self, run: &mut Run, row: &Row<'_>, most: usize) -> Result<bool> {
         let id = row.get::<_, i64>(0)?;
         let expires = row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned);
-        if expires.is_some_and(|at| at <= now) {
-            return Ok(true);
-        }
         let mut large = Vec::new();
         let body = match row.get_ref(1)? {
             // A large message begins a run of its own, which it fills, or nearly so.

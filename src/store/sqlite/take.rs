@@ -102,14 +102,14 @@ impl Transaction<'_> {
             if message.expires.is_some_and(|at| at <= self.now) {
                 // Under a lease it is left for the timer to remove.
                 if lease.is_none() {
-                    self.forget(number, message.id, message.size)?;
+                    self.forget(number, &message)?;
                 }
                 continue;
             }
             let origin = self.origin(number, message.id)?;
             match lease {
                 Some(lease) => self.lease(number, message.id, lease, 1, RANK_DEFAULT)?,
-                None => self.forget(number, message.id, message.size)?,
+                None => self.forget(number, &message)?,
             }
             self.counts(number)?.takes += 1;
             batch.outcomes.push(Ok(Outcome::Taken(Some(Taken {
@@ -152,13 +152,13 @@ impl Transaction<'_> {
             self.first(schema::READ_ONE, params, |row| self.read(row, &mut batch.taken))?;
         let Some(stored) = stored else { return Ok(()) };
         if stored.expires.is_some_and(|at| at <= self.now) {
-            return self.remove(number, stored.id, stored.size);
+            return self.remove(number, &stored);
         }
         let origin = self.origin(number, stored.id)?;
         let deliveries = ready.deliveries.saturating_add(1);
         match lease {
             Some(lease) => self.lease(number, stored.id, lease, deliveries, ready.rank)?,
-            None => self.remove(number, stored.id, stored.size)?,
+            None => self.remove(number, &stored)?,
         }
         self.counts(number)?.takes += 1;
         batch.outcomes.push(Ok(Outcome::Taken(Some(Taken {
@@ -232,6 +232,11 @@ impl Transaction<'_> {
     /// Ends a lease; its message can be taken again, or is a dead letter by now.
     pub fn give_back(&mut self, topic: &Topic, lease: &Lease) -> Result<()> {
         self.end_lease(lease)?;
+        let stored = self.stored(lease.topic, lease.id)?;
+        if stored.is_none_or(|(stored, _)| stored.expires.is_some_and(|at| at <= self.now)) {
+            // It has expired meanwhile: the timer removes it, or has done so.
+            return Ok(());
+        }
         let limit = self.rules.dead_letter_after;
         if limit > 0
             && lease.deliveries >= limit
@@ -240,11 +245,24 @@ impl Transaction<'_> {
         {
             return self.bury(topic, lease, dead.number());
         }
-        if self.size(lease.topic, lease.id)?.is_none() {
-            // It has expired meanwhile.
-            return Ok(());
-        }
         self.make_ready(lease.topic, lease.rank, lease.id, lease.deliveries)
+    }
+
+    /// Ends the lease of a message that did not reach its taker: that was no delivery.
+    pub fn give_back_unread(
+        &mut self,
+        topic: &Topic,
+        id: Id,
+        deliveries: u32,
+    ) -> Result<Outcome> {
+        let lease = self.held(topic, id, deliveries)?;
+        self.end_lease(&lease)?;
+        let counts = self.counts(lease.topic)?;
+        counts.takes = counts.takes.saturating_sub(1);
+        if self.stored(lease.topic, id)?.is_some() {
+            self.make_ready(lease.topic, lease.rank, id, deliveries.saturating_sub(1))?;
+        }
+        Ok(Outcome::Done)
     }
 
     /// Puts a message to the topic of dead letters.
@@ -253,22 +271,23 @@ impl Transaction<'_> {
         let params = (lease.topic, lease.id.cast_signed());
         let stored = self.first(schema::READ_ONE, params, |row| self.read(row, &mut body))?;
         let Some(stored) = stored else { return Ok(()) };
-        self.remove(lease.topic, stored.id, stored.size)?;
+        self.remove(lease.topic, &stored)?;
         let id = self.append(dead, &body, None, None)?;
         self.note_origin(dead, id, topic, lease.id)
     }
 
-    /// A message's size and whether it was put without a priority.
-    fn size(&self, number: i64, id: Id) -> Result<Option<(usize, bool)>> {
-        self.first(schema::SIZE, (number, id.cast_signed()), |row| {
-            Ok((row.get::<_, i64>(0)? as usize, row.get(1)?))
+    /// A message's row without its body, and whether it was put without a priority.
+    fn stored(&self, number: i64, id: Id) -> Result<Option<(Stored, bool)>> {
+        self.first(schema::STORED, (number, id.cast_signed()), |row| {
+            let expires = row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned);
+            Ok((Stored { id, expires, size: row.get::<_, i64>(0)? as usize }, row.get(1)?))
         })
     }
 
     /// Removes a message that may be there; says whether it was, and was in line to be taken.
     pub fn discard(&mut self, number: i64, id: Id) -> Result<Option<bool>> {
-        let Some((size, plain)) = self.size(number, id)? else { return Ok(None) };
-        self.remove(number, id, size)?;
+        let Some((stored, plain)) = self.stored(number, id)? else { return Ok(None) };
+        self.remove(number, &stored)?;
         let counts = self.counts(number)?;
         let in_line = plain && id > counts.taken_to;
         if in_line {
@@ -317,27 +336,18 @@ impl Transaction<'_> {
     pub fn peek(&mut self, batch: &mut Batch, topic: &Topic) -> Result<Outcome> {
         let Some(head) = self.head(topic) else { return Ok(Outcome::Peeked(None)) };
         let number = head.number();
-        let mut after = 0;
-        loop {
-            let start = batch.taken.len();
-            let params = (number, after, 1);
-            let oldest =
-                self.first(schema::READ, params, |row| self.read(row, &mut batch.taken))?;
-            let Some(oldest) = oldest else { return Ok(Outcome::Peeked(None)) };
-            after = oldest.id.cast_signed();
-            if oldest.expires.is_some_and(|at| at <= self.now) {
-                continue;
-            }
-            let origin = self.origin(number, oldest.id)?;
-            let looks: i64 =
-                self.first(schema::ADD_LOOK, (number, after), |row| row.get(0))?.unwrap_or(1);
-            if looks == 1 && origin.is_none() {
-                self.counts(number)?.noted += 1;
-            }
-            let body = start..batch.taken.len();
-            let expires = oldest.expires;
-            let taken = Taken { id: oldest.id, body, deliveries: 0, priority: 0, expires, origin };
-            return Ok(Outcome::Peeked(Some((taken, looks.cast_unsigned()))));
+        let start = batch.taken.len();
+        let params = (number, 0, 1, self.now.cast_signed());
+        let oldest = self.first(schema::READ, params, |row| self.read(row, &mut batch.taken))?;
+        let Some(Stored { id, expires, .. }) = oldest else { return Ok(Outcome::Peeked(None)) };
+        let origin = self.origin(number, id)?;
+        let params = (number, id.cast_signed());
+        let looks: i64 = self.first(schema::ADD_LOOK, params, |row| row.get(0))?.unwrap_or(1);
+        if looks == 1 && origin.is_none() {
+            self.counts(number)?.noted += 1;
         }
+        let body = start..batch.taken.len();
+        let taken = Taken { id, body, deliveries: 0, priority: 0, expires, origin };
+        Ok(Outcome::Peeked(Some((taken, looks.cast_unsigned()))))
     }
 }

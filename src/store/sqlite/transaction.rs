@@ -161,13 +161,17 @@ impl Transaction<'_> {
     }
 
     /// Removes a message from the log and from the counts.
-    pub fn remove(&mut self, number: i64, id: Id, size: usize) -> Result<()> {
-        self.run(schema::DELETE, (number, id.cast_signed()))?;
-        self.forget(number, id, size)
+    pub fn remove(&mut self, number: i64, stored: &Stored) -> Result<()> {
+        self.run(schema::DELETE, (number, stored.id.cast_signed()))?;
+        self.forget(number, stored)
     }
 
     /// What is left to do for a message that was removed from the log.
-    pub fn forget(&mut self, number: i64, id: Id, size: usize) -> Result<()> {
+    pub fn forget(&mut self, number: i64, stored: &Stored) -> Result<()> {
+        let &Stored { id, size, expires } = stored;
+        if let Some(at) = expires {
+            self.run(schema::DELETE_EXPIRY, (at.cast_signed(), number, id.cast_signed()))?;
+        }
         if size > schema::LARGE_BYTES {
             self.run(schema::DELETE_LARGE, [id.cast_signed()])?;
         }

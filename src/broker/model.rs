@@ -1,0 +1,98 @@
+//! What the broker must do, as properties: random interleavings of sessions and actions are carried
+//! out by a broker and by a model of it, and must come to the same. The model is a list of messages
+//! and a few sets, with no thought of speed; every rule of DESIGN.md section 3 that is built stands
+//! in it, named where it is applied.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `action` | what can happen, and how it is made up |
+//! | `log` | the model of a store: messages, leases, delays, keys |
+//! | `readers` | the model of who reads and waits: places, subscriptions, lines |
+//! | `world` | a broker and a model side by side, and their comparison |
+//! | `batches`, `talk` | the actions: on the store, and on sessions |
+//!
+//! `DSMQ_MODEL_CASES` says how many cases are run; `make test` runs 100,000.
+
+mod action;
+mod batches;
+mod log;
+mod readers;
+mod talk;
+mod world;
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use proptest::test_runner::{Config, TestRunner};
+
+use self::action::Case;
+use self::world::World;
+use crate::message::Id;
+use crate::store::{Rules, Store};
+
+/// Cases of a bare `cargo test`.
+const CASES: u32 = 3_000;
+
+/// A store under test.
+pub struct Opened {
+    pub store: Arc<dyn Store>,
+    /// Rows of all tables but the topics': nothing may be left of what was removed.
+    pub rows: Box<dyn Fn() -> i64>,
+}
+
+/// Makes an empty store whose clock is [`clock`], and that keeps these rules.
+pub type Open = fn(Rules) -> Opened;
+
+/// The beginning of time.
+const START: Id = 1_780_000_000_000_000;
+
+thread_local! {
+    /// The clock of the stores under test stands still until an action advances it.
+    static NOW: Cell<Id> = const { Cell::new(START) };
+}
+
+pub fn clock() -> Id {
+    NOW.get()
+}
+
+/// The suite, against a store of any kind. The cases are shared out among the processor's threads.
+pub fn holds(open: Open) {
+    let wanted = std::env::var("DSMQ_MODEL_CASES").ok();
+    let wanted = wanted.map_or(CASES, |cases| cases.parse().expect("DSMQ_MODEL_CASES: a number"));
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u32);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(move || run(open, wanted.div_ceil(threads)));
+        }
+    });
+}
+
+fn run(open: Open, cases: u32) {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let ran = TestRunner::new(config).run(&action::case(), |case| {
+        live(open, &case);
+        Ok(())
+    });
+    if let Err(failure) = ran {
+        panic!("{failure}");
+    }
+}
+
+/// One case, from an empty store to its end.
+fn live(open: Open, case: &Case) {
+    NOW.set(START);
+    let mut world = World::new(open, case.dead_letter_after);
+    for action in &case.actions {
+        world.act(action);
+        world.check();
+    }
+    world.end(case.purge_at_the_end);
+}
+
+#[test]
+fn sqlite_in_memory_does_as_the_model() {
+    holds(|rules| {
+        let (store, rows) = crate::store::in_memory_with(clock, rules);
+        Opened { store, rows }
+    });
+}
