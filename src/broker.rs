@@ -139,6 +139,8 @@ impl Broker {
     fn serve(&self, topic: &Topic) {
         if self.takers.any() {
             self.takers.serve(&*self.store, topic);
+            // Those who were served may have leases, which end.
+            self.timer.set(self.store.due());
         }
         if self.consumers.any() {
             self.consumers.serve(&*self.store, topic);
@@ -187,8 +189,7 @@ impl Broker {
     pub fn wait_to_take(&self, topic: &Topic, lease: Option<u64>, waker: Waker) -> Waiting {
         let waiting = self.takers.join(topic, lease, waker);
         fence(Ordering::SeqCst);
-        self.takers.serve(&*self.store, topic);
-        self.timer.set(self.store.due());
+        self.serve(topic);
         waiting
     }
 
