@@ -1,6 +1,7 @@
 //! The `dsmq` command: the server, or, with a verb, a client of one.
 //!
-//! `args` says what may be typed, `verbs` does it, `bench` (with `load`) measures.
+//! `args` says what may be typed, `verbs` does it, a file for those that go together, and `bench`
+//! (with `load`) measures.
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -15,25 +16,25 @@ mod args;
 mod bench;
 #[cfg(feature = "bench")]
 pub mod load;
+mod log;
 mod verbs;
 
-use args::{Args, Verb};
+use args::Args;
 
 /// Runs the command as its arguments and environment say.
 pub fn main() -> ExitCode {
     let Args { config, verb } = Args::parse();
     match verb {
         None => serve(config),
-        Some(Verb::Put(args)) => verbs::exit_code(verbs::put(&args, &config), &config),
-        Some(Verb::Get(args)) => verbs::exit_code(verbs::get(&args, &config), &config),
-        #[cfg(feature = "bench")]
-        Some(Verb::Bench(args)) => bench::run(&args, &config.host, config.port),
+        Some(verb) => verbs::run(&verb, &config),
     }
 }
 
 fn serve(config: Config) -> ExitCode {
     log_to_stderr(config.log);
-    match crate::server::run_config(config) {
+    let served = crate::server::run_config(config);
+    log::finish();
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("dsmq: {error}");
@@ -44,7 +45,7 @@ fn serve(config: Config) -> ExitCode {
 
 fn log_to_stderr(level: LevelFilter) {
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(|| log::Line)
         .with_ansi(io::stderr().is_terminal())
         .with_max_level(level)
         .init();

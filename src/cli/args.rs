@@ -5,12 +5,18 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::Config;
+use crate::client::Start;
 
 const TRY_IT: &str = "\
 Try it in three terminals:
   dsmq                                start the server
   dsmq get greetings --follow         print what is put into the topic 'greetings'
   dsmq put greetings 'Hello!'         put something into it
+
+Work that is to be done once, by one of many workers:
+  dsmq put jobs 'wash up'
+  dsmq take jobs --lease 60           a job, behind its id and number of deliveries
+  dsmq ack jobs ID DELIVERIES         it is done; otherwise another worker has it in 60 s
 
 Any program that can open a socket can do the same, with JSON and nothing else:
   echo '{\"action\":\"put\",\"topic\":\"greetings\",\"message\":\"Hello!\"}' | nc -w1 127.0.0.1 30008";
@@ -32,6 +38,18 @@ pub struct Args {
 pub enum Verb {
     Put(Put),
     Get(Get),
+    Take(Take),
+    Ack(Ack),
+    Nack(Nack),
+    Sub(Sub),
+    History(History),
+    /// List the topics
+    ///
+    /// Exit code 0: there is one. 1: there is none. 2: an error.
+    Topics(Listed),
+    /// Tell of the server: what it holds, and what it did since it started
+    Stats(Listed),
+    Purge(Purge),
     /// Measure a running server
     #[cfg(feature = "bench")]
     Bench(super::bench::BenchArgs),
@@ -55,6 +73,22 @@ pub struct Put {
     /// The message, or each line, is JSON and put as it is written, instead of a string
     #[arg(long)]
     pub json: bool,
+
+    /// From 0 to 9: of the messages of a topic, the highest are taken first [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9))]
+    pub priority: Option<u8>,
+
+    /// After this time nobody is handed the message any more
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub ttl: Option<Duration>,
+
+    /// Until this time has passed nobody is handed the message
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub delay: Option<Duration>,
+
+    /// Store the message only if none with the same key was put in the last 120 seconds
+    #[arg(long, value_name = "KEY")]
+    pub dedupe: Option<String>,
 }
 
 /// Get messages from a topic; this removes nothing
@@ -88,6 +122,13 @@ pub struct Get {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+/// How messages are printed.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Shown {
     /// Print strings as JSON too, so that each can be told from what is no string
     #[arg(long)]
     pub json: bool,
@@ -97,9 +138,148 @@ pub struct Get {
     pub meta: bool,
 }
 
+/// Take messages from a topic: nobody else can take them
+///
+/// Prints the oldest message of the highest priority. Without --lease it is removed at once. With
+/// --lease, 'dsmq ack' must follow within that time, or the message is handed out again; what ack
+/// must be told is printed in front of the message, behind tabs: ID, DELIVERIES, MESSAGE.
+///
+/// A worker in a shell:
+///   while job=$(dsmq take jobs --lease 60 --wait 3600); do
+///     IFS=$'\t' read -r id deliveries message <<< "$job"
+///     work "$message" && dsmq ack jobs "$id" "$deliveries"
+///   done
+///
+/// Exit code 0: something was taken. 1: nothing was there. 2: an error.
+#[derive(clap::Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub struct Take {
+    /// Topic to take from
+    pub topic: String,
+
+    /// For how long the message is this taker's, until it is acknowledged
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub lease: Option<Duration>,
+
+    /// Wait so long for each message; fractions are allowed
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub wait: Option<Duration>,
+
+    /// End after so many messages
+    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: u64,
+
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+/// Remove a message that was taken with a lease: it is done
+///
+/// Exit code 0: it is removed. 2: an error; code 'gone' says that the lease had ended.
+#[derive(clap::Args, Debug)]
+pub struct Ack {
+    /// Topic that it was taken from
+    pub topic: String,
+
+    /// Its id, as the take told
+    pub id: u64,
+
+    /// The number of its deliveries, as the take told
+    pub deliveries: u64,
+}
+
+/// Give back a message that was taken with a lease: it is handed out again
+///
+/// Exit code 0: it is given back. 2: an error; code 'gone' says that the lease had ended.
+#[derive(clap::Args, Debug)]
+pub struct Nack {
+    #[command(flatten)]
+    pub ack: Ack,
+
+    /// Hand it out again only after this time
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub delay: Option<Duration>,
+}
+
+/// Subscribe to topics: print what is put into them, as it is put
+///
+/// This removes nothing. With several topics, or a prefix, each message stands behind its topic
+/// and a tab.
+///
+/// Exit code 0: something was printed. 1: nothing came. 2: an error.
+#[derive(clap::Args, Debug)]
+pub struct Sub {
+    /// Topics; a name that ends in '*' stands for all topics that begin like it
+    #[arg(required = true, value_name = "TOPIC")]
+    pub topics: Vec<String>,
+
+    /// Where to begin: now, oldest, behind the message of an ID, or -N for the last N of each topic
+    #[arg(long, value_name = "now|oldest|ID|-N", default_value = "now")]
+    #[arg(value_parser = start, allow_negative_numbers = true)]
+    pub from: Start,
+
+    /// End when so long nothing came; fractions are allowed
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub wait: Option<Duration>,
+
+    /// End after so many messages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Print each message as {"id": …, "timestamp": …, "topic": …, "message": …}
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Print the last messages of a topic, oldest first; this removes nothing
+///
+/// Exit code 0: something was printed. 1: nothing was there. 2: an error.
+#[derive(clap::Args, Debug)]
+pub struct History {
+    /// Topic to look into
+    pub topic: String,
+
+    /// So many messages, at most; up to 1000
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub limit: usize,
+
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+/// How a list is printed.
+#[derive(clap::Args, Debug)]
+pub struct Listed {
+    /// Print JSON, an object a line, instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Remove all messages of a topic, and print how many that were
+///
+/// Exit code 0: there were some. 1: there were none. 2: an error.
+#[derive(clap::Args, Debug)]
+pub struct Purge {
+    /// Topic to empty
+    pub topic: String,
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn start(text: &str) -> Result<Start, String> {
+    let wrong = || "none of: now, oldest, an id, or -1 to -1000".to_owned();
+    match (text, text.strip_prefix('-')) {
+        ("now", _) => Ok(Start::Now),
+        ("oldest", _) => Ok(Start::Oldest),
+        (_, Some(last)) => {
+            last.parse().ok().filter(|n| (1..=1_000).contains(n)).map(Start::Last).ok_or_else(wrong)
+        }
+        (id, None) => id.parse().map(Start::Id).map_err(|_| wrong()),
+    }
 }
 
 #[cfg(test)]
@@ -117,6 +297,17 @@ mod tests {
         assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
         for wrong in ["", "soon", "-1", "NaN", "inf", "1e300"] {
             assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_start_is_a_word_an_id_or_a_number_of_messages() {
+        assert_eq!(start("now"), Ok(Start::Now));
+        assert_eq!(start("oldest"), Ok(Start::Oldest));
+        assert_eq!(start("7"), Ok(Start::Id(7)));
+        assert_eq!(start("-3"), Ok(Start::Last(3)));
+        for wrong in ["", "later", "-", "-0", "-1001", "1.5", "--1"] {
+            assert!(start(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One connection to a server: what it began with, what is on its way, whether it still stands.
 //! A connection that returned an error is of no more use; only the client knows what to do then.
 
+use std::collections::VecDeque;
 use std::io::{self, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -8,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::wire::{Reply, Requests, Tag};
-use super::{Error, Receipt, Result};
+use super::inbox::Inbox;
+use super::reply::{Reply, Tag, unexpected};
+use super::requests::Requests;
+use super::{Confirmed, Error, Result};
 
 /// How often a connection is tried, and the pause after the first try; each next one is doubled.
 pub(super) const TRIES: u32 = 10;
@@ -26,6 +29,12 @@ const REACH: Duration = Duration::from_secs(10);
 /// gone and back within this time.
 const LOOK_AFTER: Duration = Duration::from_micros(100);
 
+/// How long a full socket is left alone before it is written to again, unless the server says
+/// something first.
+const FULL: Duration = Duration::from_millis(1);
+
+const READ_BYTES: usize = 32 * 1024;
+
 pub(super) struct Connection {
     reader: BufReader<TcpStream>,
     /// The id at which the server began this session.
@@ -34,6 +43,12 @@ pub(super) struct Connection {
     pub(super) refused: Option<Error>,
     /// Whether an unconfirmed put was sent after the last request that was answered.
     pub(super) unanswered: bool,
+    /// What was pushed and not yet returned. It outlives the connection.
+    pub(super) inbox: Inbox,
+    /// Whether the server may push something.
+    pub(super) subscribed: bool,
+    /// Replies that had to be read before their requests were all written.
+    early: VecDeque<Reply>,
     /// When a reply was last read, or looked for.
     looked: Instant,
     /// Whether a read failed: what comes behind it is no reply's beginning.
@@ -65,10 +80,13 @@ impl Connection {
         stream.set_read_timeout(Some(SILENCE)).map_err(Error::Connect)?;
         stream.set_write_timeout(Some(SILENCE)).map_err(Error::Connect)?;
         let mut connection = Connection {
-            reader: BufReader::new(stream),
+            reader: BufReader::with_capacity(READ_BYTES, stream),
             began: 0,
             refused: None,
             unanswered: false,
+            inbox: Inbox::default(),
+            subscribed: false,
+            early: VecDeque::new(),
             looked: Instant::now(),
             broken: false,
             read_timeout: SILENCE,
@@ -83,7 +101,10 @@ impl Connection {
     /// Asks for a sign of life; returns the id at which the session began.
     pub(super) fn ping(&mut self, tag: u64) -> Result<u64> {
         let mut request = Requests::default();
-        request.ping(tag);
+        request.add("ping", tag, |ping| {
+            ping.plain("meta", true);
+            Ok(())
+        })?;
         // A server that has no room says so without reading: that word is worth more than the
         // failed write.
         let sent = self.send(&mut request);
@@ -95,7 +116,35 @@ impl Connection {
     }
 
     pub(super) fn send(&mut self, requests: &mut Requests) -> Result<()> {
+        if self.subscribed {
+            return self.send_among_pushes(requests);
+        }
         requests.send(self.reader.get_ref()).map_err(Error::lost)
+    }
+
+    /// A server whose pushes fill the sockets reads on when they have been read.
+    fn send_among_pushes(&mut self, requests: &mut Requests) -> Result<()> {
+        let mut moved = Instant::now();
+        loop {
+            let before = requests.sent();
+            match unblocked(self.reader.get_ref(), |socket| requests.send(socket)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result.map_err(Error::lost),
+            }
+            if self.has_input(FULL).map_err(Error::lost)? {
+                let reply = self.read()?;
+                match reply.tag {
+                    Tag::Request(_) => self.early.push_back(reply),
+                    _ => self.unasked(reply)?,
+                }
+            } else if requests.sent() == before {
+                if moved.elapsed() > SILENCE {
+                    return Err(Error::TimedOut);
+                }
+                continue;
+            }
+            moved = Instant::now();
+        }
     }
 
     /// Sends puts that are not confirmed.
@@ -115,57 +164,102 @@ impl Connection {
         }
     }
 
-    /// Sends confirmed puts, tagged from `first` on, and adds the receipts of those before the
-    /// first that was refused. The outer error is the connection's, the inner one the refusal.
+    /// Sends confirmed puts, tagged from `first` on, and adds what those before the first that
+    /// was refused came to. The outer error is the connection's, the inner one the refusal.
     pub(super) fn confirm(
         &mut self,
         requests: &mut Requests,
         first: u64,
-        receipts: &mut Vec<Receipt>,
+        stored: &mut Vec<Confirmed>,
     ) -> Result<Result<()>> {
+        let mut outcome = Ok(());
+        let end = self.each(requests, first, Duration::ZERO, |reply| {
+            match (reply.confirmed(), &outcome) {
+                (Ok(confirmed), Ok(())) => stored.push(confirmed),
+                (Err(refused), Ok(())) => outcome = Err(refused),
+                (_, Err(_)) => {}
+            }
+        });
+        match (end, outcome) {
+            (Err(lost), Ok(())) => Err(lost),
+            (_, outcome) => Ok(outcome),
+        }
+    }
+
+    /// Sends requests, tagged from `first` on, that must not be carried out twice, and hands on
+    /// the reply to each. An error that [is lost](Error::is_lost) says that those without a reply
+    /// were not carried out.
+    pub(super) fn each(
+        &mut self,
+        requests: &mut Requests,
+        first: u64,
+        wait: Duration,
+        mut hear: impl FnMut(Reply),
+    ) -> Result<()> {
         // A failed write is no reason to stop: replies to what arrived are still to be read.
         let _ = self.send(requests);
-        let mut outcome = Ok(());
         for (index, tag) in (first..).take(requests.len()).enumerate() {
-            match (self.reply(tag, Duration::ZERO).map(Reply::receipt), &outcome) {
-                (Ok(Ok(receipt)), Ok(())) => receipts.push(receipt),
-                (Ok(Err(refused)), Ok(())) => outcome = Err(refused),
-                (Ok(_), Err(_)) => {}
-                (Err(_), Err(_)) => break,
-                (Err(lost), Ok(())) if index >= requests.whole() => return Err(lost),
-                (Err(word @ Error::Server { .. }), Ok(())) if !word.is_lost() => return Err(word),
-                (Err(_), Ok(())) => return Err(Error::Unconfirmed),
+            match self.reply(tag, wait) {
+                Ok(reply) => hear(reply),
+                Err(lost) if index >= requests.whole() => return Err(lost),
+                Err(word @ Error::Server { .. }) if !word.is_lost() => return Err(word),
+                Err(_) => return Err(Error::Unconfirmed),
             }
         }
-        Ok(outcome)
+        Ok(())
     }
 
     /// Reads the reply to the request of that tag, which asked the server to wait this long.
     pub(super) fn reply(&mut self, tag: u64, wait: Duration) -> Result<Reply> {
-        self.allow(wait + SILENCE)?;
         loop {
-            let mut reply = self.read()?;
+            let reply = match self.early.pop_front() {
+                Some(reply) => reply,
+                None => self.read_within(wait + SILENCE)?,
+            };
             if reply.tag == Tag::Request(tag) {
                 self.unanswered = false;
                 return Ok(reply);
             }
-            self.unasked(&mut reply)?;
+            self.unasked(reply)?;
         }
     }
 
-    /// A reply that nobody waits for: the refusal of an earlier put, or a last word.
-    fn unasked(&mut self, reply: &mut Reply) -> Result<()> {
+    /// Waits so long for a push; returns at once if there is one.
+    pub(super) fn hear(&mut self, wait: Duration) -> Result<()> {
+        let start = Instant::now();
+        while self.inbox.is_empty() {
+            let left = wait.saturating_sub(start.elapsed());
+            if !self.has_input(left).map_err(Error::lost)? {
+                break;
+            }
+            let reply = self.read()?;
+            self.unasked(reply)?;
+        }
+        Ok(())
+    }
+
+    /// What nobody waits for: a push, the refusal of an earlier put, or a last word.
+    fn unasked(&mut self, mut reply: Reply) -> Result<()> {
+        if let Some(push) = reply.push() {
+            self.inbox.add(push);
+            return Ok(());
+        }
         match reply.refusal() {
             Some((code, text)) if reply.tag == Tag::Put => {
                 self.refused.get_or_insert(Error::EarlierPut { code, text });
                 Ok(())
             }
             Some((code, text)) if reply.tag == Tag::None => Err(Error::Server { code, text }),
-            _ => Err(reply.unexpected("another request")),
+            _ => Err(unexpected("another request")),
         }
     }
 
     fn read(&mut self) -> Result<Reply> {
+        self.read_within(SILENCE)
+    }
+
+    fn read_within(&mut self, timeout: Duration) -> Result<Reply> {
+        self.allow(timeout)?;
         let mut deserializer = serde_json::Deserializer::from_reader(&mut self.reader);
         let reply = Reply::deserialize(&mut deserializer).map_err(|error| {
             self.broken = true;
@@ -192,32 +286,46 @@ impl Connection {
         !self.broken && (self.looked.elapsed() < LOOK_AFTER || self.look().is_ok())
     }
 
+    /// Reads what is there, up to the next push.
     fn look(&mut self) -> Result<()> {
-        while self.has_input().map_err(Error::lost)? {
-            self.allow(SILENCE)?;
-            let mut reply = self.read()?;
-            self.unasked(&mut reply)?;
+        while self.inbox.is_empty() && self.has_input(Duration::ZERO).map_err(Error::lost)? {
+            let reply = self.read()?;
+            self.unasked(reply)?;
         }
         self.looked = Instant::now();
         Ok(())
     }
 
-    /// Whether there is something to read, without waiting for it.
-    fn has_input(&self) -> io::Result<bool> {
+    /// Whether there is something to read, or will be within this time.
+    fn has_input(&mut self, wait: Duration) -> io::Result<bool> {
         if !self.reader.buffer().is_empty() {
             return Ok(true);
         }
-        let stream = self.reader.get_ref();
-        stream.set_nonblocking(true)?;
-        let peeked = stream.peek(&mut [0]);
-        stream.set_nonblocking(false)?;
-        match peeked {
+        let peeked = if wait.is_zero() {
+            unblocked(self.reader.get_ref(), |socket| socket.peek(&mut [0]))
+        } else {
+            self.reader.get_ref().set_read_timeout(Some(wait))?;
+            self.read_timeout = wait;
+            self.reader.get_ref().peek(&mut [0])
+        };
+        match peeked.map_err(|error| (error.kind(), error)) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error),
+            Err((io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut, _)) => Ok(false),
+            Err((_, error)) => Err(error),
         }
     }
+}
+
+/// Does something with the socket that is not to wait for it.
+fn unblocked<T>(
+    socket: &TcpStream,
+    work: impl FnOnce(&TcpStream) -> io::Result<T>,
+) -> io::Result<T> {
+    socket.set_nonblocking(true)?;
+    let result = work(socket);
+    socket.set_nonblocking(false)?;
+    result
 }
 
 /// Whether it may help to try again a little later.

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use super::Receipt;
+use super::{Confirmed, Taken};
 
 /// What every call of a [`Client`](super::Client) returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -21,8 +21,9 @@ pub enum Error {
     /// The server is there and silent. A get was not carried out.
     TimedOut,
 
-    /// The connection was lost before the confirmation: the message may or may not be stored.
-    /// Nothing was sent again.
+    /// The connection was lost before the answer: what was asked for may or may not have been
+    /// done. Nothing was sent again. A put may be stored; a message may be taken, and is lost
+    /// then; a lease may have been ended, and its second ack is then refused with `gone`.
     Unconfirmed,
 
     /// The server refused the request, for the reason that the text gives.
@@ -46,8 +47,16 @@ pub enum Error {
     /// A confirmed batch came this far. Of the messages behind the one that failed, some that
     /// were already on their way may be stored too.
     Batch {
-        /// The receipts of all messages before the one that failed, in order.
-        stored: Vec<Receipt>,
+        /// What the puts before the one that failed came to, in order.
+        stored: Vec<Confirmed>,
+        /// Why that one failed.
+        source: Box<Error>,
+    },
+
+    /// A batch of takes without a lease came this far.
+    TakeBatch {
+        /// What was taken before the take that failed: nobody else has it.
+        taken: Vec<Taken>,
         /// Why that one failed.
         source: Box<Error>,
     },
@@ -60,6 +69,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The stable word for why the server refused a request, if that is what happened: `gone`,
+    /// say, for an ack that comes after the end of its lease. The protocol document lists them.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Error::Server { code, .. } | Error::EarlierPut { code, .. } => Some(code),
+            Error::Batch { source, .. } | Error::TakeBatch { source, .. } => source.code(),
+            _ => None,
+        }
+    }
+
     /// Whether the request had no effect and may be sent again over another connection.
     pub(super) fn is_lost(&self) -> bool {
         match self {
@@ -86,8 +105,8 @@ impl fmt::Display for Error {
             Error::TimedOut => write!(f, "the server does not answer"),
             Error::Unconfirmed => write!(
                 f,
-                "the connection was lost before the confirmation: \
-                 the message may or may not be stored"
+                "the connection was lost before the answer: \
+                 what was asked for may or may not have been done"
             ),
             Error::Server { code, text } => write!(f, "{text} ({code})"),
             Error::EarlierPut { code, text } => {
@@ -95,6 +114,9 @@ impl fmt::Display for Error {
             }
             Error::Batch { stored, source } => {
                 write!(f, "message {} of the batch: {source}", stored.len() + 1)
+            }
+            Error::TakeBatch { taken, source } => {
+                write!(f, "take {} of the batch: {source}", taken.len() + 1)
             }
             Error::Json(error) => write!(f, "{error}"),
             Error::Protocol(text) => write!(f, "this is no dsmq server: {text}"),
@@ -106,7 +128,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Connect(error) | Error::Disconnected(error) => Some(error),
-            Error::Batch { source, .. } => Some(source),
+            Error::Batch { source, .. } | Error::TakeBatch { source, .. } => Some(source),
             Error::Json(error) => Some(error),
             _ => None,
         }

@@ -1,4 +1,4 @@
-//! What a client gets: messages with the JSON text that was put, and receipts.
+//! What a client gets: messages with the JSON text that was put, and what a put came to.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::Deserializer;
 use serde::de::{DeserializeOwned, Visitor};
 use serde_json::Value;
 
-use super::Result;
+use super::{Origin, Result};
 
 /// A message as it was put.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,9 @@ pub struct Message {
     pub id: u64,
     /// When it was put, in seconds since 1970, by the server's clock.
     pub timestamp: f64,
+    /// Where it was before it became a dead letter: told by a take, a peek and a history of a
+    /// topic that ends in `.dead`.
+    pub from: Option<Origin>,
     pub(super) json: Box<str>,
 }
 
@@ -93,12 +96,46 @@ pub struct Receipt {
     pub timestamp: f64,
 }
 
+/// What a put with options is answered with, when the server has stored the message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Confirmed {
+    /// The id that the message was given; a message that was put with a delay has none until it
+    /// is due.
+    pub id: Option<u64>,
+    /// When it was put, or when a delayed one will be, in seconds since 1970, by the server's
+    /// clock.
+    pub timestamp: f64,
+    /// Whether this message was not stored, since one with the same dedupe key was put before:
+    /// the id and the time are that one's.
+    pub duplicate: bool,
+}
+
+/// A message that was taken, for whoever took it alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// The topic that it was taken from.
+    pub topic: String,
+    /// What was taken.
+    pub message: Message,
+    /// How often it was handed out, this time included: 1 the first time.
+    pub deliveries: u64,
+}
+
+/// A message of a topic that was subscribed to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Push {
+    /// The topic that it was put into.
+    pub topic: String,
+    /// What was put.
+    pub message: Message,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn message(json: &str) -> Message {
-        Message { id: 1, timestamp: 1e-6, json: json.into() }
+        Message { id: 1, timestamp: 1e-6, from: None, json: json.into() }
     }
 
     #[test]

@@ -3,145 +3,93 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 use super::connection::{Connection, TRIES};
-use super::wire::Requests;
-use super::{Client, Error, Message, Receipt, Result};
+use super::inbox::Inbox;
+use super::reply::Reply;
+use super::requests::{Fields, Requests};
+use super::{Client, Error, Result};
 
 /// How many connections one call uses before it gives up; each is tried [`TRIES`] times.
 const CONNECTIONS: u32 = 3;
 
 /// The longest wait that is asked of the server at a time, so that a connection which died
 /// without a word does not hold up a long wait.
-const WAIT_SLICE: Duration = Duration::from_secs(30);
+pub(super) const WAIT_SLICE: Duration = Duration::from_secs(30);
 
-/// How far this client has come in a topic.
-pub(super) struct Place {
-    /// The id of the last message.
-    pub(super) id: u64,
-    /// The session that knows it.
-    pub(super) session: u64,
+/// Whether a request may be carried out twice.
+#[derive(Clone, Copy)]
+pub(super) enum Again {
+    /// It changes nothing, or nothing that the lease of a take does not put right.
+    May,
+    /// It is not sent again unless the server cannot have carried it out.
+    MustNot,
 }
 
 impl Client {
-    pub(super) fn confirm_all<M: Serialize>(
-        &mut self,
-        topic: &str,
-        messages: &[M],
-        receipts: &mut Vec<Receipt>,
-    ) -> Result<()> {
-        self.report()?;
-        while let Some(rest) = messages.get(receipts.len()..)
-            && !rest.is_empty()
-        {
-            self.confirm_some(topic, rest, receipts)?;
-        }
-        Ok(())
-    }
-
-    /// Puts as many messages as may be on their way at a time, and waits for their receipts.
-    fn confirm_some<M: Serialize>(
-        &mut self,
-        topic: &str,
-        messages: &[M],
-        receipts: &mut Vec<Receipt>,
-    ) -> Result<()> {
-        let first = self.last_tag + 1;
-        let mut requests = Requests::default();
-        for message in messages {
-            if requests.is_full() {
-                break;
-            }
-            match requests.put(topic, message, Some(self.next_tag())) {
-                Ok(()) => {}
-                Err(error) if requests.is_empty() => return Err(error),
-                Err(_) => break, // it fails again when it comes first
-            }
-        }
-        let before = receipts.len();
-        self.retry(|client| {
-            client.ready()?;
-            requests.restart();
-            match client.with(|connection| connection.confirm(&mut requests, first, receipts)) {
-                // The rest was not carried out: it is sent with what comes next.
-                Err(error) if error.is_lost() && receipts.len() > before => Ok(Ok(())),
-                result => result,
-            }
-        })?
-    }
-
-    /// Gets as many messages as may be asked for at a time; false when there are no more.
-    pub(super) fn get_some(
-        &mut self,
-        topic: &str,
-        max: usize,
-        messages: &mut Vec<Message>,
-    ) -> Result<bool> {
-        self.ready()?;
-        let mut since = self.since_for(topic);
-        let first = self.last_tag + 1;
-        let mut requests = Requests::default();
-        while !requests.is_full() && messages.len() + requests.len() < max {
-            let tag = self.next_tag();
-            requests.get("get", topic, Duration::ZERO, since.take(), tag)?;
-        }
-        self.with(|connection| connection.send(&mut requests))?;
-        let mut more = Ok(true);
-        for tag in (first..).take(requests.len()) {
-            let reply = self.with(|connection| connection.reply(tag, Duration::ZERO))?;
-            match reply.message() {
-                Ok(Some(message)) => {
-                    self.arrive(topic, Some(message.id));
-                    messages.push(message);
-                }
-                Ok(None) => {
-                    self.arrive(topic, None);
-                    more = more.map(|_| false);
-                }
-                Err(error) => more = more.and(Err(error)),
-            }
-        }
-        more
-    }
-
-    pub(super) fn next(
+    /// One request and its reply, over connection after connection.
+    pub(super) fn ask(
         &mut self,
         action: &str,
-        topic: &str,
+        again: Again,
+        fields: impl Fn(&mut Fields) -> Result<()>,
+    ) -> Result<Reply> {
+        self.report()?;
+        self.retry(|client| {
+            client.ready()?;
+            // A refusal is the caller's, but a server that closes has refused nothing.
+            client.exchange(action, again, Duration::ZERO, &fields)?.unless_closing()
+        })
+    }
+
+    /// One request and its reply over the connection there is, and over no other: what the
+    /// server was told before still holds. The request may ask the server to wait so long.
+    pub(super) fn exchange(
+        &mut self,
+        action: &str,
+        again: Again,
         wait: Duration,
-    ) -> Result<Option<Message>> {
+        fields: impl FnOnce(&mut Fields) -> Result<()>,
+    ) -> Result<Reply> {
+        let tag = self.next_tag();
+        let mut request = Requests::default();
+        request.add(action, tag, fields)?;
+        self.with(|connection| match again {
+            Again::May => {
+                connection.send(&mut request)?;
+                connection.reply(tag, wait)
+            }
+            Again::MustNot => {
+                let mut reply = None;
+                connection.each(&mut request, tag, wait, |only| reply = Some(only))?;
+                reply.ok_or(Error::Unconfirmed)
+            }
+        })
+    }
+
+    /// Asks again and again, for a slice of time each, until there is something or all of the
+    /// time has passed.
+    pub(super) fn waiting<T>(
+        &mut self,
+        wait: Duration,
+        slice: Duration,
+        mut ask: impl FnMut(&mut Client, Duration) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         self.report()?;
         let start = Instant::now();
         loop {
             let mut left = Duration::ZERO;
-            let message = self.retry(|client| {
+            let found = self.retry(|client| {
                 left = wait.saturating_sub(start.elapsed());
-                client.ask(action, topic, left.min(WAIT_SLICE))
+                ask(client, left.min(slice))
             })?;
-            if message.is_some() {
-                return Ok(message);
+            if found.is_some() {
+                return Ok(found);
             }
             self.report()?;
-            if left <= WAIT_SLICE {
+            if left <= slice {
                 return Ok(None);
             }
         }
-    }
-
-    /// One get over the connection there is.
-    fn ask(&mut self, action: &str, topic: &str, wait: Duration) -> Result<Option<Message>> {
-        self.ready()?;
-        let tag = self.next_tag();
-        let mut request = Requests::default();
-        request.get(action, topic, wait, self.since_for(topic), tag)?;
-        let reply = self.with(|connection| {
-            connection.send(&mut request)?;
-            connection.reply(tag, wait)
-        })?;
-        let message = reply.message()?;
-        self.arrive(topic, message.as_ref().map(|message| message.id));
-        Ok(message)
     }
 
     /// Returns the refusal of an earlier put, if there is one that has not been returned.
@@ -156,28 +104,6 @@ impl Client {
     pub(super) fn next_tag(&mut self) -> u64 {
         self.last_tag += 1;
         self.last_tag
-    }
-
-    /// What a get of the topic must tell the server: the place, if this session does not know it.
-    fn since_for(&self, topic: &str) -> Option<u64> {
-        match self.places.get(topic) {
-            Some(place) if place.session == self.session => None,
-            Some(place) => Some(place.id),
-            None if self.session == 1 => None,
-            None => Some(self.began),
-        }
-    }
-
-    /// A get of the topic was answered: the server now knows this place.
-    fn arrive(&mut self, topic: &str, id: Option<u64>) {
-        let session = self.session;
-        match self.places.get_mut(topic) {
-            Some(place) => *place = Place { id: id.unwrap_or(place.id), session },
-            None => {
-                let id = id.unwrap_or(self.began);
-                self.places.insert(topic.to_owned(), Place { id, session });
-            }
-        }
     }
 
     /// Does the work, again over a new connection if the server had no part in it.
@@ -202,11 +128,32 @@ impl Client {
         if self.connection.as_mut().is_some_and(|connection| !connection.stands()) {
             self.disconnect();
         }
+        if let Some(connection) = &mut self.connection
+            && connection.inbox.overflowed()
+        {
+            // The dropped pushes come again over a new connection, which begins with them. What
+            // was put over this one is to be known before.
+            let tag = self.last_tag + 1;
+            self.last_tag = tag;
+            let _ = connection.ping(tag);
+            self.disconnect();
+        }
         if self.connection.is_none() {
-            self.connection = Some(Connection::open(&self.addrs, TRIES)?);
+            let mut connection = Connection::open(&self.addrs, TRIES)?;
+            connection.inbox = std::mem::take(&mut self.inbox);
+            connection.inbox.begin_again();
+            self.connection = Some(connection);
             self.session += 1;
         }
         Ok(())
+    }
+
+    /// What was pushed, whether there is a connection or not.
+    pub(super) fn inbox(&mut self) -> &mut Inbox {
+        match &mut self.connection {
+            Some(connection) => &mut connection.inbox,
+            None => &mut self.inbox,
+        }
     }
 
     /// Uses the connection; one that fails is not used again.
@@ -225,6 +172,7 @@ impl Client {
         if let Some(connection) = self.connection.take() {
             self.refused = self.refused.take().or(connection.refused);
             self.lost_puts |= connection.unanswered;
+            self.inbox = connection.inbox;
         }
     }
 }

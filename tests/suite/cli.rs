@@ -38,7 +38,19 @@ fn no_server_is_an_error_that_says_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
     drop(taken);
-    for args in [&["get", "t"][..], &["put", "t", "Hello!"], &["put", "t"]] {
+    for args in [
+        &["get", "t"][..],
+        &["put", "t", "Hello!"],
+        &["put", "t"],
+        &["take", "t"],
+        &["ack", "t", "1", "1"],
+        &["nack", "t", "1", "1"],
+        &["sub", "t"],
+        &["history", "t"],
+        &["topics"],
+        &["stats"],
+        &["purge", "t"],
+    ] {
         let client = run(&mut dsmq_at(addr, args), "");
         let stderr = format!("dsmq: no server at {addr}: start one with 'dsmq'\n");
         assert_eq!(client, Ended { code: Some(2), stdout: vec![], stderr });
@@ -55,6 +67,12 @@ fn what_is_not_understood_is_an_error() {
         &["get", "t", "--wait", "soon"],
         &["get", "t", "--count", "0"],
         &["get", "t", "--latest", "--follow"],
+        &["put", "t", "m", "--priority", "10"],
+        &["put", "t", "--dedupe", "key"],
+        &["take", "t", "--lease", "-1"],
+        &["ack", "t", "1"],
+        &["sub"],
+        &["sub", "t", "--from", "-0"],
     ] {
         assert_eq!(run(&mut dsmq(args), "").code, Some(2), "{args:?}");
     }
@@ -201,4 +219,171 @@ fn who_closes_the_pipe_has_seen_enough() {
     assert_eq!(get.line(), "x".repeat(100));
     get.close_stdout();
     assert_eq!(get.end(), ended(0, &[]));
+}
+
+#[test]
+fn a_take_removes_what_it_prints() {
+    let server = server();
+    let dsmq = |args: &[&str]| run(&mut dsmq_at(server.addr(), args), "");
+    assert_eq!(dsmq(&["take", "t"]), ended(1, &[]));
+    assert_eq!(dsmq(&["take", "t", "--wait", "0.01"]), ended(1, &[]));
+    dsmq(&["put", "t", "wash up"]);
+    dsmq(&["put", "t", "tidy up"]);
+    dsmq(&["put", "t", "put out the fire", "--priority", "9"]);
+    dsmq(&["put", "t", "--json", "[1 ]"]);
+    assert_eq!(dsmq(&["take", "t"]), ended(0, &["put out the fire"]));
+    assert_eq!(dsmq(&["take", "t", "--json"]), ended(0, &["\"wash up\""]));
+    assert_eq!(dsmq(&["take", "t", "--count", "9"]), ended(0, &["tidy up", "[1 ]"]));
+    assert_eq!(dsmq(&["get", "t"]), ended(1, &[]));
+}
+
+#[test]
+fn a_take_waits() {
+    let server = server();
+    let mut client = Client::connect(server.addr()).unwrap();
+    let mut take =
+        Process::spawn(&mut dsmq_at(server.addr(), &["take", "t", "--wait", "60", "--count", "2"]));
+    for message in ["first", "second"] {
+        client.put("t", message).unwrap();
+        assert_eq!(take.line(), message);
+    }
+    assert_eq!(take.end(), ended(0, &[]));
+}
+
+#[test]
+fn a_lease_is_ended_by_what_the_take_printed() {
+    let server = server();
+    let dsmq = |args: &[&str]| run(&mut dsmq_at(server.addr(), args), "");
+    dsmq(&["put", "t", "wash up"]);
+    let take = || {
+        let take = dsmq(&["take", "t", "--lease", "60"]);
+        assert_eq!(take.code, Some(0), "{take:?}");
+        let [id, deliveries, message] = take.stdout[0].split('\t').collect::<Vec<_>>()[..] else {
+            panic!("{take:?}");
+        };
+        assert_eq!(message, "wash up");
+        (id.to_owned(), deliveries.to_owned())
+    };
+    let (id, deliveries) = take();
+    assert_eq!(deliveries, "1");
+    assert_eq!(dsmq(&["take", "t"]), ended(1, &[]));
+    assert_eq!(dsmq(&["nack", "t", &id, &deliveries]), ended(0, &[]));
+    let late = dsmq(&["ack", "t", &id, &deliveries]);
+    assert_eq!((late.code, &late.stdout[..]), (Some(2), &[][..]));
+    assert!(late.stderr.ends_with("(gone)\n"), "{}", late.stderr);
+
+    let (again, deliveries) = take();
+    assert_eq!((again.as_str(), deliveries.as_str()), (id.as_str(), "2"));
+    assert_eq!(dsmq(&["nack", "t", &id, "2", "--delay", "0.01"]), ended(0, &[]));
+    let take = dsmq(&["take", "t", "--lease", "60", "--wait", "60", "--meta"]);
+    let line: serde_json::Value = serde_json::from_str(&take.stdout[0]).unwrap();
+    assert_eq!((&line["id"].to_string(), &line["deliveries"].to_string()), (&id, &"3".to_owned()));
+    assert_eq!(line["message"], "wash up");
+    assert_eq!(dsmq(&["ack", "t", &id, "3"]), ended(0, &[]));
+    assert_eq!(dsmq(&["history", "t"]), ended(1, &[]));
+}
+
+/// The loop that `dsmq take --help` shows.
+#[test]
+fn a_shell_worker_does_every_job() {
+    let help = run(&mut dsmq(&["take", "--help"]), "").stdout;
+    let worker = help.iter().skip_while(|line| !line.trim().starts_with("while "));
+    let worker: Vec<_> = worker.take_while(|line| !line.is_empty()).cloned().collect();
+    let worker = worker.join("\n").replace("--wait 3600", "--wait 0.01").replace("work ", "echo ");
+    assert!(worker.ends_with("done"), "{worker}");
+
+    let server = server();
+    let mut client = Client::connect(server.addr()).unwrap();
+    client.put_batch("jobs", &["wash up", "tidy up"]).unwrap();
+    client.ping().unwrap();
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", &format!("dsmq() {{ \"$0\" \"$@\"; }}\n{worker}")]);
+    bash.arg(env!("CARGO_BIN_EXE_dsmq")).env("DSMQ_PORT", server.addr().port().to_string());
+    assert_eq!(run(&mut bash, ""), ended(0, &["wash up", "tidy up"]));
+    assert_eq!(client.peek("jobs").unwrap(), None);
+}
+
+#[test]
+fn options_of_a_put() {
+    let server = server();
+    let dsmq = |args: &[&str]| run(&mut dsmq_at(server.addr(), args), "");
+    for message in ["first", "second"] {
+        assert_eq!(dsmq(&["put", "t", message, "--dedupe", "key"]), ended(0, &[]));
+    }
+    assert_eq!(dsmq(&["put", "t", "short-lived", "--ttl", "0"]), ended(0, &[]));
+    assert_eq!(dsmq(&["put", "t", "late", "--delay", "3600"]), ended(0, &[]));
+    assert_eq!(dsmq(&["history", "t"]), ended(0, &["first"]));
+    let put = run(&mut dsmq_at(server.addr(), &["put", "t", "--priority", "0"]), "a\nb\n");
+    assert_eq!(put, ended(0, &[]));
+    assert_eq!(dsmq(&["history", "t", "--limit", "2", "--json"]), ended(0, &["\"a\"", "\"b\""]));
+}
+
+#[test]
+fn a_subscription_prints_a_line_a_message() {
+    let server = server();
+    let mut client = Client::connect(server.addr()).unwrap();
+    let a = client.put_confirmed("a", "before").unwrap();
+    let args = ["sub", "a", "--from", "oldest", "--count", "3"];
+    let mut sub = Process::spawn(&mut dsmq_at(server.addr(), &args));
+    assert_eq!(sub.line(), "before");
+    for message in ["one", "two"] {
+        client.put("a", message).unwrap();
+        assert_eq!(sub.line(), message);
+    }
+    assert_eq!(sub.end(), ended(0, &[]));
+
+    client.put_confirmed("b", &1.5).unwrap();
+    let dsmq = |args: &[&str]| run(&mut dsmq_at(server.addr(), args), "");
+    assert_eq!(
+        dsmq(&["sub", "a", "b", "--from", "-1", "--wait", "0.05"]),
+        ended(0, &["a\ttwo", "b\t1.5"])
+    );
+    assert_eq!(dsmq(&["sub", "*", "--from", "oldest", "--count", "1"]), ended(0, &["a\tbefore"]));
+    let since = a.id.to_string();
+    assert_eq!(dsmq(&["sub", "a", "--from", &since, "--count", "1"]), ended(0, &["one"]));
+    let json = dsmq(&["sub", "a", "--from", "oldest", "--count", "1", "--json"]);
+    let (id, timestamp) = (a.id, a.timestamp);
+    let line = format!(r#"{{"id":{id},"timestamp":{timestamp},"topic":"a","message":"before"}}"#);
+    assert_eq!(json, ended(0, &[&line]));
+    assert_eq!(dsmq(&["sub", "a", "--wait", "0.01"]), ended(1, &[]));
+}
+
+#[test]
+fn topics_are_a_table_or_json() {
+    let server = server();
+    let dsmq = |args: &[&str]| run(&mut dsmq_at(server.addr(), args), "");
+    assert_eq!(dsmq(&["topics"]), ended(1, &[]));
+    dsmq(&["put", "a long name", "message"]);
+    dsmq(&["put", "b", "message"]);
+    dsmq(&["put", "b", "message", "--delay", "3600"]);
+    let table = dsmq(&["topics"]);
+    assert_eq!((table.code, table.stdout.len()), (Some(0), 3), "{table:?}");
+    let words = |line: usize| table.stdout[line].split_whitespace().collect::<Vec<_>>();
+    assert_eq!(words(0)[..3], ["TOPIC", "LENGTH", "BYTES"]);
+    assert_eq!(words(2)[..5], ["b", "1", "9", "0", "1"]);
+    assert!(table.stdout.iter().all(|line| line.len() == table.stdout[0].len()), "{table:?}");
+
+    let json = dsmq(&["topics", "--json"]);
+    let topic: serde_json::Value = serde_json::from_str(&json.stdout[1]).unwrap();
+    assert_eq!(
+        (&topic["topic"], &topic["length"], &topic["delayed"]),
+        (&"b".into(), &1.into(), &1.into())
+    );
+    assert_eq!(dsmq(&["purge", "b"]), ended(0, &["2"]));
+    assert_eq!(dsmq(&["purge", "b"]), ended(1, &["0"]));
+}
+
+#[test]
+fn stats_tell_of_the_server() {
+    let server = server();
+    let dsmq = |args: &[&str]| run(&mut dsmq_at(server.addr(), args), "");
+    dsmq(&["put", "t", "message"]);
+    let json = dsmq(&["stats", "--json"]);
+    assert_eq!((json.code, json.stdout.len()), (Some(0), 1), "{json:?}");
+    let stats: serde_json::Value = serde_json::from_str(&json.stdout[0]).unwrap();
+    assert_eq!((&stats["puts"], &stats["messages"]), (&1.into(), &1.into()));
+    assert_eq!(stats["version"], env!("CARGO_PKG_VERSION"));
+    let table = dsmq(&["stats"]);
+    let puts = table.stdout.iter().find(|line| line.starts_with("puts")).unwrap();
+    assert_eq!(puts.split_whitespace().collect::<Vec<_>>(), ["puts", "1"]);
 }

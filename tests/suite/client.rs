@@ -2,15 +2,20 @@
 //! it, in src/client.
 
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use dsmq::client::{Client, Error};
+use dsmq::client::{Client, Error, Message, Policy};
 use dsmq::{Config, Server};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::support::{server, server_with};
+
+mod subscribe;
+mod take;
 
 /// Stops the server, and starts another one where it was.
 fn restart(server: Server) -> Server {
@@ -232,4 +237,76 @@ fn a_server_without_room_says_so() {
     }
     drop(first);
     Client::connect(server.addr()).unwrap();
+}
+
+#[test]
+fn topics_are_looked_at_and_cleared() {
+    let server = server();
+    let mut client = Client::connect(server.addr()).unwrap();
+    let receipts = client.put_confirmed_batch("t", &[1, 2, 3]).unwrap();
+    assert_eq!(decoded(client.history("t", 2).unwrap().iter()), [2, 3]);
+    assert_eq!(client.history("of nobody", 2).unwrap(), []);
+    let (message, looks) = client.peek("t").unwrap().unwrap();
+    assert_eq!((message.id, looks), (receipts[0].id, 1));
+    assert_eq!(client.peek("t").unwrap().unwrap().1, 2);
+    assert!(client.delete("t", receipts[0].id).unwrap());
+    assert!(!client.delete("t", receipts[0].id).unwrap());
+    assert_eq!(client.peek("t").unwrap().unwrap().0.id, receipts[1].id);
+
+    assert_eq!(client.policy("t").unwrap(), None);
+    client.set_policy("t", Policy::RoundRobin).unwrap();
+    assert_eq!(client.policy("t").unwrap(), Some(Policy::RoundRobin));
+    client.stop("t").unwrap();
+    client.take_lease("t", Duration::from_secs(60)).unwrap().unwrap();
+    let topics = client.topics().unwrap();
+    let [topic] = &topics[..] else { panic!("{topics:?}") };
+    assert_eq!((topic.topic.as_str(), topic.length, topic.bytes, topic.leased), ("t", 2, 2, 1));
+    assert_eq!(topic.oldest, Some(receipts[1].id));
+    assert_eq!(topic.newest, Some(receipts[2].id));
+    assert_eq!((topic.policy, topic.state.as_str()), (Some(Policy::RoundRobin), "stopped"));
+    client.start("t").unwrap();
+    let stats = client.stats().unwrap();
+    assert_eq!((stats.connections, stats.topics, stats.messages), (1, 1, 2));
+    assert_eq!(
+        (stats.puts, stats.takes, stats.version.as_str()),
+        (3, 1, env!("CARGO_PKG_VERSION"))
+    );
+    assert_eq!(client.purge("t").unwrap(), 2);
+    assert_eq!(client.topics().unwrap()[0].length, 0);
+}
+
+fn decoded<'m>(messages: impl Iterator<Item = &'m Message>) -> Vec<usize> {
+    messages.map(|message| message.decode().unwrap()).collect()
+}
+
+/// Every connection through it breaks when so many bytes came from the server; more and more of
+/// them, so that there is an end to it.
+fn breaking_proxy(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut bytes = 100;
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(server).unwrap());
+            let (mut up, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut up, &mut to));
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut (&server).take(bytes), &mut &client);
+                let _ = client.shutdown(Shutdown::Both);
+                let _ = server.shutdown(Shutdown::Both);
+            });
+            bytes += bytes / 7;
+        }
+    });
+    addr
+}
+
+/// A call gives up when three connections break on it. The next goes on from the same place.
+fn persist<T>(mut call: impl FnMut() -> Result<T, Error>) -> T {
+    loop {
+        match call() {
+            Err(Error::Disconnected(_) | Error::Connect(_)) => {}
+            result => return result.unwrap(),
+        }
+    }
 }

@@ -101,6 +101,62 @@ fn the_shell_examples_put_and_get() {
     }
 }
 
+/// A worker that takes its time is killed half-way; its job is done by another.
+fn kill_and_go_on(worker: impl Fn() -> Command) {
+    let server = server();
+    let mut client = dsmq::Client::connect(server.addr()).unwrap();
+    let start = |work: &str, lease: &str| {
+        let mut worker = worker();
+        worker.args(["--host", "127.0.0.1", "--port", &server.addr().port().to_string()]);
+        Process::spawn(worker.args(["--work", work, "--lease", lease, "--count", "2"]))
+    };
+    client.put_confirmed("jobs", "wash up").unwrap();
+    let mut killed = start("3600", "1");
+    assert_eq!(killed.line(), "worker took \"wash up\", handed out 1 times");
+    let pid = killed.id().to_string();
+    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    assert_eq!(killed.end().code, None);
+
+    let mut other = start("0", "60");
+    assert_eq!(other.line(), "worker took \"wash up\", handed out 2 times");
+    assert_eq!(other.line(), "worker did \"wash up\"");
+    client.put("jobs", "tidy up").unwrap();
+    assert_eq!(other.line(), "worker took \"tidy up\", handed out 1 times");
+    let end = other.end();
+    assert_eq!((end.code, &end.stdout[..]), (Some(0), &["worker did \"tidy up\"".to_owned()][..]));
+    assert_eq!(client.history("jobs", 10).unwrap(), []);
+}
+
+#[test]
+fn the_job_of_a_killed_rust_worker_is_done_by_another() {
+    kill_and_go_on(|| rust("worker"));
+}
+
+#[test]
+fn the_job_of_a_killed_python_worker_is_done_by_another() {
+    if script("python3", "worker.py").is_some() {
+        kill_and_go_on(|| script("python3", "worker.py").unwrap());
+    }
+}
+
+/// A worker that is slower than its lease must not think that its work counts.
+fn late(mut worker: Command) {
+    let server = server();
+    dsmq::Client::connect(server.addr()).unwrap().put_confirmed("jobs", "wash up").unwrap();
+    worker.args(["--port", &server.addr().port().to_string(), "--count", "1"]);
+    let worker = run(worker.args(["--work", "0.1", "--lease", "0.01"]), "");
+    assert_eq!((worker.code, worker.stderr.as_str()), (Some(0), ""));
+    assert_eq!(worker.stdout[1], "worker was late for \"wash up\"");
+}
+
+#[test]
+fn a_worker_that_is_late_says_so() {
+    late(rust("worker"));
+    if let Some(worker) = script("python3", "worker.py") {
+        late(worker);
+    }
+}
+
 #[test]
 fn a_getter_ends_after_its_count() {
     let server = server();

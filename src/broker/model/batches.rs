@@ -189,7 +189,7 @@ impl World {
         let at = which % self.takers.len();
         let taker = &mut self.takers[at];
         let handed = taker.waiting.handed();
-        let seen = handed.as_ref().map(|handed| as_hand(handed));
+        let seen = handed.as_ref().map(as_hand);
         assert_eq!(seen, taker.hand);
         if let Some(handed) = handed {
             let taker = self.takers.remove(at);

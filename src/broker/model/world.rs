@@ -254,7 +254,7 @@ impl World {
     pub fn some_id(&self, which: usize) -> Id {
         match self.log.messages.get(which) {
             Some(message) => message.id,
-            None if which % 2 == 0 => 0,
+            None if which.is_multiple_of(2) => 0,
             None => self.log.last_id,
         }
     }

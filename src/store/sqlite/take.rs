@@ -249,12 +249,7 @@ impl Transaction<'_> {
     }
 
     /// Ends the lease of a message that did not reach its taker: that was no delivery.
-    pub fn give_back_unread(
-        &mut self,
-        topic: &Topic,
-        id: Id,
-        deliveries: u32,
-    ) -> Result<Outcome> {
+    pub fn give_back_unread(&mut self, topic: &Topic, id: Id, deliveries: u32) -> Result<Outcome> {
         let lease = self.held(topic, id, deliveries)?;
         self.end_lease(&lease)?;
         let counts = self.counts(lease.topic)?;

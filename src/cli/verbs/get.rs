@@ -1,0 +1,74 @@
+//! `dsmq get` and `dsmq history`: looking at messages, which removes none.
+
+use std::io::{self, BufWriter, Write};
+use std::time::Duration;
+
+use super::super::args::{Get, History};
+use super::{Failure, connect, print_all};
+use crate::{Client, Config};
+
+/// Messages that `get` asks for at a time, at most, when more and more of them are there.
+const BATCH_MAX: usize = 256;
+
+/// Gets and prints; false if there was nothing.
+pub fn get(args: &Get, config: &Config) -> Result<bool, Failure> {
+    let mut client = connect(config)?;
+    if let Some(since) = start(args) {
+        client.since(&args.topic, since);
+    }
+    let mut output = BufWriter::new(io::stdout().lock());
+    if args.latest {
+        return print_all(client.get_latest(&args.topic)?.as_slice(), args.shown, &mut output);
+    }
+    get_each(args, &mut client, &mut output)
+}
+
+/// Where to begin: who waits wants what comes, who does not wants what is there.
+fn start(args: &Get) -> Option<u64> {
+    let waits = args.follow || args.wait.is_some();
+    args.since.or((!waits).then_some(0))
+}
+
+fn get_each(args: &Get, client: &mut Client, output: &mut impl Write) -> Result<bool, Failure> {
+    let forever = if args.follow { Duration::MAX } else { Duration::ZERO };
+    let wait = args.wait.unwrap_or(forever);
+    let end = if args.follow { u64::MAX } else { 1 };
+    let mut left = args.count.unwrap_or(end);
+    let mut printed = false;
+    while left > 0
+        && let Some(message) = client.get_wait(&args.topic, wait)?
+    {
+        printed |= print_all(&[message], args.shown, output)?;
+        left -= 1;
+        left -= get_rest(left, args, client, output)?;
+    }
+    Ok(printed)
+}
+
+/// Gets what else is there, in growing batches, and returns how many that were.
+fn get_rest(
+    left: u64,
+    args: &Get,
+    client: &mut Client,
+    output: &mut impl Write,
+) -> Result<u64, Failure> {
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
+    let (mut got, mut size) = (0, 1);
+    while got < left {
+        let wanted = size.min(left - got);
+        let batch = client.get_batch(&args.topic, wanted)?;
+        print_all(&batch, args.shown, output)?;
+        got += batch.len();
+        if batch.len() < wanted {
+            break;
+        }
+        size = (size * 2).min(BATCH_MAX);
+    }
+    Ok(got as u64)
+}
+
+/// Prints the last messages; false if there are none.
+pub fn history(args: &History, config: &Config) -> Result<bool, Failure> {
+    let last = connect(config)?.history(&args.topic, args.limit)?;
+    print_all(&last, args.shown, &mut BufWriter::new(io::stdout().lock()))
+}

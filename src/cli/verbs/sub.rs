@@ -1,0 +1,38 @@
+//! `dsmq sub`: what is put into some topics, as it is put.
+
+use std::io::{self, BufWriter};
+use std::time::Duration;
+
+use super::super::args::Sub;
+use super::{Failure, connect, in_json, meta, say, text};
+use crate::Config;
+use crate::client::Push;
+
+/// Subscribes and prints, until there were as many as wanted or none comes any more; false if
+/// there was none at all.
+pub fn sub(args: &Sub, config: &Config) -> Result<bool, Failure> {
+    let mut client = connect(config)?;
+    let mut output = BufWriter::new(io::stdout().lock());
+    client.subscribe(&args.topics, args.from)?;
+    let wait = args.wait.unwrap_or(Duration::MAX);
+    let mut printed = 0;
+    while args.count.is_none_or(|count| printed < count)
+        && let Some(push) = client.next_push(wait)?
+    {
+        let line = line(&push, args);
+        say(&mut output, |output| writeln!(output, "{line}"))?;
+        printed += 1;
+    }
+    Ok(printed > 0)
+}
+
+/// The topic stands first where there may be several.
+fn line(Push { topic, message }: &Push, args: &Sub) -> String {
+    if args.json {
+        return meta(message, &[("topic", &in_json(topic))]);
+    }
+    match args.topics.as_slice() {
+        [only] if !only.ends_with('*') => text(message, false),
+        _ => format!("{topic}\t{}", text(message, false)),
+    }
+}

@@ -1,0 +1,189 @@
+//! What a server tells of itself and of its topics.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// How the consumers of a topic share its messages. The consumers are those of other protocols;
+/// take, get and subscribe have nothing to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Every consumer has every message.
+    Broadcast,
+    /// Every message goes to one consumer, each in its turn.
+    RoundRobin,
+}
+
+impl Policy {
+    /// The word for it on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Policy::Broadcast => "broadcast",
+            Policy::RoundRobin => "roundrobin",
+        }
+    }
+
+    /// The policy of this name.
+    pub fn from_name(name: &str) -> Option<Policy> {
+        [Policy::Broadcast, Policy::RoundRobin].into_iter().find(|policy| policy.name() == name)
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Policy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Policy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Policy, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Policy::from_name(&name).ok_or_else(|| D::Error::custom(format!("no policy: {name:?}")))
+    }
+}
+
+/// A struct of numbers and words that is a JSON object of the same names. A field that the object
+/// has not keeps its default, and one that the struct has not is passed over.
+macro_rules! json_object {
+    (
+        $(#[$outer:meta])*
+        $name:ident { $($(#[$inner:meta])* $field:ident: $type:ty,)* }
+    ) => {
+        $(#[$outer])*
+        #[derive(Clone, Debug, Default, PartialEq)]
+        #[non_exhaustive]
+        pub struct $name {
+            $($(#[$inner])* pub $field: $type,)*
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut map = serializer.serialize_map(None)?;
+                $(map.serialize_entry(stringify!($field), &self.$field)?;)*
+                map.end()
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                struct Fields;
+
+                impl<'de> Visitor<'de> for Fields {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("an object")
+                    }
+
+                    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
+                        let mut found = $name::default();
+                        while let Some(name) = map.next_key::<String>()? {
+                            match name.as_str() {
+                                $(stringify!($field) => found.$field = map.next_value()?,)*
+                                _ => drop(map.next_value::<IgnoredAny>()?),
+                            }
+                        }
+                        Ok(found)
+                    }
+                }
+
+                deserializer.deserialize_map(Fields)
+            }
+        }
+    };
+}
+
+json_object! {
+    /// Where a message of a dead-letter topic comes from.
+    Origin {
+        /// The topic that it was put into.
+        topic: String,
+        /// The id that it had there.
+        id: u64,
+    }
+}
+
+json_object! {
+    /// What the server tells of a topic.
+    TopicInfo {
+        /// Its name.
+        topic: String,
+        /// How many messages are kept.
+        length: u64,
+        /// The bytes of their JSON text.
+        bytes: u64,
+        /// The id of the oldest message, if there is one.
+        oldest: Option<u64>,
+        /// The id of the newest message, if there is one.
+        newest: Option<u64>,
+        /// Messages under a lease.
+        leased: u64,
+        /// Messages that are not due yet; `length` does not count them.
+        delayed: u64,
+        /// Messages put a second, over the last 10 seconds.
+        put_rate: f64,
+        /// Messages taken a second, over the last 10 seconds.
+        take_rate: f64,
+        /// Connected consumers and subscribers.
+        consumers: u64,
+        /// How consumers share its messages, if that was ever said.
+        policy: Option<Policy>,
+        /// `started`, or `stopped` while it holds its messages from consumers.
+        state: String,
+    }
+}
+
+json_object! {
+    /// What the server tells of itself.
+    Stats {
+        /// Its version.
+        version: String,
+        /// Seconds since it started.
+        uptime: f64,
+        /// Connections there are, this one too.
+        connections: u64,
+        /// Takers that wait for a message.
+        waiting: u64,
+        /// Topics there are.
+        topics: u64,
+        /// Messages in all of them.
+        messages: u64,
+        /// The bytes of their JSON text.
+        bytes: u64,
+        /// Messages under a lease.
+        leased: u64,
+        /// Messages that are not due yet.
+        delayed: u64,
+        /// Messages put since it started.
+        puts: u64,
+        /// Messages taken since it started.
+        takes: u64,
+        /// The name of its store.
+        store: String,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_read_whatever_else_is_told_and_written_as_it_was_read() {
+        let json = r#"{"topic":"t","length":2,"bytes":10,"oldest":7,"newest":null,"leased":0,"delayed":1,"put_rate":0.5,"take_rate":0.0,"consumers":3,"policy":"roundrobin","state":"stopped"}"#;
+        let row: TopicInfo = serde_json::from_str(json).unwrap();
+        assert_eq!((row.oldest, row.newest), (Some(7), None));
+        assert_eq!(row.policy, Some(Policy::RoundRobin));
+        assert_eq!(serde_json::to_string(&row).unwrap(), json);
+        let row: TopicInfo =
+            serde_json::from_str(r#"{"new":[{}],"put_rate":1,"topic":"t","policy":null}"#).unwrap();
+        assert_eq!((row.topic.as_str(), row.put_rate, row.policy), ("t", 1.0, None));
+        assert!(serde_json::from_str::<TopicInfo>(r#"{"policy":"lottery"}"#).is_err());
+    }
+}
