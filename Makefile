@@ -5,14 +5,18 @@ VENV := target/venv
 export DSMQ_TEST_PYTHON := $(abspath $(VENV)/bin/python)
 # Inputs that the fuzz targets are given by `make test`; `make fuzz RUNS=10000000` gives more.
 RUNS ?= 200000
+# Cases of the model-based suite, and schedules of the waiting and waking code.
+CASES ?= 100000
+SCHEDULES ?= 10000
 
-.PHONY: test lint features doc unit fuzz bench tools clean
+.PHONY: test lint features doc unit model schedules fuzz bench tools clean
 
-test: tools lint features doc unit fuzz
+test: tools lint features doc unit model schedules fuzz
 
 lint:
 	cargo fmt --all -- --check
 	cargo fmt --manifest-path fuzz/Cargo.toml -- --check
+	cargo fmt --manifest-path shuttle/Cargo.toml -- --check
 	cargo clippy --all-targets -- -D warnings
 
 # What is promised of the smaller builds: the client alone, and the server without the bench.
@@ -27,6 +31,14 @@ doc:
 # With all tests that a bare `cargo test` leaves out.
 unit:
 	cargo test -- --include-ignored
+
+# Every rule of the broker against a model of it, with random actions of several sessions.
+model:
+	DSMQ_MODEL_CASES=$(CASES) cargo test --release --lib model
+
+# The waiting and waking code under a scheduler that tries many orders.
+schedules:
+	SCHEDULES=$(SCHEDULES) cargo run --quiet --manifest-path shuttle/Cargo.toml
 
 # The fuzzer needs compiler flags that are unstable; RUSTC_BOOTSTRAP lets a stable one take them.
 fuzz:
