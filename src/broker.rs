@@ -215,17 +215,18 @@ impl Broker {
     }
 
     /// Pushes what matches to this session from now on; `waker` is woken when there is something.
+    /// Returns the last id that was given out before that.
     pub fn subscribe(
         &self,
         session: &mut Session,
-        pattern: Pattern,
+        patterns: Vec<Pattern>,
         from: From,
         waker: &Waker,
-    ) -> Result<()> {
+    ) -> Result<Id> {
         let subscriptions = session.subscriptions.get_or_insert_with(|| {
             Box::new(subscription::Subscriptions::new(self.subscribers.clone(), waker.clone()))
         });
-        subscriptions.subscribe(&*self.store, pattern, from)
+        subscriptions.subscribe(&*self.store, patterns, from)
     }
 
     pub fn unsubscribe(&self, session: &mut Session, pattern: &Pattern) {

@@ -34,7 +34,7 @@ pub struct Config {
     #[arg(long, env = "DSMQ_MAX_MESSAGE", value_name = "BYTES", default_value_t = limits::MESSAGE_BYTES, value_parser = size())]
     pub max_message: usize,
 
-    /// Deliveries after which a message that comes back goes to the topic <TOPIC>.dead; 0 is never
+    /// Deliveries after which a message that comes back goes to the topic TOPIC.dead; 0 is never
     #[arg(long, env = "DSMQ_DEAD_LETTER_AFTER", value_name = "N", default_value_t = 0)]
     pub dead_letter_after: u32,
 

@@ -245,7 +245,7 @@ fn subscribers() {
         thread::spawn(move || {
             for pattern in patterns {
                 let pattern = Pattern::new(pattern).unwrap();
-                broker.subscribe(&mut session, pattern, From::Oldest, &waker()).unwrap();
+                broker.subscribe(&mut session, vec![pattern], From::Oldest, &waker()).unwrap();
             }
             let mut had = Vec::new();
             while had.len() < 3 {

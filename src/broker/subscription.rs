@@ -181,11 +181,31 @@ impl Subscriptions {
         self.patterns.is_empty()
     }
 
-    /// Follows what matches the pattern. A topic that is followed already stays where it is.
-    pub fn subscribe(&mut self, store: &dyn Store, pattern: Pattern, from: From) -> Result<()> {
-        if self.patterns.contains_key(&pattern) {
-            return Ok(());
+    /// Follows what matches the patterns, or, after an error, none that was not followed before.
+    /// Returns what "now" was.
+    pub fn subscribe(
+        &mut self,
+        store: &dyn Store,
+        patterns: Vec<Pattern>,
+        from: From,
+    ) -> Result<Id> {
+        let now = store.last_id();
+        let mut begun = Vec::new();
+        for pattern in patterns {
+            if self.patterns.contains_key(&pattern) {
+                continue;
+            }
+            if let Err(error) = self.subscribe_to(store, pattern.clone(), from) {
+                begun.iter().for_each(|pattern| self.unsubscribe(pattern));
+                return Err(error);
+            }
+            begun.push(pattern);
         }
+        Ok(now)
+    }
+
+    /// A topic that is followed already stays where it is.
+    fn subscribe_to(&mut self, store: &dyn Store, pattern: Pattern, from: From) -> Result<()> {
         if self.patterns.len() >= limits::SUBSCRIPTIONS {
             let text = format!(
                 "this connection has {} subscriptions: use another connection",
@@ -320,19 +340,25 @@ impl Subscriptions {
             }
             let Some(place) = self.places.get_mut(&topic) else { continue };
             // It may have been removed since it was found.
-            match place.advance(store, topic.as_str())? {
-                Some(next) if next == id => {}
-                Some(next) => {
+            match place.advance(store, topic.as_str()) {
+                Ok(Some(next)) if next == id => {}
+                Ok(Some(next)) => {
                     self.ready.insert(next, topic);
                     continue;
                 }
-                None => continue,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.ready.insert(id, topic);
+                    return Err(error);
+                }
             }
             let before = self.ready.first_key_value().map_or(Id::MAX, |(id, _)| *id).min(told + 1);
             let (run, range) = place.take_run(before);
             self.bulky |= place.is_bulky();
-            if let Some(next) = place.advance(store, topic.as_str())? {
-                self.ready.insert(next, topic.clone());
+            match place.advance(store, topic.as_str()) {
+                Ok(next) => self.ready.extend(next.map(|id| (id, topic.clone()))),
+                // It is looked at again with the next mail.
+                Err(_) => drop(lock(&self.mailbox.topics).insert(topic.clone())),
             }
             return Ok(Some(Pushes { topic, run, range }));
         }

@@ -172,7 +172,9 @@ impl Conversation {
     fn look(&mut self, request: Request<'_>, tag: Option<&[u8]>) -> Result<()> {
         self.outbox.commit();
         match request {
-            Request::Subscribe { patterns, from } => self.subscribe(patterns, from, tag)?,
+            Request::Subscribe { patterns, from, meta } => {
+                self.subscribe(patterns, from, meta, tag)?;
+            }
             Request::Unsubscribe { patterns } => {
                 for pattern in &patterns {
                     self.broker.unsubscribe(&mut self.session, pattern);
@@ -361,11 +363,15 @@ impl Conversation {
         }
     }
 
-    fn subscribe(&mut self, patterns: Vec<Pattern>, from: From, tag: Option<&[u8]>) -> Result<()> {
-        for pattern in patterns {
-            self.broker.subscribe(&mut self.session, pattern, from, &self.waker)?;
-        }
-        self.outbox.answer(tag, |reply| reply.ok());
+    fn subscribe(
+        &mut self,
+        patterns: Vec<Pattern>,
+        from: From,
+        meta: bool,
+        tag: Option<&[u8]>,
+    ) -> Result<()> {
+        let now = self.broker.subscribe(&mut self.session, patterns, from, &self.waker)?;
+        self.outbox.answer(tag, |reply| if meta { reply.since(now) } else { reply.ok() });
         Ok(())
     }
 

@@ -540,3 +540,18 @@ fn each_wrong_field_gets_its_error() {
     peer.ask(r#"{"action":"take","topic":"t"}"#, EMPTY);
     assert_eq!(ask(&mut peer, &json!({"action": "topics"}))["topics"], json!([]));
 }
+
+#[test]
+fn a_refused_list_of_subscriptions_changes_nothing() {
+    let server = server();
+    let mut peer = Peer::connect(server.addr());
+    let names: Vec<String> = (1..limits::SUBSCRIPTIONS).map(|i| format!("t{i}")).collect();
+    peer.ask(&json!({"action": "subscribe", "topic": names}).to_string(), OK);
+    peer.send(r#"{"action":"subscribe","topic":["t1","p","q"]}"#);
+    peer.expect_error("too_many_subscriptions");
+    let mut putter = Peer::connect(server.addr());
+    for topic in ["p", "q", "t1"] {
+        put(&mut putter, topic, topic);
+    }
+    assert_eq!(peer.receive_reply()["message"], "t1");
+}

@@ -101,7 +101,7 @@ impl World {
         let peer = &mut self.peers[at];
         let waker = waker(&peer.push_woken);
         let wanted = Pattern::new(PATTERNS[pattern]).unwrap();
-        self.broker.subscribe(&mut peer.session, wanted, from, &waker).unwrap();
+        self.broker.subscribe(&mut peer.session, vec![wanted], from, &waker).unwrap();
         peer.reader.subscribe(&self.log, pattern, model);
         // It reads before it waits.
         peer.idle = false;

@@ -24,7 +24,7 @@ pub enum Request<'a> {
     Take { topic: Cow<'a, str>, lease: Option<u64>, wait: Duration },
     Ack { topic: Topic, id: Id, deliveries: u32 },
     Nack { topic: Topic, id: Id, deliveries: u32, delay: u64 },
-    Subscribe { patterns: Vec<Pattern>, from: From },
+    Subscribe { patterns: Vec<Pattern>, from: From, meta: bool },
     Unsubscribe { patterns: Vec<Pattern> },
     History { topic: Topic, limit: usize },
     Peek { topic: Topic },
@@ -91,7 +91,10 @@ impl<'a> Text<'a> {
                 let delay = self.micros(Field::Delay, "delay")?.unwrap_or(0);
                 Request::Nack { topic: self.topic()?, id, deliveries, delay }
             }
-            "subscribe" => Request::Subscribe { patterns: self.patterns()?, from: self.from()? },
+            "subscribe" => {
+                let (from, meta) = (self.from()?, self.flag(Field::Meta, "meta")?);
+                Request::Subscribe { patterns: self.patterns()?, from, meta }
+            }
             "unsubscribe" => Request::Unsubscribe { patterns: self.patterns()? },
             "history" => Request::History { topic: self.topic()?, limit: self.limit()? },
             "peek" => Request::Peek { topic: self.topic()? },
