@@ -3,6 +3,7 @@
 
 #[cfg_attr(not(test), expect(dead_code, reason = "no protocol consumes yet"))]
 mod consumers;
+mod fresh;
 #[cfg(test)]
 mod model;
 mod place;
@@ -19,6 +20,7 @@ use std::time::Instant;
 
 use self::consumers::Consumers;
 pub use self::consumers::{Consumer, Received};
+use self::fresh::Fresh;
 pub use self::session::Session;
 use self::subscription::Subscribers;
 pub use self::subscription::{From, Pattern, Pushes};
@@ -100,6 +102,7 @@ impl Broker {
             let takes = batch.ops.iter().filter(|op| matches!(op, Op::Take { .. }));
             takes.for_each(|op| self.takers.serve(&*self.store, op.topic()));
         }
+        let fresh = self.subscribers.any().then(|| Fresh::new(&*self.store, batch)).flatten();
         self.store.apply(batch);
         self.timer.set(self.store.due());
         let id = batch.last_id();
@@ -110,6 +113,9 @@ impl Broker {
         fence(Ordering::SeqCst);
         if !self.anyone_waits() {
             return;
+        }
+        if let Some(fresh) = fresh {
+            fresh.keep(&*self.store, batch);
         }
         let put: Vec<&Topic> = batch.topics_put().collect();
         self.put_to(&put, id);

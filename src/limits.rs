@@ -68,6 +68,9 @@ pub const RUN_MESSAGES: usize = 256;
 /// A run: bytes of messages, or one message if that is larger.
 pub const RUN_BYTES: usize = 64 * 1024;
 
+/// Runs that a store keeps at hand for others who read the same.
+pub const SHELF_RUNS: usize = 64;
+
 /// From the order to stop until the process has ended.
 pub const STOP: Duration = Duration::from_secs(5);
 

@@ -6,6 +6,7 @@ mod batch;
 mod contract;
 mod head;
 mod run;
+mod shelf;
 mod sqlite;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken};
 pub use self::head::{Counts, Head, Policy};
 pub use self::run::{Encoded, Run};
+pub use self::shelf::Shelf;
 use crate::error::Result;
 use crate::message::{Id, Topic};
 
@@ -41,6 +43,9 @@ pub trait Store: Send + Sync {
     /// A run of the topic's last `limit` messages, oldest first; fewer if together they are over
     /// [`limits::HISTORY_BYTES`](crate::limits::HISTORY_BYTES).
     fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Run>>;
+
+    /// The runs that subscribers read last.
+    fn shelf(&self) -> &Shelf;
 
     /// The id of the oldest message of the topic.
     fn oldest(&self, head: &Head) -> Result<Option<Id>>;
@@ -104,6 +109,19 @@ impl dyn Store + '_ {
         }
         let run = self.read(head, after, limit)?;
         head.keep(&run);
+        Ok(run)
+    }
+
+    /// As [`Self::run`], for those who read the same as others at about the same time: from the
+    /// shelf, or onto it.
+    pub fn shared_run(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {
+        if let Some(run) = self.shelf().find(head, after)
+            && !self.is_stale(head, &run)
+        {
+            return Ok(run);
+        }
+        let run = self.run(head, after, limit)?;
+        self.shelf().keep(head, &run);
         Ok(run)
     }
 

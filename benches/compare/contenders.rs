@@ -46,13 +46,22 @@ impl Contender {
         says_where(Command::new(std::env::current_exe()?).arg(echo::FLAG).args(sizes))
     }
 
-    /// Redis as Debian has it, but writing no file.
+    /// Redis as Debian has it, but writing no file, and patient with subscribers that lag.
     pub fn redis() -> Result<Contender> {
         let mut command = Command::new("redis-server");
         command.args(["--bind", HOST, "--save", "", "--appendonly", "no"]);
         command.args(["--dir", env!("CARGO_TARGET_TMPDIR")]);
+        command.args(["--client-output-buffer-limit", "pubsub", "0", "0", "0"]);
         told_where(&mut command, |command, port| command.args(["--port", &port.to_string()]))
             .map_err(|error| format!("redis-server ({error}): apt-get install redis-server").into())
+    }
+
+    /// beanstalkd as Debian has it, writing no file.
+    pub fn beanstalkd() -> Result<Contender> {
+        let mut command = Command::new("beanstalkd");
+        command.args(["-l", HOST]);
+        told_where(&mut command, |command, port| command.args(["-p", &port.to_string()]))
+            .map_err(|error| format!("beanstalkd ({error}): apt-get install beanstalkd").into())
     }
 
     /// The Python server of the package from PyPI, in a virtual environment under `target`.

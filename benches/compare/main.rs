@@ -1,5 +1,5 @@
-//! dsmq against Redis, a raw echo and the Python server that it replaces, on this machine, now:
-//! `cargo bench --bench compare [-- [--quick] [ROW]...]`.
+//! dsmq against Redis, beanstalkd, a raw echo and the Python server that it replaces, on this machine, now:
+//! `cargo bench --bench compare [-- [--quick] [ROW | GROUP]...]`.
 //!
 //! It starts every server itself, on loopback and free ports, drives all of them with the same
 //! load generator (`dsmq::cli::load`), one after the other in turn since machines are noisy, and
@@ -9,17 +9,20 @@
 //! | --- | --- |
 //! | `rows` | the rows of the table: what is measured, against what, and what must be reached |
 //! | `resident` | the rows on memory |
+//! | `vocabulary` | the rows on take, lease and push |
 //! | `contenders` | the servers: how they start, and end |
 //! | `echo` | the raw echo, which runs in a process of its own like the others |
-//! | `resp` | what the load generator says to Redis |
+//! | `resp`, `beanstalk` | what the load generator says to Redis and to beanstalkd |
 //! | `report` | ratios, the table, the machine |
 
+mod beanstalk;
 mod contenders;
 mod echo;
 mod report;
 mod resident;
 mod resp;
 mod rows;
+mod vocabulary;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -42,7 +45,8 @@ fn main() -> ExitCode {
 
 fn compare(words: &[&str]) -> Result<()> {
     let effort = if words.contains(&"--quick") { rows::QUICK } else { rows::FULL };
-    let wanted: Vec<&str> = words.iter().copied().filter(|word| *word != "--quick").collect();
+    let wanted: Vec<&str> =
+        words.iter().filter(|word| **word != "--quick").flat_map(rows).collect();
     let names = rows::ROWS.map(|(name, _)| name);
     if let Some(unknown) = wanted.iter().find(|word| !names.contains(word)) {
         return Err(format!("no row {unknown:?}; there are: {}", names.join(", ")).into());
@@ -60,4 +64,10 @@ fn compare(words: &[&str]) -> Result<()> {
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
+}
+
+/// The rows of a group; any other word stands for itself.
+fn rows<'a>(word: &'a &'a str) -> Vec<&'a str> {
+    let group = rows::GROUPS.iter().find(|(name, _)| name == word);
+    group.map_or(vec![*word], |(_, rows)| rows.to_vec())
 }

@@ -1,13 +1,20 @@
 //! What the load generator says to Redis, in its protocol, RESP.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::atomic::AtomicU64;
 
 use dsmq::cli::load::json::message;
-use dsmq::cli::load::{Amount, Pattern, Reply, Work, rounds};
+use dsmq::cli::load::{Amount, Part, Pattern, Reply, Request, Step, Work, ask, connect, rounds};
+
+use crate::contenders::HOST;
 
 const LIST: &str = "compare";
+const STREAM: &str = "compare";
+const GROUP: &str = "group";
+/// Length of an entry's id.
+const ID_BYTES: usize = 15;
+const CHANNEL: &str = "compare";
 
 /// Values that one command appends when a list is filled, which is not measured.
 const FILL_VALUES: usize = 100;
@@ -35,15 +42,66 @@ pub fn fill(stream: &TcpStream, size: usize, count: u64) -> io::Result<()> {
     rounds(&streams, &push(size, FILL_VALUES), pattern, &AtomicU64::new(0)).map(drop)
 }
 
+/// Adds at least `count` entries to the stream, for one group that has read none of them.
+pub fn fill_stream(stream: &TcpStream, size: usize, count: u64) -> io::Result<()> {
+    ask(stream, &command(&["XGROUP", "CREATE", STREAM, GROUP, "0", "MKSTREAM"]), b"+OK\r\n")?;
+    let value = message(size);
+    for first in (0..count).step_by(FILL_VALUES) {
+        // As Redis makes them, the clock's milliseconds first; and all of the same length.
+        let id = |number: u64| format!("{}-0", 1_000_000_000_000 + number);
+        let ids: Vec<String> = (first..first + FILL_VALUES as u64).map(id).collect();
+        let add = |id: &String| command(&["XADD", STREAM, id.as_str(), "m", &value]);
+        let added = |id: &String| format!("${}\r\n{id}\r\n", id.len());
+        let (adds, replies): (Vec<_>, String) =
+            (ids.iter().flat_map(add).collect(), ids.iter().map(added).collect());
+        ask(stream, &adds, replies.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Reads one entry for the group; its id is what [`xack`] names.
+pub fn xreadgroup(size: usize) -> Step {
+    let words = ["XREADGROUP", "GROUP", GROUP, "reader", "COUNT", "1", "STREAMS", STREAM, ">"];
+    let name = STREAM.len();
+    let begin = format!("*1\r\n*2\r\n${name}\r\n{STREAM}\r\n*1\r\n*2\r\n${ID_BYTES}\r\n");
+    let end = format!("\n*2\r\n$1\r\nm\r\n${size}\r\n{}\r\n", message(size));
+    let parts =
+        vec![Part::Exactly(begin.into_bytes()), Part::Id(b'\r'), Part::Exactly(end.into_bytes())];
+    Step { request: Request::Same(command(&words)), reply: Reply::Parts(parts) }
+}
+
+/// Acknowledges one entry.
+pub fn xack() -> Step {
+    let mut begin = command(&["XACK", STREAM, GROUP]);
+    // A fourth word comes behind these.
+    begin.splice(..2, *b"*4");
+    begin.extend_from_slice(format!("${ID_BYTES}\r\n").as_bytes());
+    let request = Request::Naming { begin, end: b"\r\n".to_vec() };
+    Step { request, reply: Reply::Is(b":1\r\n".to_vec()) }
+}
+
+/// A subscription, and what answers it.
+pub fn subscribe() -> (Vec<u8>, Vec<u8>) {
+    let answer = command(&["subscribe", CHANNEL]).split_off(4);
+    (command(&["SUBSCRIBE", CHANNEL]), [b"*3\r\n", &answer[..], b":1\r\n"].concat())
+}
+
+pub fn publish(size: usize) -> Vec<u8> {
+    command(&["PUBLISH", CHANNEL, &message(size)])
+}
+
+/// A connection whose commands are not answered.
+pub fn unanswered(port: u16) -> io::Result<TcpStream> {
+    let stream = connect(HOST, port)?;
+    (&stream).write_all(&command(&["CLIENT", "REPLY", "OFF"]))?;
+    Ok(stream)
+}
+
 fn push(size: usize, values: usize) -> Work {
     let value = message(size);
     let words: Vec<&str> =
         ["RPUSH", LIST].into_iter().chain(std::iter::repeat_n(value.as_str(), values)).collect();
-    Work {
-        request: command(&words),
-        reply: Reply::Between { begin: b":".to_vec(), end: b'\n' },
-        laps: None,
-    }
+    Work { request: command(&words), reply: Reply::between(b":", b'\n'), laps: None }
 }
 
 fn command(words: &[&str]) -> Vec<u8> {

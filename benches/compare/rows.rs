@@ -10,7 +10,7 @@ use dsmq::cli::load::{Amount, Laps, Pattern, Reply, Work, ask, blast, connect, j
 use crate::Result;
 use crate::contenders::{Contender, HOST, OneCore, redis_benchmark};
 use crate::report::{Row, Target, Target::AtLeast, Unit};
-use crate::{resident, resp};
+use crate::{resident, resp, vocabulary};
 
 /// Bytes in every message.
 pub const SIZE: usize = 100;
@@ -40,7 +40,7 @@ impl Effort {
 type Measure = fn(&Effort) -> Result<Vec<Row>>;
 
 /// What can be asked for by name.
-pub const ROWS: [(&str, Measure); 9] = [
+pub const ROWS: [(&str, Measure); 14] = [
     ("put", put),
     ("get-1", get_1),
     ("get-50", get_50),
@@ -50,7 +50,16 @@ pub const ROWS: [(&str, Measure); 9] = [
     ("python", python),
     ("memory", resident::memory),
     ("silent", resident::silent),
+    ("take", vocabulary::take),
+    ("lease", vocabulary::lease),
+    ("push-100", vocabulary::push_100),
+    ("push-1", vocabulary::push_1),
+    ("push-latency", vocabulary::push_latency),
 ];
+
+/// Names for several rows together.
+pub const GROUPS: [(&str, &[&str]); 1] =
+    [("vocabulary", &["take", "lease", "push-100", "push-1", "push-latency"])];
 
 /// So many connections, each with so many requests, so many of them on the way at a time.
 #[derive(Clone, Copy)]

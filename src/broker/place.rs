@@ -22,12 +22,19 @@ pub struct Place {
     run: Arc<Run>,
     next: usize,
     run_messages: usize,
+    /// Whether it goes with others from run to run.
+    shared: bool,
 }
 
 impl Place {
     pub fn new(after: Id, head: Option<Arc<Head>>) -> Place {
         let run_messages = FIRST_RUN_MESSAGES;
-        Place { after, head, run: Arc::default(), next: 0, run_messages }
+        Place { after, head, run: Arc::default(), next: 0, run_messages, shared: false }
+    }
+
+    /// A subscriber's place: all who follow the topic stand at about the same one.
+    pub fn following(after: Id, head: Arc<Head>) -> Place {
+        Place { shared: true, ..Place::new(after, Some(head)) }
     }
 
     /// Sets the place, forwards or back.
@@ -41,9 +48,10 @@ impl Place {
 
     /// Makes `next` the next message of the run, if there is one in the store; its id.
     pub fn advance(&mut self, store: &dyn Store, topic: &str) -> Result<Option<Id>> {
-        let Some(head) = self.head(store, topic) else { return Ok(None) };
+        self.find_head(store, topic);
+        let Some(head) = &self.head else { return Ok(None) };
         if let Some(message) = self.run.get(self.next)
-            && !store.is_stale(&head, &self.run)
+            && !store.is_stale(head, &self.run)
         {
             return Ok(Some(message.id));
         }
@@ -51,7 +59,10 @@ impl Place {
         if newest <= self.after {
             return Ok(None);
         }
-        let run = store.run(&head, self.after, self.run_messages)?;
+        let run = match self.shared {
+            true => store.shared_run(head, self.after, self.run_messages)?,
+            false => store.run(head, self.after, self.run_messages)?,
+        };
         self.run_messages = (self.run_messages * 2).min(limits::RUN_MESSAGES);
         if run.is_empty() {
             // What was put has been removed: it need not be looked for again.
@@ -63,7 +74,8 @@ impl Place {
 
     /// As [`Place::advance`], to the newest message.
     pub fn advance_to_newest(&mut self, store: &dyn Store, topic: &str) -> Result<()> {
-        let Some(head) = self.head(store, topic) else { return Ok(()) };
+        self.find_head(store, topic);
+        let Some(head) = self.head.clone() else { return Ok(()) };
         let newest = head.newest();
         self.stand_in(Arc::default());
         if newest <= self.after {
@@ -78,11 +90,11 @@ impl Place {
         Ok(())
     }
 
-    fn head(&mut self, store: &dyn Store, topic: &str) -> Option<Arc<Head>> {
+    /// Looks for the head once, and never copies it: all sessions count its owners in one place.
+    fn find_head(&mut self, store: &dyn Store, topic: &str) {
         if self.head.is_none() {
             self.head = store.head(topic);
         }
-        self.head.clone()
     }
 
     fn stand_in(&mut self, run: Arc<Run>) {

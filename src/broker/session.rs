@@ -1,7 +1,7 @@
 //! A session: one connection's places in its topics, and what it has subscribed to. It removes
 //! nothing from the store.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +15,8 @@ use crate::store::Store;
 /// What one connection has had. Its start is the last id given out when it connected.
 pub struct Session {
     start: Id,
-    places: HashMap<Topic, Place>,
+    /// Most sessions have one or two: to compare names takes less than to hash one.
+    places: BTreeMap<Topic, Place>,
     bulky: bool,
     /// Made by the first subscribe.
     pub(super) subscriptions: Option<Box<Subscriptions>>,
@@ -32,7 +33,7 @@ impl Drop for Session {
 impl Session {
     pub fn new(start: Id, count: Arc<AtomicU64>) -> Session {
         count.fetch_add(1, Ordering::Relaxed);
-        Session { start, places: HashMap::new(), bulky: false, subscriptions: None, count }
+        Session { start, places: BTreeMap::new(), bulky: false, subscriptions: None, count }
     }
 
     /// Where this session began: `since` this id, another session goes on in its stead.
@@ -91,7 +92,7 @@ impl Session {
 /// The session's place in a topic, set to `since` if that is given; `None` if the topic has
 /// nothing for the session.
 fn place<'p>(
-    places: &'p mut HashMap<Topic, Place>,
+    places: &'p mut BTreeMap<Topic, Place>,
     start: Id,
     store: &dyn Store,
     topic: &str,

@@ -280,7 +280,7 @@ impl Subscriptions {
         if self.places.len() >= limits::PLACES {
             return Err(too_many_places());
         }
-        let mut place = Place::new(after, Some(head.clone()));
+        let mut place = Place::following(after, head.clone());
         let next = place.advance(store, topic.as_str())?;
         self.places.insert(topic.clone(), place);
         self.ready.extend(next.map(|id| (id, topic.clone())));

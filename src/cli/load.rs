@@ -2,7 +2,9 @@
 //! `dsmq bench` and `benches/compare` describe requests and replies; whatever the generator itself
 //! costs is then the same for every server that it drives.
 
+mod cycle;
 pub mod json;
+mod push;
 mod reply;
 #[cfg(test)]
 mod tests;
@@ -15,8 +17,10 @@ use std::time::{Duration, Instant};
 
 pub use hdrhistogram::Histogram;
 
-pub use reply::Reply;
+pub use cycle::{Request, Step, cycles};
+pub use push::Fan;
 use reply::{Expected, Seen};
+pub use reply::{Part, Reply};
 
 /// A server that says nothing for this long is taken for dead.
 pub const SILENCE_SECONDS_MAX: u64 = 30;
@@ -256,7 +260,7 @@ impl Runner<'_> {
         if plan.amount.next(plan.pipeline, self.sent, start) == 0 {
             return Ok(false);
         }
-        self.seen = Seen::default();
+        self.seen.begin();
         self.sent_at = Instant::now();
         self.stream.write_all(plan.bytes(self.sent / plan.pipeline))?;
         self.sent += plan.pipeline;
@@ -314,10 +318,11 @@ impl<'a> Readable<'a> {
         Readable { polled: streams.iter().map(|s| PollFd::new(s, PollFlags::IN)).collect() }
     }
 
-    fn wait<'r, 's>(
+    /// Those of `owners`, one for each connection, that have something to read.
+    fn wait<'r, T>(
         &'r mut self,
-        runners: &'r mut [Runner<'s>],
-    ) -> io::Result<impl Iterator<Item = &'r mut Runner<'s>>> {
+        owners: &'r mut [T],
+    ) -> io::Result<impl Iterator<Item = &'r mut T>> {
         let single = self.polled.len() == 1;
         if !single {
             let timeout =
@@ -326,9 +331,7 @@ impl<'a> Readable<'a> {
                 return Err(silent());
             }
         }
-        let ready = self.polled.iter().zip(runners);
-        Ok(ready
-            .filter(move |(fd, _)| single || !fd.revents().is_empty())
-            .map(|(_, runner)| runner))
+        let ready = self.polled.iter().zip(owners);
+        Ok(ready.filter(move |(fd, _)| single || !fd.revents().is_empty()).map(|(_, owner)| owner))
     }
 }

@@ -94,8 +94,9 @@ impl Default for PutOptions {
 /// What an operation came to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// A put, stored now or, if it is a duplicate, before.
-    Stored { id: Id, duplicate: bool },
+    /// A put, stored now or, if it is a duplicate, before; behind the topic's message with the id
+    /// `after`, which is not known of a duplicate.
+    Stored { id: Id, after: Id, duplicate: bool },
     /// A put that is due at this time.
     Due { at: Id, duplicate: bool },
     /// A take.
@@ -181,7 +182,7 @@ impl Batch {
     /// The last id that a put of the batch was given; 0 if there was none.
     pub fn last_id(&self) -> Id {
         let ids = self.outcomes.iter().rev().filter_map(|outcome| match outcome {
-            Ok(Outcome::Stored { id, duplicate: false }) => Some(*id),
+            Ok(Outcome::Stored { id, duplicate: false, .. }) => Some(*id),
             _ => None,
         });
         ids.take(1).next().unwrap_or(0)

@@ -49,7 +49,7 @@ fn put(store: &dyn Store, puts: &[(&str, &[u8])]) -> Vec<Id> {
     store.apply(&mut batch);
     assert_eq!(batch.outcomes.len(), puts.len());
     let id = |outcome: &crate::error::Result<Outcome>| match outcome {
-        Ok(Outcome::Stored { id, duplicate: false }) => *id,
+        Ok(Outcome::Stored { id, duplicate: false, .. }) => *id,
         other => panic!("{other:?}"),
     };
     batch.outcomes.iter().map(id).collect()

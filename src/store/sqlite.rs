@@ -12,6 +12,7 @@ mod tables;
 mod take;
 mod transaction;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -20,7 +21,7 @@ use self::leader::Leader;
 use self::ledger::Ledger;
 use self::tables::Tables;
 use self::transaction::Transaction;
-use super::{Batch, Due, Head, Rules, Run, Store, lock};
+use super::{Batch, Due, Head, Rules, Run, Shelf, Store, lock};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{Id, Topic};
@@ -36,6 +37,7 @@ pub struct SqliteStore {
     due: AtomicU64,
     clock: Clock,
     rules: Rules,
+    shelf: Shelf,
 }
 
 /// What is under the store's lock.
@@ -56,6 +58,7 @@ impl SqliteStore {
             due: AtomicU64::new(Id::MAX),
             clock,
             rules,
+            shelf: Shelf::default(),
         })
     }
 
@@ -127,7 +130,8 @@ impl SqliteStore {
             ledger,
             heads: &self.heads.read().unwrap_or_else(PoisonError::into_inner),
             new_heads: HashMap::new(),
-            insertion: tables.insertion().map_err(failed)?,
+            last: None,
+            statements: RefCell::default(),
             now,
             // Only who holds the lock gives out ids.
             next_id: (self.last_id() + 1).max(now),
@@ -176,6 +180,10 @@ impl Store for SqliteStore {
         let run = Run::new(0, head.removals());
         let run = desk.tables.read_last(run, head.number(), limit, self.now()).map_err(failed)?;
         Ok(Arc::new(run.reversed()))
+    }
+
+    fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     fn oldest(&self, head: &Head) -> Result<Option<Id>> {

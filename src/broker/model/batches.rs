@@ -134,7 +134,7 @@ impl World {
     /// What an operation came to, in the model's words.
     fn seen(&self, batch: &Batch, at: usize) -> Seen {
         match &batch.outcomes[at] {
-            Ok(Outcome::Stored { id, duplicate }) => {
+            Ok(Outcome::Stored { id, duplicate, .. }) => {
                 Seen::Stored { id: *id, duplicate: *duplicate }
             }
             Ok(Outcome::Due { at, duplicate }) => Seen::Due { at: *at, duplicate: *duplicate },

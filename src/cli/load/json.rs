@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use serde_json::{Value, json};
 
-use super::{Amount, Laps, Reply, Work, ask, blast, connect};
+use super::{Amount, Laps, Part, Reply, Request, Step, Work, ask, blast, connect};
 
 /// Asks whether all earlier puts of the connection are done.
 pub const PING: &[u8] = br#"{"action":"ping"}"#;
@@ -31,9 +31,33 @@ pub fn put_confirmed(topic: &str, size: usize) -> Work {
     });
     Work {
         request: put.to_string().into_bytes(),
-        reply: Reply::Between { begin: br#"{"ok":true"#.to_vec(), end: b'}' },
+        reply: Reply::between(br#"{"ok":true"#, b'}'),
         laps: None,
     }
+}
+
+/// A take of a message that was put so, under a lease of so many seconds if one is given. The
+/// reply's id is what [`ack`] names.
+pub fn take(topic: &str, size: usize, lease: Option<u32>) -> Step {
+    let take = match lease {
+        Some(seconds) => json!({ "action": "take", "topic": topic, "lease": seconds }),
+        None => json!({ "action": "take", "topic": topic }),
+    };
+    let begin = format!(r#"{{"message":"{}","id":"#, message(size)).into_bytes();
+    let parts = vec![Part::Exactly(begin), Part::Id(b','), Part::Until(b'}')];
+    Step { request: Request::Same(take.to_string().into_bytes()), reply: Reply::Parts(parts) }
+}
+
+/// The end of a first delivery's lease.
+pub fn ack(topic: &str) -> Step {
+    let begin = format!(r#"{{"action":"ack","topic":"{topic}","id":"#).into_bytes();
+    let end = br#","deliveries":1}"#.to_vec();
+    Step { request: Request::Naming { begin, end }, reply: Reply::Is(OK.to_vec()) }
+}
+
+/// What a subscriber says first; [`OK`] is the answer.
+pub fn subscribe(topic: &str) -> Vec<u8> {
+    json!({ "action": "subscribe", "topic": topic }).to_string().into_bytes()
 }
 
 /// The next message of the session.

@@ -7,36 +7,58 @@ use std::io::{self, BufRead};
 pub enum Reply {
     /// Every reply is exactly these bytes.
     Is(Vec<u8>),
-    /// Every reply begins with `begin`, and the first `end` after that is its last byte.
-    Between {
-        /// What tells a good reply from an error.
-        begin: Vec<u8>,
-        /// A byte that occurs nowhere else behind `begin`.
-        end: u8,
-    },
+    /// Every reply has these parts.
+    Parts(Vec<Part>),
+}
+
+/// What stands in a reply.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// These bytes: what tells a good reply from an error.
+    Exactly(Vec<u8>),
+    /// All up to the first byte like this, which is the last.
+    Until(u8),
+    /// The same; what stands before that byte is the id that a request of the next step names.
+    Id(u8),
+}
+
+impl Reply {
+    /// A reply that begins with `begin`, and ends with the first `end` behind that.
+    pub fn between(begin: &[u8], end: u8) -> Reply {
+        Reply::Parts(vec![Part::Exactly(begin.to_vec()), Part::Until(end)])
+    }
 }
 
 /// The replies of one round.
 pub(super) enum Expected {
     Bytes(Vec<u8>),
-    Replies { begin: Vec<u8>, end: u8, count: usize },
+    Replies { parts: Vec<Part>, count: usize },
 }
 
 /// How much of a round's replies has come.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// Bytes of the whole, or of the reply that is still coming.
+    /// Bytes of the whole, or of the part that is still coming.
     bytes: usize,
+    part: usize,
     replies: usize,
+    /// The replies' ids, a newline behind each.
+    pub(super) ids: Vec<u8>,
+}
+
+impl Seen {
+    /// Nothing has come of the next round.
+    pub(super) fn begin(&mut self) {
+        (self.bytes, self.part, self.replies) = (0, 0, 0);
+        self.ids.clear();
+    }
 }
 
 impl Expected {
     pub(super) fn new(reply: &Reply, count: usize) -> Expected {
         match reply {
             Reply::Is(reply) => Expected::Bytes(reply.repeat(count)),
-            Reply::Between { begin, end } => {
-                Expected::Replies { begin: begin.clone(), end: *end, count }
-            }
+            Reply::Parts(parts) => Expected::Replies { parts: parts.clone(), count },
         }
     }
 
@@ -51,28 +73,56 @@ impl Expected {
                 seen.bytes = end;
                 Ok(end == all.len())
             }
-            Expected::Replies { begin, end, count } => {
+            Expected::Replies { parts, count } => {
                 while !read.is_empty() {
-                    if seen.replies == *count {
+                    let part = parts.get(seen.part).filter(|_| seen.replies < *count);
+                    let Some((used, ended)) = part.and_then(|part| part.in_front_of(read, seen))
+                    else {
                         return Err(unexpected(read));
+                    };
+                    read = read.get(used..).unwrap_or_default();
+                    seen.bytes += used;
+                    if ended {
+                        (seen.bytes, seen.part) = (0, seen.part + 1);
                     }
-                    let missing = begin.get(seen.bytes..).unwrap_or_default();
-                    let (head, rest) = read.split_at(missing.len().min(read.len()));
-                    if !missing.starts_with(head) {
-                        return Err(unexpected(read));
-                    }
-                    read = rest;
-                    let skipped =
-                        if head.len() < missing.len() { 0 } else { read.skip_until(*end)? };
-                    seen.bytes += head.len() + skipped;
-                    if skipped > 0 && rest.get(skipped - 1) == Some(end) {
-                        *seen = Seen { bytes: 0, replies: seen.replies + 1 };
+                    if seen.part == parts.len() {
+                        (seen.part, seen.replies) = (0, seen.replies + 1);
                     }
                 }
                 Ok(seen.replies == *count)
             }
         }
     }
+}
+
+impl Part {
+    /// How many bytes of what was read belong to this part, `seen.bytes` of which came before, and
+    /// whether that is the rest of it. `None` if they do not fit.
+    fn in_front_of(&self, read: &[u8], seen: &mut Seen) -> Option<(usize, bool)> {
+        match self {
+            Part::Exactly(bytes) => {
+                let missing = bytes.get(seen.bytes..)?;
+                let used = missing.len().min(read.len());
+                let fits = missing.get(..used) == read.get(..used);
+                fits.then_some((used, used == missing.len()))
+            }
+            Part::Until(end) => Some(up_to(*end, read)),
+            Part::Id(end) => {
+                let (used, ended) = up_to(*end, read);
+                seen.ids.extend_from_slice(read.get(..used - usize::from(ended))?);
+                seen.ids.extend(ended.then_some(b'\n'));
+                Some((used, ended))
+            }
+        }
+    }
+}
+
+/// How many bytes there are up to the first `end`, itself included, and whether it is there.
+fn up_to(end: u8, read: &[u8]) -> (usize, bool) {
+    let mut rest = read;
+    // Skipping in a slice does not fail.
+    let used = rest.skip_until(end).unwrap_or_default();
+    (used, used > 0 && read.get(used - 1) == Some(&end))
 }
 
 fn unexpected(read: &[u8]) -> io::Error {

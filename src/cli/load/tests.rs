@@ -26,7 +26,7 @@ fn same() -> Reply {
 }
 
 fn numbered() -> Reply {
-    Reply::Between { begin: br#"{"ok":true"#.to_vec(), end: b'}' }
+    Reply::between(br#"{"ok":true"#, b'}')
 }
 
 #[test]
@@ -40,6 +40,46 @@ fn replies_are_whole_at_every_split() {
         }
         assert!(!is_whole(&plan, &bytes[..bytes.len() - 1], 0).unwrap());
     }
+}
+
+#[test]
+fn ids_are_found_at_every_split() {
+    let parts = vec![Part::Exactly(b"id ".to_vec()), Part::Id(b','), Part::Until(b'.')];
+    let plan = plan(Reply::Parts(parts), 2);
+    let bytes = b"id 12,x.id 3,.";
+    for at in 0..bytes.len() {
+        let mut seen = Seen::default();
+        assert!(!plan.expected.is_whole_after(&mut seen, &bytes[..at]).unwrap());
+        assert!(plan.expected.is_whole_after(&mut seen, &bytes[at..]).unwrap());
+        assert_eq!(seen.ids, b"12\n3\n");
+    }
+}
+
+#[test]
+fn a_step_names_the_ids_of_the_step_before() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = || {
+        let (mut stream, _) = listener.accept().unwrap();
+        for (asked, answer) in
+            [("??", "1;22;"), ("<1><22>", "kk"), ("??", "3;4;"), ("<3><4>", "kk")]
+        {
+            let mut request = vec![0; asked.len()];
+            stream.read_exact(&mut request).unwrap();
+            assert_eq!(request, asked.as_bytes());
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    };
+    let take =
+        Step { request: Request::Same(b"?".to_vec()), reply: Reply::Parts(vec![Part::Id(b';')]) };
+    let naming = Request::Naming { begin: b"<".to_vec(), end: b">".to_vec() };
+    let ack = Step { request: naming, reply: Reply::Is(b"k".to_vec()) };
+    thread::scope(|scope| {
+        scope.spawn(server);
+        let streams = [connect("127.0.0.1", port).unwrap()];
+        let done = cycles(&streams, &[take, ack], 2, 4, &AtomicU64::new(0)).unwrap();
+        assert_eq!((done.requests, done.latency.len()), (4, 2));
+    });
 }
 
 #[test]

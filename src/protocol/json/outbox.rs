@@ -112,7 +112,7 @@ impl Outbox {
         let reply = Reply::new(&mut self.bytes, tag);
         match (outcome, answer) {
             (_, Answer::Silence) => {}
-            (Outcome::Stored { id, duplicate }, _) => reply.stored(*id, *duplicate),
+            (Outcome::Stored { id, duplicate, .. }, _) => reply.stored(*id, *duplicate),
             (Outcome::Due { at, duplicate }, _) => reply.due(*at, *duplicate),
             (Outcome::Taken(None) | Outcome::Peeked(None), _) => reply.nothing(true),
             (Outcome::Taken(Some(taken)), _) => {

@@ -74,39 +74,39 @@ impl<'a> Text<'a> {
             return Err(request_too_large());
         }
         Ok(match &*self.action()? {
-            "put" => return self.put(),
-            "get" => return self.get(false),
-            "get_latest" => return self.get(true),
-            "take" => Request::Take {
+            b"put" => return self.put(),
+            b"get" => return self.get(false),
+            b"get_latest" => return self.get(true),
+            b"take" => Request::Take {
                 topic: self.name()?,
                 lease: self.micros(Field::Lease, "lease")?,
                 wait: self.wait()?,
             },
-            "ack" => {
+            b"ack" => {
                 let (id, deliveries) = (self.id()?, self.deliveries()?);
                 Request::Ack { topic: self.topic()?, id, deliveries }
             }
-            "nack" => {
+            b"nack" => {
                 let (id, deliveries) = (self.id()?, self.deliveries()?);
                 let delay = self.micros(Field::Delay, "delay")?.unwrap_or(0);
                 Request::Nack { topic: self.topic()?, id, deliveries, delay }
             }
-            "subscribe" => {
+            b"subscribe" => {
                 let (from, meta) = (self.from()?, self.flag(Field::Meta, "meta")?);
                 Request::Subscribe { patterns: self.patterns()?, from, meta }
             }
-            "unsubscribe" => Request::Unsubscribe { patterns: self.patterns()? },
-            "history" => Request::History { topic: self.topic()?, limit: self.limit()? },
-            "peek" => Request::Peek { topic: self.topic()? },
-            "delete" => Request::Delete { topic: self.topic()?, id: self.id()? },
-            "purge" => Request::Purge { topic: self.topic()? },
-            "stop" => Request::SetStopped { topic: self.topic()?, stopped: true },
-            "start" => Request::SetStopped { topic: self.topic()?, stopped: false },
-            "policy" => return self.policy(),
-            "topics" => Request::Topics,
-            "stats" => Request::Stats,
-            "ping" => Request::Ping { meta: self.flag(Field::Meta, "meta")? },
-            other => return Err(unknown_action(other)),
+            b"unsubscribe" => Request::Unsubscribe { patterns: self.patterns()? },
+            b"history" => Request::History { topic: self.topic()?, limit: self.limit()? },
+            b"peek" => Request::Peek { topic: self.topic()? },
+            b"delete" => Request::Delete { topic: self.topic()?, id: self.id()? },
+            b"purge" => Request::Purge { topic: self.topic()? },
+            b"stop" => Request::SetStopped { topic: self.topic()?, stopped: true },
+            b"start" => Request::SetStopped { topic: self.topic()?, stopped: false },
+            b"policy" => return self.policy(),
+            b"topics" => Request::Topics,
+            b"stats" => Request::Stats,
+            b"ping" => Request::Ping { meta: self.flag(Field::Meta, "meta")? },
+            other => return Err(unknown_action(&String::from_utf8_lossy(other))),
         })
     }
 
@@ -169,9 +169,10 @@ impl<'a> Text<'a> {
         self.field(field).and_then(|text| serde_json::from_slice(text).ok())
     }
 
-    fn action(self) -> Result<Cow<'a, str>> {
+    /// As bytes: what is compared need not be checked to be text.
+    fn action(self) -> Result<Cow<'a, [u8]>> {
         let action = self.field(Field::Action).ok_or_else(|| missing("action"))?;
-        text_of(action).ok_or_else(|| bad_field("action", "a string such as \"put\""))
+        bytes_of(action).ok_or_else(|| bad_field("action", "a string such as \"put\""))
     }
 
     fn name(self) -> Result<Cow<'a, str>> {
@@ -272,11 +273,19 @@ fn dedupe_key(json: &[u8]) -> Result<Box<str>> {
 
 /// The text of a JSON string; `None` if it is another value, or holds half a surrogate pair.
 fn text_of(json: &[u8]) -> Option<Cow<'_, str>> {
+    match bytes_of(json)? {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+    }
+}
+
+/// The same as bytes.
+fn bytes_of(json: &[u8]) -> Option<Cow<'_, [u8]>> {
     let inside = json.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if inside.contains(&b'\\') {
-        return string::unescape(inside).map(Cow::Owned);
+        return string::unescape(inside).map(|text| Cow::Owned(text.into_bytes()));
     }
-    std::str::from_utf8(inside).ok().map(Cow::Borrowed)
+    Some(Cow::Borrowed(inside))
 }
 
 fn unknown_action(action: &str) -> Error {

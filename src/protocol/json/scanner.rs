@@ -95,20 +95,29 @@ struct Span {
 
 /// The known fields of a request. Of a field that is there twice, the last counts.
 #[derive(Clone, Debug, Default)]
-pub struct Fields([Span; FIELDS]);
+pub struct Fields {
+    /// A bit for each field that is there. The spans of the others are old.
+    there: u32,
+    spans: [Span; FIELDS],
+}
 
 impl Fields {
     /// A field's JSON text.
     pub fn get<'a>(&self, request: &'a [u8], field: Field) -> Option<&'a [u8]> {
-        let span = self.0.get(field as usize)?;
-        // No value can begin at 0, where the request's brace stands.
-        if span.end == 0 { None } else { request.get(span.start..span.end) }
+        let span = self.spans.get(field as usize)?;
+        let there = self.there & 1 << field as u32 != 0;
+        if there { request.get(span.start..span.end) } else { None }
     }
 
     fn set(&mut self, field: Field, span: Span) {
-        if let Some(slot) = self.0.get_mut(field as usize) {
+        if let Some(slot) = self.spans.get_mut(field as usize) {
             *slot = span;
+            self.there |= 1 << field as u32;
         }
+    }
+
+    fn clear(&mut self) {
+        self.there = 0;
     }
 }
 
@@ -212,7 +221,7 @@ impl Scanner {
         self.state = State::Request;
         self.depth = 0;
         self.at = 0;
-        self.fields = Fields::default();
+        self.fields.clear();
         self.field = None;
         self.value_start = 0;
         self.in_key = false;

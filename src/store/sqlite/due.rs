@@ -41,13 +41,11 @@ impl Transaction<'_> {
 
     fn all<T>(
         &self,
-        sql: &str,
+        sql: &'static str,
         read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
-        let rows = self.tables.statement(sql).and_then(|mut statement| {
-            statement.query_map((self.now.cast_signed(), SOME), read)?.collect()
-        });
-        rows.map_err(super::failed)
+        let params = (self.now.cast_signed(), SOME);
+        self.with(sql, |statement| statement.query_map(params, read)?.collect())
     }
 
     fn topic(&mut self, number: i64) -> Result<Topic> {
@@ -55,14 +53,11 @@ impl Transaction<'_> {
     }
 
     fn end_leases(&mut self, due: &mut Due) -> Result<()> {
-        let ended = self.all(schema::ENDED_LEASES, |row| {
-            let id = row.get::<_, i64>(1)?.cast_unsigned();
-            Ok(Lease { topic: row.get(0)?, id, deliveries: row.get(2)?, rank: row.get(3)? })
-        })?;
+        let ended = self.all(schema::ENDED_LEASES, Lease::read)?;
         for lease in ended {
             let topic = self.topic(lease.topic)?;
             self.give_back(&topic, &lease)?;
-            due.put.extend(topic.dead().filter(|dead| self.head(dead).is_some()));
+            due.put.extend(topic.dead().filter(|dead| self.number(dead).is_some()));
             due.returned.push(topic);
         }
         Ok(())

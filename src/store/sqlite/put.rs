@@ -1,6 +1,8 @@
 //! Putting: new messages, delayed ones, duplicates, and messages that come back unread.
 
+use super::ledger::Account;
 use super::schema;
+use super::tables::JsonText;
 use super::transaction::Transaction;
 use crate::error::Result;
 use crate::limits;
@@ -47,27 +49,27 @@ impl Transaction<'_> {
         Ok(outcome)
     }
 
-    /// Appends a message to the log.
+    /// Appends a message to the log: its id, and that of the message before it.
     pub fn append(
         &mut self,
         topic: i64,
         body: &[u8],
         rank: Option<i64>,
         ttl: Option<u64>,
-    ) -> Result<Id> {
+    ) -> Result<(Id, Id)> {
         let id = self.new_id()?;
         let expires = ttl.map(|ttl| self.now.saturating_add(ttl));
-        self.insert(topic, id, rank, expires, body)?;
-        let account = self.account(topic)?;
-        account.newest = id;
+        let account = self.insert(topic, id, rank, expires, body)?;
+        let after = std::mem::replace(&mut account.newest, id);
         account.counts.puts += 1;
         match rank {
             None => account.counts.in_line += 1,
             Some(rank) => self.make_ready(topic, rank, id, 0)?,
         }
-        Ok(id)
+        Ok((id, after))
     }
 
+    /// Writes a message into the log and counts it.
     fn insert(
         &mut self,
         topic: i64,
@@ -75,16 +77,26 @@ impl Transaction<'_> {
         rank: Option<i64>,
         expires: Option<Id>,
         body: &[u8],
-    ) -> Result<()> {
-        self.insertion.insert(topic, id, rank, expires, body).map_err(super::failed)?;
-        let counts = self.counts(topic)?;
-        counts.length += 1;
-        counts.bytes += body.len() as u64;
+    ) -> Result<&mut Account> {
+        let large = body.len() > schema::LARGE_BYTES;
+        let text = (!large).then_some(JsonText(body));
+        if rank.is_none() && expires.is_none() {
+            self.run(schema::INSERT_PLAIN, (topic, id.cast_signed(), text))?;
+        } else {
+            let at = expires.map(u64::cast_signed);
+            self.run(schema::INSERT, (topic, id.cast_signed(), text, rank, at))?;
+        }
+        if large {
+            self.run(schema::INSERT_LARGE, (id.cast_signed(), JsonText(body)))?;
+        }
         if let Some(at) = expires {
             self.run(schema::INSERT_EXPIRY, (at.cast_signed(), topic, id.cast_signed()))?;
             self.due_at(at);
         }
-        Ok(())
+        let account = self.account(topic)?;
+        account.counts.length += 1;
+        account.counts.bytes += body.len() as u64;
+        Ok(account)
     }
 
     /// From now on the message is taken by its rank.
@@ -103,7 +115,7 @@ impl Transaction<'_> {
         ttl: Option<u64>,
     ) -> Result<Outcome> {
         let ttl = ttl.map(u64::cast_signed);
-        let body = super::tables::JsonText(body);
+        let body = JsonText(body);
         self.run(schema::INSERT_DELAYED, (at.cast_signed(), topic, rank, ttl, body))?;
         self.counts(topic)?.delayed += 1;
         self.due_at(at);
@@ -116,7 +128,7 @@ impl Transaction<'_> {
             let id = row.get::<_, Option<i64>>(0)?.map(i64::cast_unsigned);
             let due = row.get::<_, Option<i64>>(1)?.unwrap_or_default().cast_unsigned();
             Ok(match id {
-                Some(id) => Outcome::Stored { id, duplicate: true },
+                Some(id) => Outcome::Stored { id, after: 0, duplicate: true },
                 None => Outcome::Due { at: due, duplicate: true },
             })
         })
@@ -139,7 +151,7 @@ impl Transaction<'_> {
         if message.lease.is_some() {
             return self.give_back_unread(topic, message.taken.id, message.taken.deliveries);
         }
-        let number = self.head_or_new(topic)?.number();
+        let number = self.number_or_new(topic)?;
         let Returned { taken, body, .. } = message;
         let rank = rank(taken.priority);
         self.insert(number, taken.id, Some(rank), taken.expires, body)?;
@@ -162,6 +174,6 @@ impl Transaction<'_> {
     }
 }
 
-fn stored(id: Id) -> Outcome {
-    Outcome::Stored { id, duplicate: false }
+fn stored((id, after): (Id, Id)) -> Outcome {
+    Outcome::Stored { id, after, duplicate: false }
 }

@@ -53,6 +53,8 @@ pub const CREATE: &str = "
         held INTEGER NOT NULL,
         deliveries INTEGER NOT NULL,
         rank INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        expires INTEGER,
         PRIMARY KEY (topic, id)
     ) WITHOUT ROWID;
     CREATE INDEX leases_until ON leases (until);
@@ -107,8 +109,9 @@ pub const INSERT_TOPIC: &str = "INSERT INTO topics (number, name) VALUES (?1, ?2
 pub const SET_STOPPED: &str = "UPDATE topics SET stopped = ?2 WHERE number = ?1";
 pub const SET_POLICY: &str = "UPDATE topics SET policy = ?2 WHERE number = ?1";
 
+pub const INSERT_PLAIN: &str = "INSERT INTO log (topic, id, body) VALUES (?1, ?2, ?3)";
 pub const INSERT: &str =
-    "INSERT INTO log (topic, id, rank, expires, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+    "INSERT INTO log (topic, id, body, rank, expires) VALUES (?1, ?2, ?3, ?4, ?5)";
 pub const INSERT_LARGE: &str = "INSERT INTO large (id, body) VALUES (?1, ?2)";
 pub const READ: &str = "SELECT id, body, expires FROM log
     WHERE topic = ?1 AND id > ?2 AND (expires IS NULL OR expires > ?4) ORDER BY id LIMIT ?3";
@@ -118,9 +121,11 @@ pub const READ_LINE: &str = "SELECT id, body, expires FROM log
     WHERE topic = ?1 AND id > ?2 AND id < ?3 AND rank IS NULL ORDER BY id LIMIT ?4";
 pub const READ_ONE: &str = "SELECT id, body, expires FROM log WHERE topic = ?1 AND id = ?2";
 pub const READ_LARGE: &str = "SELECT body FROM large WHERE id = ?1";
+/// With a join in its place, SQLite would compile it anew at each run.
 pub const STORED: &str = "
-    SELECT octet_length(coalesce(log.body, large.body)), log.rank IS NULL, log.expires
-    FROM log LEFT JOIN large ON large.id = log.id WHERE log.topic = ?1 AND log.id = ?2";
+    SELECT octet_length(coalesce(body, (SELECT body FROM large WHERE id = ?2))), rank IS NULL,
+           expires
+    FROM log WHERE topic = ?1 AND id = ?2";
 pub const OLDEST: &str = "SELECT id FROM log WHERE topic = ?1 ORDER BY id LIMIT 1";
 pub const DELETE: &str = "DELETE FROM log WHERE topic = ?1 AND id = ?2";
 pub const DELETE_LINE: &str =
@@ -133,13 +138,14 @@ pub const FIRST_READY: &str =
     "SELECT rank, id, deliveries FROM ready WHERE topic = ?1 ORDER BY rank, id LIMIT 1";
 pub const DELETE_READY: &str = "DELETE FROM ready WHERE topic = ?1 AND rank = ?2 AND id = ?3";
 
-pub const INSERT_LEASE: &str = "INSERT INTO leases (topic, id, until, held, deliveries, rank)
-    VALUES (?1, ?2, ?3, 1, ?4, ?5)";
-pub const LEASE: &str =
-    "SELECT until, held, deliveries, rank FROM leases WHERE topic = ?1 AND id = ?2";
+pub const INSERT_LEASE: &str = "
+    INSERT INTO leases (topic, id, until, held, deliveries, rank, size, expires)
+    VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7)";
+pub const LEASE: &str = "SELECT topic, id, deliveries, rank, size, expires, until, held
+    FROM leases WHERE topic = ?1 AND id = ?2";
 pub const DELAY_LEASE: &str = "UPDATE leases SET until = ?3, held = 0 WHERE topic = ?1 AND id = ?2";
 pub const DELETE_LEASE: &str = "DELETE FROM leases WHERE topic = ?1 AND id = ?2";
-pub const ENDED_LEASES: &str = "SELECT topic, id, deliveries, rank FROM leases
+pub const ENDED_LEASES: &str = "SELECT topic, id, deliveries, rank, size, expires FROM leases
     WHERE until <= ?1 ORDER BY until LIMIT ?2";
 pub const NEXT_LEASE: &str = "SELECT min(until) FROM leases";
 

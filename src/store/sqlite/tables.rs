@@ -49,11 +49,6 @@ impl Tables {
         self.sqlite.prepare_cached(sql)
     }
 
-    /// Gets ready to insert messages, one after another.
-    pub fn insertion(&self) -> Result<Insertion<'_>> {
-        Ok(Insertion { tables: self, insert: self.statement(schema::INSERT)? })
-    }
-
     /// Fills a run with the oldest messages after the one where it begins.
     pub fn read(&self, mut run: Run, topic: i64, limit: usize, now: Id) -> Result<Run> {
         let mut read = self.statement(schema::READ)?;
@@ -124,36 +119,6 @@ impl Tables {
     pub fn oldest(&self, topic: i64) -> Result<Option<Id>> {
         let oldest = self.statement(schema::OLDEST)?.query_one([topic], |row| row.get::<_, i64>(0));
         Ok(oldest.optional()?.map(i64::cast_unsigned))
-    }
-}
-
-/// Inserts messages without asking for the statement each time.
-pub struct Insertion<'a> {
-    tables: &'a Tables,
-    insert: CachedStatement<'a>,
-}
-
-impl Insertion<'_> {
-    pub fn insert(
-        &mut self,
-        topic: i64,
-        id: Id,
-        rank: Option<i64>,
-        expires: Option<Id>,
-        body: &[u8],
-    ) -> Result<()> {
-        let large = body.len() > schema::LARGE_BYTES;
-        self.insert.raw_bind_parameter(1, topic)?;
-        self.insert.raw_bind_parameter(2, id.cast_signed())?;
-        self.insert.raw_bind_parameter(3, rank)?;
-        self.insert.raw_bind_parameter(4, expires.map(u64::cast_signed))?;
-        self.insert.raw_bind_parameter(5, (!large).then_some(JsonText(body)))?;
-        self.insert.raw_execute()?;
-        if large {
-            let mut insert = self.tables.statement(schema::INSERT_LARGE)?;
-            insert.execute((id.cast_signed(), JsonText(body)))?;
-        }
-        Ok(())
     }
 }
 

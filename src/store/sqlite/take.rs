@@ -1,8 +1,10 @@
 //! Taking: who gets which message, under which lease, and how it is given back or removed.
 
+use rusqlite::Row;
+
 use super::put::{RANK_DEFAULT, priority};
+use super::schema;
 use super::transaction::{Stored, Transaction};
-use super::{failed, schema};
 use crate::error::{Code, Error, Result};
 use crate::message::{Id, Topic};
 use crate::store::{Batch, Outcome, Taken};
@@ -20,6 +22,27 @@ pub struct Lease {
     pub id: Id,
     pub deliveries: u32,
     pub rank: i64,
+    /// The message's size and expiry, so that it can be removed without a look at it.
+    size: usize,
+    expires: Option<Id>,
+}
+
+impl Lease {
+    /// From a row that begins with these columns.
+    pub fn read(row: &Row<'_>) -> rusqlite::Result<Lease> {
+        Ok(Lease {
+            topic: row.get(0)?,
+            id: row.get::<_, i64>(1)?.cast_unsigned(),
+            deliveries: row.get(2)?,
+            rank: row.get(3)?,
+            size: row.get::<_, i64>(4)? as usize,
+            expires: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
+        })
+    }
+
+    fn message(&self) -> Stored {
+        Stored { id: self.id, expires: self.expires, size: self.size }
+    }
 }
 
 impl Transaction<'_> {
@@ -32,8 +55,7 @@ impl Transaction<'_> {
         count: usize,
     ) -> Result<()> {
         let wanted = batch.outcomes.len() + count;
-        if let Some(head) = self.head(topic) {
-            let number = head.number();
+        if let Some(number) = self.number(topic) {
             while batch.outcomes.len() < wanted
                 && self.take_some(batch, number, lease, wanted - batch.outcomes.len())?
             {
@@ -108,7 +130,7 @@ impl Transaction<'_> {
             }
             let origin = self.origin(number, message.id)?;
             match lease {
-                Some(lease) => self.lease(number, message.id, lease, 1, RANK_DEFAULT)?,
+                Some(lease) => self.lease(number, &message, lease, 1, RANK_DEFAULT)?,
                 None => self.forget(number, &message)?,
             }
             self.counts(number)?.takes += 1;
@@ -125,16 +147,17 @@ impl Transaction<'_> {
     }
 
     fn read_line(&self, batch: &mut Batch, params: (i64, i64, i64, i64)) -> Result<Vec<Stored>> {
-        let mut line = Vec::new();
-        let mut read = self.tables.statement(schema::READ_LINE).map_err(failed)?;
-        let mut rows = read.query(params).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            line.push(self.read(row, &mut batch.taken).map_err(failed)?);
-            if batch.taken.len() >= crate::limits::RUN_BYTES {
-                break;
+        self.with(schema::READ_LINE, |read| {
+            let mut line = Vec::new();
+            let mut rows = read.query(params)?;
+            while let Some(row) = rows.next()? {
+                line.push(self.read(row, &mut batch.taken)?);
+                if batch.taken.len() >= crate::limits::RUN_BYTES {
+                    break;
+                }
             }
-        }
-        Ok(line)
+            Ok(line)
+        })
     }
 
     fn take_ready(
@@ -157,7 +180,7 @@ impl Transaction<'_> {
         let origin = self.origin(number, stored.id)?;
         let deliveries = ready.deliveries.saturating_add(1);
         match lease {
-            Some(lease) => self.lease(number, stored.id, lease, deliveries, ready.rank)?,
+            Some(lease) => self.lease(number, &stored, lease, deliveries, ready.rank)?,
             None => self.remove(number, &stored)?,
         }
         self.counts(number)?.takes += 1;
@@ -172,9 +195,18 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn lease(&mut self, topic: i64, id: Id, lease: u64, deliveries: u32, rank: i64) -> Result<()> {
+    fn lease(
+        &mut self,
+        topic: i64,
+        message: &Stored,
+        lease: u64,
+        deliveries: u32,
+        rank: i64,
+    ) -> Result<()> {
         let until = self.now.saturating_add(lease);
-        let params = (topic, id.cast_signed(), until.cast_signed(), deliveries, rank);
+        let (id, size) = (message.id.cast_signed(), message.size as i64);
+        let expires = message.expires.map(Id::cast_signed);
+        let params = (topic, id, until.cast_signed(), deliveries, rank, size, expires);
         self.run(schema::INSERT_LEASE, params)?;
         self.counts(topic)?.leased += 1;
         self.due_at(until);
@@ -184,7 +216,7 @@ impl Transaction<'_> {
     pub fn ack(&mut self, topic: &Topic, id: Id, deliveries: u32) -> Result<Outcome> {
         let lease = self.held(topic, id, deliveries)?;
         self.end_lease(&lease)?;
-        self.discard(lease.topic, lease.id)?;
+        self.remove(lease.topic, &lease.message())?;
         Ok(Outcome::Done)
     }
 
@@ -202,8 +234,8 @@ impl Transaction<'_> {
 
     /// The lease of a taker who took this message as its delivery of that number.
     fn held(&mut self, topic: &Topic, id: Id, deliveries: u32) -> Result<Lease> {
-        let lease = match self.head(topic) {
-            Some(head) => self.live_lease(head.number(), id, deliveries)?,
+        let lease = match self.number(topic) {
+            Some(number) => self.live_lease(number, id, deliveries)?,
             None => None,
         };
         lease.ok_or_else(|| {
@@ -216,9 +248,9 @@ impl Transaction<'_> {
     fn live_lease(&mut self, number: i64, id: Id, deliveries: u32) -> Result<Option<Lease>> {
         let now = self.now.cast_signed();
         let lease = self.first(schema::LEASE, (number, id.cast_signed()), |row| {
-            let live =
-                row.get::<_, i64>(0)? > now && row.get(1)? && row.get::<_, u32>(2)? == deliveries;
-            Ok(live.then_some(Lease { topic: number, id, deliveries, rank: row.get(3)? }))
+            let live = row.get::<_, i64>(6)? > now && row.get(7)?;
+            let lease = Lease::read(row)?;
+            Ok((live && lease.deliveries == deliveries).then_some(lease))
         })?;
         Ok(lease.flatten())
     }
@@ -241,9 +273,9 @@ impl Transaction<'_> {
         if limit > 0
             && lease.deliveries >= limit
             && let Some(dead) = topic.dead()
-            && let Ok(dead) = self.head_or_new(&dead)
+            && let Ok(dead) = self.number_or_new(&dead)
         {
-            return self.bury(topic, lease, dead.number());
+            return self.bury(topic, lease, dead);
         }
         self.make_ready(lease.topic, lease.rank, lease.id, lease.deliveries)
     }
@@ -267,7 +299,7 @@ impl Transaction<'_> {
         let stored = self.first(schema::READ_ONE, params, |row| self.read(row, &mut body))?;
         let Some(stored) = stored else { return Ok(()) };
         self.remove(lease.topic, &stored)?;
-        let id = self.append(dead, &body, None, None)?;
+        let (id, _) = self.append(dead, &body, None, None)?;
         self.note_origin(dead, id, topic, lease.id)
     }
 
@@ -292,8 +324,7 @@ impl Transaction<'_> {
     }
 
     pub fn delete(&mut self, topic: &Topic, id: Id) -> Result<Outcome> {
-        let Some(head) = self.head(topic) else { return Ok(Outcome::Deleted(false)) };
-        let number = head.number();
+        let Some(number) = self.number(topic) else { return Ok(Outcome::Deleted(false)) };
         match self.discard(number, id)? {
             None => return Ok(Outcome::Deleted(false)),
             Some(true) => {}
@@ -329,8 +360,7 @@ impl Transaction<'_> {
     }
 
     pub fn peek(&mut self, batch: &mut Batch, topic: &Topic) -> Result<Outcome> {
-        let Some(head) = self.head(topic) else { return Ok(Outcome::Peeked(None)) };
-        let number = head.number();
+        let Some(number) = self.number(topic) else { return Ok(Outcome::Peeked(None)) };
         let start = batch.taken.len();
         let params = (number, 0, 1, self.now.cast_signed());
         let oldest = self.first(schema::READ, params, |row| self.read(row, &mut batch.taken))?;

@@ -1,16 +1,17 @@
 //! One transaction: what is done to the tables and the ledger together. The words of the store
 //! are in `put`, `take` and `due`; here is what they share.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{CachedStatement, OptionalExtension, Row};
 
 use super::failed;
 use super::ledger::{Account, Ledger};
 use super::schema;
-use super::tables::{Insertion, Tables};
+use super::tables::Tables;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{ID_END, Id, Topic};
@@ -22,7 +23,11 @@ pub struct Transaction<'a> {
     pub heads: &'a HashMap<Topic, Arc<Head>>,
     /// Topics that this transaction makes.
     pub new_heads: HashMap<Topic, Arc<Head>>,
-    pub insertion: Insertion<'a>,
+    /// The topic of the last operation, which is most often that of the next.
+    pub last: Option<(Topic, i64)>,
+    /// Statements that this transaction has used, by their SQL: a batch runs the same ones over
+    /// and over.
+    pub statements: RefCell<Vec<(&'static str, CachedStatement<'a>)>>,
     /// The store's clock when the transaction began.
     pub now: Id,
     pub next_id: Id,
@@ -38,7 +43,7 @@ pub struct Stored {
     pub size: usize,
 }
 
-impl Transaction<'_> {
+impl<'a> Transaction<'a> {
     /// Carries out a batch. An error is the whole transaction's; what is refused by a rule has
     /// its own outcome.
     pub fn carry_out(&mut self, batch: &mut Batch) -> Result<()> {
@@ -75,8 +80,8 @@ impl Transaction<'_> {
     fn one(&mut self, batch: &mut Batch, op: &Op) -> Result<Outcome> {
         match op {
             Op::Put(put) => {
-                let head = self.head_or_new(&put.topic)?;
-                self.put(head.number(), batch.body(put), put.options.as_deref())
+                let number = self.number_or_new(&put.topic)?;
+                self.put(number, batch.body(put), put.options.as_deref())
             }
             Op::Take { .. } => Ok(Outcome::Taken(None)),
             Op::Ack { topic, id, deliveries } => self.ack(topic, *id, *deliveries),
@@ -90,14 +95,22 @@ impl Transaction<'_> {
         }
     }
 
-    /// The topic's head, if it has been made.
-    pub fn head(&self, topic: &Topic) -> Option<Arc<Head>> {
-        self.heads.get(topic).or_else(|| self.new_heads.get(topic)).cloned()
+    /// The topic's number, if it has been made.
+    pub fn number(&mut self, topic: &Topic) -> Option<i64> {
+        if let Some((last, number)) = &self.last
+            && last == topic
+        {
+            return Some(*number);
+        }
+        let head = self.heads.get(topic).or_else(|| self.new_heads.get(topic))?;
+        let number = head.number();
+        self.last = Some((topic.clone(), number));
+        Some(number)
     }
 
-    pub fn head_or_new(&mut self, topic: &Topic) -> Result<Arc<Head>> {
-        if let Some(head) = self.head(topic) {
-            return Ok(head);
+    pub fn number_or_new(&mut self, topic: &Topic) -> Result<i64> {
+        if let Some(number) = self.number(topic) {
+            return Ok(number);
         }
         if self.heads.len() + self.new_heads.len() >= limits::TOPICS {
             let text = format!("the store has its {} topics: put to one of them", limits::TOPICS);
@@ -107,8 +120,8 @@ impl Transaction<'_> {
         self.run(schema::INSERT_TOPIC, (number, topic.as_str()))?;
         let head = Arc::new(Head::new(topic.clone(), number));
         self.ledger.open(head.clone());
-        self.new_heads.insert(topic.clone(), head.clone());
-        Ok(head)
+        self.new_heads.insert(topic.clone(), head);
+        Ok(number)
     }
 
     pub fn account(&mut self, number: i64) -> Result<&mut Account> {
@@ -134,18 +147,39 @@ impl Transaction<'_> {
         self.due = self.due.min(at);
     }
 
-    pub fn run(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
-        self.tables.statement(sql).and_then(|mut s| s.execute(params)).map_err(failed)
+    pub fn run(&self, sql: &'static str, params: impl rusqlite::Params) -> Result<usize> {
+        self.with(sql, |statement| statement.execute(params))
     }
 
     pub fn first<T>(
         &self,
-        sql: &str,
+        sql: &'static str,
         params: impl rusqlite::Params,
         read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>> {
-        let row = self.tables.statement(sql).and_then(|mut s| s.query_one(params, read).optional());
-        row.map_err(failed)
+        self.with(sql, |statement| statement.query_one(params, read).optional())
+    }
+
+    /// Uses a statement, which is kept until the transaction ends.
+    pub fn with<T>(
+        &self,
+        sql: &'static str,
+        work: impl FnOnce(&mut CachedStatement<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let mut statement = match self.kept(sql) {
+            Some(statement) => statement,
+            None => self.tables.statement(sql).map_err(failed)?,
+        };
+        let done = work(&mut statement);
+        self.statements.borrow_mut().push((sql, statement));
+        done.map_err(failed)
+    }
+
+    fn kept(&self, sql: &str) -> Option<CachedStatement<'a>> {
+        let mut statements = self.statements.borrow_mut();
+        let index =
+            statements.iter().position(|(kept, _)| std::ptr::eq(*kept, sql) || *kept == sql)?;
+        Some(statements.swap_remove(index).1)
     }
 
     /// Reads a row of `log` with its body, which is added to `bytes`.
@@ -160,9 +194,11 @@ impl Transaction<'_> {
         Ok(Stored { id: id.cast_unsigned(), expires, size: bytes.len() - start })
     }
 
-    /// Removes a message from the log and from the counts.
+    /// Removes a message from the log and from the counts, unless it is gone already.
     pub fn remove(&mut self, number: i64, stored: &Stored) -> Result<()> {
-        self.run(schema::DELETE, (number, stored.id.cast_signed()))?;
+        if self.run(schema::DELETE, (number, stored.id.cast_signed()))? == 0 {
+            return Ok(());
+        }
         self.forget(number, stored)
     }
 
@@ -196,8 +232,7 @@ impl Transaction<'_> {
     }
 
     fn purge(&mut self, topic: &Topic) -> Result<Outcome> {
-        let Some(head) = self.head(topic) else { return Ok(Outcome::Purged(0)) };
-        let number = head.number();
+        let Some(number) = self.number(topic) else { return Ok(Outcome::Purged(0)) };
         for sql in schema::PURGE {
             self.run(sql, [number])?;
         }
@@ -217,14 +252,14 @@ impl Transaction<'_> {
     }
 
     fn set_stopped(&mut self, topic: &Topic, stopped: bool) -> Result<Outcome> {
-        let number = self.head_or_new(topic)?.number();
+        let number = self.number_or_new(topic)?;
         self.run(schema::SET_STOPPED, (number, stopped))?;
         self.counts(number)?.stopped = stopped;
         Ok(Outcome::Done)
     }
 
     fn set_policy(&mut self, topic: &Topic, policy: Policy) -> Result<Outcome> {
-        let number = self.head_or_new(topic)?.number();
+        let number = self.number_or_new(topic)?;
         self.run(schema::SET_POLICY, (number, policy.as_str()))?;
         self.counts(number)?.policy = Some(policy);
         Ok(Outcome::Done)
