@@ -38,7 +38,7 @@ model:
 
 # The waiting and waking code under a scheduler that tries many orders.
 schedules:
-	SCHEDULES=$(SCHEDULES) cargo run --quiet --manifest-path shuttle/Cargo.toml
+	SCHEDULES=$(SCHEDULES) SHUTTLE_SILENCE_WARNINGS=1 cargo run --quiet --manifest-path shuttle/Cargo.toml
 
 # The fuzzer needs compiler flags that are unstable; RUSTC_BOOTSTRAP lets a stable one take them.
 fuzz:

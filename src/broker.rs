@@ -4,6 +4,7 @@
 #[cfg_attr(not(test), expect(dead_code, reason = "no protocol consumes yet"))]
 mod consumers;
 mod fresh;
+mod mailbox;
 #[cfg(test)]
 mod model;
 mod place;
@@ -21,9 +22,10 @@ use std::time::Instant;
 use self::consumers::Consumers;
 pub use self::consumers::{Consumer, Received};
 use self::fresh::Fresh;
+pub use self::mailbox::Pattern;
+use self::mailbox::Subscribers;
 pub use self::session::Session;
-use self::subscription::Subscribers;
-pub use self::subscription::{From, Pattern, Pushes};
+pub use self::subscription::{From, Pushes};
 use self::takers::Takers;
 pub use self::takers::Waiting;
 use self::timer::Timer;

@@ -5,12 +5,14 @@
 
 mod buffer;
 mod connection;
+mod error;
+mod listen;
 mod wake;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -19,9 +21,10 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tracing::{debug, error, info, warn};
 
+pub use self::error::StartError;
+use self::listen::{BACKLOG, bind, raise_descriptor_limit, set_options};
 use self::wake::Wake;
 use crate::broker::{Broker, Session};
 use crate::config::Config;
@@ -29,14 +32,8 @@ use crate::error::{Code, Error};
 use crate::protocol::json;
 use crate::{limits, store};
 
-/// Connections that the kernel holds for us while we are busy accepting others.
-const BACKLOG: i32 = 1024;
-
 /// A connection's thread needs little; what it does not touch costs nothing.
 const STACK_BYTES: usize = 256 * 1024;
-
-/// A silent peer is asked after this long whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// After a failed accept the next waits this long, then twice as long, up to a second.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(5);
@@ -348,115 +345,4 @@ fn refuse(stream: &TcpStream, text: &str) {
     // It is told as far as its socket takes it; a fresh socket takes so little at once.
     let _ = (&*stream).write_all(&reply);
     let _ = stream.shutdown(Shutdown::Write);
-}
-
-fn set_options(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
-    stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(limits::WRITE_STALL))?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 6);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
-}
-
-/// A listener at the first of the host's addresses that takes one.
-fn bind(config: &Config) -> Result<TcpListener, StartError> {
-    let addrs = (config.host.as_str(), config.port).to_socket_addrs();
-    let addrs = addrs.map_err(|e| StartError::bind(config, e))?;
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for addr in addrs {
-        match listen(addr) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => failed = error,
-        }
-    }
-    Err(StartError::bind(config, failed))
-}
-
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // On Windows this option would let another program take the port from us.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    if addr.ip() == IpAddr::from([0u16; 8]) {
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
-/// A connection needs a descriptor, and a second one while it waits.
-fn raise_descriptor_limit(connections: usize) {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let needed = (connections as u64).saturating_add(64);
-    let wanted = needed.saturating_add(connections as u64);
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= wanted) {
-        return;
-    }
-    limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
-    // Where it cannot be raised, what is there may still do.
-    let _ = setrlimit(Resource::Nofile, limit);
-    let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    if have < needed {
-        warn!("{have} open files are allowed: {needed} are needed for {connections} connections");
-    } else if have < wanted {
-        debug!(
-            "{have} open files are allowed: not all of {connections} connections can wait at once"
-        );
-    }
-}
-
-/// Why a server did not start.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The address cannot be listened on.
-    Bind {
-        /// As configured, `host:port`.
-        addr: String,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// A value of the configuration is outside its range.
-    Config(String),
-    /// The store cannot be opened.
-    Store(String),
-    /// The system gives no thread.
-    Thread(io::Error),
-    /// The signals that stop the server cannot be watched.
-    Signals(io::Error),
-}
-
-impl StartError {
-    fn bind(config: &Config, source: io::Error) -> StartError {
-        StartError::Bind { addr: format!("{}:{}", config.host, config.port), source }
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Bind { addr, source } if source.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "{addr} is in use by another program: stop it, or choose a --port")
-            }
-            StartError::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
-            StartError::Config(text) => write!(f, "{text}"),
-            StartError::Store(text) => write!(f, "cannot open the store: {text}"),
-            StartError::Thread(error) => write!(f, "the system lends no thread: {error}"),
-            StartError::Signals(error) => write!(f, "cannot watch for signals: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            StartError::Bind { source, .. }
-            | StartError::Thread(source)
-            | StartError::Signals(source) => Some(source),
-            StartError::Config(_) | StartError::Store(_) => None,
-        }
-    }
 }

@@ -20,6 +20,7 @@ mod dsmq {
 }
 
 use dsmq::{broker, error, limits, message, store};
+use std::io::Write;
 use std::time::Instant;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
@@ -35,11 +36,13 @@ fn main() {
     let schedules = std::env::var("SCHEDULES").map(|count| count.parse().expect("a number"));
     let schedules = schedules.unwrap_or(10_000);
     for (name, exploration) in explore::ALL {
+        print!("{name}: ");
+        std::io::stdout().flush().expect("standard output");
         let before = Instant::now();
         run(RandomScheduler::new(schedules), exploration);
         run(PctScheduler::new(DEPTH, schedules), exploration);
         let seconds = before.elapsed().as_secs_f64();
-        println!("{name}: {schedules} schedules at random and {schedules} by PCT, {seconds:.1} s");
+        println!("{schedules} schedules at random and {schedules} by PCT, {seconds:.1} s");
     }
 }
 

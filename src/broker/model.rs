@@ -10,11 +10,13 @@
 //! | `readers` | the model of who reads and waits: places, subscriptions, lines |
 //! | `world` | a broker and a model side by side, and their comparison |
 //! | `batches`, `talk` | the actions: on the store, and on sessions |
+//! | `found` | cases that failed once |
 //!
 //! `DSMQ_MODEL_CASES` says how many cases are run; `make test` runs 100,000.
 
 mod action;
 mod batches;
+mod found;
 mod log;
 mod readers;
 mod talk;
@@ -60,6 +62,7 @@ pub fn holds(open: Open) {
     let wanted = std::env::var("DSMQ_MODEL_CASES").ok();
     let wanted = wanted.map_or(CASES, |cases| cases.parse().expect("DSMQ_MODEL_CASES: a number"));
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u32);
+    found::cases().iter().for_each(|case| live(open, case));
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(move || run(open, wanted.div_ceil(threads)));

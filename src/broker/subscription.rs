@@ -5,44 +5,18 @@
 //! that is not yet told: it loads the last id told, reads its mail, and goes up to that id. Who
 //! puts tells all topics, then sets that id, then wakes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::task::Waker;
 
+use super::mailbox::{Mailbox, Pattern, Subscribers};
 use super::place::Place;
 use super::session::too_many_places;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{Id, Topic};
 use crate::store::{Head, Run, Store};
-
-/// What is subscribed to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Pattern {
-    Topic(Topic),
-    /// All topics that begin so.
-    Prefix(Box<str>),
-}
-
-impl Pattern {
-    /// A topic's name, or a prefix with a `*` behind it.
-    pub fn new(text: &str) -> Result<Pattern> {
-        match text.strip_suffix('*') {
-            Some("") => Ok(Pattern::Prefix("".into())),
-            Some(prefix) => Topic::new(prefix).map(|_| Pattern::Prefix(prefix.into())),
-            None => Topic::new(text).map(Pattern::Topic),
-        }
-    }
-
-    fn matches(&self, topic: &Topic) -> bool {
-        match self {
-            Pattern::Topic(own) => own == topic,
-            Pattern::Prefix(prefix) => topic.as_str().starts_with(&**prefix),
-        }
-    }
-}
 
 /// Where a subscription begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,93 +27,6 @@ pub enum From {
     Id(Id),
     /// With the last messages of each topic.
     Last(usize),
-}
-
-/// All subscriptions of a server.
-#[derive(Default)]
-pub struct Subscribers {
-    /// How many there are, so that a put that nobody follows takes no lock.
-    count: AtomicUsize,
-    /// All messages up to this id have been told to those who follow them.
-    told: AtomicU64,
-    lists: RwLock<Lists>,
-}
-
-#[derive(Default)]
-struct Lists {
-    topics: HashMap<Topic, Vec<Arc<Mailbox>>>,
-    prefixes: Vec<(Box<str>, Arc<Mailbox>)>,
-}
-
-/// What one session is told: topics in which something was put.
-struct Mailbox {
-    topics: Mutex<HashSet<Topic>>,
-    waker: Waker,
-}
-
-impl Subscribers {
-    pub fn any(&self) -> bool {
-        self.count.load(Ordering::SeqCst) > 0
-    }
-
-    /// Nobody followed the messages up to this id when they were put.
-    pub fn skip_to(&self, id: Id) {
-        self.told.fetch_max(id, Ordering::SeqCst);
-    }
-
-    /// Tells who follows the topics that something was put, up to this id.
-    pub fn tell<'t>(&self, topics: impl Iterator<Item = &'t Topic>, id: Id) {
-        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
-        let mut told = Vec::new();
-        for topic in topics {
-            let prefixes = lists.prefixes.iter();
-            let by_prefix = prefixes.filter(|(prefix, _)| topic.as_str().starts_with(&**prefix));
-            let by_name = lists.topics.get(topic).into_iter().flatten();
-            for mailbox in by_name.chain(by_prefix.map(|(_, mailbox)| mailbox)) {
-                lock(&mailbox.topics).insert(topic.clone());
-                told.push(mailbox);
-            }
-        }
-        self.told.fetch_max(id, Ordering::SeqCst);
-        told.iter().for_each(|mailbox| mailbox.waker.wake_by_ref());
-    }
-
-    /// How many follow the topic.
-    pub fn followers(&self, topic: &Topic) -> usize {
-        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
-        let prefixes = lists.prefixes.iter();
-        let by_prefix = prefixes.filter(|(prefix, _)| topic.as_str().starts_with(&**prefix));
-        lists.topics.get(topic).map_or(0, Vec::len) + by_prefix.count()
-    }
-
-    fn add(&self, pattern: &Pattern, mailbox: &Arc<Mailbox>) {
-        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
-        match pattern {
-            Pattern::Topic(topic) => {
-                lists.topics.entry(topic.clone()).or_default().push(mailbox.clone());
-            }
-            Pattern::Prefix(prefix) => lists.prefixes.push((prefix.clone(), mailbox.clone())),
-        }
-        self.count.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn remove(&self, pattern: &Pattern, mailbox: &Arc<Mailbox>) {
-        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
-        match pattern {
-            Pattern::Topic(topic) => {
-                if let Some(mailboxes) = lists.topics.get_mut(topic) {
-                    mailboxes.retain(|other| !Arc::ptr_eq(other, mailbox));
-                    if mailboxes.is_empty() {
-                        lists.topics.remove(topic);
-                    }
-                }
-            }
-            Pattern::Prefix(prefix) => lists
-                .prefixes
-                .retain(|(other, box_)| other != prefix || !Arc::ptr_eq(box_, mailbox)),
-        }
-        self.count.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 /// What one session follows, and how far it has come in each topic.
@@ -165,7 +52,7 @@ pub struct Pushes {
 
 impl Subscriptions {
     pub fn new(subscribers: Arc<Subscribers>, waker: Waker) -> Subscriptions {
-        let mailbox = Arc::new(Mailbox { topics: Mutex::default(), waker });
+        let mailbox = Arc::new(Mailbox::new(waker));
         Subscriptions {
             subscribers,
             mailbox,
@@ -290,12 +177,12 @@ impl Subscriptions {
     /// Looks at the topics that the mailbox names, at all of them whatever becomes of one.
     fn read_mail(&mut self, store: &dyn Store) -> Result<()> {
         let mut failed = Ok(());
-        let topics = std::mem::take(&mut *lock(&self.mailbox.topics));
+        let topics = self.mailbox.read();
         for topic in topics {
             if let Err(error) = self.look_at(store, &topic) {
                 if error.code != Code::TooManyPlaces {
                     // It is looked at again with the next mail.
-                    lock(&self.mailbox.topics).insert(topic);
+                    self.mailbox.put(topic);
                 }
                 failed = Err(error);
             }
@@ -322,7 +209,7 @@ impl Subscriptions {
     /// The next messages to push: of one topic, and none that has a larger id than one of another
     /// topic that is ready too.
     pub fn next(&mut self, store: &dyn Store) -> Result<Option<Pushes>> {
-        let told = self.subscribers.told.load(Ordering::SeqCst);
+        let told = self.subscribers.told();
         match self.read_mail(store) {
             // Said once; what is followed already goes on.
             Err(error) if error.code == Code::TooManyPlaces && self.crowded => {}
@@ -358,7 +245,7 @@ impl Subscriptions {
             match place.advance(store, topic.as_str()) {
                 Ok(next) => self.ready.extend(next.map(|id| (id, topic.clone()))),
                 // It is looked at again with the next mail.
-                Err(_) => drop(lock(&self.mailbox.topics).insert(topic.clone())),
+                Err(_) => self.mailbox.put(topic.clone()),
             }
             return Ok(Some(Pushes { topic, run, range }));
         }
@@ -399,8 +286,4 @@ fn heads(store: &dyn Store, pattern: &Pattern) -> Vec<Arc<Head>> {
 fn before_last(store: &dyn Store, head: &Head, count: usize, now: Id) -> Result<Id> {
     let run = store.read_last(head, count)?;
     Ok(run.get(0).map_or(now, |first| first.id - 1))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,8 @@
 
 #[cfg(any(test, fuzzing))]
 pub mod check;
+mod fault;
+mod fields;
 mod outbox;
 mod reply;
 mod request;
@@ -12,16 +14,19 @@ mod scanner;
 mod string;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use self::fault::fault_error;
 use self::outbox::{Answer, Outbox};
 use self::reply::Reply;
 use self::request::{Request, Text};
 use self::scanner::{Fault, Scan, Scanner};
-use crate::broker::{Broker, From, Pattern, Session, Waiting, Watch};
+use self::wait::{Wait, WaitKind};
+use crate::broker::{Broker, From, Pattern, Session};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{Id, Topic};
@@ -51,18 +56,6 @@ pub struct Conversation {
     last_topic: Option<Topic>,
     outbox: Outbox,
     waits: Option<Wait>,
-}
-
-/// A request that waits for a message.
-struct Wait {
-    kind: WaitKind,
-    tag: Option<Box<[u8]>>,
-    deadline: Instant,
-}
-
-enum WaitKind {
-    Get { topic: Topic, latest: bool, meta: bool, _watch: Watch },
-    Take(Waiting),
 }
 
 impl Conversation {
@@ -277,92 +270,6 @@ impl Conversation {
         Ok(Some(self.wait(WaitKind::Take(waiting), wait, tag)))
     }
 
-    fn wait(&mut self, kind: WaitKind, wait: Duration, tag: Option<&[u8]>) -> Step {
-        let deadline = Instant::now() + wait;
-        self.waits = Some(Wait { kind, tag: tag.map(Box::from), deadline });
-        Step::Wait
-    }
-
-    /// While the step is [`Step::Wait`]: `None` once there is a reply, else when to give up.
-    pub fn retry(&mut self) -> Option<Instant> {
-        let mut wait = self.waits.take()?;
-        let tag = wait.tag.as_deref();
-        let answered = match &mut wait.kind {
-            WaitKind::Get { topic, latest, meta, .. } => {
-                self.try_get(topic.as_str(), *latest, None, *meta, tag)
-            }
-            WaitKind::Take(waiting) => match waiting.handed() {
-                Some(handed) => handed.map(|message| {
-                    self.outbox.hand_over(waiting.topic(), message, tag);
-                    true
-                }),
-                None => Ok(false),
-            },
-        };
-        match answered
-            .and_then(|done| if done { Ok(true) } else { self.broker.check_open().map(|()| false) })
-        {
-            Ok(true) => None,
-            Ok(false) if Instant::now() < wait.deadline => {
-                let deadline = wait.deadline;
-                self.waits = Some(wait);
-                Some(deadline)
-            }
-            Ok(false) => {
-                self.end_wait(wait, None);
-                None
-            }
-            Err(error) => {
-                self.end_wait(wait, Some(&error));
-                None
-            }
-        }
-    }
-
-    /// Answers a wait that was in vain, unless its taker was handed something at the last moment.
-    fn end_wait(&mut self, wait: Wait, error: Option<&Error>) {
-        let tag = wait.tag.as_deref();
-        let told = match wait.kind {
-            WaitKind::Get { meta, .. } => meta,
-            WaitKind::Take(waiting) => {
-                let topic = waiting.topic().clone();
-                if let Some(Ok(message)) = waiting.leave() {
-                    self.outbox.hand_over(&topic, message, tag);
-                    return;
-                }
-                true
-            }
-        };
-        self.outbox.answer(tag, |reply| match error {
-            Some(error) => reply.error(error),
-            None => reply.nothing(told),
-        });
-    }
-
-    /// The peer has ended its side while a request waits, or is gone altogether. A take ends
-    /// empty, and its message goes to the next taker; a get goes on while somebody may listen: it
-    /// takes nothing from anyone.
-    pub fn peer_ended(&mut self, gone: bool) {
-        match self.waits.take() {
-            Some(Wait { kind: WaitKind::Take(waiting), tag, .. }) => {
-                self.broker.give_up(waiting);
-                self.outbox.answer(tag.as_deref(), |reply| reply.nothing(true));
-            }
-            Some(Wait { tag, .. }) if gone => {
-                self.outbox.answer(tag.as_deref(), |reply| reply.nothing(true));
-            }
-            other => self.waits = other,
-        }
-    }
-
-    /// The request that waits cannot: the server has no means left.
-    pub fn refuse_wait(&mut self) {
-        if let Some(wait) = self.waits.take() {
-            let text = "the server has no descriptor left to wait with: ask again later";
-            self.end_wait(wait, Some(&Error::new(Code::Busy, text)));
-        }
-    }
-
     fn subscribe(
         &mut self,
         patterns: Vec<Pattern>,
@@ -449,46 +356,11 @@ impl Conversation {
     }
 }
 
-impl Drop for Conversation {
-    /// A taker that leaves in the middle of its wait leaves what it was handed to the next.
-    fn drop(&mut self) {
-        if let Some(Wait { kind: WaitKind::Take(waiting), .. }) = self.waits.take() {
-            self.broker.give_up(waiting);
-        }
-    }
-}
-
 /// An error as a reply by itself, for a connection that has no conversation.
 pub fn error_reply(error: &Error) -> Vec<u8> {
     let mut out = Vec::new();
     Reply::new(&mut out, None).error(error);
     out
-}
-
-fn fault_error(fault: &Fault, max_message: usize) -> Error {
-    match fault {
-        Fault::NotJson { at, expected } => {
-            let text = format!(
-                "this is no JSON request: at its byte {at} there must be {expected}; \
-                 the connection is closed"
-            );
-            Error::new(Code::BadJson, text)
-        }
-        Fault::NotUtf8 { at } => {
-            let text = format!(
-                "this is no UTF-8: byte {at} of the request is part of no character; \
-                 the connection is closed"
-            );
-            Error::new(Code::BadUtf8, text)
-        }
-        Fault::TooDeep => {
-            let text =
-                format!("nested too deep: a message has at most {} levels", limits::DEPTH_LEVELS);
-            Error::new(Code::TooDeep, text)
-        }
-        Fault::FieldTooLarge(field) => request::field_too_large(*field, max_message),
-        Fault::RequestTooLarge => request::request_too_large(),
-    }
 }
 
 fn white_space(text: &[u8]) -> usize {

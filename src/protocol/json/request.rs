@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::scanner::{Field, Fields};
+use super::fields::{Field, Fields};
 use super::string;
 use crate::broker::{From, Pattern};
 use crate::error::{Code, Error, Result};

@@ -3,6 +3,7 @@
 //!
 //! It only finds spans; [`request`](super::request) reads what stands in them.
 
+use super::fields::{Field, Fields, Span};
 use super::string::Utf8;
 use crate::limits;
 
@@ -32,93 +33,6 @@ pub enum Fault {
     /// What stands beside the message is more than a request may have. What follows of it is
     /// passed over.
     RequestTooLarge,
-}
-
-/// The fields that some action reads; others are passed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field {
-    Action,
-    Topic,
-    Message,
-    Confirm,
-    Wait,
-    Since,
-    Meta,
-    Tag,
-    Priority,
-    Ttl,
-    Delay,
-    Dedupe,
-    Lease,
-    Id,
-    Deliveries,
-    From,
-    Limit,
-    Policy,
-}
-
-const FIELDS: usize = Field::Policy as usize + 1;
-
-impl Field {
-    /// By the key as it stands between its quotes, without escapes.
-    fn named(key: &[u8]) -> Option<Field> {
-        Some(match key {
-            b"action" => Field::Action,
-            b"topic" => Field::Topic,
-            b"message" => Field::Message,
-            b"confirm" => Field::Confirm,
-            b"wait" => Field::Wait,
-            b"since" => Field::Since,
-            b"meta" => Field::Meta,
-            b"tag" => Field::Tag,
-            b"priority" => Field::Priority,
-            b"ttl" => Field::Ttl,
-            b"delay" => Field::Delay,
-            b"dedupe" => Field::Dedupe,
-            b"lease" => Field::Lease,
-            b"id" => Field::Id,
-            b"deliveries" => Field::Deliveries,
-            b"from" => Field::From,
-            b"limit" => Field::Limit,
-            b"policy" => Field::Policy,
-            _ => return None,
-        })
-    }
-}
-
-/// Where a field's value stands in the request, without the white space around it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    start: usize,
-    end: usize,
-}
-
-/// The known fields of a request. Of a field that is there twice, the last counts.
-#[derive(Clone, Debug, Default)]
-pub struct Fields {
-    /// A bit for each field that is there. The spans of the others are old.
-    there: u32,
-    spans: [Span; FIELDS],
-}
-
-impl Fields {
-    /// A field's JSON text.
-    pub fn get<'a>(&self, request: &'a [u8], field: Field) -> Option<&'a [u8]> {
-        let span = self.spans.get(field as usize)?;
-        let there = self.there & 1 << field as u32 != 0;
-        if there { request.get(span.start..span.end) } else { None }
-    }
-
-    fn set(&mut self, field: Field, span: Span) {
-        if let Some(slot) = self.spans.get_mut(field as usize) {
-            *slot = span;
-            self.there |= 1 << field as u32;
-        }
-    }
-
-    fn clear(&mut self) {
-        self.there = 0;
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

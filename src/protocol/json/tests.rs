@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::check::{MAX_MESSAGE, is_request, json, judge, scan_pieces, talk};
-use super::scanner::{Field, Scan};
+use super::fields::Field;
+use super::scanner::Scan;
 use crate::limits;
 
 fn json_text() -> impl Strategy<Value = String> {

@@ -1,0 +1,58 @@
+//! Why a server did not start.
+
+use std::{fmt, io};
+
+use crate::config::Config;
+
+/// Why a server did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address cannot be listened on.
+    Bind {
+        /// As configured, `host:port`.
+        addr: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A value of the configuration is outside its range.
+    Config(String),
+    /// The store cannot be opened.
+    Store(String),
+    /// The system gives no thread.
+    Thread(io::Error),
+    /// The signals that stop the server cannot be watched.
+    Signals(io::Error),
+}
+
+impl StartError {
+    pub(super) fn bind(config: &Config, source: io::Error) -> StartError {
+        StartError::Bind { addr: format!("{}:{}", config.host, config.port), source }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Bind { addr, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "{addr} is in use by another program: stop it, or choose a --port")
+            }
+            StartError::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
+            StartError::Config(text) => write!(f, "{text}"),
+            StartError::Store(text) => write!(f, "cannot open the store: {text}"),
+            StartError::Thread(error) => write!(f, "the system lends no thread: {error}"),
+            StartError::Signals(error) => write!(f, "cannot watch for signals: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Bind { source, .. }
+            | StartError::Thread(source)
+            | StartError::Signals(source) => Some(source),
+            StartError::Config(_) | StartError::Store(_) => None,
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The listener and its sockets: how they are made, and what the system must allow for them.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tracing::{debug, warn};
+
+use super::StartError;
+use crate::config::Config;
+use crate::limits;
+
+/// Connections that the kernel holds for us while we are busy accepting others.
+pub const BACKLOG: i32 = 1024;
+/// A silent peer is asked after this long whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+pub fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(limits::WRITE_STALL))?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 6);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// A listener at the first of the host's addresses that takes one.
+pub fn bind(config: &Config) -> Result<TcpListener, StartError> {
+    let addrs = (config.host.as_str(), config.port).to_socket_addrs();
+    let addrs = addrs.map_err(|e| StartError::bind(config, e))?;
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for addr in addrs {
+        match listen(addr) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(StartError::bind(config, failed))
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // On Windows this option would let another program take the port from us.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    if addr.ip() == IpAddr::from([0u16; 8]) {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// A connection needs a descriptor, and a second one while it waits.
+pub fn raise_descriptor_limit(connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let needed = (connections as u64).saturating_add(64);
+    let wanted = needed.saturating_add(connections as u64);
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
+    // Where it cannot be raised, what is there may still do.
+    let _ = setrlimit(Resource::Nofile, limit);
+    let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if have < needed {
+        warn!("{have} open files are allowed: {needed} are needed for {connections} connections");
+    } else if have < wanted {
+        debug!(
+            "{have} open files are allowed: not all of {connections} connections can wait at once"
+        );
+    }
+}
