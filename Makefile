@@ -45,7 +45,7 @@ fuzz:
 	RUSTC_BOOTSTRAP=1 cargo fuzz run json -- -runs=$(RUNS) -max_total_time=120 -max_len=4096 -verbosity=0 -print_final_stats=1
 
 bench: tools
-	@command -v beanstalkd >/dev/null || apt-get install -y -qq beanstalkd || \
+	@command -v beanstalkd >/dev/null || { apt-get update -qq && apt-get install -y -qq beanstalkd; } || \
 	  { echo "make: install Debian's beanstalkd, or run as root" >&2; exit 1; }
 	cargo bench --bench compare
 

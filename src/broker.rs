@@ -192,6 +192,11 @@ impl Broker {
         watch
     }
 
+    /// Whether somebody waits in line, for any topic.
+    pub fn takers_wait(&self) -> bool {
+        self.takers.any()
+    }
+
     /// Waits in line for a message of the topic, under a lease of so many microseconds if one is
     /// given; `waker` is woken when there is one.
     pub fn wait_to_take(&self, topic: &Topic, lease: Option<u64>, waker: Waker) -> Waiting {

@@ -262,6 +262,10 @@ impl Conversation {
     ) -> Result<Option<Step>> {
         let topic = self.topic(topic)?;
         if wait.is_zero() {
+            if self.broker.takers_wait() {
+                // What was put before this goes to those who have waited.
+                self.outbox.commit();
+            }
             self.outbox.add(Op::Take { topic, lease }, Answer::Take, tag);
             return Ok(None);
         }

@@ -190,6 +190,17 @@ fn waiting_takers_are_served_in_the_order_in_which_they_began() {
     }
 }
 
+#[test]
+fn who_waits_comes_before_who_puts_and_takes_at_once() {
+    let server = server();
+    let (mut waiting, mut both) = (Peer::connect(server.addr()), Peer::connect(server.addr()));
+    waiting.send(r#"{"action":"take","topic":"t","wait":30}"#);
+    wait_for_line(&mut both, 1);
+    both.send(r#"{"action":"put","topic":"t","message":1}{"action":"take","topic":"t"}"#);
+    assert_eq!(waiting.receive_reply()["message"], 1);
+    both.expect(EMPTY);
+}
+
 /// Waits until so many takers stand in line.
 fn wait_for_line(peer: &mut Peer, takers: usize) {
     let deadline = Instant::now() + Duration::from_secs(30);
