@@ -70,6 +70,8 @@ impl Takers {
                         let body = batch.taken_body(&taken).into();
                         Ok(Returned { taken, body, lease })
                     }
+                    // These are a lot already: the others are served by the next batch.
+                    Ok(Outcome::Later) => break,
                     // There is nothing more: the others go on waiting.
                     Ok(_) => return,
                     Err(error) => Err(error),

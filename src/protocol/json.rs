@@ -81,6 +81,9 @@ impl Conversation {
     /// Carries out the requests in `unread`, and returns how many of its bytes are done with.
     pub fn advance(&mut self, unread: &[u8]) -> (usize, Step) {
         let mut done = 0;
+        if !self.outbox.commit() {
+            return (done, Step::Write);
+        }
         loop {
             let rest = unread.get(done..).unwrap_or_default();
             let (used, step) = self.advance_one(rest);
@@ -90,8 +93,7 @@ impl Conversation {
                 None => Step::Write,
                 Some(step) => step,
             };
-            self.outbox.commit();
-            return (done, step);
+            return (done, if self.outbox.commit() { step } else { Step::Write });
         }
     }
 
@@ -103,28 +105,34 @@ impl Conversation {
             Ok(Scan::More) if self.scanner.is_skipping() => (unread.len(), Some(Step::Read)),
             Ok(Scan::More) => (blank, Some(Step::Read)),
             Ok(Scan::Done(len)) => {
-                let step = self.request(text.get(..len).unwrap_or_default());
+                let done = self.request(text.get(..len).unwrap_or_default());
                 self.scanner.reset();
-                (blank + len, step)
+                // A request that has to wait for what was asked before is scanned once more.
+                done.map_or((blank, Some(Step::Write)), |step| (blank + len, step))
             }
+            Err(_) if !self.outbox.commit() => (blank, Some(Step::Write)),
             Err(fault) => self.fault(&fault, blank, text),
         }
     }
 
-    fn request(&mut self, text: &[u8]) -> Option<Step> {
+    /// Carries out a request; `None` if it cannot be begun before what has gathered is written.
+    fn request(&mut self, text: &[u8]) -> Option<Option<Step>> {
         if self.scanner.is_skipping() {
-            return None;
+            return Some(None);
         }
         // The fields are copied: the request borrows them while it changes the rest of us.
         let fields = self.scanner.fields().clone();
         let text = Text::new(text, &fields);
         let tag = text.tag().unwrap_or_default();
         let request = text.tag().and_then(|_| text.decode(self.max_message));
+        if !request.as_ref().is_ok_and(Request::gathers) && !self.outbox.commit() {
+            return None;
+        }
         match request.and_then(|request| self.carry_out(request, tag)) {
-            Ok(step) => step,
+            Ok(step) => Some(step),
             Err(error) => {
                 self.outbox.refuse(&error, text.is_unconfirmed_put(), tag);
-                None
+                Some(None)
             }
         }
     }

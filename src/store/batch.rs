@@ -109,6 +109,8 @@ pub enum Outcome {
     Deleted(bool),
     /// A purge: how many messages it removed.
     Purged(u64),
+    /// Not done, nor is any operation behind it: the batch has taken as much as it may.
+    Later,
 }
 
 /// A message in a taker's hands.
@@ -200,6 +202,19 @@ impl Batch {
             }
             _ => None,
         })
+    }
+
+    /// How many operations were done.
+    pub fn done(&self) -> usize {
+        let later = |outcome: &Result<Outcome>| matches!(outcome, Ok(Outcome::Later));
+        self.outcomes.iter().position(later).unwrap_or(self.outcomes.len())
+    }
+
+    /// Forgets the operations that were done, and gets ready for the others.
+    pub fn go_on(&mut self) {
+        self.ops.drain(..self.done().min(self.ops.len()));
+        self.outcomes.clear();
+        self.taken.clear();
     }
 
     /// A put's JSON text.

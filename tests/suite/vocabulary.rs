@@ -201,6 +201,45 @@ fn who_waits_comes_before_who_puts_and_takes_at_once() {
     both.expect(EMPTY);
 }
 
+#[test]
+fn large_messages_are_taken_a_few_at_a_time_and_in_order() {
+    let server = server();
+    let mut peer = Peer::connect(server.addr());
+    let body = "x".repeat(400_000);
+    for i in 0..40 {
+        peer.send(json!({"action": "put", "topic": "t", "message": [i, body]}).to_string());
+    }
+    // All in one piece: more than one batch may take, with other requests in between.
+    let take = r#"{"action":"take","topic":"t"}"#;
+    let leased = r#"{"action":"take","topic":"t","lease":60}"#;
+    let peek = r#"{"action":"peek","topic":"t"}"#;
+    let four = take.to_owned() + leased + PING + peek + take + r#"{"no":"action"}"# + take;
+    peer.send(four.repeat(10) + take + PING);
+    for i in 0..10 {
+        let place = |n: u64| json!(4 * i + n);
+        assert_eq!(peer.receive_reply()["message"][0], place(0));
+        assert_eq!(peer.receive_reply()["message"][0], place(1));
+        peer.expect(OK);
+        assert_eq!(peer.receive_reply()["message"][0], 1, "the first under a lease is the oldest");
+        assert_eq!(peer.receive_reply()["message"][0], place(2));
+        peer.expect_error("missing_field");
+        assert_eq!(peer.receive_reply()["message"][0], place(3));
+    }
+    peer.expect(EMPTY);
+    peer.expect(OK);
+    // Several who wait are served with as much.
+    let mut waiting: Vec<Peer> = (0..8).map(|_| Peer::connect(server.addr())).collect();
+    for (i, taker) in waiting.iter_mut().enumerate() {
+        taker.send(r#"{"action":"take","topic":"u","wait":30}"#);
+        wait_for_line(&mut peer, i + 1);
+    }
+    let put = |i| json!({"action": "put", "topic": "u", "message": [i, body]}).to_string();
+    peer.send((0..8).map(put).collect::<String>());
+    for (i, taker) in waiting.iter_mut().enumerate() {
+        assert_eq!(taker.receive_reply()["message"][0], i);
+    }
+}
+
 /// Waits until so many takers stand in line.
 fn wait_for_line(peer: &mut Peer, takers: usize) {
     let deadline = Instant::now() + Duration::from_secs(30);

@@ -150,7 +150,7 @@ impl World {
             Ok(Outcome::Deleted(deleted)) => Seen::Deleted(*deleted),
             Ok(Outcome::Purged(purged)) => Seen::Purged(*purged),
             Err(error) if error.code == Code::Gone => Seen::Gone,
-            Err(error) => panic!("{:?}: {error}", batch.ops[at]),
+            other => panic!("{:?}: {other:?}", batch.ops[at]),
         }
     }
 

@@ -80,24 +80,31 @@ impl Outbox {
         self.asked.push(Asked { answer, tag: tag.map(Box::from) });
     }
 
-    /// Carries out what has gathered, and writes the replies.
-    pub fn commit(&mut self) {
+    /// Carries out what has gathered, and writes the replies; false if it took so much that the
+    /// replies must be on their way first. Then it is called again.
+    pub fn commit(&mut self) -> bool {
         if self.batch.is_empty() {
-            return;
+            return true;
         }
         self.broker.apply(&mut self.batch);
         let mut batch = std::mem::take(&mut self.batch);
         let mut asked = std::mem::take(&mut self.asked);
+        let done = batch.done();
         let ops = batch.ops.iter().zip(&batch.outcomes);
-        for (asked, (op, outcome)) in asked.drain(..).zip(ops) {
+        for (asked, (op, outcome)) in asked.drain(..done.min(asked.len())).zip(ops) {
             let tag = asked.tag.as_deref();
             match outcome {
                 Ok(outcome) => self.reply(&batch, op, outcome, asked.answer, tag),
                 Err(error) => self.say(error, matches!(asked.answer, Answer::Silence), tag),
             }
         }
-        batch.clear(limits::READ_BYTES);
+        if asked.is_empty() {
+            batch.clear(limits::READ_BYTES);
+        } else {
+            batch.go_on();
+        }
         (self.batch, self.asked) = (batch, asked);
+        self.asked.is_empty()
     }
 
     fn reply(
@@ -111,7 +118,8 @@ impl Outbox {
         self.said = None;
         let reply = Reply::new(&mut self.bytes, tag);
         match (outcome, answer) {
-            (_, Answer::Silence) => {}
+            // What is done later has no outcome yet.
+            (_, Answer::Silence) | (Outcome::Later, _) => {}
             (Outcome::Stored { id, duplicate, .. }, _) => reply.stored(*id, *duplicate),
             (Outcome::Due { at, duplicate }, _) => reply.due(*at, *duplicate),
             (Outcome::Taken(None) | Outcome::Peeked(None), _) => reply.nothing(true),

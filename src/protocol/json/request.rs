@@ -38,6 +38,24 @@ pub enum Request<'a> {
     Ping { meta: bool },
 }
 
+impl Request<'_> {
+    /// Whether it is carried out together with others of its kind, in their order.
+    pub fn gathers(&self) -> bool {
+        match self {
+            Request::Take { wait, .. } => wait.is_zero(),
+            Request::Put { .. }
+            | Request::Ack { .. }
+            | Request::Nack { .. }
+            | Request::Peek { .. }
+            | Request::Delete { .. }
+            | Request::Purge { .. }
+            | Request::SetStopped { .. }
+            | Request::SetPolicy { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// A request's text with its fields' places.
 #[derive(Clone, Copy)]
 pub struct Text<'a> {

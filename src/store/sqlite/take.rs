@@ -6,6 +6,7 @@ use super::put::{RANK_DEFAULT, priority};
 use super::schema;
 use super::transaction::{Stored, Transaction};
 use crate::error::{Code, Error, Result};
+use crate::limits;
 use crate::message::{Id, Topic};
 use crate::store::{Batch, Outcome, Taken};
 
@@ -46,23 +47,28 @@ impl Lease {
 }
 
 impl Transaction<'_> {
-    /// As many takes of one topic: each gets the next message, as long as there are any.
+    /// As many takes of one topic: each gets the next message, as long as there are any. Returns
+    /// how many were done: fewer, if they took as much as a batch may.
     pub fn takes(
         &mut self,
         batch: &mut Batch,
         topic: &Topic,
         lease: Option<u64>,
         count: usize,
-    ) -> Result<()> {
-        let wanted = batch.outcomes.len() + count;
+    ) -> Result<usize> {
+        let before = batch.outcomes.len();
+        let wanted = before + count;
         if let Some(number) = self.number(topic) {
             while batch.outcomes.len() < wanted
                 && self.take_some(batch, number, lease, wanted - batch.outcomes.len())?
             {
+                if batch.taken.len() >= limits::TAKEN_BYTES {
+                    return Ok(batch.outcomes.len() - before);
+                }
             }
         }
         batch.outcomes.resize(wanted, Ok(Outcome::Taken(None)));
-        Ok(())
+        Ok(count)
     }
 
     /// Takes one message out of the log's order, or several in it; false if there is none.
@@ -152,7 +158,7 @@ impl Transaction<'_> {
             let mut rows = read.query(params)?;
             while let Some(row) = rows.next()? {
                 line.push(self.read(row, &mut batch.taken)?);
-                if batch.taken.len() >= crate::limits::RUN_BYTES {
+                if batch.taken.len() >= limits::RUN_BYTES {
                     break;
                 }
             }

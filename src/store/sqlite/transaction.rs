@@ -58,11 +58,14 @@ impl<'a> Transaction<'a> {
     fn each(&mut self, batch: &mut Batch, ops: &[Op]) -> Result<()> {
         let mut rest = ops;
         while let Some(op) = rest.first() {
+            if batch.taken.len() >= limits::TAKEN_BYTES {
+                batch.outcomes.resize(ops.len(), Ok(Outcome::Later));
+                return Ok(());
+            }
             let mut done = 1;
             let outcome = match op {
                 Op::Take { topic, lease } => {
-                    done = same_takes(rest);
-                    self.takes(batch, topic, *lease, done)?;
+                    done = self.takes(batch, topic, *lease, same_takes(rest))?;
                     None
                 }
                 op => Some(self.one(batch, op)),
