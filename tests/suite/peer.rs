@@ -3,6 +3,8 @@
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
+use serde::Deserialize;
+
 use super::support::PATIENCE;
 
 /// One raw connection.
@@ -46,9 +48,17 @@ impl Peer {
     }
 
     /// The next bytes must be these, whatever the ids and timestamps in them.
-    pub fn expect(&mut self, expected: &str) {
-        let received = self.receive(expected.len());
-        assert_eq!(masked(&String::from_utf8_lossy(&received)), masked(expected));
+    pub fn expect(&mut self, expected: &str) -> String {
+        let received = String::from_utf8_lossy(&self.receive(expected.len())).into_owned();
+        assert_eq!(masked(&received), masked(expected));
+        received
+    }
+
+    /// The next reply or push, as it was written.
+    pub fn receive_text(&mut self) -> String {
+        let mut reader = serde_json::Deserializer::from_reader(&mut self.stream);
+        let text: Box<serde_json::value::RawValue> = Deserialize::deserialize(&mut reader).unwrap();
+        text.get().to_owned()
     }
 
     pub fn ask(&mut self, request: &str, expected: &str) {
@@ -76,7 +86,7 @@ impl Peer {
     /// The next reply or push, whole, and no byte behind it.
     pub fn receive_reply(&mut self) -> serde_json::Value {
         let mut reader = serde_json::Deserializer::from_reader(&mut self.stream);
-        serde::Deserialize::deserialize(&mut reader).unwrap()
+        Deserialize::deserialize(&mut reader).unwrap()
     }
 
     /// An error reply of this code, whole.

@@ -25,7 +25,22 @@ fn exchanges() -> Vec<(usize, Vec<&'static str>)> {
     exchanges
 }
 
-fn replay(lines: &[&str]) {
+/// Where ids stand in a line: 16 digits.
+fn ids(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_ascii_digit()).filter(|digits| digits.len() == 16)
+}
+
+/// Notes which ids the server gave out where the document has others.
+fn learn(known: &mut BTreeMap<&'static str, String>, document: &'static str, truth: &str) {
+    known.extend(ids(document).zip(ids(truth).map(str::to_owned)));
+}
+
+/// A request of the document with the ids that the server gave out.
+fn in_truth(request: &str, known: &BTreeMap<&str, String>) -> String {
+    known.iter().fold(request.to_owned(), |text, (document, truth)| text.replace(document, truth))
+}
+
+fn replay(lines: &[&'static str]) {
     let server = server();
     let mut peers: BTreeMap<&str, Peer> = BTreeMap::new();
     let connects_later = |name| lines.contains(&format!("{name} connects").as_str());
@@ -35,6 +50,7 @@ fn replay(lines: &[&str]) {
             peers.entry(name).or_insert_with(|| Peer::connect(server.addr()));
         }
     }
+    let mut ids = BTreeMap::new();
     for line in lines {
         let (name, what) = line.split_at(1);
         if what == " connects" {
@@ -47,8 +63,11 @@ fn replay(lines: &[&str]) {
         }
         let peer = peers.get_mut(name).unwrap();
         match what.split_at(2) {
-            ("> ", request) => peer.send(request),
-            ("< ", reply) => peer.expect(reply),
+            ("> ", request) => peer.send(in_truth(request, &ids)),
+            ("< ", reply) => match reply.strip_suffix('…') {
+                Some(begin) => assert!(peer.receive_text().starts_with(begin), "{begin}"),
+                None => learn(&mut ids, reply, &peer.expect(reply)),
+            },
             _ => panic!("not a line of an exchange: {line:?}"),
         }
     }
