@@ -76,7 +76,8 @@ fn commits(writers: usize, batches: usize) {
                     let mut batch = Batch::default();
                     batch.put(topic(), number.to_string().as_bytes(), None);
                     store.apply(&mut batch);
-                    let [Ok(Outcome::Stored { id, duplicate: false })] = batch.outcomes[..] else {
+                    let [Ok(Outcome::Stored { id, duplicate: false, .. })] = batch.outcomes[..]
+                    else {
                         panic!("{:?}", batch.outcomes);
                     };
                     stored.push((id, number));
