@@ -126,6 +126,7 @@ impl Server {
             ended: Condvar::new(),
             config,
         });
+        shared.wake.prepare().map_err(StartError::Thread)?;
         let mut server = Server { addr, shared: shared.clone(), threads: Vec::new() };
         let timing = shared.clone();
         server.spawn("timer", move || timing.broker.run_timer())?;
@@ -196,13 +197,22 @@ impl Shared {
                         refusals.add(&error.to_string());
                     }
                 }
-                Err(error) if spare.is_some() && is_out_of_descriptors(&error) => {
-                    drop(spare.take());
-                    if let Ok((stream, _)) = listener.accept() {
-                        refuse(&stream, "the server has no descriptor left: try again later");
+                Err(error) if is_out_of_descriptors(&error) => {
+                    // The system says so even when nobody is there.
+                    let there = self.wake.wait_readable(listener, Some(ACCEPT_BACKOFF_MAX));
+                    if there.is_ok_and(|there| there.readable) {
+                        drop(spare.take());
+                        if let Ok((stream, _)) = listener.accept() {
+                            refuse(&stream, "the server has no descriptor left: try again later");
+                            refusals.add(&error.to_string());
+                        }
                     }
-                    spare = listener.try_clone().ok();
-                    refusals.add(&error.to_string());
+                    if spare.is_none() {
+                        spare = listener.try_clone().ok();
+                    }
+                    if spare.is_none() {
+                        let _ = self.wake.wait(Some(backoff));
+                    }
                 }
                 Err(error) => {
                     refusals.add(&error.to_string());

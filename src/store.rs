@@ -61,7 +61,7 @@ pub trait Store: Send + Sync {
 /// What a tick did.
 #[derive(Debug, Default)]
 pub struct Due {
-    /// Topics in which messages were put, with the first of their ids.
+    /// Topics in which messages were put.
     pub put: Vec<Topic>,
     /// Topics in which messages can be taken again.
     pub returned: Vec<Topic>,

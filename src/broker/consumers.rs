@@ -51,7 +51,7 @@ pub enum Received {
     Message(Arc<Returned>),
     /// Nothing is there: sleep until woken.
     Nothing,
-    /// It fell too far behind, or its topic was purged: hang up.
+    /// It fell too far behind, or the broker was told to dismiss it: hang up.
     Dismissed,
 }
 

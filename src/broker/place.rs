@@ -126,6 +126,11 @@ impl Place {
         self.run.bytes() > limits::BUFFER_BYTES
     }
 
+    /// Whether the run is one large message.
+    pub fn is_large(&self) -> bool {
+        self.run.bytes() > limits::RUN_BYTES
+    }
+
     /// Lets go of the run; it is read again if need be.
     pub fn shrink(&mut self) {
         self.stand_in(Arc::default());

@@ -18,6 +18,10 @@ use crate::limits;
 use crate::message::{Id, Topic};
 use crate::store::{Head, Run, Store};
 
+/// So many topics that are ready keep the run that comes next; of the others only its id is kept,
+/// so that who lags in many topics holds little.
+const READY_RUNS: usize = 16;
+
 /// Where a subscription begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
@@ -135,7 +139,7 @@ impl Subscriptions {
             From::Last(count) => before_last(store, head, count, now)?,
             _ => after,
         };
-        if after < head.newest() || from == From::Now {
+        if after < head.newest() {
             self.follow(store, head, after)?;
         }
         Ok(())
@@ -169,6 +173,9 @@ impl Subscriptions {
         }
         let mut place = Place::following(after, head.clone());
         let next = place.advance(store, topic.as_str())?;
+        if self.ready.len() >= READY_RUNS {
+            place.shrink();
+        }
         self.places.insert(topic.clone(), place);
         self.ready.extend(next.map(|id| (id, topic.clone())));
         Ok(())
@@ -201,6 +208,9 @@ impl Subscriptions {
         if !self.ready.values().any(|ready| ready == topic)
             && let Some(id) = place.advance(store, topic.as_str())?
         {
+            if self.ready.len() >= READY_RUNS {
+                place.shrink();
+            }
             self.ready.insert(id, topic.clone());
         }
         Ok(())
@@ -242,7 +252,11 @@ impl Subscriptions {
             let before = self.ready.first_key_value().map_or(Id::MAX, |(id, _)| *id).min(told + 1);
             let (run, range) = place.take_run(before);
             self.bulky |= place.is_bulky();
-            match place.advance(store, topic.as_str()) {
+            let next = place.advance(store, topic.as_str());
+            if self.ready.len() >= READY_RUNS || place.is_large() {
+                place.shrink();
+            }
+            match next {
                 Ok(next) => self.ready.extend(next.map(|id| (id, topic.clone()))),
                 // It is looked at again with the next mail.
                 Err(_) => self.mailbox.put(topic.clone()),

@@ -140,11 +140,11 @@ pub struct Shown {
 
 /// Take messages from a topic: nobody else can take them
 ///
-/// Prints the oldest message of the highest priority. Without --lease it is removed at once. With
+/// Prints the oldest message of the highest priority. Without --lease it is removed once it is printed. With
 /// --lease, 'dsmq ack' must follow within that time, or the message is handed out again; what ack
 /// must be told is printed in front of the message, behind tabs: ID, DELIVERIES, MESSAGE.
 ///
-/// A worker in a shell:
+/// A worker in a shell, for messages of one line (--json makes every message one line):
 ///   while job=$(dsmq take jobs --lease 60 --wait 3600); do
 ///     IFS=$'\t' read -r id deliveries message <<< "$job"
 ///     work "$message" && dsmq ack jobs "$id" "$deliveries"

@@ -240,6 +240,33 @@ fn large_messages_are_taken_a_few_at_a_time_and_in_order() {
     }
 }
 
+#[test]
+fn who_unsubscribes_keeps_nothing_from_the_others() {
+    let server = server();
+    let addr = server.addr();
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let mut peer = Peer::connect(addr);
+            let come_and_go =
+                r#"{"action":"subscribe","topic":"x"}{"action":"unsubscribe","topic":"x"}"#;
+            for _ in 0..200 {
+                peer.ask(&come_and_go.repeat(20), &OK.repeat(40));
+            }
+        });
+        let mut peer = Peer::connect(addr);
+        let mut round = 0;
+        while !other.is_finished() {
+            let topic = format!("t{round}");
+            put(&mut peer, &topic, round);
+            let last = json!({"action": "subscribe", "topic": topic, "from": -1});
+            assert_eq!(ask(&mut peer, &last), json!({"ok": true}));
+            assert_eq!(peer.receive_reply()["message"], round);
+            peer.ask(&json!({"action": "unsubscribe", "topic": topic}).to_string(), OK);
+            round += 1;
+        }
+    });
+}
+
 /// Waits until so many takers stand in line.
 fn wait_for_line(peer: &mut Peer, takers: usize) {
     let deadline = Instant::now() + Duration::from_secs(30);

@@ -231,6 +231,11 @@ fn every_crossed_limit_is_answered_before_the_request_ends() {
         ("{".to_owned() + &" ".repeat(limits::REQUEST_OVERHEAD_BYTES), "}", "request_too_large"),
         (format!(r#"{{"action":"ping","junk":"{junk}"#), "\"}", "request_too_large"),
         (format!(r#"{{"action":"get","topic":"{}"#, "x".repeat(2_000)), "\"}", "bad_topic"),
+        (
+            format!("{{{}", format!(r#""message":"{}","#, "x".repeat(6 << 20)).repeat(3)),
+            "\"x\":1}",
+            "message_too_large",
+        ),
         (format!(r#"{{"action":"ping","tag":"{}"#, "x".repeat(2_000)), "\"}", "bad_field"),
         (
             format!(r#"{{"action":"put","topic":"t","message":1,"dedupe":"{}"#, "x".repeat(2_000)),

@@ -8,7 +8,10 @@ use super::{Failure, connect, meta, say, text};
 use crate::Config;
 use crate::client::Taken;
 
-/// Takes and prints, one after another: what was not printed was not taken. False if there was
+/// Without a lease, a message is taken under this one until it is printed.
+const UNTIL_PRINTED: Duration = Duration::from_secs(60);
+
+/// Takes and prints, one after another: what was not printed comes back. False if there was
 /// nothing.
 pub fn take(args: &Take, config: &Config) -> Result<bool, Failure> {
     let mut client = connect(config)?;
@@ -16,10 +19,14 @@ pub fn take(args: &Take, config: &Config) -> Result<bool, Failure> {
     let wait = args.wait.unwrap_or(Duration::ZERO);
     let mut taken = 0;
     while taken < args.count
-        && let Some(next) = client.take_wait(&args.topic, args.lease, wait)?
+        && let Some(next) =
+            client.take_wait(&args.topic, args.lease.or(Some(UNTIL_PRINTED)), wait)?
     {
         let line = line(&next, args);
         say(&mut output, |output| writeln!(output, "{line}"))?;
+        if args.lease.is_none() {
+            client.ack(&next)?;
+        }
         taken += 1;
     }
     Ok(taken > 0)

@@ -17,7 +17,7 @@ pub struct Outbox {
     /// One for each operation of the batch.
     asked: Vec<Asked>,
     bytes: Vec<u8>,
-    /// Messages in `bytes` that were taken without a lease.
+    /// Messages in `bytes` that go back if they cannot be written.
     handed: Vec<Handed>,
     /// The error of the unconfirmed put before this request, said already.
     said: Option<Code>,

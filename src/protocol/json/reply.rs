@@ -124,7 +124,7 @@ impl<'a> Reply<'a> {
         self.write(format_args!("{{\"ok\":true,\"policy\":{policy}")).end();
     }
 
-    /// The answer to a ping that asked where the session began.
+    /// Where the session, or the subscription, began.
     pub fn since(self, since: Id) {
         self.write(format_args!("{{\"ok\":true,\"since\":{since}")).end();
     }

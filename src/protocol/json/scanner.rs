@@ -186,6 +186,10 @@ impl Scanner {
             return Err(Fault::FieldTooLarge(field));
         }
         let of_message = if self.field == Some(Field::Message) { in_value } else { 0 };
+        // One that is given again and again may not hide that the request is too large.
+        if self.messages + of_message > self.max_message {
+            return Err(Fault::FieldTooLarge(Field::Message));
+        }
         if self.at - of_message - self.messages > limits::REQUEST_OVERHEAD_BYTES {
             return Err(Fault::RequestTooLarge);
         }

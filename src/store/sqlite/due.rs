@@ -5,6 +5,7 @@ use super::schema;
 use super::take::Lease;
 use super::transaction::Transaction;
 use crate::error::Result;
+use crate::limits;
 use crate::message::{Id, Topic};
 use crate::store::Due;
 
@@ -63,16 +64,29 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn put_delayed(&mut self, due: &mut Due) -> Result<()> {
-        let delayed = self.all(schema::DUE_DELAYED, |row| {
-            Ok(Delayed {
+    /// Some that are due: no more at a time than a batch may take.
+    fn due_delayed(&self) -> rusqlite::Result<Vec<Delayed>> {
+        let (mut delayed, mut bytes) = (Vec::new(), 0);
+        let mut read = self.tables.statement(schema::DUE_DELAYED)?;
+        let mut rows = read.query((self.now.cast_signed(), SOME))?;
+        while bytes < limits::TAKEN_BYTES
+            && let Some(row) = rows.next()?
+        {
+            let body = row.get_ref(4)?.as_bytes()?.to_vec();
+            bytes += body.len();
+            delayed.push(Delayed {
                 number: row.get(0)?,
                 topic: row.get(1)?,
                 rank: row.get(2)?,
                 ttl: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
-                body: row.get_ref(4)?.as_bytes()?.to_vec(),
-            })
-        })?;
+                body,
+            });
+        }
+        Ok(delayed)
+    }
+
+    fn put_delayed(&mut self, due: &mut Due) -> Result<()> {
+        let delayed = self.due_delayed().map_err(super::failed)?;
         for message in delayed {
             self.run(schema::DELETE_DELAYED, [message.number])?;
             self.counts(message.topic)?.delayed -= 1;
