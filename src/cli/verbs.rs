@@ -129,6 +129,15 @@ fn text(message: &Message, json: bool) -> String {
     }
 }
 
+/// A message as one line: as its own text, or, if that has control characters, as JSON.
+fn one_line(message: &Message) -> String {
+    match message.text() {
+        Some(text) if !text.contains(char::is_control) => text,
+        // What a program wrote over several lines has none in its strings.
+        _ => message.json().replace(['\n', '\r'], " "),
+    }
+}
+
 /// A message as a JSON object with all that is known of it; more fields stand behind its id.
 fn meta(message: &Message, more: &[(&str, &dyn fmt::Display)]) -> String {
     let mut line = format!(r#"{{"id":{},"timestamp":{}"#, message.id, message.timestamp);

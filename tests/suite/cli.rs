@@ -341,6 +341,10 @@ fn a_subscription_prints_a_line_a_message() {
     assert_eq!(dsmq(&["sub", "*", "--from", "oldest", "--count", "1"]), ended(0, &["a\tbefore"]));
     let since = a.id.to_string();
     assert_eq!(dsmq(&["sub", "a", "--from", &since, "--count", "1"]), ended(0, &["one"]));
+    client.put("lines", "one\ntwo").unwrap();
+    client.put_confirmed("lines", "\u{1b}[2J").unwrap();
+    let lines = dsmq(&["sub", "lines", "--from", "oldest", "--count", "2"]);
+    assert_eq!(lines, ended(0, &[r#""one\ntwo""#, r#""\u001b[2J""#]));
     let json = dsmq(&["sub", "a", "--from", "oldest", "--count", "1", "--json"]);
     let (id, timestamp) = (a.id, a.timestamp);
     let line = format!(r#"{{"id":{id},"timestamp":{timestamp},"topic":"a","message":"before"}}"#);

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter};
 use std::time::Duration;
 
 use super::super::args::Sub;
-use super::{Failure, connect, in_json, meta, say, text};
+use super::{Failure, connect, in_json, meta, one_line, say};
 use crate::Config;
 use crate::client::Push;
 
@@ -32,7 +32,7 @@ fn line(Push { topic, message }: &Push, args: &Sub) -> String {
         return meta(message, &[("topic", &in_json(topic))]);
     }
     match args.topics.as_slice() {
-        [only] if !only.ends_with('*') => text(message, false),
-        _ => format!("{topic}\t{}", text(message, false)),
+        [only] if !only.ends_with('*') => one_line(message),
+        _ => format!("{topic}\t{}", one_line(message)),
     }
 }
