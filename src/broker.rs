@@ -266,6 +266,14 @@ impl Broker {
         }
     }
 
+    /// A topic's messages that are not due yet, with the times when they are in place of ids.
+    pub fn delayed(&self, topic: &str, limit: usize) -> Result<Run> {
+        match self.store.head(topic) {
+            Some(head) => self.store.delayed(&head, limit),
+            None => Ok(Run::default()),
+        }
+    }
+
     /// How consumers share the topic's messages, if that was ever set.
     pub fn policy(&self, topic: &str) -> Option<Policy> {
         self.store.head(topic).and_then(|head| head.counts().policy)

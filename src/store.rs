@@ -44,6 +44,10 @@ pub trait Store: Send + Sync {
     /// [`limits::HISTORY_BYTES`](crate::limits::HISTORY_BYTES).
     fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Run>>;
 
+    /// The topic's messages that are not due yet, those that are due first first, with the times
+    /// when they are in place of ids; bounded as [`Store::read_last`] is.
+    fn delayed(&self, head: &Head, limit: usize) -> Result<Run>;
+
     /// The runs that subscribers read last.
     fn shelf(&self) -> &Shelf;
 

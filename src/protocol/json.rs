@@ -182,7 +182,11 @@ impl Conversation {
                 }
                 self.outbox.answer(tag, |reply| reply.ok());
             }
-            Request::History { topic, limit } => {
+            Request::History { topic, limit, delayed: true } => {
+                let run = self.broker.delayed(topic.as_str(), limit)?;
+                self.outbox.answer(tag, |reply| reply.delayed(&run));
+            }
+            Request::History { topic, limit, .. } => {
                 let run = self.broker.history(topic.as_str(), limit)?;
                 self.outbox.answer(tag, |reply| reply.history(&run));
             }

@@ -182,6 +182,10 @@ impl Store for SqliteStore {
         Ok(Arc::new(run.reversed()))
     }
 
+    fn delayed(&self, head: &Head, limit: usize) -> Result<Run> {
+        lock(&self.desk).tables.delayed(head.number(), limit).map_err(failed)
+    }
+
     fn shelf(&self) -> &Shelf {
         &self.shelf
     }

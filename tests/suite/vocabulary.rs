@@ -489,6 +489,9 @@ fn delayed_messages_come_when_they_are_due_and_in_that_order() {
     put(&mut peer, "t", "first");
     let row = topic_row(&mut peer, "t");
     assert_eq!((&row["length"], &row["delayed"]), (&json!(1), &json!(2)));
+    let later = ask(&mut peer, &json!({"action": "history", "topic": "t", "delayed": true}));
+    let later = later["messages"].as_array().unwrap();
+    assert!(later.len() <= 2 && later.iter().all(|m| m["due"].as_f64().unwrap() > 1.7e9));
     let pushes: Vec<Value> = (0..3).map(|_| watcher.receive_reply()).collect();
     assert!(before.elapsed() >= Duration::from_millis(150));
     assert!(pushes.is_sorted_by(|x, y| x["id"].as_u64() < y["id"].as_u64()));

@@ -21,9 +21,10 @@ pub enum Field {
     From,
     Limit,
     Policy,
+    Delayed,
 }
 
-const FIELDS: usize = Field::Policy as usize + 1;
+const FIELDS: usize = Field::Delayed as usize + 1;
 
 impl Field {
     /// By the key as it stands between its quotes, without escapes.
@@ -47,6 +48,7 @@ impl Field {
             b"from" => Field::From,
             b"limit" => Field::Limit,
             b"policy" => Field::Policy,
+            b"delayed" => Field::Delayed,
             _ => return None,
         })
     }

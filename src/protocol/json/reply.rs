@@ -139,6 +139,17 @@ impl<'a> Reply<'a> {
         reply.raw(b"]").end();
     }
 
+    /// A run whose ids are times.
+    pub fn delayed(self, run: &Run) {
+        let mut reply = self.raw(b"{\"messages\":[");
+        for (index, message) in (0..run.len()).filter_map(|i| run.get(i).map(|m| (i, m))) {
+            let before: &[u8] = if index == 0 { b"{\"message\":" } else { b",{\"message\":" };
+            let due = Timestamp(message.id);
+            reply = reply.raw(before).raw(message.body).write(format_args!(",\"due\":{due}}}"));
+        }
+        reply.raw(b"]").end();
+    }
+
     pub fn topics(self, topics: &[TopicStats]) {
         let mut reply = self.raw(b"{\"topics\":[");
         for (index, topic) in topics.iter().enumerate() {

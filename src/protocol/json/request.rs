@@ -26,7 +26,7 @@ pub enum Request<'a> {
     Nack { topic: Topic, id: Id, deliveries: u32, delay: u64 },
     Subscribe { patterns: Vec<Pattern>, from: From, meta: bool },
     Unsubscribe { patterns: Vec<Pattern> },
-    History { topic: Topic, limit: usize },
+    History { topic: Topic, limit: usize, delayed: bool },
     Peek { topic: Topic },
     Delete { topic: Topic, id: Id },
     Purge { topic: Topic },
@@ -114,7 +114,11 @@ impl<'a> Text<'a> {
                 Request::Subscribe { patterns: self.patterns()?, from, meta }
             }
             b"unsubscribe" => Request::Unsubscribe { patterns: self.patterns()? },
-            b"history" => Request::History { topic: self.topic()?, limit: self.limit()? },
+            b"history" => Request::History {
+                topic: self.topic()?,
+                limit: self.limit()?,
+                delayed: self.flag(Field::Delayed, "delayed")?,
+            },
             b"peek" => Request::Peek { topic: self.topic()? },
             b"delete" => Request::Delete { topic: self.topic()?, id: self.id()? },
             b"purge" => Request::Purge { topic: self.topic()? },

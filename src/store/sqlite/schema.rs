@@ -153,6 +153,8 @@ pub const INSERT_DELAYED: &str =
     "INSERT INTO delayed (due, topic, rank, ttl, body) VALUES (?1, ?2, ?3, ?4, ?5)";
 pub const DUE_DELAYED: &str = "SELECT number, topic, rank, ttl, body FROM delayed
     WHERE due <= ?1 ORDER BY due, number LIMIT ?2";
+pub const LIST_DELAYED: &str =
+    "SELECT due, body FROM delayed WHERE topic = ?1 ORDER BY due, number LIMIT ?2";
 pub const DELETE_DELAYED: &str = "DELETE FROM delayed WHERE number = ?1";
 pub const NEXT_DELAYED: &str = "SELECT min(due) FROM delayed";
 

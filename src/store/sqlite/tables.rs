@@ -77,6 +77,21 @@ impl Tables {
         Ok(run)
     }
 
+    /// A topic's delayed messages, those that are due first first; in place of ids, when.
+    pub fn delayed(&self, topic: i64, limit: usize) -> Result<Run> {
+        let mut run = Run::default();
+        let mut read = self.statement(schema::LIST_DELAYED)?;
+        let mut rows = read.query((topic, limit as i64))?;
+        while let Some(row) = rows.next()? {
+            let body = row.get_ref(1)?.as_bytes()?;
+            if !run.is_empty() && run.bytes() + body.len() > limits::HISTORY_BYTES {
+                break;
+            }
+            run.push(row.get::<_, i64>(0)?.cast_unsigned(), body, None);
+        }
+        Ok(run)
+    }
+
     /// Adds a row of `log` to a run; false if the run has no room for it, or for any other.
     fn push(&self, run: &mut Run, row: &Row<'_>, most: usize) -> Result<bool> {
         let id = row.get::<_, i64>(0)?;
