@@ -73,7 +73,7 @@ impl Client {
 
     /// Takes with or without a lease: what is there, or else what arrives within this time;
     /// [`Duration::MAX`] waits for ever. Of the takers that wait, the one that began first is
-    /// served first.
+    /// served first; a client that waits for long begins again every 30 seconds.
     ///
     /// # Errors
     ///
