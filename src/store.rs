@@ -99,7 +99,7 @@ fn system_clock() -> Id {
 
 /// The lock's content, also after a thread panicked with it: what it guards is consistent between
 /// any two statements.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -8,12 +8,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
 use crate::limits;
 use crate::message::Topic;
-use crate::store::{Batch, Op, Outcome, Policy, Returned, Store};
+use crate::store::{Batch, Op, Outcome, Policy, Returned, Store, lock};
 
 #[derive(Default)]
 pub struct Consumers {
@@ -223,10 +223,6 @@ impl Drop for Consumer {
         self.end();
         self.consumers.count.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

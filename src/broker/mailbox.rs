@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::Waker;
 
 use crate::error::Result;
 use crate::message::{Id, Topic};
+use crate::store::lock;
 
 /// What is subscribed to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -138,7 +139,4 @@ impl Subscribers {
         }
         self.count.fetch_sub(1, Ordering::SeqCst);
     }
-}
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,12 +3,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
 use crate::error::Result;
 use crate::message::Topic;
-use crate::store::{Batch, Op, Outcome, Returned, Store};
+use crate::store::{Batch, Op, Outcome, Returned, Store, lock};
 
 /// Takers that are served by one batch.
 const SERVED_AT_ONCE: usize = 64;
@@ -140,8 +140,4 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

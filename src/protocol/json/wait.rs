@@ -19,6 +19,7 @@ pub enum WaitKind {
     Get { topic: Topic, latest: bool, meta: bool, _watch: Watch },
     Take(Waiting),
 }
+
 impl Conversation {
     pub(super) fn wait(&mut self, kind: WaitKind, wait: Duration, tag: Option<&[u8]>) -> Step {
         let deadline = Instant::now() + wait;

@@ -344,6 +344,11 @@ impl Transaction<'_> {
         if self.run(schema::DELETE_LEASE, (number, id.cast_signed()))? > 0 {
             self.counts(number)?.leased -= 1;
         }
+        self.unready(number, id)
+    }
+
+    /// A message is no more to be taken by its rank, whichever that is.
+    fn unready(&mut self, number: i64, id: Id) -> Result<()> {
         for rank in 0..=i64::from(crate::message::PRIORITY_MAX) {
             if self.run(schema::DELETE_READY, (number, rank, id.cast_signed()))? > 0 {
                 self.counts(number)?.ready -= 1;
@@ -357,12 +362,7 @@ impl Transaction<'_> {
         if self.discard(number, id)? != Some(false) {
             return Ok(());
         }
-        for rank in 0..=i64::from(crate::message::PRIORITY_MAX) {
-            if self.run(schema::DELETE_READY, (number, rank, id.cast_signed()))? > 0 {
-                self.counts(number)?.ready -= 1;
-            }
-        }
-        Ok(())
+        self.unready(number, id)
     }
 
     pub fn peek(&mut self, batch: &mut Batch, topic: &Topic) -> Result<Outcome> {
