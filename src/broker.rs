@@ -108,14 +108,9 @@ impl Broker {
         self.store.apply(batch);
         self.timer.set(self.store.due());
         let id = batch.last_id();
-        // Asked once: who unsubscribes meanwhile must not keep the others from being told.
-        let followed = self.subscribers.any();
-        if !followed {
-            self.subscribers.skip_to(id);
-        }
         // Either one who begins to wait now sees the messages, or we see the one who waits.
         fence(Ordering::SeqCst);
-        if !followed && !self.anyone_waits() {
+        if !self.anyone_waits() {
             return;
         }
         if let Some(fresh) = fresh {

@@ -81,7 +81,7 @@ impl Subscribers {
         self.told.load(Ordering::SeqCst)
     }
 
-    /// Nobody followed the messages up to this id when they were put.
+    /// Who follows the messages up to this id from now on finds them without being told.
     pub fn skip_to(&self, id: Id) {
         self.told.fetch_max(id, Ordering::SeqCst);
     }

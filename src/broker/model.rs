@@ -12,7 +12,8 @@
 //! | `batches`, `talk` | the actions: on the store, and on sessions |
 //! | `found` | cases that failed once |
 //!
-//! `DSMQ_MODEL_CASES` says how many cases are run; `make test` runs 100,000.
+//! `DSMQ_MODEL_CASES` says how many cases are run; `make test` runs 100,000. They are the same ones
+//! each time, unless `DSMQ_MODEL_SEED` is a number of another lot: who looks for a bug tries many.
 
 mod action;
 mod batches;
@@ -25,7 +26,7 @@ mod world;
 use std::cell::Cell;
 use std::sync::Arc;
 
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use self::action::Case;
 use self::world::World;
@@ -34,6 +35,9 @@ use crate::store::{Rules, Store};
 
 /// Cases of a bare `cargo test`.
 const CASES: u32 = 3_000;
+
+/// Threads that share the cases out.
+const SHARES: u32 = 2;
 
 /// A store under test.
 pub struct Opened {
@@ -57,22 +61,28 @@ pub fn clock() -> Id {
     NOW.get()
 }
 
-/// The suite, against a store of any kind. The cases are shared out among the processor's threads.
+/// The suite, against a store of any kind. The cases are shared out among threads.
 pub fn holds(open: Open) {
-    let wanted = std::env::var("DSMQ_MODEL_CASES").ok();
-    let wanted = wanted.map_or(CASES, |cases| cases.parse().expect("DSMQ_MODEL_CASES: a number"));
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u32);
+    let cases = number("DSMQ_MODEL_CASES", CASES);
+    let seed = number("DSMQ_MODEL_SEED", 0);
     found::cases().iter().for_each(|case| live(open, case));
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(move || run(open, wanted.div_ceil(threads)));
+        for share in 0..SHARES {
+            scope.spawn(move || run(open, cases.div_ceil(SHARES), seed, share));
         }
     });
 }
 
-fn run(open: Open, cases: u32) {
+fn number(variable: &str, default: u32) -> u32 {
+    let value = std::env::var(variable).ok();
+    value.map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{variable}: a number")))
+}
+
+fn run(open: Open, cases: u32, seed: u32, share: u32) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let ran = TestRunner::new(config).run(&action::case(), |case| {
+    let seed = [seed.to_le_bytes(), share.to_le_bytes()].concat().repeat(4);
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let ran = TestRunner::new_with_rng(config, rng).run(&action::case(), |case| {
         live(open, &case);
         Ok(())
     });

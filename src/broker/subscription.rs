@@ -107,6 +107,7 @@ impl Subscriptions {
         self.subscribers.add(&pattern, &self.mailbox);
         // From here on the mailbox is told of every put: what was put before is found below.
         let now = store.last_id();
+        self.subscribers.skip_to(now);
         let after = match from {
             From::Now | From::Last(_) => now,
             From::Oldest => 0,

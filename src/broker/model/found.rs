@@ -20,6 +20,17 @@ pub fn cases() -> Vec<Case> {
         (0, [vec![put(ttl(0)); 4], vec![put(PLAIN), get()]].concat()),
         // A second subscription passed over what the first had not read.
         (0, vec![subscribe(0, Begin::Now), put(PLAIN), subscribe(3, Begin::Now)]),
+        // A dead letter that nobody followed when it was made was not pushed to who came later.
+        (
+            1,
+            vec![
+                join(Some(5)),
+                put(PLAIN),
+                Action::Collect(0),
+                Action::Batch(vec![Do::Nack { lease: 0, delay: 0 }]),
+                subscribe(3, Begin::Oldest),
+            ],
+        ),
         // One taker's end took the line away in which another had begun to wait.
         (
             0,
