@@ -38,6 +38,14 @@ pub struct Config {
     #[arg(long, env = "DSMQ_DEAD_LETTER_AFTER", value_name = "N", default_value_t = 0)]
     pub dead_letter_after: u32,
 
+    /// Where messages are kept: memory, or the PATH of a file
+    #[arg(long, env = "DSMQ_STORE", default_value = "memory")]
+    pub store: String,
+
+    /// What a confirm waits for, if the store is a file: full, normal or off
+    #[arg(long, env = "DSMQ_SYNC", default_value = "full")]
+    pub sync: String,
+
     /// What to log to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "DSMQ_LOG", value_name = "LEVEL", default_value_t = LOG, global = true)]
     pub log: LevelFilter,
@@ -51,6 +59,8 @@ impl Default for Config {
             max_connections: limits::CONNECTIONS,
             max_message: limits::MESSAGE_BYTES,
             dead_letter_after: 0,
+            store: "memory".to_owned(),
+            sync: "full".to_owned(),
             log: LOG,
         }
     }

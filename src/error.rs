@@ -21,6 +21,8 @@ pub enum Code {
     TooManyPlaces,
     TooManySubscriptions,
     StoreFailed,
+    Damaged,
+    Full,
     Busy,
     Closing,
     UnknownProtocol,
@@ -29,7 +31,7 @@ pub enum Code {
 impl Code {
     /// Every code, for the document's test.
     #[cfg(test)]
-    pub const ALL: [Code; 17] = [
+    pub const ALL: [Code; 19] = [
         Code::BadJson,
         Code::BadUtf8,
         Code::MissingField,
@@ -44,6 +46,8 @@ impl Code {
         Code::TooManyPlaces,
         Code::TooManySubscriptions,
         Code::StoreFailed,
+        Code::Damaged,
+        Code::Full,
         Code::Busy,
         Code::Closing,
         Code::UnknownProtocol,
@@ -66,6 +70,8 @@ impl Code {
             Code::TooManyPlaces => "too_many_places",
             Code::TooManySubscriptions => "too_many_subscriptions",
             Code::StoreFailed => "store_failed",
+            Code::Damaged => "damaged",
+            Code::Full => "full",
             Code::Busy => "busy",
             Code::Closing => "closing",
             Code::UnknownProtocol => "unknown_protocol",

@@ -111,8 +111,18 @@ impl Server {
     pub fn start(config: Config) -> Result<Server, StartError> {
         config.check().map_err(StartError::Config)?;
         let rules = store::Rules { dead_letter_after: config.dead_letter_after };
-        let store =
-            store::in_memory(rules).map_err(|error| StartError::Store(error.text.into_owned()))?;
+        let store = match config.store.as_str() {
+            "memory" => store::in_memory(rules).map_err(|error| error.text.into_owned()),
+            path => {
+                let sync = match config.sync.as_str() {
+                    "off" => store::Synchronous::Off,
+                    "normal" => store::Synchronous::Normal,
+                    _ => store::Synchronous::Full,
+                };
+                store::in_file(path.as_ref(), sync, rules)
+            }
+        };
+        let store = store.map_err(StartError::Store)?;
         let listener = bind(&config)?;
         raise_descriptor_limit(config.max_connections);
         let addr = listener.local_addr().map_err(|e| StartError::bind(&config, e))?;

@@ -9,6 +9,7 @@ mod run;
 mod shelf;
 mod sqlite;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken};
@@ -80,6 +81,53 @@ pub fn in_memory(rules: Rules) -> Result<Arc<dyn Store>> {
 #[cfg(test)]
 pub fn in_memory_with(clock: fn() -> Id, rules: Rules) -> (Arc<dyn Store>, Box<dyn Fn() -> i64>) {
     let store = sqlite::SqliteStore::in_memory(clock, rules);
+    let store = Arc::new(store.unwrap_or_else(|error| panic!("{error}")));
+    (store.clone(), Box::new(move || store.rows()))
+}
+
+/// The store in a file, which outlives this process.
+///
+/// # Errors
+///
+/// A line that says why the file cannot be served.
+pub fn in_file(
+    path: &Path,
+    sync: Synchronous,
+    rules: Rules,
+) -> std::result::Result<Arc<dyn Store>, String> {
+    Ok(Arc::new(sqlite::SqliteStore::in_file(path, sync, system_clock, rules)?))
+}
+
+/// What a commit to a file waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Synchronous {
+    /// The disk: whatever was promised outlives a power cut.
+    #[default]
+    Full,
+    /// The system: a power cut may take the last moments away.
+    Normal,
+    /// The system, also where the file must be whole: a power cut may destroy it.
+    Off,
+}
+
+impl Synchronous {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Synchronous::Full => "full",
+            Synchronous::Normal => "normal",
+            Synchronous::Off => "off",
+        }
+    }
+}
+
+/// A store in this file with another clock, for tests that neither cut the power.
+#[cfg(test)]
+pub fn in_file_with(
+    path: &Path,
+    clock: fn() -> Id,
+    rules: Rules,
+) -> (Arc<dyn Store>, Box<dyn Fn() -> i64>) {
+    let store = sqlite::SqliteStore::in_file(path, Synchronous::Off, clock, rules);
     let store = Arc::new(store.unwrap_or_else(|error| panic!("{error}")));
     (store.clone(), Box::new(move || store.rows()))
 }

@@ -28,6 +28,8 @@ use std::sync::Arc;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use tempfile::TempDir;
+
 use self::action::Case;
 use self::world::World;
 use crate::message::Id;
@@ -41,6 +43,8 @@ const SHARES: u32 = 2;
 
 /// A store under test.
 pub struct Opened {
+    /// Where it is, if that is a file.
+    pub folder: Option<TempDir>,
     pub store: Arc<dyn Store>,
     /// Rows of all tables but the topics': nothing may be left of what was removed.
     pub rows: Box<dyn Fn() -> i64>,
@@ -62,8 +66,7 @@ pub fn clock() -> Id {
 }
 
 /// The suite, against a store of any kind. The cases are shared out among threads.
-pub fn holds(open: Open) {
-    let cases = number("DSMQ_MODEL_CASES", CASES);
+pub fn holds(open: Open, cases: u32) {
     let seed = number("DSMQ_MODEL_SEED", 0);
     found::cases().iter().for_each(|case| live(open, case));
     std::thread::scope(|scope| {
@@ -104,8 +107,21 @@ fn live(open: Open, case: &Case) {
 
 #[test]
 fn sqlite_in_memory_does_as_the_model() {
-    holds(|rules| {
+    let open = |rules| {
         let (store, rows) = crate::store::in_memory_with(clock, rules);
-        Opened { store, rows }
-    });
+        Opened { folder: None, store, rows }
+    };
+    holds(open, number("DSMQ_MODEL_CASES", CASES));
+}
+
+/// A file costs more to make, so it has fewer cases.
+#[test]
+fn sqlite_in_a_file_does_as_the_model() {
+    let open = |rules| {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, rows) =
+            crate::store::in_file_with(&folder.path().join("dsmq.db"), clock, rules);
+        Opened { folder: Some(folder), store, rows }
+    };
+    holds(open, number("DSMQ_MODEL_CASES", CASES) / 20);
 }

@@ -15,6 +15,7 @@ pub struct Batch {
     pub outcomes: Vec<Result<Outcome>>,
     /// The messages that were taken.
     pub taken: Vec<u8>,
+    confirms: bool,
 }
 
 /// One operation. Times are microseconds.
@@ -160,6 +161,17 @@ impl Batch {
         self.ops.push(Op::Put(Put { topic, body: start..self.bytes.len(), options }));
     }
 
+    /// One of its puts is to be confirmed.
+    pub fn confirm(&mut self) {
+        self.confirms = true;
+    }
+
+    /// Whether anybody is told that something of it was done. A put that nobody asks about need not
+    /// have reached the disk when the batch returns.
+    pub fn is_promised(&self) -> bool {
+        self.confirms || self.ops.iter().any(|op| !matches!(op, Op::Put(_)))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
@@ -179,6 +191,7 @@ impl Batch {
         self.ops.clear();
         self.outcomes.clear();
         self.taken.clear();
+        self.confirms = false;
     }
 
     /// The last id that a put of the batch was given; 0 if there was none.

@@ -1,6 +1,6 @@
 //! Heads: what is known of a topic without a lock on the store.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::{Run, lock};
@@ -10,8 +10,8 @@ use crate::message::{Id, Topic};
 #[derive(Debug)]
 pub struct Head {
     topic: Topic,
-    /// The store's own number for the topic.
-    number: i64,
+    /// The store's own number for the topic, another one after a purge.
+    number: AtomicI64,
     newest: AtomicU64,
     removals: AtomicU64,
     counts: Mutex<(Counts, Meter)>,
@@ -51,6 +51,10 @@ pub struct Counts {
 }
 
 impl Policy {
+    pub fn new(text: &str) -> Option<Policy> {
+        [Policy::Broadcast, Policy::RoundRobin].into_iter().find(|policy| policy.as_str() == text)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Policy::Broadcast => "broadcast",
@@ -63,7 +67,7 @@ impl Head {
     pub fn new(topic: Topic, number: i64) -> Head {
         Head {
             topic,
-            number,
+            number: AtomicI64::new(number),
             newest: AtomicU64::new(0),
             removals: AtomicU64::new(0),
             counts: Mutex::default(),
@@ -76,7 +80,7 @@ impl Head {
     }
 
     pub fn number(&self) -> i64 {
-        self.number
+        self.number.load(Ordering::Acquire)
     }
 
     /// The id of the newest message that was put; 0 if there was none.
@@ -99,7 +103,8 @@ impl Head {
     }
 
     /// Called after a commit, at `now` by the store's clock.
-    pub fn publish(&self, counts: Counts, newest: Id, removed: bool, now: Id) {
+    pub fn publish(&self, number: i64, counts: Counts, newest: Id, removed: bool, now: Id) {
+        self.number.store(number, Ordering::Release);
         let (before, meter) = &mut *lock(&self.counts);
         let puts = counts.puts.saturating_sub(before.puts);
         meter.add(now, puts, counts.takes.saturating_sub(before.takes));

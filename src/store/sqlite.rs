@@ -1,9 +1,12 @@
 //! The store in SQLite: every message is a row. Only this folder names rusqlite.
 //!
 //! One connection to SQLite under one lock. Batches go through the [`leader`], which commits what
-//! has gathered in one [`transaction`]; readers take the lock for one run at a time.
+//! has gathered in one [`transaction`]; readers take the lock for one run at a time. The readers
+//! of a [`file`] have a connection of their own, so that they need not wait for the disk.
 
+mod checksum;
 mod due;
+mod file;
 mod leader;
 mod ledger;
 mod put;
@@ -12,16 +15,21 @@ mod tables;
 mod take;
 mod transaction;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use rusqlite::ErrorCode;
+
+use self::checksum::Damaged;
 use self::leader::Leader;
 use self::ledger::Ledger;
 use self::tables::Tables;
 use self::transaction::Transaction;
-use super::{Batch, Due, Head, Rules, Run, Shelf, Store, lock};
+use super::{Batch, Due, Head, Rules, Run, Shelf, Store, Synchronous, lock};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{Id, Topic};
@@ -31,6 +39,10 @@ pub type Clock = fn() -> Id;
 
 pub struct SqliteStore {
     desk: Mutex<Desk>,
+    /// A file's readers.
+    reader: Option<Mutex<Tables>>,
+    /// Held for as long as the file is open.
+    _lock: Option<File>,
     leader: Leader,
     heads: RwLock<HashMap<Topic, Arc<Head>>>,
     last_id: AtomicU64,
@@ -50,16 +62,53 @@ impl SqliteStore {
     /// A store that ends with the process.
     pub fn in_memory(clock: Clock, rules: Rules) -> Result<SqliteStore> {
         let tables = Tables::in_memory().map_err(failed)?;
-        Ok(SqliteStore {
-            desk: Mutex::new(Desk { tables, ledger: Ledger::default() }),
+        let desk = Desk { tables, ledger: Ledger::default() };
+        Ok(SqliteStore::new(desk, clock, rules))
+    }
+
+    /// The store of a file, which no other server has open. An error is for the person who
+    /// started the server.
+    pub fn in_file(
+        path: &Path,
+        sync: Synchronous,
+        clock: Clock,
+        rules: Rules,
+    ) -> std::result::Result<SqliteStore, String> {
+        let file::Opened { tables, reader, lock } = file::open(path, sync)?;
+        let said = |error| format!("{}: {}", path.display(), file::explain(&error));
+        let ledger = Ledger::load(&tables).map_err(said)?.map_err(|name| {
+            let path = path.display();
+            format!("{path}: what it says of the topic {name:?} is damaged: restore a backup")
+        })?;
+        let store = SqliteStore::new(Desk { tables, ledger }, clock, rules);
+        // Whatever is due is found by the first tick.
+        store.due.store(0, Ordering::Release);
+        Ok(SqliteStore { reader: Some(Mutex::new(reader)), _lock: Some(lock), ..store })
+    }
+
+    fn new(desk: Desk, clock: Clock, rules: Rules) -> SqliteStore {
+        let heads = desk.ledger.heads().map(|head| (head.topic().clone(), head.clone()));
+        SqliteStore {
+            heads: RwLock::new(heads.collect()),
+            last_id: AtomicU64::new(desk.ledger.last_id().max(clock())),
+            desk: Mutex::new(desk),
+            reader: None,
+            _lock: None,
             leader: Leader::default(),
-            heads: RwLock::default(),
-            last_id: AtomicU64::new(clock()),
             due: AtomicU64::new(Id::MAX),
             clock,
             rules,
             shelf: Shelf::default(),
-        })
+        }
+    }
+
+    /// Reads, beside whoever writes if this is a file.
+    fn reading<T>(&self, read: impl FnOnce(&Tables) -> rusqlite::Result<T>) -> Result<T> {
+        let read = match &self.reader {
+            Some(reader) => read(&lock(reader)),
+            None => read(&lock(&self.desk).tables),
+        };
+        read.map_err(failed)
     }
 
     /// Rows of every table but the topics'.
@@ -72,7 +121,8 @@ impl SqliteStore {
     /// batch that fails fails alone.
     fn commit(&self, batches: &mut [&mut Batch]) {
         let mut desk = lock(&self.desk);
-        let together = self.transact(&mut desk, |transaction| {
+        let promised = batches.iter().any(|batch| batch.is_promised());
+        let together = self.transact(&mut desk, promised, |transaction| {
             batches.iter_mut().try_for_each(|batch| transaction.carry_out(batch))
         });
         let Err(error) = together else { return };
@@ -81,7 +131,8 @@ impl SqliteStore {
             let failed = if alone {
                 Err(error.clone())
             } else {
-                self.transact(&mut desk, |transaction| transaction.carry_out(batch))
+                let promised = batch.is_promised();
+                self.transact(&mut desk, promised, |transaction| transaction.carry_out(batch))
             };
             if let Err(error) = failed {
                 batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect();
@@ -89,17 +140,22 @@ impl SqliteStore {
         }
     }
 
-    /// Runs `work` as one transaction: all of it happens and is then visible, or nothing.
+    /// Runs `work` as one transaction: all of it happens and is then visible, or nothing. What is
+    /// promised is on disk when this returns.
     fn transact(
         &self,
         desk: &mut Desk,
+        promised: bool,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
     ) -> Result<()> {
         let Desk { tables, ledger } = desk;
-        tables.begin().map_err(failed)?;
+        tables.begin(promised).map_err(failed)?;
         let now = (self.clock)();
         let worked = self.work(tables, ledger, now, work);
-        let committed = worked.and_then(|done| tables.commit().map_err(failed).map(|()| done));
+        let committed = worked.and_then(|done| {
+            let saved = if tables.is_file() { ledger.save(tables) } else { Ok(()) };
+            saved.and_then(|()| tables.commit()).map_err(failed).map(|()| done)
+        });
         match committed {
             Ok((new_heads, due)) => {
                 if !new_heads.is_empty() {
@@ -137,6 +193,7 @@ impl SqliteStore {
             next_id: (self.last_id() + 1).max(now),
             due: Id::MAX,
             rules: self.rules,
+            failed: Cell::new(false),
         };
         let worked = work(&mut transaction);
         self.last_id.store(transaction.next_id - 1, Ordering::Release);
@@ -169,21 +226,23 @@ impl Store for SqliteStore {
 
     fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {
         let limit = limit.clamp(1, limits::RUN_MESSAGES);
-        let desk = lock(&self.desk);
-        let run = Run::new(after, head.removals());
-        let run = desk.tables.read(run, head.number(), limit, self.now()).map_err(failed)?;
+        let run = self.reading(|tables| {
+            let run = Run::new(after, head.removals());
+            tables.read(run, head.number(), limit, self.now())
+        })?;
         Ok(Arc::new(run))
     }
 
     fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Run>> {
-        let desk = lock(&self.desk);
-        let run = Run::new(0, head.removals());
-        let run = desk.tables.read_last(run, head.number(), limit, self.now()).map_err(failed)?;
+        let run = self.reading(|tables| {
+            let run = Run::new(0, head.removals());
+            tables.read_last(run, head.number(), limit, self.now())
+        })?;
         Ok(Arc::new(run.reversed()))
     }
 
     fn delayed(&self, head: &Head, limit: usize) -> Result<Run> {
-        lock(&self.desk).tables.delayed(head.number(), limit).map_err(failed)
+        self.reading(|tables| tables.delayed(head.number(), limit))
     }
 
     fn shelf(&self) -> &Shelf {
@@ -191,7 +250,7 @@ impl Store for SqliteStore {
     }
 
     fn oldest(&self, head: &Head) -> Result<Option<Id>> {
-        lock(&self.desk).tables.oldest(head.number()).map_err(failed)
+        self.reading(|tables| tables.oldest(head.number()))
     }
 
     fn due(&self) -> Id {
@@ -203,7 +262,7 @@ impl Store for SqliteStore {
         let mut desk = lock(&self.desk);
         // What is due next is found out anew; what others begin waits for the lock.
         self.due.store(Id::MAX, Ordering::Release);
-        let ticked = self.transact(&mut desk, |transaction| transaction.tick(&mut done));
+        let ticked = self.transact(&mut desk, true, |transaction| transaction.tick(&mut done));
         if ticked.is_err() {
             // It is tried again in a while, not at once: what is the matter may pass.
             let again = self.now().saturating_add(limits::RETRY.as_micros() as u64);
@@ -214,11 +273,33 @@ impl Store for SqliteStore {
 }
 
 fn failed(error: rusqlite::Error) -> Error {
-    Error::new(
-        Code::StoreFailed,
-        format!("the store failed ({error}): nothing was stored, try again"),
-    )
+    if let rusqlite::Error::FromSqlConversionFailure(_, _, why) = &error
+        && let Some(Damaged { id }) = why.downcast_ref()
+    {
+        let text = format!(
+            "the message with the id {id} is damaged in the store's file: delete it, or pass over \
+             it with since"
+        );
+        return Error::new(Code::Damaged, text);
+    }
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => {
+            Error::new(Code::Full, "the disk is full: nothing was stored, make room and try again")
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Error::new(Code::Damaged, format!("the store's file is damaged ({error}): {RESTORE}"))
+        }
+        None if !matches!(error, rusqlite::Error::SqliteFailure(..)) => {
+            Error::new(Code::Damaged, format!("the store's file is damaged ({error}): {RESTORE}"))
+        }
+        _ => {
+            let text = format!("the store failed ({error}): nothing was stored, try again");
+            Error::new(Code::StoreFailed, text)
+        }
+    }
 }
+
+const RESTORE: &str = "look with 'dsmq check', and restore a backup";
 
 #[cfg(test)]
 mod tests {
@@ -241,8 +322,28 @@ mod tests {
     }
 
     #[test]
+    fn in_a_file_holds_the_contract() {
+        let folder = tempfile::tempdir().unwrap();
+        let number = Cell::new(0);
+        contract::hold(&|| {
+            number.set(number.get() + 1);
+            Arc::new(file(&folder.path().join(number.get().to_string())))
+        });
+    }
+
+    fn file(path: &Path) -> SqliteStore {
+        SqliteStore::in_file(path, Synchronous::Off, contract::clock, Rules::default()).unwrap()
+    }
+
+    #[test]
     fn a_batch_that_fails_fails_alone() {
-        let store = open();
+        let folder = tempfile::tempdir().unwrap();
+        for store in [open(), file(&folder.path().join("dsmq.db"))] {
+            fails_alone(&store);
+        }
+    }
+
+    fn fails_alone(store: &SqliteStore) {
         store.apply(&mut batch("t", b"1"));
         lock(&store.desk).tables.limit_pages(100);
         let (mut before, mut too_much) = (batch("t", b"2"), batch("t", &[b'7'; 1 << 20]));
@@ -251,7 +352,7 @@ mod tests {
 
         let stored = [&before, &too_much, &new_topic, &behind].map(|b| b.outcomes[0].is_ok());
         assert_eq!(stored, [true, false, false, true]);
-        assert_eq!(too_much.outcomes[0].as_ref().unwrap_err().code, Code::StoreFailed);
+        assert_eq!(too_much.outcomes[0].as_ref().unwrap_err().code, Code::Full);
         assert!(store.head("new").is_none(), "a topic is not made by a put that failed");
         let head = store.head("t").unwrap();
         let run = store.read(&head, 0, 256).unwrap();

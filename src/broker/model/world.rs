@@ -24,6 +24,8 @@ pub struct World {
     pub hands: Vec<(Name, Returned)>,
     /// How many bodies were made: each is another.
     pub bodies: usize,
+    /// Goes when everything else has gone.
+    _folder: Option<tempfile::TempDir>,
 }
 
 /// One connection: a session of the broker, and its model.
@@ -108,6 +110,7 @@ impl World {
             leases: Vec::new(),
             hands: Vec::new(),
             bodies: 0,
+            _folder: opened.folder,
         };
         world.connect();
         world.connect();

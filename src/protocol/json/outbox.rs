@@ -70,6 +70,9 @@ impl Outbox {
         tag: Option<&[u8]>,
     ) {
         self.batch.put(topic, message, options);
+        if confirm {
+            self.batch.confirm();
+        }
         let answer = if confirm { Answer::Confirm } else { Answer::Silence };
         self.asked.push(Asked { answer, tag: tag.map(Box::from) });
     }

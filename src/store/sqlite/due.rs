@@ -72,21 +72,17 @@ impl Transaction<'_> {
         while bytes < limits::TAKEN_BYTES
             && let Some(row) = rows.next()?
         {
-            let body = row.get_ref(4)?.as_bytes()?.to_vec();
+            let body = row.get_ref(1)?.as_bytes()?.to_vec();
             bytes += body.len();
-            delayed.push(Delayed {
-                number: row.get(0)?,
-                topic: row.get(1)?,
-                rank: row.get(2)?,
-                ttl: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
-                body,
-            });
+            let topic = row.get(5)?;
+            let ttl = self.tables.checked(topic, row, &body)?.expires;
+            delayed.push(Delayed { number: row.get(4)?, topic, rank: row.get(6)?, ttl, body });
         }
         Ok(delayed)
     }
 
     fn put_delayed(&mut self, due: &mut Due) -> Result<()> {
-        let delayed = self.due_delayed().map_err(super::failed)?;
+        let delayed = self.due_delayed().map_err(|error| self.fails(error))?;
         for message in delayed {
             self.run(schema::DELETE_DELAYED, [message.number])?;
             self.counts(message.topic)?.delayed -= 1;

@@ -1,29 +1,46 @@
 //! The ledger: each topic's counts as the transaction at hand has them, with what they were before
-//! it, in case it fails. Topics have the numbers 1, 2, 3 and so on.
+//! it, in case it fails. A file keeps them in its rows of `topics`.
 
 use std::sync::Arc;
 
-use crate::message::Id;
-use crate::store::{Counts, Head};
+use rusqlite::{Result, Row, params};
+
+use super::checksum;
+use super::schema;
+use super::tables::Tables;
+use crate::message::{Id, Topic};
+use crate::store::{Counts, Head, Policy};
+
+/// A topic has a slot for good, and a number, by which the tables know it: the slot and, above
+/// these bits, how often it was purged.
+const SLOT_BITS: u32 = 20;
 
 #[derive(Default)]
 pub struct Ledger {
+    /// By slot; the first is 1.
     accounts: Vec<Account>,
     /// Accounts that were there when the transaction began.
     settled: usize,
     /// What the accounts that it changed were before.
-    before: Vec<(usize, Counts, Id)>,
+    before: Vec<(usize, State)>,
 }
 
 /// One topic's account.
 pub struct Account {
     pub head: Arc<Head>,
-    pub counts: Counts,
-    /// The newest id that was put.
-    pub newest: Id,
+    pub state: State,
     /// Whether the transaction removed messages.
     pub removed: bool,
     changed: bool,
+}
+
+/// What a transaction changes of a topic, and takes back if it fails.
+#[derive(Clone, Copy, Default)]
+pub struct State {
+    pub number: i64,
+    pub counts: Counts,
+    /// The newest id that was put.
+    pub newest: Id,
 }
 
 impl Ledger {
@@ -33,27 +50,38 @@ impl Ledger {
     }
 
     pub fn open(&mut self, head: Arc<Head>) {
-        let counts = Counts::default();
-        self.accounts.push(Account { head, counts, newest: 0, removed: false, changed: true });
+        let state = State { number: head.number(), ..State::default() };
+        self.accounts.push(Account { head, state, removed: false, changed: true });
     }
 
-    /// A topic's account, to be changed.
+    /// The account of the topic that has this number, to be changed.
     pub fn account(&mut self, number: i64) -> Option<&mut Account> {
-        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        let slot = slot(number);
+        let index = usize::try_from(slot).ok()?.checked_sub(1)?;
         let account = self.accounts.get_mut(index)?;
+        if account.state.number != number {
+            return None;
+        }
         if !account.changed {
             account.changed = true;
-            self.before.push((index, account.counts, account.newest));
+            self.before.push((index, account.state));
         }
         Some(account)
+    }
+
+    /// The topic's number now; a number that it has, or had, tells which.
+    pub fn number_now(&self, number: i64) -> Option<i64> {
+        let index = usize::try_from(slot(number)).ok()?.checked_sub(1)?;
+        self.accounts.get(index).map(|account| account.state.number)
     }
 
     /// After a commit: heads show what the transaction did.
     pub fn settle(&mut self, now: Id) {
         let new = self.settled..self.accounts.len();
-        for index in self.before.drain(..).map(|(index, ..)| index).chain(new) {
+        for index in self.before.drain(..).map(|(index, _)| index).chain(new) {
             if let Some(account) = self.accounts.get_mut(index) {
-                account.head.publish(account.counts, account.newest, account.removed, now);
+                let State { number, counts, newest } = account.state;
+                account.head.publish(number, counts, newest, account.removed, now);
                 (account.changed, account.removed) = (false, false);
             }
         }
@@ -62,12 +90,129 @@ impl Ledger {
 
     /// After a failure: everything is as it was before the transaction.
     pub fn revert(&mut self) {
-        for (index, counts, newest) in self.before.drain(..) {
+        for (index, state) in self.before.drain(..) {
             if let Some(account) = self.accounts.get_mut(index) {
-                (account.counts, account.newest) = (counts, newest);
+                account.state = state;
                 (account.changed, account.removed) = (false, false);
             }
         }
         self.accounts.truncate(self.settled);
     }
+
+    /// Writes what the transaction changed into the file, as a part of it.
+    pub fn save(&self, tables: &Tables) -> Result<()> {
+        let new = self.settled..self.accounts.len();
+        let changed = self.before.iter().map(|(index, _)| *index).chain(new);
+        let mut save = tables.statement(schema::SAVE_TOPIC)?;
+        for account in changed.filter_map(|index| self.accounts.get(index)) {
+            let [
+                slot,
+                number,
+                newest,
+                taken_to,
+                length,
+                bytes,
+                in_line,
+                ready,
+                leased,
+                delayed,
+                noted,
+                stopped,
+            ] = account.state.numbers();
+            let policy = account.state.counts.policy.map(Policy::as_str);
+            let crc = account.state.crc(account.head.topic());
+            save.execute(params![
+                slot, number, stopped, policy, newest, taken_to, length, bytes, in_line, ready,
+                leased, delayed, noted, crc
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// Reads the topics of a file; `Err` with the name of one that is damaged.
+    pub fn load(tables: &Tables) -> Result<std::result::Result<Ledger, String>> {
+        let mut ledger = Ledger::default();
+        let mut read = tables.statement(schema::TOPICS)?;
+        let mut rows = read.query([])?;
+        while let Some(row) = rows.next()? {
+            let (slot, state, crc, name) = State::read(row)?;
+            let topic = Topic::new(&name).ok().filter(|topic| {
+                slot == ledger.next_number()
+                    && slot == self::slot(state.number)
+                    && crc == Some(i64::from(state.crc(topic)))
+            });
+            let Some(topic) = topic else { return Ok(Err(name)) };
+            let head = Arc::new(Head::new(topic, state.number));
+            head.publish(state.number, state.counts, state.newest, false, 0);
+            ledger.accounts.push(Account { head, state, removed: false, changed: false });
+        }
+        ledger.settled = ledger.accounts.len();
+        Ok(Ok(ledger))
+    }
+
+    pub fn heads(&self) -> impl Iterator<Item = &Arc<Head>> {
+        self.accounts.iter().map(|account| &account.head)
+    }
+
+    /// The last id that was given to a message.
+    pub fn last_id(&self) -> Id {
+        self.accounts.iter().map(|account| account.state.newest).max().unwrap_or(0)
+    }
+}
+
+impl State {
+    /// What a row of `topics` says, its slot first.
+    fn numbers(&self) -> [i64; 12] {
+        let counts = &self.counts;
+        [
+            slot(self.number),
+            self.number,
+            self.newest.cast_signed(),
+            counts.taken_to.cast_signed(),
+            counts.length.cast_signed(),
+            counts.bytes.cast_signed(),
+            counts.in_line.cast_signed(),
+            counts.ready.cast_signed(),
+            counts.leased.cast_signed(),
+            counts.delayed.cast_signed(),
+            counts.noted.cast_signed(),
+            i64::from(counts.stopped),
+        ]
+    }
+
+    fn crc(&self, topic: &Topic) -> u32 {
+        let policy = self.counts.policy.map(Policy::as_str);
+        checksum::of_topic(topic.as_str(), policy, &self.numbers())
+    }
+
+    /// From a row of `schema::TOPICS`: its slot, what it says, its checksum and its name.
+    pub fn read(row: &Row<'_>) -> Result<(i64, State, Option<i64>, String)> {
+        let count = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
+        let policy: Option<String> = row.get(3)?;
+        let counts = Counts {
+            stopped: row.get(2)?,
+            policy: policy.as_deref().and_then(Policy::new),
+            taken_to: count(5)?,
+            length: count(6)?,
+            bytes: count(7)?,
+            in_line: count(8)?,
+            ready: count(9)?,
+            leased: count(10)?,
+            delayed: count(11)?,
+            noted: count(12)?,
+            ..Counts::default()
+        };
+        let state = State { number: row.get(1)?, counts, newest: count(4)? };
+        Ok((row.get(0)?, state, row.get(13)?, row.get(14)?))
+    }
+}
+
+/// The slot of the topic that has this number, or had it.
+pub fn slot(number: i64) -> i64 {
+    number & ((1 << SLOT_BITS) - 1)
+}
+
+/// The number of a topic once it is purged.
+pub fn purged(number: i64) -> i64 {
+    number + (1 << SLOT_BITS)
 }

@@ -60,10 +60,10 @@ impl Transaction<'_> {
         let id = self.new_id()?;
         let expires = ttl.map(|ttl| self.now.saturating_add(ttl));
         let account = self.insert(topic, id, rank, expires, body)?;
-        let after = std::mem::replace(&mut account.newest, id);
-        account.counts.puts += 1;
+        let after = std::mem::replace(&mut account.state.newest, id);
+        account.state.counts.puts += 1;
         match rank {
-            None => account.counts.in_line += 1,
+            None => account.state.counts.in_line += 1,
             Some(rank) => self.make_ready(topic, rank, id, 0)?,
         }
         Ok((id, after))
@@ -80,11 +80,12 @@ impl Transaction<'_> {
     ) -> Result<&mut Account> {
         let large = body.len() > schema::LARGE_BYTES;
         let text = (!large).then_some(JsonText(body));
+        let at = expires.map(u64::cast_signed);
+        let crc = self.tables.crc(topic, id.cast_signed(), at, body);
         if rank.is_none() && expires.is_none() {
-            self.run(schema::INSERT_PLAIN, (topic, id.cast_signed(), text))?;
+            self.run(schema::INSERT_PLAIN, (topic, id.cast_signed(), text, crc))?;
         } else {
-            let at = expires.map(u64::cast_signed);
-            self.run(schema::INSERT, (topic, id.cast_signed(), text, rank, at))?;
+            self.run(schema::INSERT, (topic, id.cast_signed(), text, crc, rank, at))?;
         }
         if large {
             self.run(schema::INSERT_LARGE, (id.cast_signed(), JsonText(body)))?;
@@ -94,8 +95,8 @@ impl Transaction<'_> {
             self.due_at(at);
         }
         let account = self.account(topic)?;
-        account.counts.length += 1;
-        account.counts.bytes += body.len() as u64;
+        account.state.counts.length += 1;
+        account.state.counts.bytes += body.len() as u64;
         Ok(account)
     }
 
@@ -115,8 +116,9 @@ impl Transaction<'_> {
         ttl: Option<u64>,
     ) -> Result<Outcome> {
         let ttl = ttl.map(u64::cast_signed);
-        let body = JsonText(body);
-        self.run(schema::INSERT_DELAYED, (at.cast_signed(), topic, rank, ttl, body))?;
+        let crc = self.tables.crc(topic, at.cast_signed(), ttl, body);
+        let params = (at.cast_signed(), topic, rank, ttl, crc, JsonText(body));
+        self.run(schema::INSERT_DELAYED, params)?;
         self.counts(topic)?.delayed += 1;
         self.due_at(at);
         Ok(Outcome::Due { at, duplicate: false })
@@ -160,7 +162,7 @@ impl Transaction<'_> {
             self.note_origin(number, taken.id, &origin.0, origin.1)?;
         }
         let account = self.account(number)?;
-        account.counts.takes = account.counts.takes.saturating_sub(1);
+        account.state.counts.takes = account.state.counts.takes.saturating_sub(1);
         // Runs that were read meanwhile lack it.
         account.removed = true;
         Ok(Outcome::Done)

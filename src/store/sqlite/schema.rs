@@ -17,24 +17,47 @@
 //! | `dedupe` | dedupe key of the last two minutes |
 //! | `notes` | message that was peeked at, or is a dead letter |
 //!
+//! In the other tables a topic is its `number`. In a file a row of `topics` also has the topic's
+//! counts as of the last transaction, so that nothing is counted when it is opened, and rows with
+//! messages have a checksum ([`super::checksum`]).
+//!
 //! A `rank` is 9 minus the priority, so that what is taken first sorts first. Times are
 //! microseconds since 1970.
 
+/// What a file of ours says it is: "dsmq".
+pub const APPLICATION_ID: i64 = 0x6473_6d71;
+
+/// The step at index n brings a file of schema version n to version n + 1.
+pub const MIGRATIONS: &[&str] = &[CREATE];
+
 /// Pages of 8 KiB: with 4 KiB a put costs a tenth more and a message 5 % more memory; with 16 KiB
-/// a message of 10 kB fills a page by itself.
-pub const CREATE: &str = "
-    PRAGMA page_size = 8192;
+/// a message of 10 kB fills a page by itself. Freed pages can be given back.
+pub const PAGES: &str = "PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL;";
+
+const CREATE: &str = "
     CREATE TABLE topics (
-        number INTEGER PRIMARY KEY,
+        slot INTEGER PRIMARY KEY,
+        number INTEGER NOT NULL,
         name TEXT NOT NULL UNIQUE,
         stopped INTEGER NOT NULL DEFAULT 0,
-        policy TEXT
+        policy TEXT,
+        newest INTEGER NOT NULL DEFAULT 0,
+        taken_to INTEGER NOT NULL DEFAULT 0,
+        length INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0,
+        in_line INTEGER NOT NULL DEFAULT 0,
+        ready INTEGER NOT NULL DEFAULT 0,
+        leased INTEGER NOT NULL DEFAULT 0,
+        delayed INTEGER NOT NULL DEFAULT 0,
+        noted INTEGER NOT NULL DEFAULT 0,
+        crc INTEGER
     );
     CREATE TABLE log (
         topic INTEGER NOT NULL,
         id INTEGER NOT NULL,
         rank INTEGER,
         expires INTEGER,
+        crc INTEGER,
         body TEXT,
         PRIMARY KEY (topic, id)
     ) WITHOUT ROWID;
@@ -64,8 +87,10 @@ pub const CREATE: &str = "
         topic INTEGER NOT NULL,
         rank INTEGER,
         ttl INTEGER,
+        crc INTEGER,
         body TEXT NOT NULL
     );
+    CREATE INDEX delayed_topic ON delayed (topic, due, number);
     CREATE INDEX delayed_due ON delayed (due, number);
     CREATE TABLE expiries (
         at INTEGER NOT NULL,
@@ -93,33 +118,38 @@ pub const CREATE: &str = "
     CREATE VIEW messages AS
         SELECT topics.name AS topic, log.id AS id, log.id / 1e6 AS timestamp,
                coalesce(log.body, large.body) AS message
-        FROM log JOIN topics ON topics.number = log.topic LEFT JOIN large ON large.id = log.id
-        ORDER BY log.id;
+        FROM topics JOIN log ON log.topic = topics.number LEFT JOIN large ON large.id = log.id;
 ";
 
 /// A message over this many bytes is a row of `large`. A row of `log` stays within its page up to
 /// 2,030 bytes; what is left is for the key and the header.
-pub const LARGE_BYTES: usize = 2_000;
+pub const LARGE_BYTES: usize = 1_980;
 
 pub const BEGIN: &str = "BEGIN IMMEDIATE";
 pub const COMMIT: &str = "COMMIT";
 pub const ROLL_BACK: &str = "ROLLBACK";
+pub const WAIT: &str = "PRAGMA synchronous = FULL";
+pub const DO_NOT_WAIT: &str = "PRAGMA synchronous = NORMAL";
 
-pub const INSERT_TOPIC: &str = "INSERT INTO topics (number, name) VALUES (?1, ?2)";
-pub const SET_STOPPED: &str = "UPDATE topics SET stopped = ?2 WHERE number = ?1";
-pub const SET_POLICY: &str = "UPDATE topics SET policy = ?2 WHERE number = ?1";
+pub const INSERT_TOPIC: &str = "INSERT INTO topics (slot, number, name) VALUES (?1, ?1, ?2)";
+pub const SAVE_TOPIC: &str =
+    "UPDATE topics SET number = ?2, stopped = ?3, policy = ?4, newest = ?5,
+    taken_to = ?6, length = ?7, bytes = ?8, in_line = ?9, ready = ?10, leased = ?11, delayed = ?12,
+    noted = ?13, crc = ?14 WHERE slot = ?1";
+pub const TOPICS: &str = "SELECT slot, number, stopped, policy, newest, taken_to, length, bytes,
+    in_line, ready, leased, delayed, noted, crc, name FROM topics ORDER BY slot";
 
-pub const INSERT_PLAIN: &str = "INSERT INTO log (topic, id, body) VALUES (?1, ?2, ?3)";
+pub const INSERT_PLAIN: &str = "INSERT INTO log (topic, id, body, crc) VALUES (?1, ?2, ?3, ?4)";
 pub const INSERT: &str =
-    "INSERT INTO log (topic, id, body, rank, expires) VALUES (?1, ?2, ?3, ?4, ?5)";
+    "INSERT INTO log (topic, id, body, crc, rank, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 pub const INSERT_LARGE: &str = "INSERT INTO large (id, body) VALUES (?1, ?2)";
-pub const READ: &str = "SELECT id, body, expires FROM log
+pub const READ: &str = "SELECT id, body, expires, crc FROM log
     WHERE topic = ?1 AND id > ?2 AND (expires IS NULL OR expires > ?4) ORDER BY id LIMIT ?3";
-pub const READ_LAST: &str = "SELECT id, body, expires FROM log
+pub const READ_LAST: &str = "SELECT id, body, expires, crc FROM log
     WHERE topic = ?1 AND (expires IS NULL OR expires > ?3) ORDER BY id DESC LIMIT ?2";
-pub const READ_LINE: &str = "SELECT id, body, expires FROM log
+pub const READ_LINE: &str = "SELECT id, body, expires, crc FROM log
     WHERE topic = ?1 AND id > ?2 AND id < ?3 AND rank IS NULL ORDER BY id LIMIT ?4";
-pub const READ_ONE: &str = "SELECT id, body, expires FROM log WHERE topic = ?1 AND id = ?2";
+pub const READ_ONE: &str = "SELECT id, body, expires, crc FROM log WHERE topic = ?1 AND id = ?2";
 pub const READ_LARGE: &str = "SELECT body FROM large WHERE id = ?1";
 /// With a join in its place, SQLite would compile it anew at each run.
 pub const STORED: &str = "
@@ -150,11 +180,11 @@ pub const ENDED_LEASES: &str = "SELECT topic, id, deliveries, rank, size, expire
 pub const NEXT_LEASE: &str = "SELECT min(until) FROM leases";
 
 pub const INSERT_DELAYED: &str =
-    "INSERT INTO delayed (due, topic, rank, ttl, body) VALUES (?1, ?2, ?3, ?4, ?5)";
-pub const DUE_DELAYED: &str = "SELECT number, topic, rank, ttl, body FROM delayed
+    "INSERT INTO delayed (due, topic, rank, ttl, crc, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+pub const DUE_DELAYED: &str = "SELECT due, body, ttl, crc, number, topic, rank FROM delayed
     WHERE due <= ?1 ORDER BY due, number LIMIT ?2";
 pub const LIST_DELAYED: &str =
-    "SELECT due, body FROM delayed WHERE topic = ?1 ORDER BY due, number LIMIT ?2";
+    "SELECT due, body, ttl, crc FROM delayed WHERE topic = ?1 ORDER BY due, number LIMIT ?2";
 pub const DELETE_DELAYED: &str = "DELETE FROM delayed WHERE number = ?1";
 pub const NEXT_DELAYED: &str = "SELECT min(due) FROM delayed";
 

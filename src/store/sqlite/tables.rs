@@ -1,35 +1,119 @@
 //! One connection to SQLite and the statements that run on it. It knows rows; the rules are its
 //! callers'.
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row, ToSql};
+use std::cell::Cell;
 
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Result, Row, ToSql};
+
+use super::checksum;
 use super::schema;
 use crate::limits;
 use crate::message::{Id, Topic};
-use crate::store::Run;
+use crate::store::{Run, Synchronous};
 
 /// Statements that are kept ready: more than there are.
 const STATEMENTS: usize = 100;
 
 pub struct Tables {
     sqlite: Connection,
+    /// Whether they are a file's: what is in memory needs no checksums, nor counts beside it.
+    file: bool,
+    sync: Synchronous,
+    /// Whether a commit waits for the disk now.
+    waits: Cell<bool>,
+    /// Whether there are commits that did not wait.
+    behind: Cell<bool>,
+    /// Whether the disk failed to take a commit.
+    suspect: Cell<bool>,
+    /// What SQLite had counted when the transaction began.
+    changes: Cell<u64>,
+}
+
+/// A message's row, without its body.
+pub struct Stored {
+    pub id: Id,
+    pub expires: Option<Id>,
+    pub size: usize,
 }
 
 impl Tables {
     pub fn in_memory() -> Result<Tables> {
         let sqlite = Connection::open_in_memory()?;
-        sqlite.set_prepared_statement_cache_capacity(STATEMENTS);
-        sqlite.execute_batch(schema::CREATE)?;
-        Ok(Tables { sqlite })
+        sqlite.execute_batch(schema::PAGES)?;
+        schema::MIGRATIONS.iter().try_for_each(|step| sqlite.execute_batch(step))?;
+        Ok(Tables::new(sqlite, false, Synchronous::Off))
     }
 
-    pub fn begin(&self) -> Result<()> {
-        self.run(schema::BEGIN)
+    /// Those of a file that was opened and checked.
+    pub fn of_file(sqlite: Connection, sync: Synchronous) -> Tables {
+        Tables::new(sqlite, true, sync)
+    }
+
+    fn new(sqlite: Connection, file: bool, sync: Synchronous) -> Tables {
+        sqlite.set_prepared_statement_cache_capacity(STATEMENTS);
+        Tables {
+            sqlite,
+            file,
+            sync,
+            waits: Cell::new(sync == Synchronous::Full),
+            behind: Cell::new(false),
+            suspect: Cell::new(false),
+            changes: Cell::new(0),
+        }
+    }
+
+    pub fn is_file(&self) -> bool {
+        self.file
+    }
+
+    pub fn sqlite(&self) -> &Connection {
+        &self.sqlite
+    }
+
+    /// Begins a transaction, which has to be on disk when it is committed if it is promised, and
+    /// if commits wait for the disk at all. What is not promised gets there with the next one
+    /// that is.
+    pub fn begin(&self, promised: bool) -> Result<()> {
+        if self.suspect.get() {
+            // What the disk failed to take may be lost there, and what is written behind it with
+            // it: it goes into the file, or nothing more is written.
+            self.sqlite.pragma_update_and_check(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()))?;
+            self.suspect.set(false);
+        }
+        if self.sync == Synchronous::Full && self.waits.get() != promised {
+            self.run(if promised { schema::WAIT } else { schema::DO_NOT_WAIT })?;
+            self.waits.set(promised);
+        }
+        self.run(schema::BEGIN)?;
+        self.changes.set(self.sqlite.total_changes());
+        Ok(())
     }
 
     pub fn commit(&self) -> Result<()> {
-        self.run(schema::COMMIT)
+        let written = self.sqlite.total_changes() != self.changes.get();
+        let committed = self.run(schema::COMMIT);
+        if let Err(error) = &committed
+            && self.file
+        {
+            let code = error.sqlite_error_code();
+            self.suspect.set(code == Some(ErrorCode::SystemIoFailure));
+        }
+        committed?;
+        match (self.waits.get(), written) {
+            (true, true) => self.behind.set(false),
+            (false, true) => self.behind.set(self.file),
+            // Nothing was written that would take the earlier ones with it.
+            (true, false) if self.behind.get() => self.checkpoint()?,
+            (_, false) => {}
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self) -> Result<()> {
+        self.sqlite.pragma_update_and_check(None, "wal_checkpoint", "PASSIVE", |_| Ok(()))?;
+        self.behind.set(false);
+        Ok(())
     }
 
     /// After an error. SQLite may have rolled back by itself: then there is nothing left to do.
@@ -55,7 +139,7 @@ impl Tables {
         let after = run.last_id().cast_signed();
         let mut rows = read.query((topic, after, limit as i64, now.cast_signed()))?;
         while let Some(row) = rows.next()? {
-            if !self.push(&mut run, row, limits::RUN_BYTES)? {
+            if !self.push(&mut run, topic, row, limits::RUN_BYTES)? {
                 break;
             }
         }
@@ -67,7 +151,7 @@ impl Tables {
         let mut read = self.statement(schema::READ_LAST)?;
         let mut rows = read.query((topic, limit as i64, now.cast_signed()))?;
         while let Some(row) = rows.next()? {
-            if !self.push(&mut run, row, limits::HISTORY_BYTES)? {
+            if !self.push(&mut run, topic, row, limits::HISTORY_BYTES)? {
                 break;
             }
             if let Some(origin) = self.origin(topic, run.last_id())? {
@@ -87,34 +171,63 @@ impl Tables {
             if !run.is_empty() && run.bytes() + body.len() > limits::HISTORY_BYTES {
                 break;
             }
-            run.push(row.get::<_, i64>(0)?.cast_unsigned(), body, None);
+            let stored = self.checked(topic, row, body)?;
+            run.push(stored.id, body, None);
         }
         Ok(run)
     }
 
     /// Adds a row of `log` to a run; false if the run has no room for it, or for any other.
-    fn push(&self, run: &mut Run, row: &Row<'_>, most: usize) -> Result<bool> {
-        let id = row.get::<_, i64>(0)?;
-        let expires = row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned);
+    fn push(&self, run: &mut Run, topic: i64, row: &Row<'_>, most: usize) -> Result<bool> {
         let mut large = Vec::new();
         let body = match row.get_ref(1)? {
             // A large message begins a run of its own, which it fills, or nearly so.
             ValueRef::Null if !run.is_empty() && most == limits::RUN_BYTES => return Ok(false),
             ValueRef::Null => {
-                self.read_large(id, &mut large)?;
+                self.read_large(row.get(0)?, &mut large)?;
                 &large
             }
             body => body.as_bytes()?,
         };
+        let stored = match self.checked(topic, row, body) {
+            // What stands before it is handed out first.
+            Err(_) if !run.is_empty() => return Ok(false),
+            stored => stored?,
+        };
         let room = run.is_empty() || run.bytes() + body.len() <= most;
         if room {
-            run.push(id.cast_unsigned(), body, expires);
+            run.push(stored.id, body, stored.expires);
         }
         Ok(room && run.bytes() < most)
     }
 
+    /// Reads a row of `log` with its body, which is added to `bytes`.
+    pub fn read_one(&self, topic: i64, row: &Row<'_>, bytes: &mut Vec<u8>) -> Result<Stored> {
+        let start = bytes.len();
+        match row.get_ref(1)? {
+            ValueRef::Null => self.read_large(row.get(0)?, bytes)?,
+            body => bytes.extend_from_slice(body.as_bytes()?),
+        }
+        self.checked(topic, row, bytes.get(start..).unwrap_or_default())
+    }
+
+    /// What a row says that begins with id, body, expires and crc, and that has this body.
+    pub fn checked(&self, topic: i64, row: &Row<'_>, body: &[u8]) -> Result<Stored> {
+        let (id, expires) = (row.get(0)?, row.get(2)?);
+        if self.file {
+            checksum::Row { topic, id, expires, body }.check(row.get(3)?)?;
+        }
+        let expires = expires.map(i64::cast_unsigned);
+        Ok(Stored { id: id.cast_unsigned(), expires, size: body.len() })
+    }
+
+    /// The checksum that goes with a message's row, if one does.
+    pub fn crc(&self, topic: i64, id: i64, expires: Option<i64>, body: &[u8]) -> Option<u32> {
+        self.file.then(|| checksum::Row { topic, id, expires, body }.crc())
+    }
+
     /// Adds a large message's body to `bytes`.
-    pub fn read_large(&self, id: i64, bytes: &mut Vec<u8>) -> Result<()> {
+    fn read_large(&self, id: i64, bytes: &mut Vec<u8>) -> Result<()> {
         self.statement(schema::READ_LARGE)?.query_one([id], |row| {
             bytes.extend_from_slice(row.get_ref(0)?.as_bytes()?);
             Ok(())

@@ -4,7 +4,8 @@ use rusqlite::Row;
 
 use super::put::{RANK_DEFAULT, priority};
 use super::schema;
-use super::transaction::{Stored, Transaction};
+use super::tables::Stored;
+use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{Id, Topic};
@@ -114,7 +115,7 @@ impl Transaction<'_> {
     ) -> Result<bool> {
         let taken_to = self.counts(number)?.taken_to.cast_signed();
         let start = batch.taken.len();
-        let line = self.read_line(batch, (number, taken_to, before, most as i64))?;
+        let line = self.read_line(batch, number, (taken_to, before, most as i64))?;
         let Some(last) = line.last() else { return Ok(false) };
         let last = last.id;
         if lease.is_none() {
@@ -152,12 +153,27 @@ impl Transaction<'_> {
         Ok(true)
     }
 
-    fn read_line(&self, batch: &mut Batch, params: (i64, i64, i64, i64)) -> Result<Vec<Stored>> {
+    fn read_line(
+        &self,
+        batch: &mut Batch,
+        number: i64,
+        (after, before, most): (i64, i64, i64),
+    ) -> Result<Vec<Stored>> {
+        let params = (number, after, before, most);
         self.with(schema::READ_LINE, |read| {
             let mut line = Vec::new();
             let mut rows = read.query(params)?;
             while let Some(row) = rows.next()? {
-                line.push(self.read(row, &mut batch.taken)?);
+                let start = batch.taken.len();
+                match self.tables.read_one(number, row, &mut batch.taken) {
+                    Ok(stored) => line.push(stored),
+                    // What stands before it is taken first.
+                    Err(_) if !line.is_empty() => {
+                        batch.taken.truncate(start);
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
                 if batch.taken.len() >= limits::RUN_BYTES {
                     break;
                 }
@@ -177,8 +193,9 @@ impl Transaction<'_> {
         self.run(schema::DELETE_READY, (number, ready.rank, ready.id.cast_signed()))?;
         self.counts(number)?.ready -= 1;
         let params = (number, ready.id.cast_signed());
-        let stored =
-            self.first(schema::READ_ONE, params, |row| self.read(row, &mut batch.taken))?;
+        let stored = self.first(schema::READ_ONE, params, |row| {
+            self.tables.read_one(number, row, &mut batch.taken)
+        })?;
         let Some(stored) = stored else { return Ok(()) };
         if stored.expires.is_some_and(|at| at <= self.now) {
             return self.remove(number, &stored);
@@ -302,8 +319,17 @@ impl Transaction<'_> {
     fn bury(&mut self, topic: &Topic, lease: &Lease, dead: i64) -> Result<()> {
         let mut body = Vec::new();
         let params = (lease.topic, lease.id.cast_signed());
-        let stored = self.first(schema::READ_ONE, params, |row| self.read(row, &mut body))?;
-        let Some(stored) = stored else { return Ok(()) };
+        let stored = self.first(schema::READ_ONE, params, |row| {
+            Ok(self.tables.read_one(lease.topic, row, &mut body))
+        })?;
+        let stored = match stored {
+            None => return Ok(()),
+            // It stays where it is, for whoever takes it to be told.
+            Some(Err(_)) => {
+                return self.make_ready(lease.topic, lease.rank, lease.id, lease.deliveries);
+            }
+            Some(Ok(stored)) => stored,
+        };
         self.remove(lease.topic, &stored)?;
         let (id, _) = self.append(dead, &body, None, None)?;
         self.note_origin(dead, id, topic, lease.id)
@@ -369,7 +395,9 @@ impl Transaction<'_> {
         let Some(number) = self.number(topic) else { return Ok(Outcome::Peeked(None)) };
         let start = batch.taken.len();
         let params = (number, 0, 1, self.now.cast_signed());
-        let oldest = self.first(schema::READ, params, |row| self.read(row, &mut batch.taken))?;
+        let oldest = self.first(schema::READ, params, |row| {
+            self.tables.read_one(number, row, &mut batch.taken)
+        })?;
         let Some(Stored { id, expires, .. }) = oldest else { return Ok(Outcome::Peeked(None)) };
         let origin = self.origin(number, id)?;
         let params = (number, id.cast_signed());

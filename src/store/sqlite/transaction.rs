@@ -1,17 +1,16 @@
 //! One transaction: what is done to the tables and the ledger together. The words of the store
 //! are in `put`, `take` and `due`; here is what they share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, OptionalExtension, Row};
 
 use super::failed;
 use super::ledger::{Account, Ledger};
 use super::schema;
-use super::tables::Tables;
+use super::tables::{Stored, Tables};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{ID_END, Id, Topic};
@@ -34,13 +33,8 @@ pub struct Transaction<'a> {
     /// When the first of what was begun here is due.
     pub due: Id,
     pub rules: Rules,
-}
-
-/// A message's row, without its large body.
-pub struct Stored {
-    pub id: Id,
-    pub expires: Option<Id>,
-    pub size: usize,
+    /// Whether SQLite failed in it: then nothing of it may stay.
+    pub failed: Cell<bool>,
 }
 
 impl<'a> Transaction<'a> {
@@ -72,7 +66,7 @@ impl<'a> Transaction<'a> {
             };
             match outcome {
                 None => {}
-                Some(Err(error)) if error.code == Code::StoreFailed => return Err(error),
+                Some(Err(error)) if self.failed.get() => return Err(error),
                 Some(outcome) => batch.outcomes.push(outcome),
             }
             rest = rest.get(done..).unwrap_or_default();
@@ -106,7 +100,8 @@ impl<'a> Transaction<'a> {
             return Some(*number);
         }
         let head = self.heads.get(topic).or_else(|| self.new_heads.get(topic))?;
-        let number = head.number();
+        // It may have been purged in this transaction.
+        let number = self.ledger.number_now(head.number())?;
         self.last = Some((topic.clone(), number));
         Some(number)
     }
@@ -128,17 +123,21 @@ impl<'a> Transaction<'a> {
     }
 
     pub fn account(&mut self, number: i64) -> Result<&mut Account> {
-        let account = self.ledger.account(number);
-        account.ok_or_else(|| Error::new(Code::StoreFailed, "the store lost count of a topic"))
+        let failed = &self.failed;
+        self.ledger.account(number).ok_or_else(|| {
+            failed.set(true);
+            Error::new(Code::StoreFailed, "the store lost count of a topic")
+        })
     }
 
     pub fn counts(&mut self, number: i64) -> Result<&mut Counts> {
-        self.account(number).map(|account| &mut account.counts)
+        self.account(number).map(|account| &mut account.state.counts)
     }
 
     /// A new id.
     pub fn new_id(&mut self) -> Result<Id> {
         if self.next_id >= ID_END {
+            self.failed.set(true);
             return Err(Error::new(Code::StoreFailed, "the store's ids are used up"));
         }
         self.next_id += 1;
@@ -171,11 +170,16 @@ impl<'a> Transaction<'a> {
     ) -> Result<T> {
         let mut statement = match self.kept(sql) {
             Some(statement) => statement,
-            None => self.tables.statement(sql).map_err(failed)?,
+            None => self.tables.statement(sql).map_err(|error| self.fails(error))?,
         };
         let done = work(&mut statement);
         self.statements.borrow_mut().push((sql, statement));
-        done.map_err(failed)
+        done.map_err(|error| self.fails(error))
+    }
+
+    pub fn fails(&self, error: rusqlite::Error) -> Error {
+        self.failed.set(true);
+        failed(error)
     }
 
     fn kept(&self, sql: &str) -> Option<CachedStatement<'a>> {
@@ -183,18 +187,6 @@ impl<'a> Transaction<'a> {
         let index =
             statements.iter().position(|(kept, _)| std::ptr::eq(*kept, sql) || *kept == sql)?;
         Some(statements.swap_remove(index).1)
-    }
-
-    /// Reads a row of `log` with its body, which is added to `bytes`.
-    pub fn read(&self, row: &Row<'_>, bytes: &mut Vec<u8>) -> rusqlite::Result<Stored> {
-        let id: i64 = row.get(0)?;
-        let start = bytes.len();
-        match row.get_ref(1)? {
-            ValueRef::Null => self.tables.read_large(id, bytes)?,
-            body => bytes.extend_from_slice(body.as_bytes()?),
-        }
-        let expires = row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned);
-        Ok(Stored { id: id.cast_unsigned(), expires, size: bytes.len() - start })
     }
 
     /// Removes a message from the log and from the counts, unless it is gone already.
@@ -216,9 +208,9 @@ impl<'a> Transaction<'a> {
         }
         let account = self.account(number)?;
         account.removed = true;
-        account.counts.length = account.counts.length.saturating_sub(1);
-        account.counts.bytes = account.counts.bytes.saturating_sub(size as u64);
-        if account.counts.noted > 0
+        account.state.counts.length = account.state.counts.length.saturating_sub(1);
+        account.state.counts.bytes = account.state.counts.bytes.saturating_sub(size as u64);
+        if account.state.counts.noted > 0
             && self.run(schema::DELETE_NOTE, (number, id.cast_signed()))? > 0
         {
             self.counts(number)?.noted -= 1;
@@ -231,7 +223,7 @@ impl<'a> Transaction<'a> {
         if self.counts(number)?.noted == 0 {
             return Ok(None);
         }
-        self.tables.origin(number, id).map_err(failed)
+        self.tables.origin(number, id).map_err(|error| self.fails(error))
     }
 
     fn purge(&mut self, topic: &Topic) -> Result<Outcome> {
@@ -242,13 +234,13 @@ impl<'a> Transaction<'a> {
         self.run(schema::PURGE_NOTES, [number])?;
         let account = self.account(number)?;
         account.removed = true;
-        let counts = account.counts;
-        account.counts = Counts {
+        let counts = account.state.counts;
+        account.state.counts = Counts {
             puts: counts.puts,
             takes: counts.takes,
             stopped: counts.stopped,
             policy: counts.policy,
-            taken_to: account.newest,
+            taken_to: account.state.newest,
             ..Counts::default()
         };
         Ok(Outcome::Purged(counts.length + counts.delayed))
@@ -256,14 +248,12 @@ impl<'a> Transaction<'a> {
 
     fn set_stopped(&mut self, topic: &Topic, stopped: bool) -> Result<Outcome> {
         let number = self.number_or_new(topic)?;
-        self.run(schema::SET_STOPPED, (number, stopped))?;
         self.counts(number)?.stopped = stopped;
         Ok(Outcome::Done)
     }
 
     fn set_policy(&mut self, topic: &Topic, policy: Policy) -> Result<Outcome> {
         let number = self.number_or_new(topic)?;
-        self.run(schema::SET_POLICY, (number, policy.as_str()))?;
         self.counts(number)?.policy = Some(policy);
         Ok(Outcome::Done)
     }

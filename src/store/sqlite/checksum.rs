@@ -1,0 +1,62 @@
+//! Checksums: a row with a message carries the CRC-32 of what the message is, so that damage to a
+//! file is found before anyone is handed something else. What lives in memory has none.
+
+use std::fmt;
+
+use rusqlite::types::Type;
+
+use crate::message::Id;
+
+/// What a row of `log` or `delayed` says of its message. For a delayed one the id is when it is
+/// due, and `expires` is its ttl.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    pub topic: i64,
+    pub id: i64,
+    pub expires: Option<i64>,
+    pub body: &'a [u8],
+}
+
+impl Row<'_> {
+    pub fn crc(&self) -> u32 {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&self.topic.to_le_bytes());
+        crc.update(&self.id.to_le_bytes());
+        crc.update(&self.expires.unwrap_or(-1).to_le_bytes());
+        crc.update(self.body);
+        crc.finalize()
+    }
+
+    /// An error if this is not what was written.
+    pub fn check(&self, crc: Option<i64>) -> rusqlite::Result<()> {
+        if crc == Some(i64::from(self.crc())) {
+            return Ok(());
+        }
+        let damaged = Box::new(Damaged { id: self.id.cast_unsigned() });
+        Err(rusqlite::Error::FromSqlConversionFailure(1, Type::Text, damaged))
+    }
+}
+
+/// A message that is not what was put.
+#[derive(Debug)]
+pub struct Damaged {
+    pub id: Id,
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the message with the id {} is damaged", self.id)
+    }
+}
+
+impl std::error::Error for Damaged {}
+
+/// Of a row of `topics`: of its name and its numbers, in the order of the columns.
+pub fn of_topic(name: &str, policy: Option<&str>, numbers: &[i64]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    numbers.iter().for_each(|number| crc.update(&number.to_le_bytes()));
+    crc.update(policy.unwrap_or_default().as_bytes());
+    crc.update(b"\0");
+    crc.update(name.as_bytes());
+    crc.finalize()
+}
