@@ -78,5 +78,8 @@ pub const SHELF_RUNS: usize = 64;
 /// From the order to stop until the process has ended.
 pub const STOP: Duration = Duration::from_secs(5);
 
+/// That messages were dropped is logged once in this time.
+pub const DROPS_LOGGED: Duration = Duration::from_secs(10);
+
 /// After the store has failed to do what is due, it is asked again so much later.
 pub const RETRY: Duration = Duration::from_secs(1);

@@ -55,6 +55,9 @@ pub trait Store: Send + Sync {
     /// The id of the oldest message of the topic.
     fn oldest(&self, head: &Head) -> Result<Option<Id>>;
 
+    /// Bytes that the messages take with all that belongs to them.
+    fn size(&self) -> u64;
+
     /// When [`Store::tick`] will have something to do, by the store's clock.
     fn due(&self) -> Id;
 
@@ -137,6 +140,20 @@ pub fn in_file_with(
 pub struct Rules {
     /// After so many deliveries a message that comes back is a dead letter; 0 is never.
     pub dead_letter_after: u32,
+    /// How large the store may become.
+    pub max_bytes: Option<u64>,
+    pub when_full: WhenFull,
+    /// How old a message may become, in microseconds.
+    pub keep: Option<u64>,
+}
+
+/// What becomes of a put that a full store has no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The oldest messages of any topic go.
+    DropOldest,
+    #[default]
+    Refuse,
 }
 
 /// Microseconds since 1970 by this machine's clock.

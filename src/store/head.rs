@@ -39,6 +39,8 @@ pub struct Counts {
     /// Puts and takes since the store was opened.
     pub puts: u64,
     pub takes: u64,
+    /// Messages that were removed since then because they were the oldest, by a bound.
+    pub dropped: u64,
     /// Messages that wait in `ready`: prioritised ones and returned ones.
     pub ready: u64,
     /// Messages that are taken in the order of the log, and the id up to which that was done.

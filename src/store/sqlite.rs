@@ -4,6 +4,7 @@
 //! has gathered in one [`transaction`]; readers take the lock for one run at a time. The readers
 //! of a [`file`] have a connection of their own, so that they need not wait for the disk.
 
+mod bound;
 mod checksum;
 mod due;
 mod file;
@@ -11,6 +12,7 @@ mod leader;
 mod ledger;
 mod put;
 mod schema;
+mod sweep;
 mod tables;
 mod take;
 mod transaction;
@@ -21,6 +23,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use rusqlite::ErrorCode;
 
@@ -47,6 +50,7 @@ pub struct SqliteStore {
     heads: RwLock<HashMap<Topic, Arc<Head>>>,
     last_id: AtomicU64,
     due: AtomicU64,
+    size: AtomicU64,
     clock: Clock,
     rules: Rules,
     shelf: Shelf,
@@ -56,13 +60,42 @@ pub struct SqliteStore {
 struct Desk {
     tables: Tables,
     ledger: Ledger,
+    drops: Drops,
+}
+
+/// What a transaction came to.
+struct Done {
+    new_heads: HashMap<Topic, Arc<Head>>,
+    /// When the first of what it began is due.
+    due: Id,
+    dropped: u64,
+    size: u64,
+}
+
+/// Messages that were dropped: logged now and then, however many there are.
+#[derive(Default)]
+struct Drops {
+    logged: Option<Instant>,
+    silent: u64,
+}
+
+impl Drops {
+    fn add(&mut self, dropped: u64) {
+        self.silent += dropped;
+        let now = Instant::now();
+        if self.silent == 0 || self.logged.is_some_and(|at| now - at < limits::DROPS_LOGGED) {
+            return;
+        }
+        tracing::warn!("{} of the oldest messages were dropped (--max-store, --keep)", self.silent);
+        (self.logged, self.silent) = (Some(now), 0);
+    }
 }
 
 impl SqliteStore {
     /// A store that ends with the process.
     pub fn in_memory(clock: Clock, rules: Rules) -> Result<SqliteStore> {
         let tables = Tables::in_memory().map_err(failed)?;
-        let desk = Desk { tables, ledger: Ledger::default() };
+        let desk = Desk { tables, ledger: Ledger::default(), drops: Drops::default() };
         Ok(SqliteStore::new(desk, clock, rules))
     }
 
@@ -80,7 +113,8 @@ impl SqliteStore {
             let path = path.display();
             format!("{path}: what it says of the topic {name:?} is damaged: restore a backup")
         })?;
-        let store = SqliteStore::new(Desk { tables, ledger }, clock, rules);
+        let desk = Desk { tables, ledger, drops: Drops::default() };
+        let store = SqliteStore::new(desk, clock, rules);
         // Whatever is due is found by the first tick.
         store.due.store(0, Ordering::Release);
         Ok(SqliteStore { reader: Some(Mutex::new(reader)), _lock: Some(lock), ..store })
@@ -96,6 +130,7 @@ impl SqliteStore {
             _lock: None,
             leader: Leader::default(),
             due: AtomicU64::new(Id::MAX),
+            size: AtomicU64::new(0),
             clock,
             rules,
             shelf: Shelf::default(),
@@ -148,7 +183,7 @@ impl SqliteStore {
         promised: bool,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
     ) -> Result<()> {
-        let Desk { tables, ledger } = desk;
+        let Desk { tables, ledger, drops } = desk;
         tables.begin(promised).map_err(failed)?;
         let now = (self.clock)();
         let worked = self.work(tables, ledger, now, work);
@@ -157,12 +192,14 @@ impl SqliteStore {
             saved.and_then(|()| tables.commit()).map_err(failed).map(|()| done)
         });
         match committed {
-            Ok((new_heads, due)) => {
+            Ok(Done { new_heads, due, dropped, size }) => {
                 if !new_heads.is_empty() {
                     self.heads.write().unwrap_or_else(PoisonError::into_inner).extend(new_heads);
                 }
                 ledger.settle(now);
                 self.due.fetch_min(due, Ordering::AcqRel);
+                self.size.store(size, Ordering::Release);
+                drops.add(dropped);
                 Ok(())
             }
             Err(error) => {
@@ -173,14 +210,13 @@ impl SqliteStore {
         }
     }
 
-    /// The new topics, and when the first of what was begun is due.
     fn work(
         &self,
         tables: &Tables,
         ledger: &mut Ledger,
         now: Id,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
-    ) -> Result<(HashMap<Topic, Arc<Head>>, Id)> {
+    ) -> Result<Done> {
         let mut transaction = Transaction {
             tables,
             ledger,
@@ -194,10 +230,16 @@ impl SqliteStore {
             due: Id::MAX,
             rules: self.rules,
             failed: Cell::new(false),
+            room: 0,
+            dropped: 0,
+            size: 0,
         };
-        let worked = work(&mut transaction);
+        let worked = work(&mut transaction).and_then(|()| transaction.keep_bound());
         self.last_id.store(transaction.next_id - 1, Ordering::Release);
-        worked.map(|()| (transaction.new_heads, transaction.due))
+        worked.map(|()| {
+            let Transaction { new_heads, due, dropped, size, .. } = transaction;
+            Done { new_heads, due, dropped, size }
+        })
     }
 }
 
@@ -253,6 +295,10 @@ impl Store for SqliteStore {
         self.reading(|tables| tables.oldest(head.number()))
     }
 
+    fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
     fn due(&self) -> Id {
         self.due.load(Ordering::Acquire)
     }
@@ -262,7 +308,7 @@ impl Store for SqliteStore {
         let mut desk = lock(&self.desk);
         // What is due next is found out anew; what others begin waits for the lock.
         self.due.store(Id::MAX, Ordering::Release);
-        let ticked = self.transact(&mut desk, true, |transaction| transaction.tick(&mut done));
+        let ticked = self.transact(&mut desk, false, |transaction| transaction.tick(&mut done));
         if ticked.is_err() {
             // It is tried again in a while, not at once: what is the matter may pass.
             let again = self.now().saturating_add(limits::RETRY.as_micros() as u64);

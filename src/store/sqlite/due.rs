@@ -29,6 +29,8 @@ impl Transaction<'_> {
         self.expire_some()?;
         self.run(schema::DELETE_OLD_DEDUPE, (self.now.cast_signed(), SOME))?;
         self.due = Id::MAX;
+        self.drop_old()?;
+        self.sweep()?;
         for next in
             [schema::NEXT_LEASE, schema::NEXT_DELAYED, schema::NEXT_EXPIRY, schema::NEXT_DEDUPE]
         {
@@ -49,6 +51,11 @@ impl Transaction<'_> {
         self.with(sql, |statement| statement.query_map(params, read)?.collect())
     }
 
+    /// Whether this is a topic's number; if not, it was purged.
+    fn is_kept(&self, number: i64) -> bool {
+        self.ledger.number_now(number) == Some(number)
+    }
+
     fn topic(&mut self, number: i64) -> Result<Topic> {
         Ok(self.account(number)?.head.topic().clone())
     }
@@ -56,6 +63,10 @@ impl Transaction<'_> {
     fn end_leases(&mut self, due: &mut Due) -> Result<()> {
         let ended = self.all(schema::ENDED_LEASES, Lease::read)?;
         for lease in ended {
+            if !self.is_kept(lease.topic) {
+                self.run(schema::DELETE_LEASE, (lease.topic, lease.id.cast_signed()))?;
+                continue;
+            }
             let topic = self.topic(lease.topic)?;
             self.give_back(&topic, &lease)?;
             due.put.extend(topic.dead().filter(|dead| self.number(dead).is_some()));
@@ -85,6 +96,9 @@ impl Transaction<'_> {
         let delayed = self.due_delayed().map_err(|error| self.fails(error))?;
         for message in delayed {
             self.run(schema::DELETE_DELAYED, [message.number])?;
+            if !self.is_kept(message.topic) {
+                continue;
+            }
             self.counts(message.topic)?.delayed -= 1;
             self.append(message.topic, &message.body, message.rank, message.ttl)?;
             due.put.push(self.topic(message.topic)?);
@@ -99,7 +113,9 @@ impl Transaction<'_> {
             self.run(schema::DELETE_EXPIRY, (at, topic, id))?;
             let id: i64 = id;
             let _: i64 = at;
-            self.expire(topic, id.cast_unsigned())?;
+            if self.is_kept(topic) {
+                self.expire(topic, id.cast_unsigned())?;
+            }
         }
         Ok(())
     }

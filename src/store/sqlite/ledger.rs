@@ -1,9 +1,11 @@
 //! The ledger: each topic's counts as the transaction at hand has them, with what they were before
 //! it, in case it fails. A file keeps them in its rows of `topics`.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use rusqlite::{Result, Row, params};
+use rusqlite::{Result, Row};
 
 use super::checksum;
 use super::schema;
@@ -23,6 +25,8 @@ pub struct Ledger {
     settled: usize,
     /// What the accounts that it changed were before.
     before: Vec<(usize, State)>,
+    /// Slots by an id that their oldest message is not below.
+    oldest_first: BinaryHeap<Reverse<(Id, i64)>>,
 }
 
 /// One topic's account.
@@ -32,6 +36,8 @@ pub struct Account {
     /// Whether the transaction removed messages.
     pub removed: bool,
     changed: bool,
+    /// The id by which it stands in line to be dropped; it does if it has messages.
+    in_line_at: Option<Id>,
 }
 
 /// What a transaction changes of a topic, and takes back if it fails.
@@ -41,6 +47,8 @@ pub struct State {
     pub counts: Counts,
     /// The newest id that was put.
     pub newest: Id,
+    /// The oldest message that is kept is not older than this.
+    pub oldest: Id,
 }
 
 impl Ledger {
@@ -51,7 +59,7 @@ impl Ledger {
 
     pub fn open(&mut self, head: Arc<Head>) {
         let state = State { number: head.number(), ..State::default() };
-        self.accounts.push(Account { head, state, removed: false, changed: true });
+        self.accounts.push(Account::new(head, state, true));
     }
 
     /// The account of the topic that has this number, to be changed.
@@ -80,7 +88,7 @@ impl Ledger {
         let new = self.settled..self.accounts.len();
         for index in self.before.drain(..).map(|(index, _)| index).chain(new) {
             if let Some(account) = self.accounts.get_mut(index) {
-                let State { number, counts, newest } = account.state;
+                let State { number, counts, newest, .. } = account.state;
                 account.head.publish(number, counts, newest, account.removed, now);
                 (account.changed, account.removed) = (false, false);
             }
@@ -97,6 +105,56 @@ impl Ledger {
             }
         }
         self.accounts.truncate(self.settled);
+        self.line_up();
+    }
+
+    /// Makes the line to be dropped anew.
+    fn line_up(&mut self) {
+        self.oldest_first.clear();
+        for account in &mut self.accounts {
+            let State { number, counts, oldest, .. } = account.state;
+            account.in_line_at = (counts.length > 0).then_some(oldest);
+            self.oldest_first.extend(account.in_line_at.map(|id| Reverse((id, slot(number)))));
+        }
+    }
+
+    /// The topic has a message that is not older than this.
+    pub fn push_oldest(&mut self, id: Id, number: i64) {
+        if let Some(account) = self.account(number)
+            && account.in_line_at.is_none_or(|at| id < at)
+        {
+            account.state.oldest = id;
+            account.in_line_at = Some(id);
+            self.oldest_first.push(Reverse((id, slot(number))));
+        }
+    }
+
+    /// The topic with the oldest message of all, perhaps, and an id that it is not below. It is no
+    /// more in line.
+    pub fn pop_oldest(&mut self) -> Option<(Id, i64)> {
+        let first = self.oldest()?;
+        self.oldest_first.pop();
+        if let Some(account) = self.account(first.1) {
+            account.in_line_at = None;
+        }
+        Some(first)
+    }
+
+    /// The same, which stays in line.
+    pub fn oldest(&mut self) -> Option<(Id, i64)> {
+        while let Some(Reverse((id, slot))) = self.oldest_first.peek() {
+            let account = self.accounts.get((*slot - 1) as usize);
+            if let Some(account) = account.filter(|account| account.in_line_at == Some(*id)) {
+                return Some((*id, account.state.number));
+            }
+            self.oldest_first.pop();
+        }
+        None
+    }
+
+    /// Whether there is any message to drop.
+    pub fn has_messages(&mut self) -> bool {
+        self.oldest().is_some()
     }
 
     /// Writes what the transaction changed into the file, as a part of it.
@@ -105,26 +163,14 @@ impl Ledger {
         let changed = self.before.iter().map(|(index, _)| *index).chain(new);
         let mut save = tables.statement(schema::SAVE_TOPIC)?;
         for account in changed.filter_map(|index| self.accounts.get(index)) {
-            let [
-                slot,
-                number,
-                newest,
-                taken_to,
-                length,
-                bytes,
-                in_line,
-                ready,
-                leased,
-                delayed,
-                noted,
-                stopped,
-            ] = account.state.numbers();
             let policy = account.state.counts.policy.map(Policy::as_str);
             let crc = account.state.crc(account.head.topic());
-            save.execute(params![
-                slot, number, stopped, policy, newest, taken_to, length, bytes, in_line, ready,
-                leased, delayed, noted, crc
-            ])?;
+            for (column, number) in (1..).zip(account.state.numbers()) {
+                save.raw_bind_parameter(column, number)?;
+            }
+            save.raw_bind_parameter(14, policy)?;
+            save.raw_bind_parameter(15, crc)?;
+            save.raw_execute()?;
         }
         Ok(())
     }
@@ -144,9 +190,10 @@ impl Ledger {
             let Some(topic) = topic else { return Ok(Err(name)) };
             let head = Arc::new(Head::new(topic, state.number));
             head.publish(state.number, state.counts, state.newest, false, 0);
-            ledger.accounts.push(Account { head, state, removed: false, changed: false });
+            ledger.accounts.push(Account::new(head, state, false));
         }
         ledger.settled = ledger.accounts.len();
+        ledger.line_up();
         Ok(Ok(ledger))
     }
 
@@ -160,14 +207,21 @@ impl Ledger {
     }
 }
 
+impl Account {
+    fn new(head: Arc<Head>, state: State, changed: bool) -> Account {
+        Account { head, state, removed: false, changed, in_line_at: None }
+    }
+}
+
 impl State {
     /// What a row of `topics` says, its slot first.
-    fn numbers(&self) -> [i64; 12] {
+    fn numbers(&self) -> [i64; 13] {
         let counts = &self.counts;
         [
             slot(self.number),
             self.number,
             self.newest.cast_signed(),
+            self.oldest.cast_signed(),
             counts.taken_to.cast_signed(),
             counts.length.cast_signed(),
             counts.bytes.cast_signed(),
@@ -202,7 +256,7 @@ impl State {
             noted: count(12)?,
             ..Counts::default()
         };
-        let state = State { number: row.get(1)?, counts, newest: count(4)? };
+        let state = State { number: row.get(1)?, counts, newest: count(4)?, oldest: count(15)? };
         Ok((row.get(0)?, state, row.get(13)?, row.get(14)?))
     }
 }

@@ -57,6 +57,7 @@ impl Transaction<'_> {
         rank: Option<i64>,
         ttl: Option<u64>,
     ) -> Result<(Id, Id)> {
+        self.find_room(body.len())?;
         let id = self.new_id()?;
         let expires = ttl.map(|ttl| self.now.saturating_add(ttl));
         let account = self.insert(topic, id, rank, expires, body)?;
@@ -94,6 +95,7 @@ impl Transaction<'_> {
             self.run(schema::INSERT_EXPIRY, (at.cast_signed(), topic, id.cast_signed()))?;
             self.due_at(at);
         }
+        self.ledger.push_oldest(id, topic);
         let account = self.account(topic)?;
         account.state.counts.length += 1;
         account.state.counts.bytes += body.len() as u64;
@@ -115,6 +117,7 @@ impl Transaction<'_> {
         rank: Option<i64>,
         ttl: Option<u64>,
     ) -> Result<Outcome> {
+        self.find_room(body.len())?;
         let ttl = ttl.map(u64::cast_signed);
         let crc = self.tables.crc(topic, at.cast_signed(), ttl, body);
         let params = (at.cast_signed(), topic, rank, ttl, crc, JsonText(body));

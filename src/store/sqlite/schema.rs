@@ -16,6 +16,7 @@
 //! | `expiries` | message with a ttl |
 //! | `dedupe` | dedupe key of the last two minutes |
 //! | `notes` | message that was peeked at, or is a dead letter |
+//! | `trash` | number of a purged topic whose rows are not all gone |
 //!
 //! In the other tables a topic is its `number`. In a file a row of `topics` also has the topic's
 //! counts as of the last transaction, so that nothing is counted when it is opened, and rows with
@@ -33,6 +34,7 @@ pub const MIGRATIONS: &[&str] = &[CREATE];
 /// Pages of 8 KiB: with 4 KiB a put costs a tenth more and a message 5 % more memory; with 16 KiB
 /// a message of 10 kB fills a page by itself. Freed pages can be given back.
 pub const PAGES: &str = "PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL;";
+pub const PAGE_BYTES: u64 = 8_192;
 
 const CREATE: &str = "
     CREATE TABLE topics (
@@ -42,6 +44,7 @@ const CREATE: &str = "
         stopped INTEGER NOT NULL DEFAULT 0,
         policy TEXT,
         newest INTEGER NOT NULL DEFAULT 0,
+        oldest INTEGER NOT NULL DEFAULT 0,
         taken_to INTEGER NOT NULL DEFAULT 0,
         length INTEGER NOT NULL DEFAULT 0,
         bytes INTEGER NOT NULL DEFAULT 0,
@@ -52,6 +55,7 @@ const CREATE: &str = "
         noted INTEGER NOT NULL DEFAULT 0,
         crc INTEGER
     );
+    CREATE TABLE trash (number INTEGER PRIMARY KEY);
     CREATE TABLE log (
         topic INTEGER NOT NULL,
         id INTEGER NOT NULL,
@@ -132,12 +136,12 @@ pub const WAIT: &str = "PRAGMA synchronous = FULL";
 pub const DO_NOT_WAIT: &str = "PRAGMA synchronous = NORMAL";
 
 pub const INSERT_TOPIC: &str = "INSERT INTO topics (slot, number, name) VALUES (?1, ?1, ?2)";
-pub const SAVE_TOPIC: &str =
-    "UPDATE topics SET number = ?2, stopped = ?3, policy = ?4, newest = ?5,
-    taken_to = ?6, length = ?7, bytes = ?8, in_line = ?9, ready = ?10, leased = ?11, delayed = ?12,
-    noted = ?13, crc = ?14 WHERE slot = ?1";
+/// Its columns are bound in this order.
+pub const SAVE_TOPIC: &str = "UPDATE topics SET number = ?2, newest = ?3, oldest = ?4,
+    taken_to = ?5, length = ?6, bytes = ?7, in_line = ?8, ready = ?9, leased = ?10, delayed = ?11,
+    noted = ?12, stopped = ?13, policy = ?14, crc = ?15 WHERE slot = ?1";
 pub const TOPICS: &str = "SELECT slot, number, stopped, policy, newest, taken_to, length, bytes,
-    in_line, ready, leased, delayed, noted, crc, name FROM topics ORDER BY slot";
+    in_line, ready, leased, delayed, noted, crc, name, oldest FROM topics ORDER BY slot";
 
 pub const INSERT_PLAIN: &str = "INSERT INTO log (topic, id, body, crc) VALUES (?1, ?2, ?3, ?4)";
 pub const INSERT: &str =
@@ -209,15 +213,40 @@ pub const ORIGIN: &str = "SELECT from_topic, from_id FROM notes
     WHERE topic = ?1 AND id = ?2 AND from_topic IS NOT NULL";
 pub const DELETE_NOTE: &str = "DELETE FROM notes WHERE topic = ?1 AND id = ?2";
 
-/// What a purge deletes, the large bodies and the expiries before the log that knows them.
-pub const PURGE: [&str; 7] = [
-    "DELETE FROM large WHERE id IN (SELECT id FROM log WHERE topic = ?1 AND body IS NULL)",
+pub const INSERT_TRASH: &str = "INSERT INTO trash (number) VALUES (?1)";
+pub const FIRST_TRASH: &str = "SELECT number FROM trash LIMIT 1";
+pub const DELETE_TRASH: &str = "DELETE FROM trash WHERE number = ?1";
+
+/// A topic's oldest rows, the large ones without a look at their bodies.
+pub const OLDEST_ROWS: &str = "SELECT id,
+        octet_length(coalesce(body, (SELECT body FROM large WHERE large.id = log.id))), rank IS NULL
+    FROM log WHERE topic = ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
+/// Removes them up to an id, the large bodies and the expiries before the log that knows them.
+pub const SWEEP_LOG: [&str; 3] = [
+    "DELETE FROM large WHERE id IN
+        (SELECT id FROM log WHERE topic = ?1 AND id <= ?2 AND body IS NULL)",
     "DELETE FROM expiries WHERE (at, topic, id) IN
-        (SELECT expires, topic, id FROM log WHERE topic = ?1 AND expires IS NOT NULL)",
-    "DELETE FROM log WHERE topic = ?1",
-    "DELETE FROM ready WHERE topic = ?1",
-    "DELETE FROM leases WHERE topic = ?1",
-    "DELETE FROM delayed WHERE topic = ?1",
-    "DELETE FROM dedupe WHERE topic = ?1",
+        (SELECT expires, topic, id FROM log
+         WHERE topic = ?1 AND id <= ?2 AND expires IS NOT NULL)",
+    "DELETE FROM log WHERE topic = ?1 AND id <= ?2",
 ];
-pub const PURGE_NOTES: &str = "DELETE FROM notes WHERE topic = ?1";
+/// Removes some of a purged topic's other rows.
+pub const SWEEP: [&str; 5] = [
+    "DELETE FROM ready WHERE (topic, rank, id) IN
+        (SELECT topic, rank, id FROM ready WHERE topic = ?1 LIMIT ?2)",
+    "DELETE FROM leases WHERE (topic, id) IN
+        (SELECT topic, id FROM leases WHERE topic = ?1 LIMIT ?2)",
+    "DELETE FROM delayed WHERE number IN (SELECT number FROM delayed WHERE topic = ?1 LIMIT ?2)",
+    "DELETE FROM dedupe WHERE (topic, key) IN
+        (SELECT topic, key FROM dedupe WHERE topic = ?1 LIMIT ?2)",
+    "DELETE FROM notes WHERE (topic, id) IN (SELECT topic, id FROM notes WHERE topic = ?1 LIMIT ?2)",
+];
+/// What else knows of messages that are dropped.
+pub const DROP_LEASES: &str = "DELETE FROM leases WHERE topic = ?1 AND id <= ?2";
+pub const DROP_READY: &str = "DELETE FROM ready
+    WHERE topic = ?1 AND rank IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9) AND id <= ?2";
+pub const DROP_NOTES: &str = "DELETE FROM notes WHERE topic = ?1 AND id <= ?2";
+
+pub const PAGE_COUNT: &str = "PRAGMA page_count";
+pub const FREE_COUNT: &str = "PRAGMA freelist_count";
+pub const GIVE_BACK: &str = "PRAGMA incremental_vacuum(128)";

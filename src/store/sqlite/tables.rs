@@ -15,6 +15,9 @@ use crate::store::{Run, Synchronous};
 /// Statements that are kept ready: more than there are.
 const STATEMENTS: usize = 100;
 
+/// What SQLite and the allocator add to a page in memory.
+const PAGE_OVERHEAD_BYTES: u64 = 320;
+
 pub struct Tables {
     sqlite: Connection,
     /// Whether they are a file's: what is in memory needs no checksums, nor counts beside it.
@@ -67,8 +70,9 @@ impl Tables {
         self.file
     }
 
-    pub fn sqlite(&self) -> &Connection {
-        &self.sqlite
+    /// What a page takes, in the file or in memory.
+    pub fn page_bytes(&self) -> u64 {
+        schema::PAGE_BYTES + if self.file { 0 } else { PAGE_OVERHEAD_BYTES }
     }
 
     /// Begins a transaction, which has to be on disk when it is committed if it is promised, and
@@ -276,7 +280,8 @@ impl Tables {
 
     /// Rows of every table but the topics'.
     pub fn rows(&self) -> i64 {
-        let tables = ["log", "large", "ready", "leases", "delayed", "expiries", "dedupe", "notes"];
+        let tables =
+            ["log", "large", "ready", "leases", "delayed", "expiries", "dedupe", "notes", "trash"];
         let count = |table| format!("(SELECT count(*) FROM {table})");
         let sql = format!("SELECT {}", tables.map(count).join(" + "));
         self.sqlite.query_one(&sql, [], |row| row.get(0)).unwrap()

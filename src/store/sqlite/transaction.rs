@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::{CachedStatement, OptionalExtension, Row};
 
 use super::failed;
-use super::ledger::{Account, Ledger};
+use super::ledger::{Account, Ledger, purged};
 use super::schema;
 use super::tables::{Stored, Tables};
 use crate::error::{Code, Error, Result};
@@ -35,6 +35,12 @@ pub struct Transaction<'a> {
     pub rules: Rules,
     /// Whether SQLite failed in it: then nothing of it may stay.
     pub failed: Cell<bool>,
+    /// Bytes of messages for which there is room, as far as is known.
+    pub room: u64,
+    /// Messages that it dropped.
+    pub dropped: u64,
+    /// What the store's size became.
+    pub size: u64,
 }
 
 impl<'a> Transaction<'a> {
@@ -226,18 +232,20 @@ impl<'a> Transaction<'a> {
         self.tables.origin(number, id).map_err(|error| self.fails(error))
     }
 
+    /// The topic goes on under another number; what it was is swept away bit by bit.
     fn purge(&mut self, topic: &Topic) -> Result<Outcome> {
         let Some(number) = self.number(topic) else { return Ok(Outcome::Purged(0)) };
-        for sql in schema::PURGE {
-            self.run(sql, [number])?;
-        }
-        self.run(schema::PURGE_NOTES, [number])?;
+        self.run(schema::INSERT_TRASH, [number])?;
+        self.due_at(self.now);
+        self.last = None;
         let account = self.account(number)?;
         account.removed = true;
+        account.state.number = purged(number);
         let counts = account.state.counts;
         account.state.counts = Counts {
             puts: counts.puts,
             takes: counts.takes,
+            dropped: counts.dropped,
             stopped: counts.stopped,
             policy: counts.policy,
             taken_to: account.state.newest,

@@ -1,0 +1,137 @@
+//! Bounds: how large the store may be, how old a message may become, and which go first.
+//!
+//! A store's size is that of the pages with something in them. The oldest message of all is found
+//! through the ledger, which knows for each topic an id that its oldest one is not below.
+
+use super::schema;
+use super::transaction::Transaction;
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::store::WhenFull;
+
+/// What a message costs beside its text, about; a transaction that comes near the bound by this
+/// looks again.
+const MESSAGE_OVERHEAD: u64 = 64;
+
+/// Messages that one transaction removes to stay within the bound: it comes back for more.
+const DROPS: u64 = 20_000;
+
+impl Transaction<'_> {
+    /// Whether there is room for a message of so many bytes, or will be.
+    pub fn find_room(&mut self, size: usize) -> Result<()> {
+        let Some(bound) = self.rules.max_bytes else { return Ok(()) };
+        let needed = size as u64 + MESSAGE_OVERHEAD;
+        let waits = self.rules.when_full == WhenFull::DropOldest && self.ledger.has_messages();
+        if waits && needed <= bound {
+            return Ok(());
+        }
+        if self.room < needed {
+            let used = self.pages()?.used() * self.tables.page_bytes();
+            self.room = bound.saturating_sub(used);
+        }
+        match self.room.checked_sub(needed) {
+            Some(left) => {
+                self.room = left;
+                Ok(())
+            }
+            None => Err(full(bound)),
+        }
+    }
+
+    /// Removes the oldest messages until the store is as small as it must be.
+    pub fn keep_bound(&mut self) -> Result<()> {
+        let page = self.tables.page_bytes();
+        let mut pages = self.pages()?;
+        if self.rules.when_full == WhenFull::DropOldest {
+            let bound = self.rules.max_bytes.unwrap_or(u64::MAX);
+            while pages.used() * page > bound && self.dropped < DROPS {
+                if !self.drop_oldest(i64::MAX, SOME)? {
+                    break;
+                }
+                pages = self.pages()?;
+            }
+        }
+        if pages.many_free() {
+            self.due_at(self.now);
+        }
+        self.size = pages.used() * page;
+        Ok(())
+    }
+
+    /// Removes some that are older than they may be, and says when the next one is.
+    pub fn drop_old(&mut self) -> Result<()> {
+        let Some(keep) = self.rules.keep else { return Ok(()) };
+        let cut = self.now.saturating_sub(keep);
+        let more = self.drop_oldest(cut.cast_signed(), usize::MAX)?;
+        if let Some((oldest, _)) = self.ledger.oldest() {
+            let again = if more { 0 } else { limits::RETRY.as_micros() as u64 };
+            self.due_at(oldest.saturating_add(keep).max(self.now + again));
+        }
+        Ok(())
+    }
+
+    /// Removes some of the messages that are the oldest of all, with ids up to `to`; false if there
+    /// is none.
+    fn drop_oldest(&mut self, to: i64, most: usize) -> Result<bool> {
+        while let Some((hint, number)) = self.ledger.pop_oldest() {
+            if hint.cast_signed() > to {
+                self.ledger.push_oldest(hint, number);
+                return Ok(false);
+            }
+            let oldest = self.first(schema::OLDEST, [number], |row| row.get::<_, i64>(0))?;
+            let Some(oldest) = oldest else { continue };
+            let next = self.ledger.oldest().map_or(i64::MAX, |(id, _)| id.cast_signed());
+            if oldest > next.min(to) {
+                self.ledger.push_oldest(oldest.cast_unsigned(), number);
+                continue;
+            }
+            self.drop_run(number, next.min(to), most)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Removes some of a topic's oldest messages, in whoever's hands they are.
+    fn drop_run(&mut self, number: i64, to: i64, most: usize) -> Result<()> {
+        let mut old = self.oldest_rows(number, to)?;
+        old.truncate(most);
+        let Some(last) = old.last().map(|old| old.id) else { return Ok(()) };
+        for sql in schema::SWEEP_LOG {
+            self.run(sql, (number, last))?;
+        }
+        let counts = *self.counts(number)?;
+        let range = (number, last);
+        let leased = if counts.leased > 0 { self.run(schema::DROP_LEASES, range)? } else { 0 };
+        let ready = if counts.ready > 0 { self.run(schema::DROP_READY, range)? } else { 0 };
+        let noted = if counts.noted > 0 { self.run(schema::DROP_NOTES, range)? } else { 0 };
+        let taken_to = counts.taken_to.cast_signed();
+        let in_line = old.iter().filter(|old| old.plain && old.id > taken_to).count();
+        let bytes: usize = old.iter().map(|old| old.size).sum();
+        let account = self.account(number)?;
+        account.removed = true;
+        account.state.oldest = last.cast_unsigned() + 1;
+        let counts = &mut account.state.counts;
+        counts.length = counts.length.saturating_sub(old.len() as u64);
+        counts.bytes = counts.bytes.saturating_sub(bytes as u64);
+        counts.in_line = counts.in_line.saturating_sub(in_line as u64);
+        counts.leased = counts.leased.saturating_sub(leased as u64);
+        counts.ready = counts.ready.saturating_sub(ready as u64);
+        counts.noted = counts.noted.saturating_sub(noted as u64);
+        counts.dropped += old.len() as u64;
+        if counts.length > 0 {
+            self.ledger.push_oldest(last.cast_unsigned() + 1, number);
+        }
+        self.dropped += old.len() as u64;
+        Ok(())
+    }
+}
+
+/// Messages that are removed between two looks at the size.
+const SOME: usize = 64;
+
+fn full(bound: u64) -> Error {
+    let text = format!(
+        "the store is full (--max-store, {bound} bytes): take or purge messages, then put again"
+    );
+    Error::new(Code::Full, text)
+}
