@@ -33,7 +33,7 @@ use self::waiters::Waiters;
 pub use self::waiters::Watch;
 use crate::error::{Code, Error, Result};
 use crate::message::{Id, Message, Topic};
-use crate::store::{Batch, Counts, Head, Op, Policy, Returned, Run, Store};
+use crate::store::{Batch, Counts, Extent, Head, Op, Policy, Returned, Run, Store};
 
 /// One server's broker, shared by all of its connections.
 pub struct Broker {
@@ -74,6 +74,8 @@ pub struct Stats {
     pub delayed: u64,
     pub puts: u64,
     pub takes: u64,
+    pub dropped: u64,
+    pub store: Extent,
 }
 
 impl Broker {
@@ -300,6 +302,7 @@ impl Broker {
             uptime_seconds: self.opened.elapsed().as_secs_f64(),
             connections: self.sessions.load(Ordering::Relaxed),
             waiting: self.takers.count() as u64,
+            store: self.store.extent(),
             ..Stats::default()
         };
         for head in self.store.heads() {
@@ -311,6 +314,7 @@ impl Broker {
             stats.delayed += counts.delayed;
             stats.puts += counts.puts;
             stats.takes += counts.takes;
+            stats.dropped += counts.dropped;
         }
         stats
     }
@@ -324,20 +328,18 @@ impl Broker {
         self.store.now()
     }
 
-    /// Does what is due by now.
+    /// Does some of what is due by now.
     pub fn tick(&self) {
-        while self.store.due() <= self.store.now() {
-            match self.store.tick() {
-                Ok(done) => {
-                    let put: Vec<&Topic> = done.put.iter().collect();
-                    self.put_to(&put, self.store.last_id());
-                    done.returned.iter().for_each(|topic| self.serve(topic));
-                }
-                Err(error) => {
-                    tracing::error!("what is due has to wait: {error}");
-                    return;
-                }
+        if self.store.due() > self.store.now() {
+            return;
+        }
+        match self.store.tick() {
+            Ok(done) => {
+                let put: Vec<&Topic> = done.put.iter().collect();
+                self.put_to(&put, self.store.last_id());
+                done.returned.iter().for_each(|topic| self.serve(topic));
             }
+            Err(error) => tracing::error!("what is due has to wait: {error}"),
         }
     }
 

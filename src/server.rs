@@ -110,10 +110,8 @@ impl Server {
     /// configuration is outside its range.
     pub fn start(config: Config) -> Result<Server, StartError> {
         config.check().map_err(StartError::Config)?;
-        let rules = store::Rules {
-            dead_letter_after: config.dead_letter_after,
-            ..store::Rules::default()
-        };
+        let rules =
+            store::Rules { dead_letter_after: config.dead_letter_after, ..store::Rules::default() };
         let store = match config.store.as_str() {
             "memory" => store::in_memory(rules).map_err(|error| error.text.into_owned()),
             path => {

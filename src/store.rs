@@ -55,8 +55,8 @@ pub trait Store: Send + Sync {
     /// The id of the oldest message of the topic.
     fn oldest(&self, head: &Head) -> Result<Option<Id>>;
 
-    /// Bytes that the messages take with all that belongs to them.
-    fn size(&self) -> u64;
+    /// How large it is, by its own measure.
+    fn extent(&self) -> Extent;
 
     /// When [`Store::tick`] will have something to do, by the store's clock.
     fn due(&self) -> Id;
@@ -64,6 +64,16 @@ pub trait Store: Send + Sync {
     /// Does some of what is due by now: ends leases, puts delayed messages, removes expired ones.
     /// Returns what became of it for those who wait.
     fn tick(&self) -> Result<Due>;
+}
+
+/// How large a store is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extent {
+    /// What kind of store.
+    pub kind: &'static str,
+    /// Bytes that messages take with all that belongs to them.
+    pub bytes: u64,
+    pub max_bytes: Option<u64>,
 }
 
 /// What a tick did.
@@ -121,6 +131,35 @@ impl Synchronous {
             Synchronous::Off => "off",
         }
     }
+}
+
+/// What a look through a store's file came to.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    pub topics: u64,
+    pub messages: u64,
+    /// Bytes of their JSON text.
+    pub bytes: u64,
+    /// What is wrong, a line each; nothing if all is well.
+    pub faults: Vec<String>,
+}
+
+/// Looks through a store's file, also while a server uses it.
+///
+/// # Errors
+///
+/// A line that says why it cannot be looked at.
+pub fn check(path: &Path) -> std::result::Result<Checked, String> {
+    sqlite::check(path)
+}
+
+/// Copies a store's file, also while a server uses it; returns the copy's size in bytes.
+///
+/// # Errors
+///
+/// A line that says why it cannot be copied.
+pub fn backup(from: &Path, to: &Path) -> std::result::Result<u64, String> {
+    sqlite::backup(from, to)
 }
 
 /// A store in this file with another clock, for tests that neither cut the power.

@@ -1,13 +1,16 @@
 //! The clock of a server: one thread that has the store do what is due.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Broker;
 use crate::message::Id;
 
 /// However far the next event is: the store's clock may be set meanwhile.
 const SLEEP: Duration = Duration::from_secs(10);
+
+/// The longest pause between two ticks when there is more to do.
+const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
 pub struct Timer {
@@ -40,12 +43,15 @@ impl Timer {
     /// Does what is due, when it is due, until it is stopped.
     pub fn run(&self, broker: &Broker) {
         loop {
+            let began = Instant::now();
             broker.tick();
+            // However much is due, half of the time is left to others.
+            let pause = began.elapsed().min(PAUSE);
             let mut state = self.lock();
             // Under the lock: what becomes due from here on finds us asleep, and wakes us.
             state.until = broker.due();
-            let left = Duration::from_micros(state.until.saturating_sub(broker.now()));
-            if !state.stopped && !left.is_zero() {
+            let left = Duration::from_micros(state.until.saturating_sub(broker.now())).max(pause);
+            if !state.stopped {
                 let slept = self.changed.wait_timeout(state, left.min(SLEEP));
                 state = slept.unwrap_or_else(PoisonError::into_inner).0;
             }

@@ -127,6 +127,8 @@ json_object! {
         leased: u64,
         /// Messages that are not due yet; `length` does not count them.
         delayed: u64,
+        /// Messages that a bound removed since the server started, the oldest first.
+        dropped: u64,
         /// Messages put a second, over the last 10 seconds.
         put_rate: f64,
         /// Messages taken a second, over the last 10 seconds.
@@ -165,8 +167,14 @@ json_object! {
         puts: u64,
         /// Messages taken since it started.
         takes: u64,
-        /// The name of its store.
+        /// Messages that a bound removed since it started, the oldest first.
+        dropped: u64,
+        /// The kind of its store: `memory` or `file`.
         store: String,
+        /// Bytes that the store takes.
+        size: u64,
+        /// Bytes that it may take, if there is a bound.
+        max_size: Option<u64>,
     }
 }
 
@@ -176,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_topic_is_read_whatever_else_is_told_and_written_as_it_was_read() {
-        let json = r#"{"topic":"t","length":2,"bytes":10,"oldest":7,"newest":null,"leased":0,"delayed":1,"put_rate":0.5,"take_rate":0.0,"consumers":3,"policy":"roundrobin","state":"stopped"}"#;
+        let json = r#"{"topic":"t","length":2,"bytes":10,"oldest":7,"newest":null,"leased":0,"delayed":1,"dropped":0,"put_rate":0.5,"take_rate":0.0,"consumers":3,"policy":"roundrobin","state":"stopped"}"#;
         let row: TopicInfo = serde_json::from_str(json).unwrap();
         assert_eq!((row.oldest, row.newest), (Some(7), None));
         assert_eq!(row.policy, Some(Policy::RoundRobin));

@@ -4,7 +4,9 @@
 //! has gathered in one [`transaction`]; readers take the lock for one run at a time. The readers
 //! of a [`file`] have a connection of their own, so that they need not wait for the disk.
 
+mod backup;
 mod bound;
+mod check;
 mod checksum;
 mod due;
 mod file;
@@ -27,12 +29,14 @@ use std::time::Instant;
 
 use rusqlite::ErrorCode;
 
+pub use self::backup::backup;
+pub use self::check::check;
 use self::checksum::Damaged;
 use self::leader::Leader;
 use self::ledger::Ledger;
 use self::tables::Tables;
 use self::transaction::Transaction;
-use super::{Batch, Due, Head, Rules, Run, Shelf, Store, Synchronous, lock};
+use super::{Batch, Due, Extent, Head, Rules, Run, Shelf, Store, Synchronous, lock};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{Id, Topic};
@@ -41,9 +45,9 @@ use crate::message::{Id, Topic};
 pub type Clock = fn() -> Id;
 
 pub struct SqliteStore {
-    desk: Mutex<Desk>,
-    /// A file's readers.
+    /// A file's readers, who go before the writer: the last to go leaves all in one file.
     reader: Option<Mutex<Tables>>,
+    desk: Mutex<Desk>,
     /// Held for as long as the file is open.
     _lock: Option<File>,
     leader: Leader,
@@ -109,12 +113,14 @@ impl SqliteStore {
     ) -> std::result::Result<SqliteStore, String> {
         let file::Opened { tables, reader, lock } = file::open(path, sync)?;
         let said = |error| format!("{}: {}", path.display(), file::explain(&error));
+        let pages = tables.pages().map_err(said)?;
         let ledger = Ledger::load(&tables).map_err(said)?.map_err(|name| {
             let path = path.display();
             format!("{path}: what it says of the topic {name:?} is damaged: restore a backup")
         })?;
         let desk = Desk { tables, ledger, drops: Drops::default() };
         let store = SqliteStore::new(desk, clock, rules);
+        store.size.store(pages.used() * schema::PAGE_BYTES, Ordering::Release);
         // Whatever is due is found by the first tick.
         store.due.store(0, Ordering::Release);
         Ok(SqliteStore { reader: Some(Mutex::new(reader)), _lock: Some(lock), ..store })
@@ -295,8 +301,12 @@ impl Store for SqliteStore {
         self.reading(|tables| tables.oldest(head.number()))
     }
 
-    fn size(&self) -> u64 {
-        self.size.load(Ordering::Acquire)
+    fn extent(&self) -> Extent {
+        Extent {
+            kind: if self.reader.is_some() { "file" } else { "memory" },
+            bytes: self.size.load(Ordering::Acquire),
+            max_bytes: self.rules.max_bytes,
+        }
     }
 
     fn due(&self) -> Id {

@@ -147,6 +147,9 @@ impl World {
         self.log.now = clock();
         if tick {
             self.broker.tick();
+            while self.broker.due() <= self.broker.now() {
+                self.broker.tick();
+            }
             // A lease may end at once.
             loop {
                 self.log.tick();

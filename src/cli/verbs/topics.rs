@@ -84,11 +84,13 @@ pub fn stats(args: &Listed, config: &Config) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn rows(stats: &Stats) -> [[String; 2]; 12] {
+fn rows(stats: &Stats) -> [[String; 2]; 15] {
     [
         ["version", &stats.version],
         ["uptime", &format!("{:.0} s", stats.uptime)],
         ["store", &stats.store],
+        ["size", &stats.size.to_string()],
+        ["max-size", &stats.max_size.map_or("-".to_owned(), |bytes| bytes.to_string())],
         ["connections", &stats.connections.to_string()],
         ["waiting", &stats.waiting.to_string()],
         ["topics", &stats.topics.to_string()],
@@ -98,6 +100,7 @@ fn rows(stats: &Stats) -> [[String; 2]; 12] {
         ["delayed", &stats.delayed.to_string()],
         ["puts", &stats.puts.to_string()],
         ["takes", &stats.takes.to_string()],
+        ["dropped", &stats.dropped.to_string()],
     ]
     .map(|row| row.map(str::to_owned))
 }

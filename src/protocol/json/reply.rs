@@ -168,6 +168,7 @@ impl<'a> Reply<'a> {
             "newest": stats.newest,
             "leased": counts.leased,
             "delayed": counts.delayed,
+            "dropped": counts.dropped,
             "put_rate": stats.put_rate,
             "take_rate": stats.take_rate,
             "consumers": stats.consumers,
@@ -190,7 +191,10 @@ impl<'a> Reply<'a> {
             "delayed": stats.delayed,
             "puts": stats.puts,
             "takes": stats.takes,
-            "store": "memory",
+            "dropped": stats.dropped,
+            "store": stats.store.kind,
+            "size": stats.store.bytes,
+            "max_size": stats.store.max_bytes,
         });
         self.write(format_args!("{{\"stats\":{fields}")).end();
     }

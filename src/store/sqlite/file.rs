@@ -2,7 +2,7 @@
 //! ready. Beside `PATH` SQLite keeps `PATH-wal` and `PATH-shm`, and we `PATH-lock`, since two
 //! servers must not count the same messages.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,11 +33,17 @@ pub struct Opened {
 
 /// Opens the file, or makes it. An error is a line for the person who started the server.
 pub fn open(path: &Path, sync: Synchronous) -> Result<Opened, String> {
-    let lock = lock(path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(format!("{}: there is no folder {}", path.display(), folder.display()));
+    }
     let said = |error: rusqlite::Error| format!("{}: {}", path.display(), explain(&error));
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let sqlite = connect(path, flags, WRITER_CACHE_KIB).map_err(said)?;
-    let version = version(&sqlite, path)?;
+    // A file that is not ours gets no lock beside it.
+    self::version(&sqlite, path)?;
+    let lock = keep_others_out(path)?;
+    let version = self::version(&sqlite, path)?;
     prepare(&sqlite, sync, version).map_err(said)?;
     let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB).map_err(said)?;
     Ok(Opened {
@@ -69,7 +75,7 @@ fn connect(path: &Path, flags: OpenFlags, cache_kib: i64) -> rusqlite::Result<Co
 }
 
 /// Keeps other servers out until it is dropped.
-fn lock(path: &Path) -> Result<File, String> {
+fn keep_others_out(path: &Path) -> Result<File, String> {
     let mut name = path.as_os_str().to_owned();
     name.push("-lock");
     let name = PathBuf::from(name);
@@ -157,12 +163,4 @@ pub fn explain(error: &rusqlite::Error) -> String {
         Some(ErrorCode::DiskFull) => "the disk is full".into(),
         _ => error.to_string(),
     }
-}
-
-/// Bytes of the file and of the log beside it.
-pub fn bytes_on_disk(path: &Path) -> u64 {
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
-    let bytes = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
-    bytes(path) + bytes(Path::new(&wal))
 }

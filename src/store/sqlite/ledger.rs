@@ -201,6 +201,11 @@ impl Ledger {
         self.accounts.iter().map(|account| &account.head)
     }
 
+    /// What is known of each topic, by name.
+    pub fn states(&self) -> impl Iterator<Item = (&str, &State)> {
+        self.accounts.iter().map(|account| (account.head.topic().as_str(), &account.state))
+    }
+
     /// The last id that was given to a message.
     pub fn last_id(&self) -> Id {
         self.accounts.iter().map(|account| account.state.newest).max().unwrap_or(0)

@@ -129,6 +129,7 @@ const CREATE: &str = "
 /// 2,030 bytes; what is left is for the key and the header.
 pub const LARGE_BYTES: usize = 1_980;
 
+pub const BEGIN_TO_READ: &str = "BEGIN";
 pub const BEGIN: &str = "BEGIN IMMEDIATE";
 pub const COMMIT: &str = "COMMIT";
 pub const ROLL_BACK: &str = "ROLLBACK";
@@ -246,6 +247,29 @@ pub const DROP_LEASES: &str = "DELETE FROM leases WHERE topic = ?1 AND id <= ?2"
 pub const DROP_READY: &str = "DELETE FROM ready
     WHERE topic = ?1 AND rank IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9) AND id <= ?2";
 pub const DROP_NOTES: &str = "DELETE FROM notes WHERE topic = ?1 AND id <= ?2";
+
+/// What a check looks at.
+pub const INTEGRITY: &str = "PRAGMA integrity_check";
+pub const ALL_OF_TOPIC: &str =
+    "SELECT id, body, expires, crc FROM log WHERE topic = ?1 ORDER BY id";
+pub const COUNT_IN_LINE: &str =
+    "SELECT count(*) FROM log WHERE topic = ?1 AND id > ?2 AND rank IS NULL";
+pub const COUNT_READY: &str = "SELECT count(*) FROM ready WHERE topic = ?1 AND ?2 = ?2";
+pub const COUNT_LEASED: &str = "SELECT count(*) FROM leases WHERE topic = ?1 AND ?2 = ?2";
+pub const COUNT_DELAYED: &str = "SELECT count(*) FROM delayed WHERE topic = ?1 AND ?2 = ?2";
+pub const COUNT_NOTED: &str = "SELECT count(*) FROM notes WHERE topic = ?1 AND ?2 = ?2";
+/// Rows that belong to nothing, by what they are.
+pub const STRAYS: [(&str, &str); 2] = [
+    (
+        "rows of messages belong to no topic",
+        "SELECT count(*) FROM log WHERE topic NOT IN
+            (SELECT number FROM topics UNION ALL SELECT number FROM trash)",
+    ),
+    (
+        "texts belong to no message",
+        "SELECT (SELECT count(*) FROM large) - (SELECT count(*) FROM log WHERE body IS NULL)",
+    ),
+];
 
 pub const PAGE_COUNT: &str = "PRAGMA page_count";
 pub const FREE_COUNT: &str = "PRAGMA freelist_count";

@@ -92,9 +92,6 @@ impl Transaction<'_> {
     }
 
     pub fn pages(&self) -> Result<Pages> {
-        let count = |sql| self.first(sql, (), |row| row.get::<_, i64>(0));
-        let all = count(schema::PAGE_COUNT)?.unwrap_or(0).cast_unsigned();
-        let free = count(schema::FREE_COUNT)?.unwrap_or(0).cast_unsigned();
-        Ok(Pages { all, free })
+        self.tables.pages().map_err(|error| self.fails(error))
     }
 }

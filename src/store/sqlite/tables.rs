@@ -8,6 +8,7 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Result
 
 use super::checksum;
 use super::schema;
+use super::sweep::Pages;
 use crate::limits;
 use crate::message::{Id, Topic};
 use crate::store::{Run, Synchronous};
@@ -68,6 +69,18 @@ impl Tables {
 
     pub fn is_file(&self) -> bool {
         self.file
+    }
+
+    pub fn sqlite(&self) -> &Connection {
+        &self.sqlite
+    }
+
+    pub fn pages(&self) -> Result<Pages> {
+        let count = |sql| {
+            let count = self.statement(sql)?.query_one([], |row| row.get::<_, i64>(0));
+            count.map(i64::cast_unsigned)
+        };
+        Ok(Pages { all: count(schema::PAGE_COUNT)?, free: count(schema::FREE_COUNT)? })
     }
 
     /// What a page takes, in the file or in memory.
