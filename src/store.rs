@@ -5,6 +5,7 @@ mod batch;
 #[cfg(test)]
 mod contract;
 mod head;
+mod offline;
 mod run;
 mod shelf;
 mod sqlite;
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken};
 pub use self::head::{Counts, Head, Policy};
+pub use self::offline::{Checked, backup, check};
 pub use self::run::{Encoded, Run};
 pub use self::shelf::Shelf;
 use crate::error::Result;
