@@ -1,19 +1,21 @@
 //! The `dsmq` command: the server, or, with a verb, a client of one.
 //!
-//! `args` says what may be typed, `verbs` does it, a file for those that go together, and `bench`
-//! (with `load`) measures.
+//! `args` says what may be typed, `layers` what it comes to with the environment and `dsmq.toml`,
+//! `verbs` does it, a file for those that go together, and `bench` (with `load`) measures.
 
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use tracing::level_filters::LevelFilter;
+use tracing::{debug, info};
 
 use crate::Config;
 
 mod args;
 #[cfg(feature = "bench")]
 mod bench;
+mod layers;
 #[cfg(feature = "bench")]
 pub mod load;
 mod log;
@@ -21,17 +23,31 @@ mod verbs;
 
 use args::Args;
 
-/// Runs the command as its arguments and environment say.
+/// As clap's own errors end.
+const EXIT_USAGE: u8 = 2;
+
+/// Runs the command as its arguments, its environment and its configuration file say.
 pub fn main() -> ExitCode {
-    let Args { config, verb } = Args::parse();
+    let (Args { config, verb, .. }, file) = match layers::gather(std::env::args_os()) {
+        Ok(gathered) => gathered,
+        Err(error) => {
+            eprintln!("dsmq: {error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
     match verb {
-        None => serve(config),
+        None => serve(config, file.as_deref()),
         Some(verb) => verbs::run(&verb, &config),
     }
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, file: Option<&Path>) -> ExitCode {
     log_to_stderr(config.log);
+    if let Some(file) = file {
+        info!("read the configuration file {}", file.display());
+    }
+    // Nothing in it is secret.
+    debug!("{config:?}");
     let served = crate::server::run_config(config);
     log::finish();
     match served {

@@ -1,10 +1,19 @@
-//! The one configuration of a server: defaults, then `DSMQ_*` in the environment, then flags.
-//! This table is the source of `--help`, of the environment's names and of the defaults.
+//! The one configuration of a server: defaults, then `dsmq.toml`, then `DSMQ_*` in the environment,
+//! then flags. This table is the source of `--help`, of the file's keys, of the environment's names
+//! and of the defaults.
+
+mod choices;
+pub mod file;
+mod units;
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use tracing::level_filters::LevelFilter;
 
+pub use self::choices::{StoreAt, SyncMode, WhenFull};
 use crate::limits;
 
 const HOST: &str = "127.0.0.1";
@@ -14,8 +23,16 @@ const LOG: LevelFilter = LevelFilter::INFO;
 /// The smallest and the largest `max_message`: SQLite takes no text of more than 10^9 bytes.
 const MAX_MESSAGE: (u64, u64) = (2, 1_000_000_000);
 
-/// What a server is told when it starts. Every field is a flag of the `dsmq` command, and that
-/// flag's name in capitals behind `DSMQ_` is its environment variable.
+/// Below the least there is no room for SQLite's own pages; the most is what 2^31 of them hold.
+const MAX_STORE_RANGE: RangeInclusive<u64> = 1 << 20..=1 << 43;
+const MAX_STORE: u64 = 1 << 30;
+const MAX_STORE_TEXT: &str = "1GiB";
+
+/// What `--keep` takes. A program may also say parts of a second.
+const KEEP_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=limits::DURATION_MAX;
+
+/// What a server is told when it starts. Every field is a flag of the `dsmq` command; the flag's
+/// name is its key in `dsmq.toml`, and in capitals behind `DSMQ_` its environment variable.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
     /// Address to listen on, or, for a client verb, to connect to: an IP address or a host name
@@ -38,13 +55,25 @@ pub struct Config {
     #[arg(long, env = "DSMQ_DEAD_LETTER_AFTER", value_name = "N", default_value_t = 0)]
     pub dead_letter_after: u32,
 
-    /// Where messages are kept: memory, or the PATH of a file
-    #[arg(long, env = "DSMQ_STORE", default_value = "memory")]
-    pub store: String,
+    /// Where to keep messages: 'memory', for as long as the server runs, or the path of a file
+    #[arg(long, env = "DSMQ_STORE", value_name = "memory|PATH", default_value_t = StoreAt::Memory)]
+    pub store: StoreAt,
 
-    /// What a confirm waits for, if the store is a file: full, normal or off
-    #[arg(long, env = "DSMQ_SYNC", default_value = "full")]
-    pub sync: String,
+    /// What a commit to a file waits for; killing the server loses nothing confirmed in any of them
+    #[arg(long, env = "DSMQ_SYNC", value_name = "HOW", default_value_t = SyncMode::Full, value_enum)]
+    pub sync: SyncMode,
+
+    /// Remove messages older than this, as 90s, 15m, 12h or 7d [default: keep them for ever]
+    #[arg(long, env = "DSMQ_KEEP", value_name = "DURATION", value_parser = keep)]
+    pub keep: Option<Duration>,
+
+    /// Most that the store holds, as 500MB or 64MiB; at least 1MiB
+    #[arg(long, env = "DSMQ_MAX_STORE", value_name = "SIZE", default_value = MAX_STORE_TEXT, value_parser = store_size)]
+    pub max_store: u64,
+
+    /// What becomes of a put into a full store [default: refuse for a file, drop-oldest for memory]
+    #[arg(long, env = "DSMQ_WHEN_FULL", value_name = "WHAT", value_enum)]
+    pub when_full: Option<WhenFull>,
 
     /// What to log to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "DSMQ_LOG", value_name = "LEVEL", default_value_t = LOG, global = true)]
@@ -59,14 +88,26 @@ impl Default for Config {
             max_connections: limits::CONNECTIONS,
             max_message: limits::MESSAGE_BYTES,
             dead_letter_after: 0,
-            store: "memory".to_owned(),
-            sync: "full".to_owned(),
+            store: StoreAt::Memory,
+            sync: SyncMode::Full,
+            keep: None,
+            max_store: MAX_STORE,
+            when_full: None,
             log: LOG,
         }
     }
 }
 
 impl Config {
+    /// What becomes of a put into a full store: as told, or else as suits the store. What is in a
+    /// file was to be kept.
+    pub fn when_full(&self) -> WhenFull {
+        self.when_full.unwrap_or(match self.store {
+            StoreAt::Memory => WhenFull::DropOldest,
+            StoreAt::File(_) => WhenFull::Refuse,
+        })
+    }
+
     /// Refuses what the flags would refuse.
     pub(crate) fn check(&self) -> Result<(), String> {
         let (least, most) = MAX_MESSAGE;
@@ -76,7 +117,13 @@ impl Config {
         if self.max_connections == 0 {
             return Err("max_connections must be 1 or more".to_owned());
         }
-        Ok(())
+        if self.keep.is_some_and(|keep| keep.is_zero() || keep > limits::DURATION_MAX) {
+            return Err(format!("keep {}", units::duration_outside(&KEEP_RANGE)));
+        }
+        if !MAX_STORE_RANGE.contains(&self.max_store) {
+            return Err(format!("max_store {}", units::size_outside(&MAX_STORE_RANGE)));
+        }
+        self.store.check().map_err(|text| format!("store: {text}"))
     }
 }
 
@@ -86,4 +133,70 @@ fn number() -> RangedU64ValueParser<usize> {
 
 fn size() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(MAX_MESSAGE.0..=MAX_MESSAGE.1)
+}
+
+fn keep(text: &str) -> Result<Duration, String> {
+    units::duration(text, &KEEP_RANGE)
+}
+
+fn store_size(text: &str) -> Result<u64, String> {
+    units::size(text, &MAX_STORE_RANGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Command, FromArgMatches};
+
+    fn table() -> Command {
+        Config::augment_args(Command::new("dsmq"))
+    }
+
+    #[test]
+    fn each_flag_has_the_variable_of_its_name() {
+        for flag in table().get_arguments() {
+            let name = flag.get_long().unwrap();
+            let variable = format!("DSMQ_{}", name.to_uppercase().replace('-', "_"));
+            assert_eq!(flag.get_env().unwrap().to_str(), Some(variable.as_str()));
+            assert_eq!(flag.get_id().as_str(), name.replace('-', "_"));
+        }
+    }
+
+    #[test]
+    fn the_defaults_of_programs_are_those_of_the_flags() {
+        // The environment of whoever runs the tests is no default.
+        let table = table().mut_args(|flag| flag.env(None::<&str>));
+        let flags = Config::from_arg_matches(&table.get_matches_from(["dsmq"])).unwrap();
+        assert_eq!(format!("{flags:?}"), format!("{:?}", Config::default()));
+        assert_eq!(MAX_STORE_TEXT, units::show_size(MAX_STORE));
+        assert!(flags.check().is_ok());
+    }
+
+    #[test]
+    fn what_is_outside_its_range_is_refused() {
+        let refused = |config: Config| config.check().unwrap_err();
+        let default = Config::default;
+        let keep = "keep must be from 1s to 36500d";
+        assert_eq!(refused(Config { keep: Some(Duration::ZERO), ..default() }), keep);
+        assert_eq!(refused(Config { keep: Some(Duration::MAX), ..default() }), keep);
+        let max_store = "max_store must be from 1MiB to 8TiB";
+        assert_eq!(refused(Config { max_store: (1 << 20) - 1, ..default() }), max_store);
+        assert_eq!(refused(Config { max_store: u64::MAX, ..default() }), max_store);
+        let store = "store: no path of a file: say 'memory' or a path, such as ./queue.db";
+        assert_eq!(refused(Config { store: StoreAt::File("".into()), ..default() }), store);
+        let accepted = Config { keep: Some(Duration::from_millis(1)), ..default() };
+        assert_eq!(accepted.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_full_file_refuses_and_full_memory_drops_unless_told_otherwise() {
+        let memory = Config::default();
+        let file = Config { store: StoreAt::File("queue.db".into()), ..Config::default() };
+        assert_eq!(memory.when_full(), WhenFull::DropOldest);
+        assert_eq!(file.when_full(), WhenFull::Refuse);
+        for told in [WhenFull::DropOldest, WhenFull::Refuse] {
+            assert_eq!(Config { when_full: Some(told), ..memory.clone() }.when_full(), told);
+            assert_eq!(Config { when_full: Some(told), ..file.clone() }.when_full(), told);
+        }
+    }
 }

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | [`client`] | [`Client`]: blocking, std and serde_json only |
 //! | `cli` | the `dsmq` command: the server, the client verbs, the load generator |
-//! | `config` | one `Config`: defaults, then `DSMQ_*`, then flags |
+//! | `config` | one `Config`: defaults, then `dsmq.toml`, then `DSMQ_*`, then flags |
 //! | `server` | listen, accept, one thread per connection |
 //! | `protocol` | translate bytes into the broker's words and back; decide nothing |
 //! | `broker` | what one server knows: sessions and their places, who waits, what is due |
@@ -55,7 +55,7 @@ mod server;
 mod store;
 
 #[cfg(feature = "server")]
-pub use config::Config;
+pub use config::{Config, StoreAt, SyncMode, WhenFull};
 #[cfg(feature = "server")]
 pub use server::{Server, StartError, run};
 

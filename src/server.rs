@@ -7,6 +7,7 @@ mod buffer;
 mod connection;
 mod error;
 mod listen;
+mod open;
 mod wake;
 
 use std::collections::HashMap;
@@ -25,12 +26,13 @@ use tracing::{debug, error, info, warn};
 
 pub use self::error::StartError;
 use self::listen::{BACKLOG, bind, raise_descriptor_limit, set_options};
+use self::open::open;
 use self::wake::Wake;
 use crate::broker::{Broker, Session};
 use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::protocol::json;
-use crate::{limits, store};
+use crate::limits;
 
 /// A connection's thread needs little; what it does not touch costs nothing.
 const STACK_BYTES: usize = 256 * 1024;
@@ -110,20 +112,7 @@ impl Server {
     /// configuration is outside its range.
     pub fn start(config: Config) -> Result<Server, StartError> {
         config.check().map_err(StartError::Config)?;
-        let rules =
-            store::Rules { dead_letter_after: config.dead_letter_after, ..store::Rules::default() };
-        let store = match config.store.as_str() {
-            "memory" => store::in_memory(rules).map_err(|error| error.text.into_owned()),
-            path => {
-                let sync = match config.sync.as_str() {
-                    "off" => store::Synchronous::Off,
-                    "normal" => store::Synchronous::Normal,
-                    _ => store::Synchronous::Full,
-                };
-                store::in_file(path.as_ref(), sync, rules)
-            }
-        };
-        let store = store.map_err(StartError::Store)?;
+        let store = open(&config)?;
         let listener = bind(&config)?;
         raise_descriptor_limit(config.max_connections);
         let addr = listener.local_addr().map_err(|e| StartError::bind(&config, e))?;
@@ -265,16 +254,11 @@ impl Shared {
         })
     }
 
-    fn serve(&self, number: u64, stream: &TcpStream, peer: SocketAddr, session: Session) {
-        let _ending = Ending { shared: self, number, stream };
+    fn serve(&self, stream: &TcpStream, peer: SocketAddr, session: Session) {
         match connection::serve(stream, &self.broker, session, &self.config) {
             Ok(()) => debug!("{peer} ended"),
             Err(error) => debug!("{peer} ended: {error}"),
         }
-    }
-
-    fn connections(&self) -> MutexGuard<'_, Connections> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number for the connection; `None` if there are as many as there may be.

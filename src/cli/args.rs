@@ -1,5 +1,6 @@
 //! What may be typed behind `dsmq`. The doc comments here are the text of `--help`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +31,11 @@ pub struct Args {
     #[command(flatten, next_help_heading = "Server")]
     pub config: Config,
 
+    /// File of settings: each flag's name is a key, as in port = 30008. What the environment or a
+    /// flag says goes before it [default: dsmq.toml, if it is there]
+    #[arg(long = "config", env = "DSMQ_CONFIG", value_name = "PATH", global = true)]
+    pub config_file: Option<PathBuf>,
+
     #[command(subcommand)]
     pub verb: Option<Verb>,
 }
@@ -50,6 +56,8 @@ pub enum Verb {
     /// Tell of the server: what it holds, and what it did since it started
     Stats(Listed),
     Purge(Purge),
+    Check(Check),
+    Backup(Backup),
     /// Measure a running server
     #[cfg(feature = "bench")]
     Bench(super::bench::BenchArgs),
@@ -263,6 +271,27 @@ pub struct Listed {
 pub struct Purge {
     /// Topic to empty
     pub topic: String,
+}
+
+/// Check the file of a store: every message, and what is known of each topic
+///
+/// Prints what is wrong, a line each, or one line if all is well. Changes nothing.
+///
+/// Exit code 0: all is well. 1: something is wrong. 2: it could not be read.
+#[derive(clap::Args, Debug)]
+pub struct Check {
+    /// File of the store, as --store was told
+    pub path: PathBuf,
+}
+
+/// Copy the file of a store, as it is at one moment: dsmq --store PATH backup DEST
+///
+/// A server may use the file meanwhile. Exit code 0: it is copied. 2: an error.
+#[derive(clap::Args, Debug)]
+pub struct Backup {
+    /// File to make, which a server can be given as its store
+    #[arg(value_name = "DEST")]
+    pub to: PathBuf,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

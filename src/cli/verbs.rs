@@ -1,5 +1,5 @@
-//! The verbs of the `dsmq` command that are a client's, and what they share: how they fail, and
-//! how a message is printed.
+//! The verbs of the `dsmq` command, which are a client's or a file's, and what they share: how they
+//! fail, and how a message is printed.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -9,6 +9,8 @@ use super::args::{Shown, Verb};
 use crate::client::{Error, Message};
 use crate::{Client, Config};
 
+mod backup;
+mod check;
 mod get;
 mod put;
 mod sub;
@@ -28,6 +30,8 @@ pub enum Failure {
     Line(u64, Box<Failure>),
     Stdin(io::Error),
     Stdout(io::Error),
+    /// What was to be done with a store's file; the text names it.
+    Store(String),
 }
 
 impl From<Error> for Failure {
@@ -40,7 +44,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Client(error) => write!(f, "{error}"),
-            Failure::Input(text) => write!(f, "{text}"),
+            Failure::Input(text) | Failure::Store(text) => write!(f, "{text}"),
             Failure::Line(line, failure) => write!(f, "line {line}: {failure}"),
             Failure::Stdin(error) => write!(f, "cannot read standard input: {error}"),
             Failure::Stdout(error) => write!(f, "cannot write to standard output: {error}"),
@@ -48,7 +52,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Does what the verb says, over a connection to the server of this configuration.
+/// Does what the verb says, most of them over a connection to the server of this configuration.
 pub fn run(verb: &Verb, config: &Config) -> ExitCode {
     let outcome = match verb {
         Verb::Put(args) => put::put(args, config),
@@ -61,6 +65,8 @@ pub fn run(verb: &Verb, config: &Config) -> ExitCode {
         Verb::Topics(args) => topics::topics(args, config),
         Verb::Stats(args) => topics::stats(args, config),
         Verb::Purge(args) => topics::purge(args, config),
+        Verb::Check(args) => check::check(args),
+        Verb::Backup(args) => backup::backup(args, config),
         #[cfg(feature = "bench")]
         Verb::Bench(args) => return super::bench::run(args, &config.host, config.port),
     };

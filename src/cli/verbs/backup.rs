@@ -1,0 +1,21 @@
+//! `dsmq backup`: a copy of a store's file.
+
+use std::io;
+
+use super::super::args::Backup;
+use super::{Failure, say};
+use crate::store;
+use crate::{Config, StoreAt};
+
+const NO_FILE: &str = "a store in memory has no file: say which, dsmq --store PATH backup DEST";
+
+/// Copies the file of the store, and prints how large the copy is.
+pub fn backup(args: &Backup, config: &Config) -> Result<bool, Failure> {
+    let StoreAt::File(from) = &config.store else {
+        return Err(Failure::Store(NO_FILE.to_owned()));
+    };
+    let bytes = store::backup(from, &args.to).map_err(Failure::Store)?;
+    let to = args.to.display();
+    say(&mut io::stdout().lock(), |output| writeln!(output, "{to}: {bytes} bytes"))?;
+    Ok(true)
+}

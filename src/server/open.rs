@@ -1,0 +1,37 @@
+//! The store that the configuration asks for.
+
+use std::sync::Arc;
+
+use super::StartError;
+use crate::config::{Config, StoreAt, SyncMode, WhenFull};
+use crate::store::{self, Rules, Store, Synchronous};
+
+pub fn open(config: &Config) -> Result<Arc<dyn Store>, StartError> {
+    let rules = rules(config);
+    let opened = match &config.store {
+        StoreAt::Memory => store::in_memory(rules).map_err(|error| error.text.into_owned()),
+        StoreAt::File(path) => store::in_file(path, synchronous(config.sync), rules),
+    };
+    opened.map_err(StartError::Store)
+}
+
+fn rules(config: &Config) -> Rules {
+    let microseconds = |keep: std::time::Duration| u64::try_from(keep.as_micros());
+    Rules {
+        dead_letter_after: config.dead_letter_after,
+        max_bytes: Some(config.max_store),
+        when_full: match config.when_full() {
+            WhenFull::DropOldest => store::WhenFull::DropOldest,
+            WhenFull::Refuse => store::WhenFull::Refuse,
+        },
+        keep: config.keep.map(|keep| microseconds(keep).unwrap_or(u64::MAX)),
+    }
+}
+
+fn synchronous(sync: SyncMode) -> Synchronous {
+    match sync {
+        SyncMode::Full => Synchronous::Full,
+        SyncMode::Normal => Synchronous::Normal,
+        SyncMode::Off => Synchronous::Off,
+    }
+}
