@@ -5,17 +5,17 @@
 
 mod buffer;
 mod connection;
+mod connections;
 mod error;
 mod listen;
 mod open;
 mod wake;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tracing::{debug, error, info, warn};
 
+use self::connections::Connections;
 pub use self::error::StartError;
 use self::listen::{BACKLOG, bind, raise_descriptor_limit, set_options};
 use self::open::open;
@@ -31,8 +32,8 @@ use self::wake::Wake;
 use crate::broker::{Broker, Session};
 use crate::config::Config;
 use crate::error::{Code, Error};
-use crate::protocol::json;
 use crate::limits;
+use crate::protocol::json;
 
 /// A connection's thread needs little; what it does not touch costs nothing.
 const STACK_BYTES: usize = 256 * 1024;
@@ -92,15 +93,7 @@ struct Shared {
     broker: Arc<Broker>,
     config: Config,
     wake: Arc<Wake>,
-    connections: Mutex<Connections>,
-    /// Told whenever a connection ends.
-    ended: Condvar,
-}
-
-#[derive(Default)]
-struct Connections {
-    last_number: u64,
-    streams: HashMap<u64, Arc<TcpStream>>,
+    connections: Arc<Connections>,
 }
 
 impl Server {
@@ -122,8 +115,7 @@ impl Server {
         let shared = Arc::new(Shared {
             broker: Arc::new(Broker::new(store)),
             wake: Wake::new(),
-            connections: Mutex::default(),
-            ended: Condvar::new(),
+            connections: Arc::new(Connections::new(config.max_connections)),
             config,
         });
         shared.wake.prepare().map_err(StartError::Thread)?;
@@ -167,7 +159,7 @@ impl Drop for Server {
                 error!("a thread of the server had failed");
             }
         }
-        self.shared.close_connections(deadline);
+        self.shared.connections.close(deadline);
     }
 }
 
@@ -237,7 +229,7 @@ impl Shared {
             return Ok(());
         }
         let stream = Arc::new(stream);
-        let Some(number) = self.register(&stream) else {
+        let Some(mut serving) = self.connections.begin(&stream) else {
             let most = self.config.max_connections;
             refuse(&stream, &format!("all {most} connections are taken: try again later"));
             return Err(format!("{most} connections are served (--max-connections)"));
@@ -245,11 +237,16 @@ impl Shared {
         let thread = thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES);
         let thread = thread.spawn({
             let (shared, stream) = (self.clone(), stream.clone());
-            move || shared.serve(number, &stream, peer, session)
+            move || {
+                serving.begin();
+                // Once the last connection counts as ended, nobody but the server holds the store.
+                let _serving = serving;
+                let shared = shared;
+                shared.serve(&stream, peer, session);
+            }
         });
         thread.map(|_| ()).map_err(|error| {
             refuse(&stream, "the server has no thread left: try again later");
-            self.unregister(number);
             format!("no thread can be made: {error}")
         })
     }
@@ -258,48 +255,6 @@ impl Shared {
         match connection::serve(stream, &self.broker, session, &self.config) {
             Ok(()) => debug!("{peer} ended"),
             Err(error) => debug!("{peer} ended: {error}"),
-        }
-    }
-
-    /// A number for the connection; `None` if there are as many as there may be.
-    fn register(&self, stream: &Arc<TcpStream>) -> Option<u64> {
-        let mut connections = self.connections();
-        if connections.streams.len() >= self.config.max_connections {
-            return None;
-        }
-        connections.last_number += 1;
-        let number = connections.last_number;
-        connections.streams.insert(number, stream.clone());
-        Some(number)
-    }
-
-    fn unregister(&self, number: u64) {
-        let stream = self.connections().streams.remove(&number);
-        drop(stream);
-        self.ended.notify_all();
-    }
-
-    /// Lets every connection finish what has arrived; the socket of one that does not is closed.
-    fn close_connections(&self, deadline: Instant) {
-        let grace = deadline - limits::STOP / 2;
-        for (how, until) in [(Shutdown::Read, grace), (Shutdown::Both, deadline)] {
-            let mut connections = self.connections();
-            for stream in connections.streams.values() {
-                // One that has ended by itself meanwhile is as good as shut down.
-                let _ = stream.shutdown(how);
-            }
-            while !connections.streams.is_empty() {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                let waited = self.ended.wait_timeout(connections, left);
-                connections = waited.unwrap_or_else(PoisonError::into_inner).0;
-            }
-        }
-        let left = self.connections().streams.len();
-        if left > 0 {
-            warn!("{left} connections did not end in time");
         }
     }
 }
@@ -326,22 +281,6 @@ impl Refusals {
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     use rustix::io::Errno;
     [Errno::MFILE, Errno::NFILE].iter().any(|e| error.raw_os_error() == Some(e.raw_os_error()))
-}
-
-/// Ends a connection, also when its thread panics.
-struct Ending<'a> {
-    shared: &'a Shared,
-    number: u64,
-    stream: &'a TcpStream,
-}
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        // Whoever stops us may count on every socket being closed, though the accepting thread or
-        // the stopping one still holds this one for a moment.
-        let _ = self.stream.shutdown(Shutdown::Both);
-        self.shared.unregister(self.number);
-    }
 }
 
 /// Answers a connection that cannot be served, and lets go of it.
