@@ -10,6 +10,8 @@ mod check;
 mod checksum;
 mod due;
 mod file;
+#[cfg(test)]
+mod kept;
 mod leader;
 mod ledger;
 mod put;

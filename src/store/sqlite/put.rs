@@ -60,6 +60,9 @@ impl Transaction<'_> {
         self.find_room(body.len())?;
         let id = self.new_id()?;
         let expires = ttl.map(|ttl| self.now.saturating_add(ttl));
+        if let Some(keep) = self.rules.keep {
+            self.due_at(id.saturating_add(keep));
+        }
         let account = self.insert(topic, id, rank, expires, body)?;
         let after = std::mem::replace(&mut account.state.newest, id);
         account.state.counts.puts += 1;

@@ -1,0 +1,396 @@
+//! Tests of what a file keeps, what it refuses, and what it says when it is damaged.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::{Counts, Op, Outcome, Policy, PutOptions, Taken, WhenFull};
+
+const START: Id = 1_780_000_000_000_000;
+
+thread_local! {
+    static NOW: Cell<Id> = const { Cell::new(START) };
+}
+
+fn clock() -> Id {
+    NOW.get()
+}
+
+pub struct Folder(TempDir);
+
+impl Folder {
+    pub fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("dsmq.db")
+    }
+
+    fn open(&self) -> SqliteStore {
+        self.open_with(Rules::default())
+    }
+
+    fn open_with(&self, rules: Rules) -> SqliteStore {
+        SqliteStore::in_file(&self.path(), Synchronous::Off, clock, rules).unwrap()
+    }
+
+    fn refusal(&self) -> String {
+        let opened = SqliteStore::in_file(&self.path(), Synchronous::Off, clock, Rules::default());
+        opened.err().expect("it was opened")
+    }
+
+    fn sqlite(&self) -> Connection {
+        Connection::open(self.path()).unwrap()
+    }
+}
+
+fn topic(name: &str) -> Topic {
+    Topic::new(name).unwrap()
+}
+
+fn one(store: &SqliteStore, op: Op) -> Result<Outcome> {
+    let mut batch = Batch::default();
+    batch.ops.push(op);
+    store.apply(&mut batch);
+    batch.outcomes.remove(0)
+}
+
+fn put_with(store: &SqliteStore, name: &str, body: &[u8], options: PutOptions) -> Result<Outcome> {
+    let mut batch = Batch::default();
+    batch.put(topic(name), body, Some(Box::new(options)));
+    store.apply(&mut batch);
+    batch.outcomes.remove(0)
+}
+
+fn put(store: &SqliteStore, name: &str, body: &[u8]) -> Id {
+    match put_with(store, name, body, PutOptions::default()) {
+        Ok(Outcome::Stored { id, .. }) => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn take(store: &SqliteStore, name: &str, lease: Option<u64>) -> Option<(Taken, Vec<u8>)> {
+    let mut batch = Batch::default();
+    batch.ops.push(Op::Take { topic: topic(name), lease });
+    store.apply(&mut batch);
+    match batch.outcomes.remove(0).unwrap() {
+        Outcome::Taken(taken) => taken.map(|taken| {
+            let body = batch.taken_body(&taken).to_vec();
+            (taken, body)
+        }),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn all(store: &SqliteStore, name: &str) -> Vec<(Id, Vec<u8>)> {
+    let head = store.head(name).unwrap();
+    let (mut all, mut after) = (Vec::new(), 0);
+    loop {
+        let run = store.read(&head, after, 256).unwrap();
+        let Some(last) = run.len().checked_sub(1) else { return all };
+        all.extend((0..run.len()).filter_map(|i| run.get(i)).map(|m| (m.id, m.body.to_vec())));
+        after = run.get(last).unwrap().id;
+    }
+}
+
+/// Until nothing is due.
+fn settle(store: &SqliteStore) {
+    while store.due() <= clock() {
+        store.tick().unwrap();
+    }
+}
+
+/// As of the last commit, but for what is counted from the opening on.
+fn counts(store: &SqliteStore, name: &str) -> Counts {
+    Counts { puts: 0, takes: 0, dropped: 0, ..store.head(name).unwrap().counts() }
+}
+
+#[test]
+fn everything_comes_back() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let with = |options| put_with(&store, "t", b"\"with\"", options).unwrap();
+    let plain = PutOptions::default;
+    put(&store, "t", b"1");
+    put(&store, "t", format!("\"{}\"", "x".repeat(100_000)).as_bytes());
+    with(PutOptions { priority: 9, ..plain() });
+    with(PutOptions { ttl: Some(50_000_000), ..plain() });
+    let delayed = with(PutOptions { delay: Some(5_000_000), priority: 2, ..plain() });
+    let first = with(PutOptions { dedupe: Some("key".into()), ..plain() });
+    let (leased, _) = take(&store, "t", Some(10_000_000)).unwrap();
+    assert_eq!(leased.priority, 9);
+    let (returned, _) = take(&store, "t", Some(10_000_000)).unwrap();
+    let nack = |taken: &Taken| Op::Nack {
+        topic: topic("t"),
+        id: taken.id,
+        deliveries: taken.deliveries,
+        delay: 0,
+    };
+    one(&store, nack(&returned)).unwrap();
+    one(&store, Op::Peek { topic: topic("t") }).unwrap();
+    one(&store, Op::SetStopped { topic: topic("stopped"), stopped: true }).unwrap();
+    let policy = Policy::RoundRobin;
+    one(&store, Op::SetPolicy { topic: topic("turn"), policy }).unwrap();
+    let (before, kept, last_id) = (all(&store, "t"), counts(&store, "t"), store.last_id());
+    drop(store);
+
+    // A clock that was set back meanwhile gives out no id again.
+    NOW.set(START - 1_000_000_000);
+    let store = folder.open();
+    assert_eq!(all(&store, "t"), before);
+    assert_eq!(counts(&store, "t"), kept);
+    assert_eq!(store.last_id(), last_id);
+    NOW.set(START);
+    assert!(store.head("stopped").unwrap().counts().stopped);
+    assert_eq!(store.head("turn").unwrap().counts().policy, Some(policy));
+    let again = put_with(&store, "t", b"2", PutOptions { dedupe: Some("key".into()), ..plain() });
+    let (Outcome::Stored { id: first, .. }, Ok(Outcome::Stored { id, duplicate, .. })) =
+        (first, again)
+    else {
+        panic!("it was stored")
+    };
+    assert_eq!((id, duplicate), (first, true));
+    // The lease goes on, and what was returned comes as its second delivery.
+    assert_eq!(take(&store, "t", None).unwrap().0.deliveries, 2);
+    let ack = Op::Ack { topic: topic("t"), id: leased.id, deliveries: leased.deliveries };
+    assert_eq!(one(&store, ack), Ok(Outcome::Done));
+    // What was delayed comes when it is due, and is put then.
+    let Outcome::Due { at, .. } = delayed else { panic!("it is delayed") };
+    NOW.set(at);
+    settle(&store);
+    assert!(all(&store, "t").last().unwrap().0 >= at);
+    // The ttl goes on too.
+    NOW.set(START + 60_000_000);
+    settle(&store);
+    assert!(!all(&store, "t").iter().any(|(id, _)| Some(id) == before.get(3).map(|(id, _)| id)));
+    drop(store);
+    assert_eq!(check(&folder.path()).unwrap().faults, [""; 0]);
+}
+
+#[test]
+fn a_purge_is_done_when_it_returns_and_what_is_left_goes_after_a_restart_too() {
+    let folder = Folder::new();
+    let store = folder.open();
+    for n in 0..3_000 {
+        put(&store, "t", format!("{n}").as_bytes());
+    }
+    put(&store, "t", format!("\"{}\"", "x".repeat(10_000)).as_bytes());
+    take(&store, "t", Some(1)).unwrap();
+    let last = store.last_id();
+    assert_eq!(one(&store, Op::Purge { topic: topic("t") }), Ok(Outcome::Purged(3_001)));
+    assert_eq!(all(&store, "t"), []);
+    put(&store, "t", b"new");
+    assert!(store.rows() > 3_000, "the sweep is yet to come");
+    drop(store);
+
+    NOW.set(NOW.get() + 10);
+    let store = folder.open();
+    assert_eq!(store.rows() > 3_000, true);
+    settle(&store);
+    assert_eq!(store.rows(), 1);
+    let left = all(&store, "t");
+    assert!(left.len() == 1 && left[0].0 > last, "since keeps its meaning");
+    assert_eq!(take(&store, "t", None).unwrap().1, b"new");
+    drop(store);
+    assert_eq!(check(&folder.path()).unwrap().faults, [""; 0]);
+}
+
+#[test]
+fn a_file_that_is_not_ours_or_in_use_is_refused_in_a_line() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let own = format!("another dsmq has it open (process {})", std::process::id());
+    assert!(folder.refusal().ends_with(&own), "{}", folder.refusal());
+    drop(store);
+    folder.sqlite().pragma_update(None, "user_version", 1_000).unwrap();
+    assert!(folder.refusal().contains("made by a newer dsmq (version 1000,"));
+    folder.sqlite().pragma_update(None, "application_id", 7).unwrap();
+    assert!(folder.refusal().ends_with("another program's SQLite file"));
+    std::fs::write(folder.path(), "A letter, and no table at all. ".repeat(100)).unwrap();
+    assert!(folder.refusal().ends_with("nor any SQLite file"));
+    let before = std::fs::read(folder.path()).unwrap();
+    assert_eq!(folder.refusal().lines().count(), 1);
+    assert_eq!(std::fs::read(folder.path()).unwrap(), before, "it is left as it was");
+}
+
+/// What version 1 wrote, with something in every table.
+#[test]
+fn a_file_of_version_1_is_served() {
+    let folder = Folder::new();
+    let written = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/version-1.sql"));
+    folder.sqlite().execute_batch(written).unwrap();
+    NOW.set(START + 1_000_000);
+    let store = folder.open();
+    let bodies: Vec<_> = all(&store, "t").into_iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies, [&b"1"[..], b"\"prior\"", b"\"returned\""]);
+    assert_eq!(take(&store, "t", None).unwrap().1, b"\"prior\"");
+    assert_eq!(store.delayed(&store.head("t").unwrap(), 10).unwrap().len(), 1);
+    let key = PutOptions { dedupe: Some("key".into()), ..PutOptions::default() };
+    let again = put_with(&store, "t", b"2", key);
+    assert!(matches!(again, Ok(Outcome::Due { duplicate: true, .. })));
+    drop(store);
+    assert_eq!(check(&folder.path()).unwrap().faults, [""; 0]);
+    let version =
+        folder.sqlite().pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+    assert_eq!(version, Ok(schema::MIGRATIONS.len() as i64));
+}
+
+#[test]
+fn damage_is_told_and_never_handed_out() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let ids = [&b"\"first\""[..], b"\"second\"", b"\"third\""].map(|body| put(&store, "t", body));
+    drop(store);
+    let change = "UPDATE log SET body = '\"Second\"' WHERE body = '\"second\"'";
+    folder.sqlite().execute(change, []).unwrap();
+    let store = folder.open();
+    let head = store.head("t").unwrap();
+    assert_eq!(store.read(&head, 0, 256).unwrap().len(), 1);
+    let read = store.read(&head, ids[0], 256).unwrap_err();
+    assert_eq!(read.code, Code::Damaged);
+    assert!(read.text.contains(&ids[1].to_string()), "{read}");
+    assert_eq!(take(&store, "t", None).unwrap().1, b"\"first\"");
+    let taken = one(&store, Op::Take { topic: topic("t"), lease: None });
+    assert_eq!(taken.unwrap_err().code, Code::Damaged);
+    let faults = check(&folder.path()).unwrap().faults;
+    assert_eq!(faults, [format!("topic \"t\": message {}: it is not what was put", ids[1])]);
+    // Others go on, and it can be removed.
+    put(&store, "u", b"1");
+    assert_eq!(
+        one(&store, Op::Delete { topic: topic("t"), id: ids[1] }),
+        Ok(Outcome::Deleted(true))
+    );
+    assert_eq!(take(&store, "t", None).unwrap().1, b"\"third\"");
+}
+
+#[test]
+fn damage_to_a_topic_is_told_at_opening() {
+    let folder = Folder::new();
+    put(&folder.open(), "t", b"1");
+    folder.sqlite().execute("UPDATE topics SET name = 'T'", []).unwrap();
+    assert!(folder.refusal().contains("the topic \"T\" is damaged"), "{}", folder.refusal());
+}
+
+#[test]
+fn a_backup_is_whole_and_spares_what_is_there() {
+    let folder = Folder::new();
+    let store = folder.open();
+    put(&store, "t", b"1");
+    let copy = folder.0.path().join("copy.db");
+    assert!(backup(&folder.path(), &copy).unwrap() > 0);
+    put(&store, "t", b"2");
+    assert!(backup(&folder.path(), &copy).unwrap_err().ends_with("it is there already"));
+    let copy = SqliteStore::in_file(&copy, Synchronous::Off, clock, Rules::default()).unwrap();
+    assert_eq!(all(&copy, "t").len(), 1);
+}
+
+fn bounded(when_full: WhenFull) -> Rules {
+    Rules { max_bytes: Some(1 << 20), when_full, ..Rules::default() }
+}
+
+fn stores(rules: Rules, folder: &Folder) -> [SqliteStore; 2] {
+    [SqliteStore::in_memory(clock, rules).unwrap(), folder.open_with(rules)]
+}
+
+#[test]
+fn the_oldest_of_any_topic_make_room() {
+    let folder = Folder::new();
+    for store in stores(bounded(WhenFull::DropOldest), &folder) {
+        let names = ["a", "b", "c"];
+        let mut ids = Vec::new();
+        for n in 0..6_000 {
+            let size = if n % 100 == 0 { 20_000 } else { 200 };
+            ids.push(put(&store, names[n % 3], format!("\"{}\"", "x".repeat(size)).as_bytes()));
+            assert!(store.extent().bytes <= (1 << 20), "{:?}", store.extent());
+            if n == 10 {
+                let (taken, _) = take(&store, "a", Some(1 << 40)).unwrap();
+                assert_eq!(taken.id, ids[0]);
+            }
+        }
+        let mut left: Vec<Id> =
+            names.iter().flat_map(|name| all(&store, name)).map(|(id, _)| id).collect();
+        left.sort_unstable();
+        assert_eq!(left, ids[ids.len() - left.len()..], "the newest are left, all of them");
+        assert!(left.len() > 1_000);
+        let dropped: u64 = store.heads().iter().map(|head| head.counts().dropped).sum();
+        assert_eq!(dropped as usize, ids.len() - left.len());
+        let ack = Op::Ack { topic: topic("a"), id: ids[0], deliveries: 1 };
+        assert_eq!(one(&store, ack).unwrap_err().code, Code::Gone);
+        assert_eq!(store.head("a").unwrap().counts().leased, 0);
+        // What can never fit throws nothing else out.
+        let much = put_with(&store, "a", &vec![b'1'; 2 << 20], PutOptions::default());
+        assert_eq!(much.unwrap_err().code, Code::Full);
+        assert_eq!(names.map(|name| all(&store, name).len()).iter().sum::<usize>(), left.len());
+        // They can still be taken, each once.
+        let taken = names.map(|name| (0..).map_while(|_| take(&store, name, None)).count());
+        assert_eq!(taken.iter().sum::<usize>(), left.len());
+        assert_eq!(store.rows(), 0);
+    }
+    assert_eq!(check(&folder.path()).unwrap().faults, [""; 0]);
+}
+
+#[test]
+fn a_full_store_refuses_until_there_is_room() {
+    let folder = Folder::new();
+    for store in stores(bounded(WhenFull::Refuse), &folder) {
+        let body = format!("\"{}\"", "x".repeat(1_000));
+        let mut stored = 0;
+        let error = loop {
+            match put_with(&store, "t", body.as_bytes(), PutOptions::default()) {
+                Ok(_) => stored += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.code, Code::Full);
+        assert!(store.extent().bytes <= (1 << 20) * 105 / 100, "{:?}", store.extent());
+        assert!(stored * body.len() > (1 << 20) / 2, "{stored} messages is too few");
+        let delayed = PutOptions { delay: Some(1_000_000), ..PutOptions::default() };
+        let refused = put_with(&store, "t", body.as_bytes(), delayed);
+        assert_eq!(refused.unwrap_err().code, Code::Full);
+        assert_eq!(all(&store, "t").len(), stored, "nothing was dropped");
+        for _ in 0..100 {
+            take(&store, "t", None).unwrap();
+        }
+        put(&store, "t", body.as_bytes());
+    }
+}
+
+#[test]
+fn what_is_older_than_it_may_be_goes() {
+    let folder = Folder::new();
+    let keep = 100_000_000;
+    for store in stores(Rules { keep: Some(keep), ..Rules::default() }, &folder) {
+        NOW.set(START);
+        let old = [put(&store, "a", b"1"), put(&store, "b", b"1"), put(&store, "a", b"2")];
+        NOW.set(START + keep / 2);
+        let young = put(&store, "a", b"3");
+        settle(&store);
+        assert_eq!(all(&store, "a").len(), 3);
+        NOW.set(old[2] + keep + limits::RETRY.as_micros() as u64);
+        settle(&store);
+        assert_eq!(all(&store, "a"), [(young, b"3".to_vec())]);
+        assert_eq!(all(&store, "b"), []);
+        assert!(store.due() > clock() && store.due() <= young + keep + 1);
+    }
+}
+
+#[test]
+fn room_is_given_back() {
+    let folder = Folder::new();
+    for store in stores(Rules::default(), &folder) {
+        for _ in 0..3_000 {
+            put(&store, "t", format!("\"{}\"", "x".repeat(10_000)).as_bytes());
+        }
+        let before = lock(&store.desk).tables.pages().unwrap();
+        one(&store, Op::Purge { topic: topic("t") }).unwrap();
+        settle(&store);
+        let after = lock(&store.desk).tables.pages().unwrap();
+        assert!(before.all > 3_000 && after.all < 700, "{before:?} {after:?}");
+    }
+    let bytes = |path: &Path| std::fs::metadata(path).unwrap().len();
+    assert!(bytes(&folder.path()) < 700 * schema::PAGE_BYTES);
+}
