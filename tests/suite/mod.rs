@@ -9,6 +9,7 @@ mod process;
 mod protocol_document;
 mod seed_clients;
 mod server;
+mod store_file;
 mod support;
 mod vocabulary;
 mod wire;

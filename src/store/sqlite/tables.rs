@@ -17,7 +17,7 @@ use crate::store::{Run, Synchronous};
 const STATEMENTS: usize = 100;
 
 /// What SQLite and the allocator add to a page in memory.
-const PAGE_OVERHEAD_BYTES: u64 = 320;
+const PAGE_OVERHEAD_BYTES: u64 = 344;
 
 pub struct Tables {
     sqlite: Connection,
@@ -99,7 +99,8 @@ impl Tables {
             self.suspect.set(false);
         }
         if self.sync == Synchronous::Full && self.waits.get() != promised {
-            self.run(if promised { schema::WAIT } else { schema::DO_NOT_WAIT })?;
+            // This takes effect when it is compiled, so it is compiled each time.
+            self.sqlite.execute_batch(if promised { schema::WAIT } else { schema::DO_NOT_WAIT })?;
             self.waits.set(promised);
         }
         self.run(schema::BEGIN)?;

@@ -1,0 +1,246 @@
+//! The store in a file, as those see it who start the server, talk to it, and look into the file.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::peer::Peer;
+use super::process::{Ended, Process, dsmq, run};
+
+const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/store.md"));
+
+struct Store {
+    folder: TempDir,
+}
+
+impl Store {
+    fn new() -> Store {
+        Store { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("queue.db")
+    }
+
+    /// The command for it, in its folder.
+    fn dsmq(&self, args: &[&str]) -> Command {
+        let mut command = dsmq(args);
+        command.current_dir(self.folder.path()).env("DSMQ_STORE", "queue.db");
+        command
+    }
+
+    fn server(&self, args: &[&str]) -> (Process, SocketAddr) {
+        Process::server(self.dsmq(&["--port", "0", "--log", "error"]).args(args))
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        run(&mut self.dsmq(args), "")
+    }
+
+    fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.folder.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn stop(process: Process) {
+    let id = process.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert_eq!(process.end().code, Some(0));
+}
+
+fn put(peer: &mut Peer, message: &str) {
+    let request =
+        format!(r#"{{"action":"put","topic":"greetings","message":{message},"confirm":true}}"#);
+    peer.send(request);
+    assert_eq!(peer.receive_reply()["ok"], true);
+}
+
+#[test]
+fn what_was_put_is_there_after_a_stop_and_a_start() {
+    let store = Store::new();
+    let (server, addr) = store.server(&[]);
+    let mut peer = Peer::connect(addr);
+    put(&mut peer, r#""Hello!""#);
+    let subscribed = r#"{"action":"subscribe","topic":"greetings"}"#;
+    peer.ask(subscribed, r#"{"ok":true}"#);
+    stop(server);
+    // All of it is in one file, even though a client was still connected.
+    assert_eq!(store.files(), ["queue.db", "queue.db-lock"]);
+    let (_server, addr) = store.server(&[]);
+    let mut peer = Peer::connect(addr);
+    let take = r#"{"action":"take","topic":"greetings"}"#;
+    peer.send(take);
+    assert_eq!(peer.receive_reply()["message"], "Hello!");
+    peer.ask(take, r#"{"message":"","empty":true}"#);
+}
+
+#[test]
+fn a_second_server_on_the_file_is_refused_and_disturbs_nobody() {
+    let store = Store::new();
+    let (server, addr) = store.server(&[]);
+    let mut peer = Peer::connect(addr);
+    let second = store.run(&["--port", "0"]);
+    assert_eq!((second.code, second.stdout.len()), (Some(1), 0));
+    let expected = format!(
+        "dsmq: cannot open the store: queue.db: another dsmq has it open (process {})\n",
+        server.id()
+    );
+    assert_eq!(second.stderr, expected);
+    put(&mut peer, "1");
+}
+
+#[test]
+fn what_cannot_be_a_store_is_refused_in_one_line() {
+    let store = Store::new();
+    let refused = |path: &str, why: &str| {
+        let ended = store.run(&["--port", "0", "--store", path]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(ended.stderr, format!("dsmq: cannot open the store: {path}: {why}\n"));
+    };
+    fs::write(store.folder.path().join("letter"), "Dear queue, ".repeat(1_000)).unwrap();
+    refused("letter", "no store of dsmq, nor any SQLite file");
+    refused("nowhere/queue.db", "there is no folder nowhere");
+    refused(".", "it cannot be opened or made");
+    assert_eq!(store.files(), ["letter"]);
+}
+
+#[test]
+fn a_full_store_says_so_and_goes_on_when_there_is_room() {
+    let store = Store::new();
+    let (_server, addr) = store.server(&["--max-store", "1MiB"]);
+    let mut peer = Peer::connect(addr);
+    let text = "x".repeat(10_000);
+    let request =
+        format!(r#"{{"action":"put","topic":"t","message":"{text}","confirm":true,"tag":7}}"#);
+    let mut stored = 0;
+    let refused = loop {
+        peer.send(&request);
+        let reply = peer.receive_reply();
+        if reply.get("error").is_some() {
+            break reply;
+        }
+        stored += 1;
+        assert!(stored < 110, "it is over its bound");
+    };
+    assert_eq!((&refused["code"], &refused["tag"]), (&"full".into(), &7.into()));
+    assert!(stored > 60, "{stored} messages of 10 kB are too few for 1 MiB");
+    peer.send(r#"{"action":"stats"}"#);
+    let stats = peer.receive_reply()["stats"].take();
+    assert_eq!(stats["max_size"], 1 << 20);
+    assert!(stats["size"].as_u64().unwrap() <= 1 << 20);
+    for _ in 0..5 {
+        peer.send(r#"{"action":"take","topic":"t"}"#);
+        assert_eq!(peer.receive_reply()["message"], text);
+    }
+    peer.send(&request);
+    assert_eq!(peer.receive_reply()["ok"], true);
+}
+
+#[test]
+fn it_is_checked_and_copied_while_it_is_used() {
+    let store = Store::new();
+    let (_server, addr) = store.server(&[]);
+    let mut peer = Peer::connect(addr);
+    (0..100).for_each(|n| put(&mut peer, &n.to_string()));
+    assert_eq!(
+        store.run(&["check", "queue.db"]).stdout,
+        ["queue.db: all is well: topics 1, messages 100, bytes 190"]
+    );
+    let copied = store.run(&["backup", "copy.db"]);
+    assert_eq!(copied.code, Some(0), "{copied:?}");
+    put(&mut peer, "100");
+    assert_eq!(
+        store.run(&["check", "copy.db"]).stdout,
+        ["copy.db: all is well: topics 1, messages 100, bytes 190"]
+    );
+    let again = store.run(&["backup", "copy.db"]);
+    assert_eq!((again.code, &*again.stderr), (Some(2), "dsmq: copy.db: it is there already\n"));
+}
+
+#[test]
+fn a_damaged_message_is_found_by_a_check_and_never_handed_out() {
+    let store = Store::new();
+    let (server, addr) = store.server(&[]);
+    put(&mut Peer::connect(addr), r#""an apple""#);
+    stop(server);
+    let bytes = fs::read(store.path()).unwrap();
+    let at = bytes.windows(8).position(|window| window == b"an apple").unwrap();
+    let damaged = [&bytes[..at], b"no", &bytes[at + 2..]].concat();
+    fs::write(store.path(), damaged).unwrap();
+    let (_server, addr) = store.server(&[]);
+    let mut peer = Peer::connect(addr);
+    peer.send(r#"{"action":"get","topic":"greetings","since":0}"#);
+    peer.expect_error("damaged");
+    peer.send(r#"{"action":"take","topic":"greetings"}"#);
+    peer.expect_error("damaged");
+    put(&mut peer, "1");
+    let checked = store.run(&["check", "queue.db"]);
+    assert_eq!(checked.code, Some(1));
+    assert!(checked.stdout[0].ends_with("it is not what was put"), "{checked:?}");
+}
+
+/// The document's blocks of this language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    DOCUMENT.split(&fence).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
+fn sqlite3(store: &Store, sql: &str) -> Vec<String> {
+    let mut command = Command::new("sqlite3");
+    let ended = run(command.arg("-readonly").arg(store.path()).arg(sql), "");
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{sql}");
+    ended.stdout
+}
+
+#[test]
+#[ignore = "needs the sqlite3 command: make test installs it"]
+fn others_read_it_with_sql_while_it_is_used() {
+    let store = Store::new();
+    let (_server, addr) = store.server(&[]);
+    let mut peer = Peer::connect(addr);
+    put(&mut peer, r#""Hello!""#);
+    put(&mut peer, &format!(r#""{}""#, "x".repeat(5_000)));
+    let sql = blocks("sql");
+    assert!(sql.len() >= 3);
+    for sql in sql {
+        let rows = sqlite3(&store, sql);
+        assert_eq!(rows.len(), 2, "{sql}: {rows:?}");
+        assert!(rows.iter().any(|row| row.ends_with(r#"|"Hello!""#)), "{rows:?}");
+        assert!(rows.iter().any(|row| row.len() > 5_000));
+    }
+    put(&mut peer, "3");
+    assert_eq!(sqlite3(&store, "select count(*) from messages"), ["3"]);
+}
+
+#[test]
+#[ignore = "needs the sqlite3 and nc commands: make test installs them"]
+fn what_is_in_a_file_can_be_put_into_another_server() {
+    let store = Store::new();
+    let (server, addr) = store.server(&[]);
+    let mut peer = Peer::connect(addr);
+    for message in [r#""Hello!""#, "1.50", r#"{"b": [1, null], "a": "\u00e9"}"#] {
+        put(&mut peer, message);
+    }
+    stop(server);
+    let (_other, addr) = Process::server(dsmq(&["--port", "0", "--log", "error"]));
+    let recipe = blocks("sh").into_iter().find(|block| block.contains("json_object")).unwrap();
+    let recipe = recipe.replace("30008", &addr.port().to_string());
+    let mut shell = Command::new("sh");
+    let ended = run(shell.args(["-c", &recipe]).current_dir(store.folder.path()), "");
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+    let mut peer = Peer::connect(addr);
+    let next = r#"{"action":"take","topic":"greetings"}"#;
+    let mut taken = || {
+        peer.send(next);
+        peer.receive_reply()["message"].take()
+    };
+    assert_eq!([taken(), taken()], ["Hello!".into(), serde_json::json!(1.5)]);
+    assert_eq!(taken(), serde_json::json!({"b": [1, null], "a": "é"}));
+}
