@@ -15,10 +15,13 @@ mod kept;
 mod leader;
 mod ledger;
 mod put;
+mod remove;
 mod schema;
 mod sweep;
 mod tables;
 mod take;
+#[cfg(test)]
+mod tests;
 mod transaction;
 
 use std::cell::{Cell, RefCell};
@@ -358,81 +361,3 @@ fn failed(error: rusqlite::Error) -> Error {
 }
 
 const RESTORE: &str = "look with 'dsmq check', and restore a backup";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::contract;
-
-    fn open() -> SqliteStore {
-        SqliteStore::in_memory(contract::clock, Rules::default()).unwrap()
-    }
-
-    fn batch(topic: &str, body: &[u8]) -> Batch {
-        let mut batch = Batch::default();
-        batch.put(Topic::new(topic).unwrap(), body, None);
-        batch
-    }
-
-    #[test]
-    fn in_memory_holds_the_contract() {
-        contract::hold(&|| Arc::new(open()));
-    }
-
-    #[test]
-    fn in_a_file_holds_the_contract() {
-        let folder = tempfile::tempdir().unwrap();
-        let number = Cell::new(0);
-        contract::hold(&|| {
-            number.set(number.get() + 1);
-            Arc::new(file(&folder.path().join(number.get().to_string())))
-        });
-    }
-
-    fn file(path: &Path) -> SqliteStore {
-        SqliteStore::in_file(path, Synchronous::Off, contract::clock, Rules::default()).unwrap()
-    }
-
-    #[test]
-    fn a_batch_that_fails_fails_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        for store in [open(), file(&folder.path().join("dsmq.db"))] {
-            fails_alone(&store);
-        }
-    }
-
-    fn fails_alone(store: &SqliteStore) {
-        store.apply(&mut batch("t", b"1"));
-        lock(&store.desk).tables.limit_pages(100);
-        let (mut before, mut too_much) = (batch("t", b"2"), batch("t", &[b'7'; 1 << 20]));
-        let (mut new_topic, mut behind) = (batch("new", &[b'7'; 1 << 20]), batch("t", b"3"));
-        store.commit(&mut [&mut before, &mut too_much, &mut new_topic, &mut behind]);
-
-        let stored = [&before, &too_much, &new_topic, &behind].map(|b| b.outcomes[0].is_ok());
-        assert_eq!(stored, [true, false, false, true]);
-        assert_eq!(too_much.outcomes[0].as_ref().unwrap_err().code, Code::Full);
-        assert!(store.head("new").is_none(), "a topic is not made by a put that failed");
-        let head = store.head("t").unwrap();
-        let run = store.read(&head, 0, 256).unwrap();
-        let bodies: Vec<_> = (0..).map_while(|i| run.get(i)).map(|m| m.body.to_vec()).collect();
-        assert_eq!(bodies, [b"1", b"2", b"3"]);
-
-        lock(&store.desk).tables.limit_pages(1 << 20);
-        let mut again = batch("new", &[b'7'; 1 << 20]);
-        store.apply(&mut again);
-        assert!(again.outcomes[0].is_ok(), "service goes on when there is room");
-    }
-
-    #[test]
-    fn a_person_reads_the_messages_in_one_view() {
-        let store = open();
-        store.apply(&mut batch("greetings", b"\"Hello!\""));
-        store.apply(&mut batch("greetings", format!("\"{}\"", "x".repeat(4_000)).as_bytes()));
-        let rows = lock(&store.desk).tables.view();
-        assert_eq!(rows.len(), 2);
-        let (topic, id, timestamp, message) = &rows[0];
-        assert_eq!((topic.as_str(), message.as_str()), ("greetings", "\"Hello!\""));
-        assert!((*timestamp - *id as f64 / 1e6).abs() < 1e-3);
-        assert_eq!(rows[1].3.len(), 4_002);
-    }
-}

@@ -229,7 +229,7 @@ fn what_is_in_a_file_can_be_put_into_another_server() {
         put(&mut peer, message);
     }
     stop(server);
-    let (_other, addr) = Process::server(dsmq(&["--port", "0", "--log", "error"]));
+    let (_other, addr) = Process::server(&mut dsmq(&["--port", "0", "--log", "error"]));
     let recipe = blocks("sh").into_iter().find(|block| block.contains("json_object")).unwrap();
     let recipe = recipe.replace("30008", &addr.port().to_string());
     let mut shell = Command::new("sh");
