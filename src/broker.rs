@@ -286,11 +286,12 @@ impl Broker {
 
     fn topic_stats(&self, head: &Head) -> Result<TopicStats> {
         let (put_rate, take_rate) = head.rates(self.store.now());
+        let (oldest, newest) = self.store.ends(head)?;
         Ok(TopicStats {
             topic: head.topic().clone(),
             counts: head.counts(),
-            oldest: self.store.oldest(head)?,
-            newest: self.store.read_last(head, 1)?.get(0).map(|message| message.id),
+            oldest,
+            newest,
             put_rate,
             take_rate,
             consumers: self.subscribers.followers(head.topic()) + self.consumers.of(head.topic()),
@@ -354,6 +355,7 @@ impl Broker {
         self.timer.stop();
         self.waiters.wake_all();
         self.takers.wake_all();
+        self.subscribers.wake_all();
     }
 
     /// `closing`, once the server stops.

@@ -52,8 +52,8 @@ pub trait Store: Send + Sync {
     /// The runs that subscribers read last.
     fn shelf(&self) -> &Shelf;
 
-    /// The id of the oldest message of the topic.
-    fn oldest(&self, head: &Head) -> Result<Option<Id>>;
+    /// The ids of the oldest and of the newest message of the topic.
+    fn ends(&self, head: &Head) -> Result<(Option<Id>, Option<Id>)>;
 
     /// How large it is, by its own measure.
     fn extent(&self) -> Extent;

@@ -103,6 +103,14 @@ impl Subscribers {
         told.iter().for_each(|mailbox| mailbox.waker.wake_by_ref());
     }
 
+    /// Wakes everyone who follows anything.
+    pub fn wake_all(&self) {
+        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        let by_prefix = lists.prefixes.iter().map(|(_, mailbox)| mailbox);
+        let all = lists.topics.values().flatten().chain(by_prefix);
+        all.for_each(|mailbox| mailbox.waker.wake_by_ref());
+    }
+
     /// How many follow the topic.
     pub fn followers(&self, topic: &Topic) -> usize {
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);

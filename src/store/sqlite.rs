@@ -39,7 +39,7 @@ pub use self::check::check;
 use self::checksum::Damaged;
 use self::leader::Leader;
 use self::ledger::Ledger;
-use self::tables::Tables;
+use self::tables::{Bounds, Tables};
 use self::transaction::Transaction;
 use super::{Batch, Due, Extent, Head, Rules, Run, Shelf, Store, Synchronous, lock};
 use crate::error::{Code, Error, Result};
@@ -280,30 +280,33 @@ impl Store for SqliteStore {
     fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {
         let limit = limit.clamp(1, limits::RUN_MESSAGES);
         let run = self.reading(|tables| {
+            let bounds = Bounds { newest: head.newest(), now: self.now(), limit };
             let run = Run::new(after, head.removals());
-            tables.read(run, head.number(), limit, self.now())
+            tables.read(run, head.number(), bounds)
         })?;
         Ok(Arc::new(run))
     }
 
     fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Run>> {
         let run = self.reading(|tables| {
+            let bounds = Bounds { newest: head.newest(), now: self.now(), limit };
             let run = Run::new(0, head.removals());
-            tables.read_last(run, head.number(), limit, self.now())
+            tables.read_last(run, head.number(), bounds)
         })?;
         Ok(Arc::new(run.reversed()))
     }
 
     fn delayed(&self, head: &Head, limit: usize) -> Result<Run> {
-        self.reading(|tables| tables.delayed(head.number(), limit))
+        // Not beside the writer: what is no more delayed must be known to have been put.
+        lock(&self.desk).tables.delayed(head.number(), limit).map_err(failed)
     }
 
     fn shelf(&self) -> &Shelf {
         &self.shelf
     }
 
-    fn oldest(&self, head: &Head) -> Result<Option<Id>> {
-        self.reading(|tables| tables.oldest(head.number()))
+    fn ends(&self, head: &Head) -> Result<(Option<Id>, Option<Id>)> {
+        self.reading(|tables| tables.ends(head.number(), self.now()))
     }
 
     fn extent(&self) -> Extent {
@@ -334,9 +337,7 @@ impl Store for SqliteStore {
 }
 
 fn failed(error: rusqlite::Error) -> Error {
-    if let rusqlite::Error::FromSqlConversionFailure(_, _, why) = &error
-        && let Some(Damaged { id }) = why.downcast_ref()
-    {
+    if let Some(Damaged { id }) = Damaged::of(&error) {
         let text = format!(
             "the message with the id {id} is damaged in the store's file: delete it, or pass over \
              it with since"

@@ -16,10 +16,18 @@ const FAULTS: usize = 100;
 
 /// Checks a file. An error is why it could not be looked at.
 pub fn check(path: &Path) -> std::result::Result<Checked, String> {
-    let tables = file::open_to_read(path)?;
+    let tables = match file::open_to_read(path) {
+        Ok(tables) => tables,
+        // What cannot even be opened is not whole, and that is what was asked.
+        Err(error) if error.ends_with(file::DAMAGED) => {
+            let fault = "it cannot be read at all: restore a backup".to_owned();
+            return Ok(Checked { faults: vec![fault], ..Checked::default() });
+        }
+        Err(error) => return Err(error),
+    };
     let mut check = Check { tables: &tables, checked: Checked::default(), found: 0 };
     if let Err(error) = check.all() {
-        check.fault(format!("it cannot be read on: {}", file::explain(&error)));
+        check.fault(format!("it cannot be read on: {error}"));
     }
     let more = check.found.saturating_sub(FAULTS);
     let mut checked = check.checked;
@@ -141,6 +149,6 @@ fn reason(error: &rusqlite::Error) -> String {
     match error {
         rusqlite::Error::FromSqlConversionFailure(..) => "it is not what was put".into(),
         rusqlite::Error::QueryReturnedNoRows => "its text is missing".into(),
-        error => file::explain(error),
+        error => error.to_string(),
     }
 }

@@ -43,6 +43,16 @@ pub struct Damaged {
     pub id: Id,
 }
 
+impl Damaged {
+    /// If this is what the error says.
+    pub fn of(error: &rusqlite::Error) -> Option<&Damaged> {
+        match error {
+            rusqlite::Error::FromSqlConversionFailure(_, _, why) => why.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Damaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the message with the id {} is damaged", self.id)

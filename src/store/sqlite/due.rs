@@ -18,6 +18,7 @@ struct Delayed {
     topic: i64,
     rank: Option<i64>,
     ttl: Option<u64>,
+    damaged: bool,
     body: Vec<u8>,
 }
 
@@ -86,8 +87,15 @@ impl Transaction<'_> {
             let body = row.get_ref(1)?.as_bytes()?.to_vec();
             bytes += body.len();
             let topic = row.get(5)?;
-            let ttl = self.tables.checked(topic, row, &body)?.expires;
-            delayed.push(Delayed { number: row.get(4)?, topic, rank: row.get(6)?, ttl, body });
+            let checked = self.tables.checked(topic, row, &body).map(|stored| stored.expires);
+            delayed.push(Delayed {
+                number: row.get(4)?,
+                topic,
+                rank: row.get(6)?,
+                ttl: checked.as_ref().ok().copied().flatten(),
+                damaged: checked.is_err(),
+                body,
+            });
         }
         Ok(delayed)
     }
@@ -95,6 +103,11 @@ impl Transaction<'_> {
     fn put_delayed(&mut self, due: &mut Due) -> Result<()> {
         let delayed = self.due_delayed().map_err(|error| self.fails(error))?;
         for message in delayed {
+            if message.damaged {
+                tracing::error!("a delayed message is damaged in the store's file: it stays there");
+                self.run(schema::SET_ASIDE, [message.number])?;
+                continue;
+            }
             self.run(schema::DELETE_DELAYED, [message.number])?;
             if !self.is_kept(message.topic) {
                 continue;

@@ -55,6 +55,7 @@ pub fn open(path: &Path, sync: Synchronous) -> Result<Opened, String> {
 
 /// Opens a file to look at it, which another server may be using.
 pub fn open_to_read(path: &Path) -> Result<Tables, String> {
+    let path = &std::path::absolute(path).map_err(|error| error.to_string())?;
     if !path.exists() {
         return Err(format!("{}: there is no such file", path.display()));
     }
@@ -150,13 +151,14 @@ fn migrate(sqlite: &Connection, version: usize, steps: &[&str]) -> rusqlite::Res
     migration.commit()
 }
 
+/// What is said of a file that is not whole.
+pub const DAMAGED: &str = "the file is damaged: look with 'dsmq check', and restore a backup";
+
 /// What SQLite means, for a person.
 pub fn explain(error: &rusqlite::Error) -> String {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => "no store of dsmq, nor any SQLite file".into(),
-        Some(ErrorCode::DatabaseCorrupt) => {
-            "the file is damaged: look with 'dsmq check', and restore a backup".into()
-        }
+        Some(ErrorCode::DatabaseCorrupt) => DAMAGED.into(),
         Some(ErrorCode::ReadOnly) => "it cannot be written".into(),
         Some(ErrorCode::CannotOpen) => "it cannot be opened or made".into(),
         Some(ErrorCode::DatabaseBusy) => "another program writes to it".into(),

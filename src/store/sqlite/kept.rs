@@ -253,9 +253,18 @@ fn damage_is_told_and_never_handed_out() {
     let read = store.read(&head, ids[0], 256).unwrap_err();
     assert_eq!(read.code, Code::Damaged);
     assert!(read.text.contains(&ids[1].to_string()), "{read}");
-    assert_eq!(take(&store, "t", None).unwrap().1, b"\"first\"");
-    let taken = one(&store, Op::Take { topic: topic("t"), lease: None });
-    assert_eq!(taken.unwrap_err().code, Code::Damaged);
+    // Of a batch, only the take that comes to it fails.
+    let mut batch = Batch::default();
+    let take_one = || Op::Take { topic: topic("t"), lease: None };
+    batch.ops.extend([take_one(), take_one()]);
+    batch.put(topic("u"), b"0", None);
+    store.apply(&mut batch);
+    let [Ok(Outcome::Taken(Some(taken))), Err(error), Ok(Outcome::Stored { .. })] =
+        &batch.outcomes[..]
+    else {
+        panic!("{:?}", batch.outcomes)
+    };
+    assert_eq!((batch.taken_body(taken), error.code), (&b"\"first\""[..], Code::Damaged));
     let faults = check(&folder.path()).unwrap().faults;
     assert_eq!(faults, [format!("topic \"t\": message {}: it is not what was put", ids[1])]);
     // Others go on, and it can be removed.

@@ -149,9 +149,11 @@ pub const INSERT: &str =
     "INSERT INTO log (topic, id, body, crc, rank, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 pub const INSERT_LARGE: &str = "INSERT INTO large (id, body) VALUES (?1, ?2)";
 pub const READ: &str = "SELECT id, body, expires, crc FROM log
-    WHERE topic = ?1 AND id > ?2 AND (expires IS NULL OR expires > ?4) ORDER BY id LIMIT ?3";
+    WHERE topic = ?1 AND id > ?2 AND id <= ?5 AND (expires IS NULL OR expires > ?4)
+    ORDER BY id LIMIT ?3";
 pub const READ_LAST: &str = "SELECT id, body, expires, crc FROM log
-    WHERE topic = ?1 AND (expires IS NULL OR expires > ?3) ORDER BY id DESC LIMIT ?2";
+    WHERE topic = ?1 AND id <= ?4 AND (expires IS NULL OR expires > ?3)
+    ORDER BY id DESC LIMIT ?2";
 pub const READ_LINE: &str = "SELECT id, body, expires, crc FROM log
     WHERE topic = ?1 AND id > ?2 AND id < ?3 AND rank IS NULL ORDER BY id LIMIT ?4";
 pub const READ_ONE: &str = "SELECT id, body, expires, crc FROM log WHERE topic = ?1 AND id = ?2";
@@ -161,6 +163,8 @@ pub const STORED: &str = "
     SELECT octet_length(coalesce(body, (SELECT body FROM large WHERE id = ?2))), rank IS NULL,
            expires
     FROM log WHERE topic = ?1 AND id = ?2";
+pub const NEWEST: &str = "SELECT id FROM log
+    WHERE topic = ?1 AND (expires IS NULL OR expires > ?2) ORDER BY id DESC LIMIT 1";
 pub const OLDEST: &str = "SELECT id FROM log WHERE topic = ?1 ORDER BY id LIMIT 1";
 pub const DELETE: &str = "DELETE FROM log WHERE topic = ?1 AND id = ?2";
 pub const DELETE_LINE: &str =
@@ -190,6 +194,8 @@ pub const DUE_DELAYED: &str = "SELECT due, body, ttl, crc, number, topic, rank F
     WHERE due <= ?1 ORDER BY due, number LIMIT ?2";
 pub const LIST_DELAYED: &str =
     "SELECT due, body, ttl, crc FROM delayed WHERE topic = ?1 ORDER BY due, number LIMIT ?2";
+/// A damaged one is never due.
+pub const SET_ASIDE: &str = "UPDATE delayed SET due = 9223372036854775807 WHERE number = ?1";
 pub const DELETE_DELAYED: &str = "DELETE FROM delayed WHERE number = ?1";
 pub const NEXT_DELAYED: &str = "SELECT min(due) FROM delayed";
 

@@ -34,6 +34,17 @@ pub struct Tables {
     changes: Cell<u64>,
 }
 
+/// What a reader is shown of a topic.
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    /// What a commit has put behind this has not been told of yet.
+    pub newest: Id,
+    /// What expires by then is left out.
+    pub now: Id,
+    /// Messages, at most.
+    pub limit: usize,
+}
+
 /// A message's row, without its body.
 pub struct Stored {
     pub id: Id,
@@ -152,10 +163,12 @@ impl Tables {
     }
 
     /// Fills a run with the oldest messages after the one where it begins.
-    pub fn read(&self, mut run: Run, topic: i64, limit: usize, now: Id) -> Result<Run> {
+    pub fn read(&self, mut run: Run, topic: i64, bounds: Bounds) -> Result<Run> {
         let mut read = self.statement(schema::READ)?;
         let after = run.last_id().cast_signed();
-        let mut rows = read.query((topic, after, limit as i64, now.cast_signed()))?;
+        let Bounds { newest, now, limit } = bounds;
+        let (newest, now) = (newest.cast_signed(), now.cast_signed());
+        let mut rows = read.query((topic, after, limit as i64, now, newest))?;
         while let Some(row) = rows.next()? {
             if !self.push(&mut run, topic, row, limits::RUN_BYTES)? {
                 break;
@@ -165,9 +178,11 @@ impl Tables {
     }
 
     /// Fills a run with the newest messages, newest first.
-    pub fn read_last(&self, mut run: Run, topic: i64, limit: usize, now: Id) -> Result<Run> {
+    pub fn read_last(&self, mut run: Run, topic: i64, bounds: Bounds) -> Result<Run> {
         let mut read = self.statement(schema::READ_LAST)?;
-        let mut rows = read.query((topic, limit as i64, now.cast_signed()))?;
+        let Bounds { newest, now, limit } = bounds;
+        let (newest, now) = (newest.cast_signed(), now.cast_signed());
+        let mut rows = read.query((topic, limit as i64, now, newest))?;
         while let Some(row) = rows.next()? {
             if !self.push(&mut run, topic, row, limits::HISTORY_BYTES)? {
                 break;
@@ -261,10 +276,13 @@ impl Tables {
         Ok(origin.optional()?.flatten().map(Box::new))
     }
 
-    /// The id of a topic's oldest message.
-    pub fn oldest(&self, topic: i64) -> Result<Option<Id>> {
-        let oldest = self.statement(schema::OLDEST)?.query_one([topic], |row| row.get::<_, i64>(0));
-        Ok(oldest.optional()?.map(i64::cast_unsigned))
+    /// The ids of a topic's oldest and newest message.
+    pub fn ends(&self, topic: i64, now: Id) -> Result<(Option<Id>, Option<Id>)> {
+        let id = |row: &Row<'_>| row.get(0).map(i64::cast_unsigned);
+        let oldest = self.statement(schema::OLDEST)?.query_one([topic], id).optional()?;
+        let params = (topic, now.cast_signed());
+        let newest = self.statement(schema::NEWEST)?.query_one(params, id).optional()?;
+        Ok((oldest, newest))
     }
 }
 

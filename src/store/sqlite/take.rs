@@ -60,9 +60,14 @@ impl Transaction<'_> {
         let before = batch.outcomes.len();
         let wanted = before + count;
         if let Some(number) = self.number(topic) {
-            while batch.outcomes.len() < wanted
-                && self.take_some(batch, number, lease, wanted - batch.outcomes.len())?
-            {
+            while batch.outcomes.len() < wanted {
+                match self.take_some(batch, number, lease, wanted - batch.outcomes.len()) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    // The next message is damaged. Those before it were taken.
+                    Err(error) if !self.failed.get() => batch.outcomes.push(Err(error)),
+                    Err(error) => return Err(error),
+                }
                 if batch.taken.len() >= limits::TAKEN_BYTES {
                     return Ok(batch.outcomes.len() - before);
                 }
@@ -190,12 +195,12 @@ impl Transaction<'_> {
         ready: &Ready,
     ) -> Result<()> {
         let start = batch.taken.len();
-        self.run(schema::DELETE_READY, (number, ready.rank, ready.id.cast_signed()))?;
-        self.counts(number)?.ready -= 1;
         let params = (number, ready.id.cast_signed());
         let stored = self.first(schema::READ_ONE, params, |row| {
             self.tables.read_one(number, row, &mut batch.taken)
         })?;
+        self.run(schema::DELETE_READY, (number, ready.rank, ready.id.cast_signed()))?;
+        self.counts(number)?.ready -= 1;
         let Some(stored) = stored else { return Ok(()) };
         if stored.expires.is_some_and(|at| at <= self.now) {
             return self.remove(number, &stored);
@@ -338,7 +343,7 @@ impl Transaction<'_> {
     pub fn peek(&mut self, batch: &mut Batch, topic: &Topic) -> Result<Outcome> {
         let Some(number) = self.number(topic) else { return Ok(Outcome::Peeked(None)) };
         let start = batch.taken.len();
-        let params = (number, 0, 1, self.now.cast_signed());
+        let params = (number, 0, 1, self.now.cast_signed(), i64::MAX);
         let oldest = self.first(schema::READ, params, |row| {
             self.tables.read_one(number, row, &mut batch.taken)
         })?;

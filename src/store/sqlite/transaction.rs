@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, OptionalExtension, Row};
 
+use super::checksum::Damaged;
 use super::failed;
 use super::ledger::{Account, Ledger, purged};
 use super::schema;
@@ -183,8 +184,9 @@ impl<'a> Transaction<'a> {
         done.map_err(|error| self.fails(error))
     }
 
+    /// A damaged message is one operation's matter, any other error the whole transaction's.
     pub fn fails(&self, error: rusqlite::Error) -> Error {
-        self.failed.set(true);
+        self.failed.set(self.failed.get() || Damaged::of(&error).is_none());
         failed(error)
     }
 
