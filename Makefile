@@ -8,8 +8,11 @@ RUNS ?= 200000
 # Cases of the model-based suite, and schedules of the waiting and waking code.
 CASES ?= 100000
 SCHEDULES ?= 10000
+# How often `make kills` kills a server, and how many files `make damage` damages.
+KILLS ?= 1000
+DAMAGES ?= 200
 
-.PHONY: test lint features doc unit model schedules fuzz bench tools clean
+.PHONY: test lint features doc unit model schedules fuzz kills damage bench tools clean
 
 test: tools lint features doc unit model schedules fuzz
 
@@ -39,6 +42,14 @@ model:
 # The waiting and waking code under a scheduler that tries many orders.
 schedules:
 	SCHEDULES=$(SCHEDULES) SHUTTLE_SILENCE_WARNINGS=1 cargo run --quiet --manifest-path shuttle/Cargo.toml
+
+# A server is killed again and again over one store file, and must keep what it promised.
+kills:
+	DSMQ_KILLS=$(KILLS) cargo test --release --test tests suite::kill::what_was_promised -- --nocapture
+
+# Store files are damaged, and what is damaged must not be handed out.
+damage:
+	DSMQ_DAMAGES=$(DAMAGES) cargo test --release --test tests suite::damage -- --nocapture
 
 # The fuzzer needs compiler flags that are unstable; RUSTC_BOOTSTRAP lets a stable one take them.
 fuzz:

@@ -1,12 +1,17 @@
-//! A module per concern; `support`, `process` and `peer` are what they share.
+//! A module per concern; `support`, `process`, `peer`, `line`, `folder` and `random` are what they share.
 
 mod cli;
 mod client;
 mod config;
+mod damage;
 mod examples;
+mod folder;
+mod kill;
+mod line;
 mod peer;
 mod process;
 mod protocol_document;
+mod random;
 mod seed_clients;
 mod server;
 mod store_file;

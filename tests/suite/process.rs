@@ -47,9 +47,15 @@ impl Process {
     /// `dsmq` as a server, and the address that it prints.
     pub fn server(command: &mut Command) -> (Process, SocketAddr) {
         let mut process = Process::spawn(command);
-        let line = process.line();
+        let addr = process.address().expect("it has ended");
+        (process, addr)
+    }
+
+    /// The address that a server prints; `None` if it ends instead.
+    pub fn address(&mut self) -> Option<SocketAddr> {
+        let line = self.next_line()?;
         let addr = line.strip_prefix("dsmq listening on ").and_then(|rest| rest.split(' ').next());
-        (process, addr.unwrap().parse().unwrap())
+        Some(addr.unwrap().parse().unwrap())
     }
 
     pub fn id(&self) -> u32 {
@@ -62,10 +68,14 @@ impl Process {
 
     /// The next line that it prints.
     pub fn line(&mut self) -> String {
+        self.next_line().expect("it has ended")
+    }
+
+    fn next_line(&mut self) -> Option<String> {
         let mut lines = self.stdout.take().unwrap();
         let (line, lines) = self.within(move || (lines.next(), lines));
         self.stdout = Some(lines);
-        line.expect("it has ended").unwrap()
+        line.map(Result::unwrap)
     }
 
     pub fn close_stdout(&mut self) {

@@ -7,17 +7,15 @@
 //! have worked or not; one that worked is the last that is heard of its message.
 
 use std::collections::HashMap;
-use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::de::IoRead;
-use serde_json::{StreamDeserializer, Value};
-
+use super::line::Line;
 use super::process::{Process, dsmq};
+use super::random::Random;
 use super::support::PATIENCE;
 
 const PRODUCERS: usize = 8;
@@ -117,36 +115,6 @@ enum End {
     Refused,
 }
 
-/// A connection to the server.
-struct Line {
-    stream: TcpStream,
-    replies: StreamDeserializer<'static, IoRead<BufReader<TcpStream>>, Value>,
-}
-
-impl Line {
-    fn connect(addr: SocketAddr) -> Line {
-        let stream = TcpStream::connect(addr).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let read = BufReader::new(stream.try_clone().unwrap());
-        Line { stream, replies: serde_json::Deserializer::from_reader(read).into_iter() }
-    }
-
-    fn send(&mut self, requests: &str) -> io::Result<()> {
-        self.stream.write_all(requests.as_bytes())
-    }
-
-    /// The next reply; `None` once the connection is dead.
-    fn reply(&mut self) -> Option<Value> {
-        let reply = self.replies.next()?;
-        if let Err(error) = &reply {
-            let silent = error.io_error_kind() == Some(io::ErrorKind::WouldBlock);
-            assert!(!silent && !error.is_syntax() && !error.is_data(), "{error}");
-        }
-        reply.ok()
-    }
-}
-
 impl Field {
     fn now(&self) -> Duration {
         self.start.elapsed()
@@ -154,7 +122,7 @@ impl Field {
 
     /// Puts these messages, and sees that each was stored.
     fn produce(&self, messages: impl Iterator<Item = usize>) {
-        let mut line = Line::connect(self.addr);
+        let mut line: Line = Line::connect(self.addr);
         let messages: Vec<usize> = messages.collect();
         for some in messages.chunks(PIPELINE) {
             let put = |message: &usize| {
@@ -172,7 +140,7 @@ impl Field {
     fn drain(&self) -> Vec<Delivery> {
         let (random, deliveries, late) = (Random(0), Vec::new(), Vec::new());
         let mut taker = Taker { field: self, number: 0, random, deliveries, late };
-        let mut line = Line::connect(self.addr);
+        let mut line: Line = Line::connect(self.addr);
         let deadline = Instant::now() + PATIENCE;
         loop {
             let lease = Duration::from_secs(60);
@@ -207,7 +175,7 @@ impl Taker<'_> {
 
     /// One connection's life; true when there was nothing left to take.
     fn live(&mut self) -> bool {
-        let mut line = Line::connect(self.field.addr);
+        let mut line: Line = Line::connect(self.field.addr);
         *self.field.lines[self.number].lock().unwrap() = Some(line.stream.try_clone().unwrap());
         loop {
             // Read first: what is put later is seen by the next take.
@@ -367,17 +335,4 @@ fn check_message(deliveries: &mut [Delivery]) {
     let last = deliveries.last().unwrap();
     let worked = last.end == End::Acked || (acked == 0 && last.end == End::Unsure);
     assert!(worked, "acked and handed out again, or lost: {whole}");
-}
-
-/// Random numbers (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
 }
