@@ -12,7 +12,7 @@ SCHEDULES ?= 10000
 KILLS ?= 1000
 DAMAGES ?= 200
 
-.PHONY: test lint features doc unit model schedules fuzz kills damage bench tools clean
+.PHONY: test lint features doc unit model schedules fuzz kills damage bench stalls bound bench-tools tools clean
 
 test: tools lint features doc unit model schedules fuzz
 
@@ -55,10 +55,23 @@ damage:
 fuzz:
 	RUSTC_BOOTSTRAP=1 cargo fuzz run json -- -runs=$(RUNS) -max_total_time=120 -max_len=4096 -verbosity=0 -print_final_stats=1
 
-bench: tools
-	@command -v beanstalkd >/dev/null || { apt-get update -qq && apt-get install -y -qq beanstalkd; } || \
-	  { echo "make: install Debian's beanstalkd, or run as root" >&2; exit 1; }
+# Rates beside those of other servers, in memory and in a file: docs/benchmarks.md.
+bench: bench-tools
 	cargo bench --bench compare
+
+# The longest put while much is removed.
+stalls:
+	cargo bench --bench compare -- --stalls
+
+# What --max-store bounds, and what is left after a purge.
+bound:
+	cargo bench --bench compare -- --bound
+
+# The servers that dsmq is compared with.
+bench-tools: tools
+	@command -v beanstalkd >/dev/null && command -v nats-server >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq beanstalkd nats-server; } || \
+	  { echo "make: install Debian's beanstalkd and nats-server, or run as root" >&2; exit 1; }
 
 # What the tests need beside Rust, by package name and version.
 tools: $(VENV)/installed

@@ -1,15 +1,15 @@
 //! What the load generator says to beanstalkd.
 
 use dsmq::cli::load::json::message;
-use dsmq::cli::load::{Part, Reply, Request, Step};
+use dsmq::cli::load::{Part, Reply, Request, Step, Work};
 
 /// For so long a reserved job is its client's.
 const RESERVED_SECONDS: u32 = 60;
 
 /// Puts a job; the reply has its id.
-pub fn put(size: usize) -> Step {
+pub fn put(size: usize) -> Work {
     let put = format!("put 0 0 {RESERVED_SECONDS} {size}\r\n{}\r\n", message(size));
-    Step { request: Request::Same(put.into_bytes()), reply: Reply::between(b"INSERTED ", b'\n') }
+    Work { request: put.into_bytes(), reply: Reply::between(b"INSERTED ", b'\n'), laps: None }
 }
 
 /// Takes a job; its id is what [`delete`] names.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::{Result, echo};
 
@@ -24,6 +24,8 @@ const PYTHON_PACKAGE: &str = "dsmq==0.2.0";
 pub struct Contender {
     child: Child,
     pub port: u16,
+    /// From its start until it was known to listen.
+    pub ready: Duration,
 }
 
 impl Drop for Contender {
@@ -36,8 +38,13 @@ impl Drop for Contender {
 
 impl Contender {
     pub fn dsmq() -> Result<Contender> {
+        Contender::dsmq_with(&[])
+    }
+
+    pub fn dsmq_with(flags: &[&str]) -> Result<Contender> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dsmq"));
-        says_where(command.args(["--host", HOST, "--port", "0", "--log", "error"]))
+        command.args(["--host", HOST, "--port", "0", "--log", "error"]);
+        says_where(command.args(flags))
     }
 
     /// The raw echo of requests and replies of these lengths.
@@ -72,10 +79,27 @@ impl Contender {
     }
 
     pub fn resident_bytes(&self) -> Result<u64> {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that was ever resident.
+    pub fn resident_bytes_max(&self) -> Result<u64> {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, name: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no such line")?;
         Ok(kib.parse::<u64>()? * 1024)
+    }
+
+    /// Ends it as an operator does, and waits until it has ended.
+    pub fn stop(mut self) -> Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM)?;
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("ended with {status}").into()) }
     }
 
     /// Files and sockets that the server has open.
@@ -86,12 +110,14 @@ impl Contender {
 
 /// Starts a server that chooses its port and says so in its first line.
 fn says_where(command: &mut Command) -> Result<Contender> {
+    let start = Instant::now();
     let child = command.stdout(Stdio::piped()).spawn()?;
-    let mut server = Contender { child, port: 0 };
+    let mut server = Contender { child, port: 0, ready: Duration::ZERO };
     let mut line = String::new();
     // The pipe stays open in `child`: the server may say more.
     let output = server.child.stdout.as_mut().ok_or("no standard output")?;
     BufReader::new(output).read_line(&mut line)?;
+    server.ready = start.elapsed();
     let port = line.split_once(&format!("{HOST}:")).map(|(_, rest)| rest);
     let digits = port.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
     server.port = digits
@@ -101,14 +127,14 @@ fn says_where(command: &mut Command) -> Result<Contender> {
 }
 
 /// Starts a server that is told its port, and waits until it listens there.
-fn told_where(
+pub fn told_where(
     command: &mut Command,
     tell: impl FnOnce(&mut Command, u16) -> &mut Command,
 ) -> Result<Contender> {
     let port = TcpListener::bind((HOST, 0))?.local_addr()?.port();
-    let child = tell(command, port).stdout(Stdio::null()).spawn()?;
-    let mut server = Contender { child, port };
     let start = Instant::now();
+    let child = tell(command, port).stdout(Stdio::null()).spawn()?;
+    let mut server = Contender { child, port, ready: Duration::ZERO };
     while TcpStream::connect((HOST, port)).is_err() {
         if let Some(status) = server.child.try_wait()? {
             return Err(format!("ended with {status}").into());
@@ -118,6 +144,7 @@ fn told_where(
         }
         thread::sleep(RETRY_AFTER);
     }
+    server.ready = start.elapsed();
     Ok(server)
 }
 
@@ -134,7 +161,7 @@ fn python_environment() -> Result<PathBuf> {
     Ok(directory)
 }
 
-fn succeed(command: &mut Command) -> Result<()> {
+pub fn succeed(command: &mut Command) -> Result<()> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         return Ok(());

@@ -1,5 +1,6 @@
-//! dsmq against Redis, beanstalkd, a raw echo and the Python server that it replaces, on this machine, now:
-//! `cargo bench --bench compare [-- [--quick] [ROW | GROUP]...]`.
+//! dsmq against Redis, beanstalkd, NATS, a raw echo and the Python server that it replaces, on this
+//! machine, now: `cargo bench --bench compare [-- [--quick] [ROW | GROUP]...]`. `-- --stalls` and
+//! `-- --bound` ask instead how long a put waits while much is removed, and how well a bound is held.
 //!
 //! It starts every server itself, on loopback and free ports, drives all of them with the same
 //! load generator (`dsmq::cli::load`), one after the other in turn since machines are noisy, and
@@ -10,18 +11,29 @@
 //! | `rows` | the rows of the table: what is measured, against what, and what must be reached |
 //! | `resident` | the rows on memory |
 //! | `vocabulary` | the rows on take, lease and push |
+//! | `durable` | the rows on puts into a file |
+//! | `deep` | the rows on a file of millions of messages |
+//! | `stalls` | `--stalls`: the longest puts while messages are removed |
+//! | `bound` | `--bound`: what `--max-store` bounds |
 //! | `contenders` | the servers: how they start, and end |
+//! | `files` | the servers that keep files, and the folder and the disk of these files |
 //! | `echo` | the raw echo, which runs in a process of its own like the others |
-//! | `resp`, `beanstalk` | what the load generator says to Redis and to beanstalkd |
+//! | `resp`, `beanstalk`, `nats` | what the load generator says to Redis, beanstalkd and NATS |
 //! | `report` | ratios, the table, the machine |
 
 mod beanstalk;
+mod bound;
 mod contenders;
+mod deep;
+mod durable;
 mod echo;
+mod files;
+mod nats;
 mod report;
 mod resident;
 mod resp;
 mod rows;
+mod stalls;
 mod vocabulary;
 
 use std::error::Error;
@@ -34,6 +46,10 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [echo::FLAG, request, reply] => echo::serve(request, reply),
+        ["--stalls"] => stalls::report(&rows::FULL),
+        ["--stalls", "--quick"] => stalls::report(&rows::QUICK),
+        ["--bound"] => bound::report(&rows::FULL),
+        ["--bound", "--quick"] => bound::report(&rows::QUICK),
         ref words => compare(words),
     };
     if let Err(error) = outcome {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::process::Command;
 
-use crate::Result;
+use crate::{Result, files};
 
 /// The table's head.
 pub const HEAD: &str = "\
@@ -38,6 +38,7 @@ pub enum Unit {
     BytesEach,
     MiB,
     Micros,
+    Seconds,
 }
 
 impl Row {
@@ -88,6 +89,7 @@ impl Unit {
             Unit::BytesEach => format!("{value:.0} B each"),
             Unit::MiB => format!("{value:.0} MiB"),
             Unit::Micros => format!("{value:.0} µs"),
+            Unit::Seconds => format!("{value:.3} s"),
         }
     }
 }
@@ -100,7 +102,7 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 }
 }
 
-fn thousands(value: f64) -> String {
+pub fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap()).collect();
@@ -117,7 +119,7 @@ pub fn machine() -> Result<String> {
     // Others at work on the machine would be seen here.
     let load = fs::read_to_string("/proc/loadavg")?;
     Ok(format!(
-        "{}: {}, {} cores, {:.0} GiB, Linux {}, load average {} at the start; dsmq {} ({}), {}, {}, {}.",
+        "{}: {}, {} cores, {:.0} GiB, Linux {}, load average {} at the start; dsmq {} ({}), {}, {}, {}, {}, {}; {}.",
         says("date", &["-u", "+%Y-%m-%d"]),
         model.trim_start_matches([' ', '\t', ':']),
         std::thread::available_parallelism()?,
@@ -127,12 +129,15 @@ pub fn machine() -> Result<String> {
         env!("CARGO_PKG_VERSION"),
         says("git", &["describe", "--always", "--dirty"]),
         says("redis-server", &["--version"]).split(" sha=").next().unwrap_or_default(),
+        says("beanstalkd", &["-v"]),
+        says("nats-server", &["--version"]),
         says("python3", &["--version"]),
         says("rustc", &["--version"]),
+        files::disk()?,
     ))
 }
 
-fn says(program: &str, args: &[&str]) -> String {
+pub fn says(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().ok().filter(|o| o.status.success());
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     text.unwrap_or_else(|| format!("{program}: unknown"))

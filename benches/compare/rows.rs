@@ -10,7 +10,7 @@ use dsmq::cli::load::{Amount, Laps, Pattern, Reply, Work, ask, blast, connect, j
 use crate::Result;
 use crate::contenders::{Contender, HOST, OneCore, redis_benchmark};
 use crate::report::{Row, Target, Target::AtLeast, Unit};
-use crate::{resident, resp, vocabulary};
+use crate::{deep, durable, resident, resp, vocabulary};
 
 /// Bytes in every message.
 pub const SIZE: usize = 100;
@@ -21,10 +21,12 @@ pub struct Effort {
     pub pairs: u32,
     /// Runs have so many times fewer requests.
     pub shorter: u64,
+    /// Messages in a file that is full.
+    pub deep: u64,
 }
 
-pub const FULL: Effort = Effort { pairs: 7, shorter: 1 };
-pub const QUICK: Effort = Effort { pairs: 3, shorter: 4 };
+pub const FULL: Effort = Effort { pairs: 7, shorter: 1, deep: 10_000_000 };
+pub const QUICK: Effort = Effort { pairs: 3, shorter: 4, deep: 200_000 };
 
 impl Effort {
     /// Measures dsmq and the other in turn.
@@ -40,7 +42,7 @@ impl Effort {
 type Measure = fn(&Effort) -> Result<Vec<Row>>;
 
 /// What can be asked for by name.
-pub const ROWS: [(&str, Measure); 14] = [
+pub const ROWS: [(&str, Measure); 18] = [
     ("put", put),
     ("get-1", get_1),
     ("get-50", get_50),
@@ -55,11 +57,17 @@ pub const ROWS: [(&str, Measure); 14] = [
     ("push-100", vocabulary::push_100),
     ("push-1", vocabulary::push_1),
     ("push-latency", vocabulary::push_latency),
+    ("file-put", durable::put_1),
+    ("file-put-50", durable::put_50),
+    ("file-put-unconfirmed", durable::put_unconfirmed),
+    ("file-deep", deep::deep),
 ];
 
 /// Names for several rows together.
-pub const GROUPS: [(&str, &[&str]); 1] =
-    [("vocabulary", &["take", "lease", "push-100", "push-1", "push-latency"])];
+pub const GROUPS: [(&str, &[&str]); 2] = [
+    ("vocabulary", &["take", "lease", "push-100", "push-1", "push-latency"]),
+    ("file", &["file-put", "file-put-50", "file-put-unconfirmed", "file-deep"]),
+];
 
 /// So many connections, each with so many requests, so many of them on the way at a time.
 #[derive(Clone, Copy)]

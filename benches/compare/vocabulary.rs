@@ -42,7 +42,7 @@ pub fn take(effort: &Effort) -> Result<Vec<Row>> {
         cycle_rate(&Contender::redis()?, &steps, 50, each)
     };
     let beanstalkd = || {
-        let steps = [beanstalk::put(SIZE), beanstalk::reserve(SIZE), beanstalk::delete()];
+        let steps = [step(beanstalk::put(SIZE)), beanstalk::reserve(SIZE), beanstalk::delete()];
         cycle_rate(&Contender::beanstalkd()?, &steps, 50, each)
     };
     let row = |against, pairs, target| Row {
