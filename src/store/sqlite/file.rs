@@ -20,8 +20,11 @@ const BUSY: Duration = Duration::from_secs(5);
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 8 * 1024;
 
-/// The log beside the file is cut to this after it grew longer, say in a long backup.
-const WAL_BYTES: i64 = 16 * 1024 * 1024;
+/// What is committed goes from the log beside the file into it when it is so many pages, 16 MiB.
+const WAL_PAGES: i64 = 2_000;
+
+/// The log is cut to this after it grew longer, say in a long backup.
+const WAL_BYTES: i64 = 32 * 1024 * 1024;
 
 /// A file that is open: the tables, a second connection for those who only read, and the lock
 /// that lasts as long as it.
@@ -131,6 +134,7 @@ fn prepare(sqlite: &Connection, sync: Synchronous, version: usize) -> rusqlite::
         sqlite.execute_batch(schema::PAGES)?;
     }
     sqlite.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    sqlite.pragma_update_and_check(None, "wal_autocheckpoint", WAL_PAGES, |_| Ok(()))?;
     sqlite.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES, |_| Ok(()))?;
     sqlite.pragma_update(None, "synchronous", sync.as_str())?;
     migrate(sqlite, version, schema::MIGRATIONS)?;
