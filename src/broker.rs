@@ -93,6 +93,12 @@ impl Broker {
         }
     }
 
+    /// Whether a call may wait for a disk: then no thread makes it that others wait for.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "a thread for each connection"))]
+    pub fn blocks(&self) -> bool {
+        self.store.blocks()
+    }
+
     /// Begins a session: it will be handed what is put from now on.
     pub fn session(&self) -> Session {
         Session::new(self.store.last_id(), self.sessions.clone())

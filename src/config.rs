@@ -4,6 +4,7 @@
 
 mod choices;
 pub mod file;
+mod names;
 mod units;
 
 use std::ops::RangeInclusive;
@@ -75,6 +76,15 @@ pub struct Config {
     #[arg(long, env = "DSMQ_WHEN_FULL", value_name = "WHAT", value_enum)]
     pub when_full: Option<WhenFull>,
 
+    /// Further names by which HTTP clients may call this server, beside localhost, IP addresses and
+    /// the machine's own name
+    #[arg(long, env = "DSMQ_ALLOW_HOST", value_name = "NAME", value_delimiter = ',', value_parser = names::host)]
+    pub allow_host: Vec<String>,
+
+    /// Web pages that may use this server over HTTP beside its own, as https://example.com; '*' is all
+    #[arg(long, env = "DSMQ_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = names::origin)]
+    pub allow_origin: Vec<String>,
+
     /// What to log to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "DSMQ_LOG", value_name = "LEVEL", default_value_t = LOG, global = true)]
     pub log: LevelFilter,
@@ -93,6 +103,8 @@ impl Default for Config {
             keep: None,
             max_store: MAX_STORE,
             when_full: None,
+            allow_host: Vec::new(),
+            allow_origin: Vec::new(),
             log: LOG,
         }
     }
@@ -123,6 +135,8 @@ impl Config {
         if !MAX_STORE_RANGE.contains(&self.max_store) {
             return Err(format!("max_store {}", units::size_outside(&MAX_STORE_RANGE)));
         }
+        self.allow_host.iter().try_for_each(|host| names::host(host).map(drop))?;
+        self.allow_origin.iter().try_for_each(|origin| names::origin(origin).map(drop))?;
         self.store.check().map_err(|text| format!("store: {text}"))
     }
 }

@@ -26,12 +26,20 @@ pub enum Code {
     Busy,
     Closing,
     UnknownProtocol,
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone says so"))]
+    NotFound,
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone says so"))]
+    MethodNotAllowed,
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone says so"))]
+    Forbidden,
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone says so"))]
+    WrongHost,
 }
 
 impl Code {
     /// Every code, for the document's test.
     #[cfg(test)]
-    pub const ALL: [Code; 19] = [
+    pub const ALL: [Code; 23] = [
         Code::BadJson,
         Code::BadUtf8,
         Code::MissingField,
@@ -51,6 +59,10 @@ impl Code {
         Code::Busy,
         Code::Closing,
         Code::UnknownProtocol,
+        Code::NotFound,
+        Code::MethodNotAllowed,
+        Code::Forbidden,
+        Code::WrongHost,
     ];
 
     /// The word as it stands on the wire.
@@ -75,6 +87,10 @@ impl Code {
             Code::Busy => "busy",
             Code::Closing => "closing",
             Code::UnknownProtocol => "unknown_protocol",
+            Code::NotFound => "not_found",
+            Code::MethodNotAllowed => "method_not_allowed",
+            Code::Forbidden => "forbidden",
+            Code::WrongHost => "wrong_host",
         }
     }
 }

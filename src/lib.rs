@@ -8,7 +8,7 @@
 //! | [`client`] | [`Client`]: blocking, std and serde_json only |
 //! | `cli` | the `dsmq` command: the server, the client verbs, the load generator |
 //! | `config` | one `Config`: defaults, then `dsmq.toml`, then `DSMQ_*`, then flags |
-//! | `server` | listen, accept, one thread per connection |
+//! | `server` | listen, accept, one thread per connection; HTTP ones share a small runtime |
 //! | `protocol` | translate bytes into the broker's words and back; decide nothing |
 //! | `broker` | what one server knows: sessions and their places, who waits, what is due |
 //! | `store` | what must be atomic: ids, order, priority, leases, delay, in SQLite |

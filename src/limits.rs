@@ -50,6 +50,25 @@ pub const WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// A write to a connection that moves no byte for this long ends the connection.
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
 
+/// From the first byte of an HTTP request to the end of its header.
+pub const HTTP_HEADER: Duration = Duration::from_secs(10);
+
+/// The header of an HTTP request, with its first line.
+pub const HTTP_HEADER_BYTES: usize = 16 * 1024;
+
+/// An HTTP connection on which no request begins for this long after the last is closed.
+pub const HTTP_IDLE: Duration = Duration::from_secs(75);
+
+/// Threads on which HTTP requests wait for a store that waits for its disk.
+pub const HTTP_BLOCKING_THREADS: usize = 64;
+
+/// Before a connection is closed on its peer, what the peer is still sending is read for this
+/// long: else it might never see why.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// The same, in bytes: whichever comes first.
+pub const LINGER_BYTES: usize = 1024 * 1024;
+
 /// What one read of a socket takes at most.
 pub const READ_BYTES: usize = 64 * 1024;
 

@@ -1,7 +1,8 @@
 //! THE server: listen, accept, one thread per connection.
 //!
 //! `bind` makes the listener with socket2; `accept` runs on one thread, begins a session for every
-//! connection and gives it a thread of its own, which [`connection`] runs; `stop` ends them all.
+//! connection and gives it a thread of its own, which [`connection`] runs; one that speaks HTTP goes
+//! from there to the runtime of `web`; `stop` ends them all.
 
 mod buffer;
 mod connection;
@@ -10,6 +11,8 @@ mod error;
 mod listen;
 mod open;
 mod wake;
+#[cfg(feature = "http")]
+mod web;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -24,6 +27,7 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tracing::{debug, error, info, warn};
 
+use self::connection::Served;
 use self::connections::Connections;
 pub use self::error::StartError;
 use self::listen::{BACKLOG, bind, raise_descriptor_limit, set_options};
@@ -38,13 +42,16 @@ use crate::protocol::json;
 /// A connection's thread needs little; what it does not touch costs nothing.
 const STACK_BYTES: usize = 256 * 1024;
 
+/// What is spoken on the port.
+const PROTOCOLS: &str = if cfg!(feature = "http") { "json, http" } else { "json" };
+
 /// After a failed accept the next waits this long, then twice as long, up to a second.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(5);
 const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Starts a server and serves until SIGINT or SIGTERM.
 ///
-/// Prints `dsmq listening on ADDRESS (json)` to standard output once it listens.
+/// Prints `dsmq listening on ADDRESS (json, http)` to standard output once it listens.
 ///
 /// # Errors
 ///
@@ -69,7 +76,7 @@ pub(crate) fn run_config(config: Config) -> Result<(), StartError> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(StartError::Signals)?;
     let server = Server::start(config)?;
     let mut stdout = io::stdout();
-    let listening = writeln!(stdout, "dsmq listening on {} (json)", server.addr());
+    let listening = writeln!(stdout, "dsmq listening on {} ({PROTOCOLS})", server.addr());
     if let Err(error) = listening.and_then(|()| stdout.flush()) {
         warn!("standard output does not take the address: {error}");
     }
@@ -86,6 +93,8 @@ pub struct Server {
     addr: SocketAddr,
     shared: Arc<Shared>,
     threads: Vec<thread::JoinHandle<()>>,
+    #[cfg(feature = "http")]
+    runtime: Option<web::Runtime>,
 }
 
 /// What the threads of a server share.
@@ -94,6 +103,8 @@ struct Shared {
     config: Config,
     wake: Arc<Wake>,
     connections: Arc<Connections>,
+    #[cfg(feature = "http")]
+    web: web::Web,
 }
 
 impl Server {
@@ -112,14 +123,25 @@ impl Server {
         if !addr.ip().is_loopback() {
             warn!("{addr} can be reached from other machines, and there are no access rules");
         }
+        let broker = Arc::new(Broker::new(store));
+        #[cfg(feature = "http")]
+        let (runtime, web) = web::start(&broker, &config).map_err(StartError::Thread)?;
         let shared = Arc::new(Shared {
-            broker: Arc::new(Broker::new(store)),
+            #[cfg(feature = "http")]
+            web,
+            broker,
             wake: Wake::new(),
             connections: Arc::new(Connections::new(config.max_connections)),
             config,
         });
         shared.wake.prepare().map_err(StartError::Thread)?;
-        let mut server = Server { addr, shared: shared.clone(), threads: Vec::new() };
+        let mut server = Server {
+            addr,
+            shared: shared.clone(),
+            threads: Vec::new(),
+            #[cfg(feature = "http")]
+            runtime: Some(runtime),
+        };
         let timing = shared.clone();
         server.spawn("timer", move || timing.broker.run_timer())?;
         server.spawn("accept", move || shared.accept(&listener))?;
@@ -159,7 +181,13 @@ impl Drop for Server {
                 error!("a thread of the server had failed");
             }
         }
+        #[cfg(feature = "http")]
+        self.shared.web.stop();
         self.shared.connections.close(deadline);
+        #[cfg(feature = "http")]
+        if let Some(runtime) = self.runtime.take() {
+            web::end(runtime, deadline);
+        }
     }
 }
 
@@ -240,9 +268,20 @@ impl Shared {
             move || {
                 serving.begin();
                 // Once the last connection counts as ended, nobody but the server holds the store.
-                let _serving = serving;
+                let serving = serving;
                 let shared = shared;
-                shared.serve(&stream, peer, session);
+                match shared.serve(&stream, peer, session) {
+                    Served::ToItsEnd => {
+                        drop(shared);
+                        drop(serving);
+                    }
+                    #[cfg(feature = "http")]
+                    Served::Http(first, session) => {
+                        let web = shared.web.clone();
+                        drop(shared);
+                        web.hand_over(serving, &stream, first, peer, session);
+                    }
+                }
             }
         });
         thread.map(|_| ()).map_err(|error| {
@@ -251,11 +290,15 @@ impl Shared {
         })
     }
 
-    fn serve(&self, stream: &TcpStream, peer: SocketAddr, session: Session) {
-        match connection::serve(stream, &self.broker, session, &self.config) {
-            Ok(()) => debug!("{peer} ended"),
+    fn serve(&self, stream: &TcpStream, peer: SocketAddr, session: Session) -> Served {
+        let served = connection::serve(stream, &self.broker, session, &self.config);
+        match &served {
+            Ok(Served::ToItsEnd) => debug!("{peer} ended"),
+            #[cfg(feature = "http")]
+            Ok(Served::Http(..)) => debug!("{peer} speaks HTTP"),
             Err(error) => debug!("{peer} ended: {error}"),
         }
+        served.unwrap_or(Served::ToItsEnd)
     }
 }
 

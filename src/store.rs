@@ -21,6 +21,9 @@ use crate::message::{Id, Topic};
 
 /// A place that keeps messages. Every method may be called from any thread at any time.
 pub trait Store: Send + Sync {
+    /// Whether a call may wait for a disk, and not only for its turn.
+    fn blocks(&self) -> bool;
+
     /// The last id given out: a message put from now on has a larger one.
     fn last_id(&self) -> Id;
 

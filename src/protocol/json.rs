@@ -372,6 +372,36 @@ impl Conversation {
     }
 }
 
+/// The confirmation of a put, by itself.
+#[cfg(feature = "http")]
+pub fn stored_reply(id: Id, duplicate: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    Reply::new(&mut out, None).stored(id, duplicate);
+    out
+}
+
+/// A text that is one JSON value within the limits of a message, without the white space around it.
+#[cfg(feature = "http")]
+pub fn message(text: &[u8], max_message: usize) -> Result<&[u8]> {
+    let text = text.trim_ascii();
+    let request = [br#"{"message":"#, text, b"}"].concat();
+    let mut scanner = Scanner::new(max_message);
+    match scanner.scan(&request) {
+        // And nothing else of a request with it.
+        Ok(Scan::Done(len))
+            if len == request.len()
+                && scanner.fields().get(&request, fields::Field::Message) == Some(text) =>
+        {
+            Ok(text)
+        }
+        Err(fault @ (Fault::TooDeep | Fault::FieldTooLarge(_) | Fault::RequestTooLarge)) => {
+            Err(fault_error(&fault, max_message))
+        }
+        Err(Fault::NotUtf8 { .. }) => Err(Error::new(Code::BadUtf8, "the message is no UTF-8")),
+        _ => Err(Error::new(Code::BadJson, "the message is not one JSON value")),
+    }
+}
+
 /// An error as a reply by itself, for a connection that has no conversation.
 pub fn error_reply(error: &Error) -> Vec<u8> {
     let mut out = Vec::new();

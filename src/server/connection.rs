@@ -18,21 +18,24 @@ use crate::protocol::json::{self, Conversation, Step};
 /// A connection that holds more memory than an idle one needs gives it back after this long.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
 
-/// Before a connection is closed on its peer, what the peer is still sending is read for this
-/// long, or until this much has come: else it might never see why.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 1024 * 1024;
+/// What became of a connection.
+pub enum Served {
+    ToItsEnd,
+    /// It speaks HTTP: what was read of it, and its session.
+    #[cfg(feature = "http")]
+    Http(Vec<u8>, Session),
+}
 
-/// Serves a connection to its end. The first byte decides what it speaks.
+/// Serves a connection to its end, unless it speaks HTTP. The first byte decides what it speaks.
 pub fn serve(
     stream: &TcpStream,
     broker: &Arc<Broker>,
     session: Session,
     config: &Config,
-) -> io::Result<()> {
+) -> io::Result<Served> {
     let mut buffer = Buffer::new();
     if buffer.read_from(stream)? == 0 {
-        return Ok(());
+        return Ok(Served::ToItsEnd);
     }
     let text = match buffer.unread().first() {
         Some(b'{' | b' ' | b'\t' | b'\n' | b'\r') => {
@@ -49,16 +52,21 @@ pub fn serve(
                 ended: false,
                 gone: false,
             };
-            return json.serve();
+            json.serve()?;
+            return Ok(Served::ToItsEnd);
         }
-        Some(b'A'..=b'Z') => "HTTP is not served by this version: send JSON requests",
+        #[cfg(feature = "http")]
+        Some(b'A'..=b'Z') => return Ok(Served::Http(buffer.unread().to_vec(), session)),
+        #[cfg(not(feature = "http"))]
+        Some(b'A'..=b'Z') => "HTTP is not served by this build: send JSON requests",
         Some(0x16) => "TLS is not served by this version: send JSON requests as they are",
         Some(0xFF) => "ZMTP is not served by this version: send JSON requests",
         _ => "no protocol begins with this byte: send JSON requests, which begin with '{'",
     };
     let error = Error::new(Code::UnknownProtocol, format!("{text}; the connection is closed"));
     (&*stream).write_all(&json::error_reply(&error))?;
-    close(stream)
+    close(stream)?;
+    Ok(Served::ToItsEnd)
 }
 
 /// A connection that speaks JSON.
@@ -231,10 +239,10 @@ fn warn_seldom(what: &str, error: &io::Error) {
 /// Closes a connection so that its peer can read to the last byte what was written.
 fn close(stream: &TcpStream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
-    let deadline = Instant::now() + LINGER;
+    let deadline = Instant::now() + limits::LINGER;
     let mut buffer = [0; 4096];
     let mut read = 0;
-    while read < LINGER_BYTES {
+    while read < limits::LINGER_BYTES {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;

@@ -1,6 +1,6 @@
 //! The connections that are served: how many there may be, and their end when the server stops.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -20,6 +20,8 @@ pub struct Connections {
 struct Open {
     last_number: u64,
     streams: HashMap<u64, Arc<TcpStream>>,
+    /// Those that are told in another way that the server stops.
+    told: HashSet<u64>,
 }
 
 /// A connection that is served until this is dropped, also when its thread panics.
@@ -61,9 +63,11 @@ impl Connections {
         let grace = deadline - limits::STOP / 2;
         for (how, until) in [(Shutdown::Read, grace), (Shutdown::Both, deadline)] {
             let mut open = self.open();
-            for stream in open.streams.values() {
-                // One that has ended by itself meanwhile is as good as shut down.
-                let _ = stream.shutdown(how);
+            for (number, stream) in &open.streams {
+                if how == Shutdown::Both || !open.told.contains(number) {
+                    // One that has ended by itself meanwhile is as good as shut down.
+                    let _ = stream.shutdown(how);
+                }
             }
             while !open.streams.is_empty() {
                 let left = until.saturating_duration_since(Instant::now());
@@ -86,6 +90,12 @@ impl Serving {
     pub fn begin(&mut self) {
         self.has_thread = true;
     }
+
+    /// It is told by others that the server stops: the end of its stream would end its request.
+    #[cfg(feature = "http")]
+    pub fn ends_when_told(&mut self) {
+        self.connections.open().told.insert(self.number);
+    }
 }
 
 impl Drop for Serving {
@@ -95,7 +105,10 @@ impl Drop for Serving {
             // or the stopping one still holds this one for a moment.
             let _ = self.stream.shutdown(Shutdown::Both);
         }
-        let stream = self.connections.open().streams.remove(&self.number);
+        let mut open = self.connections.open();
+        open.told.remove(&self.number);
+        let stream = open.streams.remove(&self.number);
+        drop(open);
         drop(stream);
         self.connections.ended.notify_all();
     }

@@ -255,6 +255,10 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
+    fn blocks(&self) -> bool {
+        self.reader.is_some()
+    }
+
     fn last_id(&self) -> Id {
         self.last_id.load(Ordering::Acquire)
     }

@@ -78,7 +78,7 @@ fn fails(command: &mut Command, line: &str) {
 type Layers = (&'static str, [(&'static str, &'static str); 3]);
 
 /// No host of these is one, so that no server listens at these ports.
-const LAYERS: [Layers; 11] = [
+const LAYERS: [Layers; 13] = [
     (
         "host",
         [
@@ -108,6 +108,22 @@ const LAYERS: [Layers; 11] = [
             ("drop-oldest", "Some(DropOldest)"),
             ("refuse", "Some(Refuse)"),
             ("drop-oldest", "Some(DropOldest)"),
+        ],
+    ),
+    (
+        "allow-host",
+        [
+            ("a.example", r#"["a.example"]"#),
+            ("b.example,c.example", r#"["b.example", "c.example"]"#),
+            ("d.example", r#"["d.example"]"#),
+        ],
+    ),
+    (
+        "allow-origin",
+        [
+            ("https://a.example", r#"["https://a.example"]"#),
+            ("http://b.example:8080,http://[::1]", r#"["http://b.example:8080", "http://[::1]"]"#),
+            ("*", r#"["*"]"#),
         ],
     ),
     (
@@ -333,7 +349,10 @@ fn the_example_says_every_setting() {
     fs::write(folder.join("dsmq.toml"), whole.join("\n")).unwrap();
     let (config, _) = folder.configured(&[], &args);
     let kept = default.replace("keep: None", "keep: Some(604800s)");
-    assert_eq!(config, kept.replace("when_full: None", "when_full: Some(Refuse)"));
+    let kept = kept.replace("when_full: None", "when_full: Some(Refuse)");
+    let kept = kept.replace("allow_host: []", r#"allow_host: ["queue.example.com"]"#);
+    let kept = kept.replace("allow_origin: []", r#"allow_origin: ["https://example.com"]"#);
+    assert_eq!(config, kept);
 
     let mut keys: Vec<_> = whole.iter().map(|line| line.split(' ').next().unwrap()).collect();
     let mut flags = LAYERS.map(|(flag, _)| flag);

@@ -6,6 +6,8 @@ mod config;
 mod damage;
 mod examples;
 mod folder;
+#[cfg(feature = "http")]
+mod http;
 mod kill;
 mod line;
 mod peer;

@@ -335,7 +335,6 @@ fn text_that_is_no_json_closes_its_connection_and_no_other() {
     for (text, code) in [
         (&b"[1]"[..], "unknown_protocol"),
         (b"hello", "unknown_protocol"),
-        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "unknown_protocol"),
         (b"\x16\x03\x01\x02\x00\x01", "unknown_protocol"),
         (b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f", "unknown_protocol"),
         (b"\x00", "unknown_protocol"),
@@ -362,20 +361,6 @@ fn text_that_is_no_json_closes_its_connection_and_no_other() {
     peer.send(put("t", "1") + "oops");
     peer.expect_error("bad_json");
     healthy.ask(&get("t"), &reply("1"));
-}
-
-#[test]
-fn what_is_half_http_and_half_json_queues_nothing() {
-    let server = server();
-    let mut witness = Peer::connect(server.addr());
-    let hidden = put("t", "1");
-    for head in ["POST / HTTP/1.1\r\nHost: x\r\n\r\n", "GET ", "PUT", "A", "Z\n", "HEAD {"] {
-        let mut peer = Peer::connect_silent(server.addr());
-        peer.send(head.to_owned() + &hidden);
-        peer.expect_error("unknown_protocol");
-        peer.expect_end();
-    }
-    witness.ask(&get("t"), NOTHING);
 }
 
 #[test]

@@ -1,0 +1,107 @@
+//! What every handler is given: the broker, and the ways to call it that block no runtime.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task;
+
+use super::handed::Handed;
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::message::Topic;
+use crate::store::{Batch, Op, Outcome, PutOptions};
+
+/// The state of the routes.
+pub struct App {
+    broker: Arc<Broker>,
+    pub config: Config,
+    stop: watch::Receiver<bool>,
+}
+
+impl App {
+    pub fn new(broker: Arc<Broker>, config: Config, stop: watch::Receiver<bool>) -> App {
+        App { broker, config, stop }
+    }
+
+    /// Does what calls the broker: here, or on a thread for it where a call may wait for a disk.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Broker>) -> T + Send + 'static,
+    ) -> Result<T> {
+        if !self.broker.blocks() {
+            return Ok(work(&self.broker));
+        }
+        let broker = self.broker.clone();
+        let done = task::spawn_blocking(move || work(&broker)).await;
+        done.map_err(|error| Error::new(Code::StoreFailed, format!("it was not done: {error}")))
+    }
+
+    /// One operation that takes nothing, and what it came to.
+    #[expect(dead_code, reason = "no route asks for it yet")]
+    pub async fn apply(&self, op: Op) -> Result<Outcome> {
+        let mut batch = Batch::default();
+        batch.ops.push(op);
+        self.run(move |broker| only(broker, batch)).await?
+    }
+
+    /// Puts a message, which is JSON text, and returns when the store has promised it.
+    pub async fn put(
+        &self,
+        topic: Topic,
+        message: &[u8],
+        options: Option<Box<PutOptions>>,
+    ) -> Result<Outcome> {
+        if message.len() > self.config.max_message {
+            return Err(too_large(self.config.max_message));
+        }
+        let mut batch = Batch::default();
+        batch.put(topic, message, options);
+        batch.confirm();
+        self.run(move |broker| only(broker, batch)).await?
+    }
+
+    /// Takes the next message of the topic, if there is one. It goes back if it is not
+    /// [delivered](Handed::deliver).
+    pub async fn take(&self, topic: Topic, lease: Option<u64>) -> Result<Option<Handed>> {
+        self.run(move |broker| {
+            let mut batch = Batch::default();
+            batch.ops.push(Op::Take { topic: topic.clone(), lease });
+            broker.apply(&mut batch);
+            match batch.outcomes.pop().unwrap_or_else(not_done)? {
+                Outcome::Taken(Some(taken)) => {
+                    let body = batch.taken_body(&taken).into();
+                    Ok(Some(Handed::new(broker.clone(), topic, taken, body, lease)))
+                }
+                _ => Ok(None),
+            }
+        })
+        .await?
+    }
+
+    /// The most that a request's body may have.
+    pub fn body_max(&self) -> usize {
+        self.config.max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES)
+    }
+
+    /// Returns when the server stops: then whatever goes on without end must end.
+    pub async fn stopping(&self) {
+        // An error says that the server is gone.
+        let _ = self.stop.clone().wait_for(|stops| *stops).await;
+    }
+}
+
+fn only(broker: &Broker, mut batch: Batch) -> Result<Outcome> {
+    broker.apply(&mut batch);
+    batch.outcomes.pop().unwrap_or_else(not_done)
+}
+
+fn not_done() -> Result<Outcome> {
+    Err(Error::new(Code::StoreFailed, "the store did not answer: try again"))
+}
+
+fn too_large(max_message: usize) -> Error {
+    let text = format!("the message is larger than {max_message} bytes of JSON text");
+    Error::new(Code::MessageTooLarge, text)
+}

@@ -1,0 +1,71 @@
+//! One connection, from its first byte to its end.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Site;
+use super::head_timer::{Arrivals, HeadTimer};
+use super::stream::Stream;
+use crate::broker::Session;
+use crate::limits;
+use crate::store::lock;
+
+/// What a handler can know of its connection: an extension of every request.
+pub struct Connection {
+    #[expect(dead_code, reason = "no route asks for it yet")]
+    pub peer: SocketAddr,
+    session: Mutex<Option<Session>>,
+}
+
+impl Connection {
+    /// The session that began when the connection was accepted, for who asks first: a WebSocket.
+    #[expect(dead_code, reason = "no route asks for it yet")]
+    pub fn session(&self) -> Option<Session> {
+        lock(&self.session).take()
+    }
+}
+
+/// Serves a connection to its end; `first` was read of it before, and `held` is dropped with it.
+///
+/// # Errors
+///
+/// Why it ended, if neither side wished it.
+pub async fn serve(
+    site: Arc<Site>,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    first: Vec<u8>,
+    peer: SocketAddr,
+    session: Session,
+    held: impl Send + Unpin + 'static,
+) -> Result<(), hyper::Error> {
+    let arrivals = Arrivals::default();
+    let connection = Arc::new(Connection { peer, session: Mutex::new(Some(session)) });
+    let stopping = site.clone();
+    let stream = TokioIo::new(Stream::new(first, stream, arrivals.clone(), held));
+    let service = service_fn(move |mut request| {
+        request.extensions_mut().insert(connection.clone());
+        let site = site.clone();
+        async move { site.answer(request).await }
+    });
+    let serving = http1::Builder::new()
+        .timer(HeadTimer(arrivals))
+        .header_read_timeout(limits::HTTP_IDLE)
+        .max_header_size(limits::HTTP_HEADER_BYTES)
+        .max_buf_size(limits::READ_BYTES)
+        .serve_connection(stream, service)
+        .with_upgrades();
+    let mut serving = pin!(serving);
+    tokio::select! {
+        ended = &mut serving => ended,
+        () = stopping.app.stopping() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    }
+}

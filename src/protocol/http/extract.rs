@@ -1,0 +1,80 @@
+//! What handlers take out of requests: a topic's name in the path, the body, the fields of a form.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::request::Parts;
+
+use super::app::App;
+use super::failure::{Answer, Failure};
+use crate::error::{Code, Error, Result};
+use crate::message::Topic;
+
+/// The topic that the path's one variable names.
+pub struct Name(pub Topic);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Name> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let Path(name) = path.map_err(|rejection| {
+            Error::new(Code::BadTopic, format!("the path names no topic: {rejection}"))
+        })?;
+        Ok(Name(Topic::new(&name)?))
+    }
+}
+
+/// The request's body, of at most [`App::body_max`] bytes.
+pub struct Payload(pub Vec<u8>);
+
+impl FromRequest<Arc<App>> for Payload {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Answer<Payload> {
+        let most = app.body_max();
+        let claimed = request.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok());
+        if claimed.and_then(|len| len.parse().ok()).is_some_and(|len: u64| len > most as u64) {
+            return Err(too_large(most).into());
+        }
+        Ok(Payload(read(request.into_body(), most).await?))
+    }
+}
+
+/// Grows with what has arrived, never with what is claimed to come.
+async fn read(mut body: Body, most: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| {
+            Error::new(Code::BadField, format!("the body cannot be read: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > most {
+            return Err(too_large(most));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
+}
+
+fn too_large(most: usize) -> Error {
+    Error::new(Code::RequestTooLarge, format!("the body is larger than {most} bytes"))
+}
+
+/// The fields of a form, or of a query: application/x-www-form-urlencoded.
+pub struct Form(Vec<(String, String)>);
+
+impl Form {
+    pub fn new(text: &[u8]) -> Form {
+        Form(form_urlencoded::parse(text).into_owned().collect())
+    }
+
+    /// Of a field that is there twice, the last counts.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}

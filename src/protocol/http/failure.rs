@@ -1,0 +1,63 @@
+//! Errors as responses: JSON with the code, as in the JSON protocol, and a status that fits it.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::error::{Code, Error};
+use crate::protocol::json;
+
+/// A request that failed.
+pub struct Failure {
+    pub status: StatusCode,
+    pub error: Error,
+}
+
+/// What a handler returns.
+pub type Answer<T> = Result<T, Failure>;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { status: status(error.code), error }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status, Json(json::error_reply(&self.error))).into_response()
+    }
+}
+
+/// JSON text as a response.
+pub struct Json<T>(pub T);
+
+impl<T: IntoResponse> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        let mut response = self.0.into_response();
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+}
+
+fn status(code: Code) -> StatusCode {
+    match code {
+        Code::BadJson
+        | Code::BadUtf8
+        | Code::MissingField
+        | Code::BadField
+        | Code::UnknownAction
+        | Code::BadTopic
+        | Code::TooDeep
+        | Code::UnknownProtocol => StatusCode::BAD_REQUEST,
+        Code::Forbidden => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Code::Gone => StatusCode::GONE,
+        Code::MessageTooLarge | Code::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::WrongHost => StatusCode::MISDIRECTED_REQUEST,
+        Code::TooManyPlaces | Code::TooManySubscriptions => StatusCode::TOO_MANY_REQUESTS,
+        Code::StoreFailed | Code::Damaged => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::Busy | Code::Closing => StatusCode::SERVICE_UNAVAILABLE,
+        Code::TooManyTopics | Code::Full => StatusCode::INSUFFICIENT_STORAGE,
+    }
+}

@@ -1,0 +1,12 @@
+//! What people and their monitoring look at.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+
+use super::app::App;
+
+pub fn routes() -> Router<Arc<App>> {
+    Router::new().route("/healthz", get(async || "ok"))
+}

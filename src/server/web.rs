@@ -1,0 +1,93 @@
+//! HTTP connections leave their threads for one small runtime, which ends with the server.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+pub use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::watch;
+use tracing::{debug, error};
+
+use super::connections::Serving;
+use crate::broker::{Broker, Session};
+use crate::config::Config;
+use crate::limits;
+use crate::protocol::http::{self, Site};
+
+/// More would take the processors from the threads of the other connections.
+const WORKERS_MAX: usize = 4;
+
+/// Said to a connection for which there is no second descriptor.
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Where connections go, and how they are told that the server stops.
+#[derive(Clone)]
+pub struct Web {
+    runtime: Handle,
+    site: Arc<Site>,
+    stop: Arc<watch::Sender<bool>>,
+}
+
+pub fn start(broker: &Arc<Broker>, config: &Config) -> io::Result<(Runtime, Web)> {
+    let workers = thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS_MAX));
+    let runtime = Builder::new_multi_thread()
+        .thread_name("http")
+        .worker_threads(workers)
+        .max_blocking_threads(limits::HTTP_BLOCKING_THREADS)
+        .enable_io()
+        .enable_time()
+        .build()?;
+    let (stop, stops) = watch::channel(false);
+    let site = Arc::new(Site::new(broker.clone(), config, stops));
+    let web = Web { runtime: runtime.handle().clone(), site, stop: Arc::new(stop) };
+    Ok((runtime, web))
+}
+
+/// Ends what is left of it, in time.
+pub fn end(runtime: Runtime, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // On a thread of its own: whoever stops the server may be on a runtime of theirs.
+    let ending = thread::Builder::new().spawn(move || runtime.shutdown_timeout(left));
+    if ending.map(thread::JoinHandle::join).is_err() {
+        error!("the threads for HTTP could not be ended");
+    }
+}
+
+impl Web {
+    /// Every connection finishes the request in hand; idle ones and streams end.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Goes on with a connection of which `first` was read. It is served until `serving` is dropped.
+    pub fn hand_over(
+        self,
+        mut serving: Serving,
+        stream: &TcpStream,
+        first: Vec<u8>,
+        peer: SocketAddr,
+        session: Session,
+    ) {
+        serving.ends_when_told();
+        let stream = stream.set_nonblocking(true).and_then(|()| stream.try_clone()).or_else(|e| {
+            let mut stream = stream;
+            stream.write_all(BUSY).and(Err(e))
+        });
+        let site = self.site;
+        self.runtime.spawn(async move {
+            let serving = serving;
+            let served = match stream.and_then(tokio::net::TcpStream::from_std) {
+                Ok(stream) => http::serve(site, stream, first, peer, session, serving).await,
+                Err(error) => return debug!("{peer} cannot be served: {error}"),
+            };
+            match served {
+                Ok(()) => debug!("{peer} ended"),
+                Err(error) => debug!("{peer} ended: {error}"),
+            }
+        });
+    }
+}
