@@ -11,8 +11,11 @@ SCHEDULES ?= 10000
 # How often `make kills` kills a server, and how many files `make damage` damages.
 KILLS ?= 1000
 DAMAGES ?= 200
+# How often `make power` cuts the power, and every how manyth operation `make faults` lets fail.
+CUTS ?= 100
+EVERY ?= 1
 
-.PHONY: test lint features doc unit model schedules fuzz kills damage bench stalls bound bench-tools tools clean
+.PHONY: test lint features doc unit model schedules fuzz kills damage power faults bench stalls bound bench-tools tools clean
 
 test: tools lint features doc unit model schedules fuzz
 
@@ -50,6 +53,14 @@ kills:
 # Store files are damaged, and what is damaged must not be handed out.
 damage:
 	DSMQ_DAMAGES=$(DAMAGES) cargo test --release --test tests suite::damage -- --nocapture
+
+# The power is cut under a store's file. Linux, with a C compiler; so is the next.
+power:
+	DSMQ_POWER_CUTS=$(CUTS) cargo test --release --test tests suite::power -- --nocapture
+
+# A store's writes, syncs and allocations fail, one after the other.
+faults:
+	DSMQ_FAULTS_EVERY=$(EVERY) cargo test --release --test tests suite::faults -- --nocapture
 
 # The fuzzer needs compiler flags that are unstable; RUSTC_BOOTSTRAP lets a stable one take them.
 fuzz:

@@ -1,14 +1,21 @@
-//! A module per concern; `support`, `process`, `peer`, `line`, `folder` and `random` are what they share.
+//! A module per concern; `support`, `process`, `peer`, `line`, `folder`, `random` and `ledger` are what
+//! they share.
 
 mod cli;
 mod client;
 mod config;
 mod damage;
 mod examples;
+#[cfg(target_os = "linux")]
+mod faults;
 mod folder;
 mod kill;
+#[cfg(target_os = "linux")]
+mod ledger;
 mod line;
 mod peer;
+#[cfg(target_os = "linux")]
+mod power;
 mod process;
 mod protocol_document;
 mod random;
