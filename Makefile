@@ -15,7 +15,7 @@ DAMAGES ?= 200
 CUTS ?= 100
 EVERY ?= 1
 
-.PHONY: test lint features doc unit model schedules fuzz kills damage power faults bench stalls bound bench-tools tools clean
+.PHONY: test lint features doc unit model schedules fuzz kills damage power faults bench stalls bound memory bench-tools tools clean
 
 test: tools lint features doc unit model schedules fuzz
 
@@ -77,6 +77,11 @@ stalls:
 # What --max-store bounds, and what is left after a purge.
 bound:
 	cargo bench --bench compare -- --bound
+
+# What the process keeps resident: after large messages, after a purge, with silent connections.
+memory: $(VENV)/installed
+	cargo build --release
+	$(VENV)/bin/python benches/memory.py
 
 # The servers that dsmq is compared with.
 bench-tools: tools

@@ -19,6 +19,8 @@ mod power;
 mod process;
 mod protocol_document;
 mod random;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod resident;
 mod seed_clients;
 mod server;
 mod store_file;
