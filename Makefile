@@ -11,8 +11,11 @@ SCHEDULES ?= 10000
 # How often `make kills` kills a server, and how many files `make damage` damages.
 KILLS ?= 1000
 DAMAGES ?= 200
+# How often `make power` cuts the power, and every how manyth operation `make faults` lets fail.
+CUTS ?= 100
+EVERY ?= 1
 
-.PHONY: test lint features doc unit model schedules fuzz kills damage bench stalls bound bench-tools tools clean
+.PHONY: test lint features doc unit model schedules fuzz kills damage power faults bench stalls bound memory bench-tools tools clean
 
 test: tools lint features doc unit model schedules fuzz
 
@@ -51,6 +54,14 @@ kills:
 damage:
 	DSMQ_DAMAGES=$(DAMAGES) cargo test --release --test tests suite::damage -- --nocapture
 
+# The power is cut under a store's file. Linux, with a C compiler; so is the next.
+power:
+	DSMQ_POWER_CUTS=$(CUTS) cargo test --release --test tests suite::power -- --nocapture
+
+# A store's writes, syncs and allocations fail, one after the other.
+faults:
+	DSMQ_FAULTS_EVERY=$(EVERY) cargo test --release --test tests suite::faults -- --nocapture
+
 # The fuzzer needs compiler flags that are unstable; RUSTC_BOOTSTRAP lets a stable one take them.
 fuzz:
 	RUSTC_BOOTSTRAP=1 cargo fuzz run json -- -runs=$(RUNS) -max_total_time=120 -max_len=4096 -verbosity=0 -print_final_stats=1
@@ -66,6 +77,11 @@ stalls:
 # What --max-store bounds, and what is left after a purge.
 bound:
 	cargo bench --bench compare -- --bound
+
+# What the process keeps resident: after large messages, after a purge, with silent connections.
+memory: $(VENV)/installed
+	cargo build --release
+	$(VENV)/bin/python benches/memory.py
 
 # The servers that dsmq is compared with.
 bench-tools: tools

@@ -8,6 +8,7 @@ mod backup;
 mod bound;
 mod check;
 mod checksum;
+mod commit;
 mod due;
 mod file;
 #[cfg(test)]

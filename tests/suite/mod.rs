@@ -1,19 +1,28 @@
-//! A module per concern; `support`, `process`, `peer`, `line`, `folder` and `random` are what they share.
+//! A module per concern; `support`, `process`, `peer`, `line`, `folder`, `random` and `ledger` are what
+//! they share.
 
 mod cli;
 mod client;
 mod config;
 mod damage;
 mod examples;
+#[cfg(target_os = "linux")]
+mod faults;
 mod folder;
 #[cfg(feature = "http")]
 mod http;
 mod kill;
+#[cfg(target_os = "linux")]
+mod ledger;
 mod line;
 mod peer;
+#[cfg(target_os = "linux")]
+mod power;
 mod process;
 mod protocol_document;
 mod random;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod resident;
 mod seed_clients;
 mod server;
 mod store_file;

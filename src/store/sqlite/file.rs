@@ -20,10 +20,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 8 * 1024;
 
-/// What is committed goes from the log beside the file into it when it is so many pages, 16 MiB.
-const WAL_PAGES: i64 = 2_000;
-
-/// The log is cut to this after it grew longer, say in a long backup.
+/// The log beside the file is cut to this after it grew longer, say in a long backup.
 const WAL_BYTES: i64 = 32 * 1024 * 1024;
 
 /// A file that is open: the tables, a second connection for those who only read, and the lock
@@ -50,8 +47,8 @@ pub fn open(path: &Path, sync: Synchronous) -> Result<Opened, String> {
     prepare(&sqlite, sync, version).map_err(said)?;
     let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB).map_err(said)?;
     Ok(Opened {
-        tables: Tables::of_file(sqlite, sync),
-        reader: Tables::of_file(reader, sync),
+        tables: Tables::of_file(sqlite, sync).map_err(said)?,
+        reader: Tables::of_file(reader, sync).map_err(said)?,
         lock,
     })
 }
@@ -67,7 +64,7 @@ pub fn open_to_read(path: &Path) -> Result<Tables, String> {
     let sqlite = connect(path, flags, READER_CACHE_KIB).map_err(said)?;
     match version(&sqlite, path)? {
         0 => Err(format!("{}: there is no store in it yet", path.display())),
-        _ => Ok(Tables::of_file(sqlite, Synchronous::Full)),
+        _ => Tables::of_file(sqlite, Synchronous::Full).map_err(said),
     }
 }
 
@@ -134,7 +131,6 @@ fn prepare(sqlite: &Connection, sync: Synchronous, version: usize) -> rusqlite::
         sqlite.execute_batch(schema::PAGES)?;
     }
     sqlite.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    sqlite.pragma_update_and_check(None, "wal_autocheckpoint", WAL_PAGES, |_| Ok(()))?;
     sqlite.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES, |_| Ok(()))?;
     sqlite.pragma_update(None, "synchronous", sync.as_str())?;
     migrate(sqlite, version, schema::MIGRATIONS)?;

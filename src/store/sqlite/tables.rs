@@ -4,9 +4,10 @@
 use std::cell::Cell;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Result, Row, ToSql};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row, ToSql};
 
 use super::checksum;
+use super::commit::Log;
 use super::schema;
 use super::sweep::Pages;
 use crate::limits;
@@ -21,15 +22,8 @@ const PAGE_OVERHEAD_BYTES: u64 = 344;
 
 pub struct Tables {
     sqlite: Connection,
-    /// Whether they are a file's: what is in memory needs no checksums, nor counts beside it.
-    file: bool,
-    sync: Synchronous,
-    /// Whether a commit waits for the disk now.
-    waits: Cell<bool>,
-    /// Whether there are commits that did not wait.
-    behind: Cell<bool>,
-    /// Whether the disk failed to take a commit.
-    suspect: Cell<bool>,
+    /// If they are a file's: what is in memory needs no checksums either, nor counts beside it.
+    log: Option<Log>,
     /// What SQLite had counted when the transaction began.
     changes: Cell<u64>,
 }
@@ -57,29 +51,22 @@ impl Tables {
         let sqlite = Connection::open_in_memory()?;
         sqlite.execute_batch(schema::PAGES)?;
         schema::MIGRATIONS.iter().try_for_each(|step| sqlite.execute_batch(step))?;
-        Ok(Tables::new(sqlite, false, Synchronous::Off))
+        Ok(Tables::new(sqlite, None))
     }
 
     /// Those of a file that was opened and checked.
-    pub fn of_file(sqlite: Connection, sync: Synchronous) -> Tables {
-        Tables::new(sqlite, true, sync)
+    pub fn of_file(mut sqlite: Connection, sync: Synchronous) -> Result<Tables> {
+        let log = Log::new(&mut sqlite, sync)?;
+        Ok(Tables::new(sqlite, Some(log)))
     }
 
-    fn new(sqlite: Connection, file: bool, sync: Synchronous) -> Tables {
+    fn new(sqlite: Connection, log: Option<Log>) -> Tables {
         sqlite.set_prepared_statement_cache_capacity(STATEMENTS);
-        Tables {
-            sqlite,
-            file,
-            sync,
-            waits: Cell::new(sync == Synchronous::Full),
-            behind: Cell::new(false),
-            suspect: Cell::new(false),
-            changes: Cell::new(0),
-        }
+        Tables { sqlite, log, changes: Cell::new(0) }
     }
 
     pub fn is_file(&self) -> bool {
-        self.file
+        self.log.is_some()
     }
 
     pub fn sqlite(&self) -> &Connection {
@@ -96,23 +83,17 @@ impl Tables {
 
     /// What a page takes, in the file or in memory.
     pub fn page_bytes(&self) -> u64 {
-        schema::PAGE_BYTES + if self.file { 0 } else { PAGE_OVERHEAD_BYTES }
+        schema::PAGE_BYTES + if self.is_file() { 0 } else { PAGE_OVERHEAD_BYTES }
     }
 
     /// Begins a transaction, which has to be on disk when it is committed if it is promised, and
     /// if commits wait for the disk at all. What is not promised gets there with the next one
     /// that is.
     pub fn begin(&self, promised: bool) -> Result<()> {
-        if self.suspect.get() {
-            // What the disk failed to take may be lost there, and what is written behind it with
-            // it: it goes into the file, or nothing more is written.
-            self.sqlite.pragma_update_and_check(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()))?;
-            self.suspect.set(false);
-        }
-        if self.sync == Synchronous::Full && self.waits.get() != promised {
-            // This takes effect when it is compiled, so it is compiled each time.
-            self.sqlite.execute_batch(if promised { schema::WAIT } else { schema::DO_NOT_WAIT })?;
-            self.waits.set(promised);
+        // One that failed is tried again.
+        self.roll_back();
+        if let Some(log) = &self.log {
+            log.begin(&self.sqlite, promised)?;
         }
         self.run(schema::BEGIN)?;
         self.changes.set(self.sqlite.total_changes());
@@ -120,29 +101,14 @@ impl Tables {
     }
 
     pub fn commit(&self) -> Result<()> {
+        let Some(log) = &self.log else { return self.run(schema::COMMIT) };
         let written = self.sqlite.total_changes() != self.changes.get();
-        let committed = self.run(schema::COMMIT);
-        if let Err(error) = &committed
-            && self.file
-        {
-            let code = error.sqlite_error_code();
-            self.suspect.set(code == Some(ErrorCode::SystemIoFailure));
+        let committed = log.prepare(&self.sqlite, written).and_then(|()| self.run(schema::COMMIT));
+        match &committed {
+            Ok(()) => log.committed(&self.sqlite, written),
+            Err(error) => log.failed(error),
         }
-        committed?;
-        match (self.waits.get(), written) {
-            (true, true) => self.behind.set(false),
-            (false, true) => self.behind.set(self.file),
-            // Nothing was written that would take the earlier ones with it.
-            (true, false) if self.behind.get() => self.checkpoint()?,
-            (_, false) => {}
-        }
-        Ok(())
-    }
-
-    fn checkpoint(&self) -> Result<()> {
-        self.sqlite.pragma_update_and_check(None, "wal_checkpoint", "PASSIVE", |_| Ok(()))?;
-        self.behind.set(false);
-        Ok(())
+        committed
     }
 
     /// After an error. SQLite may have rolled back by itself: then there is nothing left to do.
@@ -247,7 +213,7 @@ impl Tables {
     /// What a row says that begins with id, body, expires and crc, and that has this body.
     pub fn checked(&self, topic: i64, row: &Row<'_>, body: &[u8]) -> Result<Stored> {
         let (id, expires) = (row.get(0)?, row.get(2)?);
-        if self.file {
+        if self.is_file() {
             checksum::Row { topic, id, expires, body }.check(row.get(3)?)?;
         }
         let expires = expires.map(i64::cast_unsigned);
@@ -256,7 +222,7 @@ impl Tables {
 
     /// The checksum that goes with a message's row, if one does.
     pub fn crc(&self, topic: i64, id: i64, expires: Option<i64>, body: &[u8]) -> Option<u32> {
-        self.file.then(|| checksum::Row { topic, id, expires, body }.crc())
+        self.is_file().then(|| checksum::Row { topic, id, expires, body }.crc())
     }
 
     /// Adds a large message's body to `bytes`.
