@@ -145,7 +145,8 @@ impl Server {
         let timing = shared.clone();
         server.spawn("timer", move || timing.broker.run_timer())?;
         server.spawn("accept", move || shared.accept(&listener))?;
-        info!("listening on {addr}");
+        let Config { store, max_store: max, .. } = &server.shared.config;
+        info!("listening on {addr}; messages are kept in {store}, at most {max} bytes");
         Ok(server)
     }
 

@@ -88,6 +88,7 @@ fn position(text: &str, at: usize) -> (usize, usize) {
 
 fn setting(key: &str, value: &DeValue<'_>, table: &Command) -> Result<Setting, String> {
     let shown = key.escape_debug();
+    let is_boolean = matches!(value, DeValue::Boolean(_));
     let value = match value {
         DeValue::String(text) => text.to_string(),
         DeValue::Integer(number) => decimal(number),
@@ -108,6 +109,9 @@ fn setting(key: &str, value: &DeValue<'_>, table: &Command) -> Result<Setting, S
             "false" => Ok(Setting { id, flag: None }),
             _ => Err(format!("wrong value for '{shown}': say true or false")),
         };
+    }
+    if is_boolean {
+        return Err(format!("wrong value for '{shown}': it is neither true nor false"));
     }
     let text = format!("--{key}={value}");
     match refusal(flag, &text) {
@@ -138,7 +142,7 @@ fn refusal(flag: &Arg, text: &str) -> Option<String> {
     let error = alone.try_get_matches_from([text]).err()?;
     Some(match (error.source(), error.get(ContextKind::ValidValue)) {
         (Some(reason), _) => reason.to_string(),
-        (None, Some(ContextValue::Strings(valid))) => format!("none of: {}", valid.join(", ")),
+        (None, Some(ContextValue::Strings(valid))) => format!("say one of: {}", valid.join(", ")),
         (None, _) => error.kind().to_string(),
     })
 }
@@ -200,12 +204,13 @@ mod tests {
             ("port = 1.5", &format!(", line 1: 'port' has a value of type float: {kinds}")),
             ("a = 2026-01-01", &format!(", line 1: 'a' has a value of type datetime: {kinds}")),
             ("port = 65536", ", line 1: wrong value for 'port': 65536 is not in 0..=65535"),
-            ("port = true", ", line 1: wrong value for 'port': invalid digit found in string"),
-            ("sync = 'on'", ", line 1: wrong value for 'sync': none of: full, normal, off"),
-            ("sync = ''", ", line 1: wrong value for 'sync': none of: full, normal, off"),
+            ("port = true", ", line 1: wrong value for 'port': it is neither true nor false"),
+            ("store = true", ", line 1: wrong value for 'store': it is neither true nor false"),
+            ("sync = 'on'", ", line 1: wrong value for 'sync': say one of: full, normal, off"),
+            ("sync = ''", ", line 1: wrong value for 'sync': say one of: full, normal, off"),
             (
                 "when-full = 'x'",
-                ", line 1: wrong value for 'when-full': none of: drop-oldest, refuse",
+                ", line 1: wrong value for 'when-full': say one of: drop-oldest, refuse",
             ),
             ("max-store = 0", ", line 1: wrong value for 'max-store': must be from 1MiB to 8TiB"),
             ("keep = '0d'", ", line 1: wrong value for 'keep': must be from 1s to 36500d"),

@@ -70,7 +70,7 @@ pub struct SqliteStore {
 struct Desk {
     tables: Tables,
     ledger: Ledger,
-    drops: Drops,
+    losses: Losses,
 }
 
 /// What a transaction came to.
@@ -79,25 +79,46 @@ struct Done {
     /// When the first of what it began is due.
     due: Id,
     dropped: u64,
+    refused: u64,
     size: u64,
 }
 
-/// Messages that were dropped: logged now and then, however many there are.
+/// What a bound has cost: logged now and then, however much it is, and at the end.
 #[derive(Default)]
-struct Drops {
+struct Losses {
     logged: Option<Instant>,
-    silent: u64,
+    dropped: u64,
+    refused: u64,
 }
 
-impl Drops {
-    fn add(&mut self, dropped: u64) {
-        self.silent += dropped;
+impl Losses {
+    fn add(&mut self, dropped: u64, refused: u64) {
+        self.dropped += dropped;
+        self.refused += refused;
         let now = Instant::now();
-        if self.silent == 0 || self.logged.is_some_and(|at| now - at < limits::DROPS_LOGGED) {
-            return;
+        if self.logged.is_none_or(|at| now - at >= limits::DROPS_LOGGED) {
+            self.log();
+            self.logged = Some(now);
         }
-        tracing::warn!("{} of the oldest messages were dropped (--max-store, --keep)", self.silent);
-        (self.logged, self.silent) = (Some(now), 0);
+    }
+
+    fn log(&mut self) {
+        if self.dropped > 0 {
+            let dropped = std::mem::take(&mut self.dropped);
+            tracing::warn!("{dropped} of the oldest messages were dropped (--max-store, --keep)");
+        }
+        if self.refused > 0 {
+            let refused = std::mem::take(&mut self.refused);
+            tracing::warn!(
+                "the store is full: {refused} requests were refused (--max-store, or the disk)"
+            );
+        }
+    }
+}
+
+impl Drop for Losses {
+    fn drop(&mut self) {
+        self.log();
     }
 }
 
@@ -105,7 +126,7 @@ impl SqliteStore {
     /// A store that ends with the process.
     pub fn in_memory(clock: Clock, rules: Rules) -> Result<SqliteStore> {
         let tables = Tables::in_memory().map_err(failed)?;
-        let desk = Desk { tables, ledger: Ledger::default(), drops: Drops::default() };
+        let desk = Desk { tables, ledger: Ledger::default(), losses: Losses::default() };
         Ok(SqliteStore::new(desk, clock, rules))
     }
 
@@ -124,7 +145,7 @@ impl SqliteStore {
             let path = path.display();
             format!("{path}: what it says of the topic {name:?} is damaged: restore a backup")
         })?;
-        let desk = Desk { tables, ledger, drops: Drops::default() };
+        let desk = Desk { tables, ledger, losses: Losses::default() };
         let store = SqliteStore::new(desk, clock, rules);
         store.size.store(pages.used() * schema::PAGE_BYTES, Ordering::Release);
         // Whatever is due is found by the first tick.
@@ -195,7 +216,7 @@ impl SqliteStore {
         promised: bool,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
     ) -> Result<()> {
-        let Desk { tables, ledger, drops } = desk;
+        let Desk { tables, ledger, losses } = desk;
         tables.begin(promised).map_err(failed)?;
         let now = (self.clock)();
         let worked = self.work(tables, ledger, now, work);
@@ -204,19 +225,20 @@ impl SqliteStore {
             saved.and_then(|()| tables.commit()).map_err(failed).map(|()| done)
         });
         match committed {
-            Ok(Done { new_heads, due, dropped, size }) => {
+            Ok(Done { new_heads, due, dropped, refused, size }) => {
                 if !new_heads.is_empty() {
                     self.heads.write().unwrap_or_else(PoisonError::into_inner).extend(new_heads);
                 }
                 ledger.settle(now);
                 self.due.fetch_min(due, Ordering::AcqRel);
                 self.size.store(size, Ordering::Release);
-                drops.add(dropped);
+                losses.add(dropped, refused);
                 Ok(())
             }
             Err(error) => {
                 tables.roll_back();
                 ledger.revert();
+                losses.add(0, u64::from(error.code == Code::Full));
                 Err(error)
             }
         }
@@ -244,13 +266,14 @@ impl SqliteStore {
             failed: Cell::new(false),
             room: 0,
             dropped: 0,
-            size: 0,
+            refused: 0,
+            size: self.size.load(Ordering::Acquire),
         };
         let worked = work(&mut transaction).and_then(|()| transaction.keep_bound());
         self.last_id.store(transaction.next_id - 1, Ordering::Release);
         worked.map(|()| {
-            let Transaction { new_heads, due, dropped, size, .. } = transaction;
-            Done { new_heads, due, dropped, size }
+            let Transaction { new_heads, due, dropped, refused, size, .. } = transaction;
+            Done { new_heads, due, dropped, refused, size }
         })
     }
 }
@@ -351,7 +374,7 @@ fn failed(error: rusqlite::Error) -> Error {
     }
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => {
-            Error::new(Code::Full, "the disk is full: nothing was stored, make room and try again")
+            Error::new(Code::Full, "the disk is full: make room on it, then try again")
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             Error::new(Code::Damaged, format!("the store's file is damaged ({error}): {RESTORE}"))
@@ -360,7 +383,7 @@ fn failed(error: rusqlite::Error) -> Error {
             Error::new(Code::Damaged, format!("the store's file is damaged ({error}): {RESTORE}"))
         }
         _ => {
-            let text = format!("the store failed ({error}): nothing was stored, try again");
+            let text = format!("the store failed ({error}): try again");
             Error::new(Code::StoreFailed, text)
         }
     }

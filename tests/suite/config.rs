@@ -227,7 +227,7 @@ fn what_is_wrong_with_a_file_is_one_line() {
         ("prot = 5", ", line 1: unknown key 'prot': did you mean 'port'?"),
         ("config = 'a'", &format!(", line 1: unknown key 'config': there are {keys}")),
         ("# two\nport = 65536", ", line 2: wrong value for 'port': 65536 is not in 0..=65535"),
-        ("sync = 'on'", ", line 1: wrong value for 'sync': none of: full, normal, off"),
+        ("sync = 'on'", ", line 1: wrong value for 'sync': say one of: full, normal, off"),
         ("max-store = 0", ", line 1: wrong value for 'max-store': must be from 1MiB to 8TiB"),
         ("keep = '0d'", ", line 1: wrong value for 'keep': must be from 1s to 36500d"),
         ("[server]\nport = 1", &format!(", line 1: 'server' has a value of type table: {kinds}")),

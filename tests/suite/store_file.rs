@@ -107,8 +107,68 @@ fn what_cannot_be_a_store_is_refused_in_one_line() {
     fs::write(store.folder.path().join("letter"), "Dear queue, ".repeat(1_000)).unwrap();
     refused("letter", "no store of dsmq, nor any SQLite file");
     refused("nowhere/queue.db", "there is no folder nowhere");
-    refused(".", "it cannot be opened or made");
+    refused(".", "it is a folder");
+    refused("/dev/null", "it is no regular file");
     assert_eq!(store.files(), ["letter"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_second_server_is_refused_by_whatever_name() {
+    let store = Store::new();
+    let (server, addr) = store.server(&[]);
+    let mut peer = Peer::connect(addr);
+    put(&mut peer, "1");
+    let other = store.folder.path().join("other.db");
+    let second = || store.run(&["--port", "0", "--store", "other.db"]);
+    let refused = |why: &str| format!("dsmq: cannot open the store: other.db: {why}\n");
+    std::os::unix::fs::symlink("queue.db", &other).unwrap();
+    let process = server.id();
+    let expected = refused(&format!("another dsmq has it open (process {process})"));
+    assert_eq!(second().stderr, expected);
+    fs::remove_file(&other).unwrap();
+    fs::hard_link(store.path(), &other).unwrap();
+    let expected = "the file has another name too (a hard link), by which another server might open it: \
+                    remove one";
+    assert_eq!(second().stderr, refused(expected));
+    fs::remove_file(&other).unwrap();
+    std::os::unix::fs::symlink("nowhere.db", &other).unwrap();
+    assert_eq!(second().stderr, refused("it is a link to a file that is not there"));
+    put(&mut peer, "2");
+}
+
+/// A command of somebody who may write nothing of what root may.
+#[cfg(unix)]
+fn powerless(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt;
+    let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    if root { command.uid(65_534).gid(65_534) } else { command }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_file_that_cannot_be_written_is_refused_and_can_be_checked() {
+    use std::os::unix::fs::PermissionsExt;
+    let store = Store::new();
+    let (server, addr) = store.server(&[]);
+    put(&mut Peer::connect(addr), "1");
+    stop(server);
+    let mode = |path: PathBuf, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(store.path(), 0o444);
+    fs::remove_file(store.folder.path().join("queue.db-lock")).unwrap();
+    // Where a lock could be made, and where it could not.
+    for folder in [0o777, 0o555] {
+        mode(store.folder.path().to_owned(), folder);
+        let refused = run(powerless(&mut store.dsmq(&["--port", "0"])), "");
+        let why = "dsmq: cannot open the store: queue.db: it cannot be written\n";
+        assert_eq!((refused.code, refused.stderr.as_str()), (Some(1), why));
+    }
+    let checked = run(powerless(&mut store.dsmq(&["check", "queue.db"])), "");
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    mode(store.folder.path().to_owned(), 0o755);
+    assert_eq!(store.files(), ["queue.db"]);
 }
 
 #[test]
@@ -243,4 +303,36 @@ fn what_is_in_a_file_can_be_put_into_another_server() {
     };
     assert_eq!([taken(), taken()], ["Hello!".into(), serde_json::json!(1.5)]);
     assert_eq!(taken(), serde_json::json!({"b": [1, null], "a": "é"}));
+}
+
+#[test]
+#[ignore = "needs sqlite3: make test"]
+fn the_shell_follows_a_topic_and_shows_each_message_once() {
+    let store = Store::new();
+    let (_server, addr) = store.server(&[]);
+    let mut peer = Peer::connect(addr);
+    put(&mut peer, "{\"a\":\n[1, \"x, ]\"]}");
+    put(&mut peer, "\"old\"");
+    let follow = blocks("sh").into_iter().find(|block| block.contains("while sleep 1")).unwrap();
+    // It asks when it is told to, instead of once a second, and says when it has.
+    let follow = follow.replace("while sleep 1; do", "while read tick; do");
+    let follow = follow.replace("\n  fi\n", "\n  fi\n  echo asked\n");
+    let mut shell =
+        Process::spawn(Command::new("sh").arg("-c").arg(follow).current_dir(store.folder.path()));
+    let mut asked = || {
+        shell.write("tick\n");
+        let lines = std::iter::from_fn(|| Some(shell.line()).filter(|line| line != "asked"));
+        let messages = lines.map(|line| {
+            let (id, message): (u64, serde_json::Value) = serde_json::from_str(&line).unwrap();
+            assert!(id > 0);
+            message
+        });
+        messages.collect::<Vec<_>>()
+    };
+    assert_eq!(asked(), [serde_json::json!({"a": [1, "x, ]"]}), "old".into()]);
+    assert_eq!(asked(), Vec::<serde_json::Value>::new());
+    assert_eq!(asked(), Vec::<serde_json::Value>::new());
+    put(&mut peer, "3");
+    assert_eq!(asked(), [serde_json::json!(3)]);
+    assert_eq!(asked(), Vec::<serde_json::Value>::new());
 }

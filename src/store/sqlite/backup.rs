@@ -11,12 +11,17 @@ use super::file;
 /// Copies a store's file with all that is committed in it, and returns the copy's size in bytes.
 /// Under its name the copy is there only once it is whole and on disk.
 pub fn backup(from: &Path, to: &Path) -> Result<u64, String> {
-    if to.exists() {
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(format!("{}: there is no folder {}", to.display(), folder.display()));
+    }
+    if to.exists() || to.is_symlink() {
         return Err(format!("{}: it is there already", to.display()));
     }
     let tables = file::open_to_read(from)?;
     let mut partial = to.as_os_str().to_owned();
-    partial.push("-partial");
+    // A name of its own: others may be copying to the same place, and what they have is theirs.
+    partial.push(format!("-partial-{}", std::process::id()));
     let partial = PathBuf::from(partial);
     let said = |error: String| format!("{}: {error}", to.display());
     let copied = copy(tables.sqlite(), &partial).and_then(|()| {
@@ -33,8 +38,6 @@ pub fn backup(from: &Path, to: &Path) -> Result<u64, String> {
 
 /// All pages in one step: a backup that pauses begins anew when somebody writes meanwhile.
 fn copy(from: &Connection, partial: &Path) -> Result<(), String> {
-    // One that was broken off has left it.
-    let _ = fs::remove_file(partial);
     let said = |error: rusqlite::Error| file::explain(&error);
     let mut to = Connection::open(partial).map_err(said)?;
     let backup = Backup::new(from, &mut to).map_err(said)?;

@@ -4,6 +4,7 @@
 //! through the ledger, which knows for each topic an id that its oldest one is not below.
 
 use super::schema;
+use super::sweep::Old;
 use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};
 use crate::limits;
@@ -12,6 +13,13 @@ use crate::store::WhenFull;
 /// What a message costs beside its text, about; a transaction that comes near the bound by this
 /// looks again.
 const MESSAGE_OVERHEAD: u64 = 64;
+
+/// What tables take that have nothing in them: less than this is left for messages.
+const EMPTY: u64 = 256 * 1024;
+
+/// Leases and looks may take the store over its bound by this share of it: to take is what makes
+/// room.
+const HOLD_SHARE: u64 = 25;
 
 /// Messages that one transaction removes to stay within the bound: it comes back for more.
 const DROPS: u64 = 20_000;
@@ -22,7 +30,7 @@ impl Transaction<'_> {
         let Some(bound) = self.rules.max_bytes else { return Ok(()) };
         let needed = size as u64 + MESSAGE_OVERHEAD;
         let waits = self.rules.when_full == WhenFull::DropOldest && self.ledger.has_messages();
-        if waits && needed <= bound {
+        if waits && needed <= bound.saturating_sub(EMPTY) {
             return Ok(());
         }
         if self.room < needed {
@@ -34,8 +42,25 @@ impl Transaction<'_> {
                 self.room = left;
                 Ok(())
             }
-            None => Err(full(bound)),
+            None => {
+                self.refused += 1;
+                Err(full(bound))
+            }
         }
+    }
+
+    /// Whether there is room for what is noted of a message: a lease, or a look.
+    pub fn find_room_to_hold(&mut self) -> Result<()> {
+        let Some(bound) = self.rules.max_bytes else { return Ok(()) };
+        if self.rules.when_full == WhenFull::Refuse && self.size > bound + bound / HOLD_SHARE {
+            self.refused += 1;
+            let text = format!(
+                "the store is full (--max-store, {bound} bytes), and so much is held: ack what you \
+                 have, or take without lease"
+            );
+            return Err(Error::new(Code::Full, text));
+        }
+        Ok(())
     }
 
     /// Removes the oldest messages until the store is as small as it must be.
@@ -44,8 +69,11 @@ impl Transaction<'_> {
         let mut pages = self.pages()?;
         if self.rules.when_full == WhenFull::DropOldest {
             let bound = self.rules.max_bytes.unwrap_or(u64::MAX);
-            while pages.used() * page > bound && self.dropped < DROPS {
-                if !self.drop_oldest(i64::MAX, SOME)? {
+            while self.dropped < DROPS
+                && let over = (pages.used() * page).saturating_sub(bound)
+                && over > 0
+            {
+                if !self.drop_oldest(i64::MAX, Amount { rows: SOME, bytes: over })? {
                     break;
                 }
                 pages = self.pages()?;
@@ -62,7 +90,8 @@ impl Transaction<'_> {
     pub fn drop_old(&mut self) -> Result<()> {
         let Some(keep) = self.rules.keep else { return Ok(()) };
         let cut = self.now.saturating_sub(keep);
-        let more = self.drop_oldest(cut.cast_signed(), usize::MAX)?;
+        let all = Amount { rows: usize::MAX, bytes: u64::MAX };
+        let more = self.drop_oldest(cut.cast_signed(), all)?;
         if let Some((oldest, _)) = self.ledger.oldest() {
             let again = if more { 0 } else { limits::RETRY.as_micros() as u64 };
             self.due_at(oldest.saturating_add(keep).max(self.now + again));
@@ -72,7 +101,7 @@ impl Transaction<'_> {
 
     /// Removes some of the messages that are the oldest of all, with ids up to `to`; false if there
     /// is none.
-    fn drop_oldest(&mut self, to: i64, most: usize) -> Result<bool> {
+    fn drop_oldest(&mut self, to: i64, most: Amount) -> Result<bool> {
         while let Some((hint, number)) = self.ledger.pop_oldest() {
             if hint.cast_signed() > to {
                 self.ledger.push_oldest(hint, number);
@@ -92,9 +121,9 @@ impl Transaction<'_> {
     }
 
     /// Removes some of a topic's oldest messages, in whoever's hands they are.
-    fn drop_run(&mut self, number: i64, to: i64, most: usize) -> Result<()> {
+    fn drop_run(&mut self, number: i64, to: i64, most: Amount) -> Result<()> {
         let mut old = self.oldest_rows(number, to)?;
-        old.truncate(most);
+        old.truncate(most.of(&old));
         let Some(last) = old.last().map(|old| old.id) else { return Ok(()) };
         for sql in schema::SWEEP_LOG {
             self.run(sql, (number, last))?;
@@ -129,9 +158,32 @@ impl Transaction<'_> {
 /// Messages that are removed between two looks at the size.
 const SOME: usize = 64;
 
+/// How much is removed: so many messages, or so many bytes of them, but one at least.
+#[derive(Clone, Copy)]
+struct Amount {
+    rows: usize,
+    bytes: u64,
+}
+
+impl Amount {
+    /// How many of these rows that is.
+    fn of(self, rows: &[Old]) -> usize {
+        let mut bytes = 0;
+        let before = rows.iter().take(self.rows).take_while(|row| {
+            let enough = bytes >= self.bytes;
+            bytes += row.size as u64 + MESSAGE_OVERHEAD;
+            !enough
+        });
+        before.count()
+    }
+}
+
 fn full(bound: u64) -> Error {
     let text = format!(
         "the store is full (--max-store, {bound} bytes): take or purge messages, then put again"
     );
     Error::new(Code::Full, text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,8 @@ pub struct Log {
     /// Whether there are commits that did not wait.
     behind: Cell<bool>,
     trouble: Cell<Option<Trouble>>,
+    /// Whether the log is to be moved into the file after the next commit, however long it is.
+    settles: Cell<bool>,
     pages: Arc<AtomicI32>,
 }
 
@@ -49,7 +51,13 @@ impl Log {
             Ok(())
         }))?;
         let waits = Cell::new(sync == Synchronous::Full);
-        Ok(Log { sync, waits, behind: Cell::default(), trouble: Cell::default(), pages })
+        let (behind, trouble, settles) = Default::default();
+        Ok(Log { sync, waits, behind, trouble, settles, pages })
+    }
+
+    /// Moves the log into the file after the next commit.
+    pub fn settle(&self) {
+        self.settles.set(true);
     }
 
     /// Before a transaction, which has to be on disk when it is committed if it is promised.
@@ -85,7 +93,7 @@ impl Log {
     /// After a commit.
     pub fn committed(&self, sqlite: &Connection, written: bool) {
         self.behind.set(!self.waits.get() && (written || self.behind.get()));
-        if self.pages.load(Ordering::Relaxed) < LOG_PAGES {
+        if !self.settles.take() && self.pages.load(Ordering::Relaxed) < LOG_PAGES {
             return;
         }
         if let Err(error) = checkpoint(sqlite) {

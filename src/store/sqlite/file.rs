@@ -2,8 +2,8 @@
 //! ready. Beside `PATH` SQLite keeps `PATH-wal` and `PATH-shm`, and we `PATH-lock`, since two
 //! servers must not count the same messages.
 
-use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 8 * 1024;
 
 /// The log beside the file is cut to this after it grew longer, say in a long backup.
-const WAL_BYTES: i64 = 32 * 1024 * 1024;
+const WAL_BYTES: i64 = 16 * 1024 * 1024;
 
 /// A file that is open: the tables, a second connection for those who only read, and the lock
 /// that lasts as long as it.
@@ -33,17 +33,18 @@ pub struct Opened {
 
 /// Opens the file, or makes it. An error is a line for the person who started the server.
 pub fn open(path: &Path, sync: Synchronous) -> Result<Opened, String> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return Err(format!("{}: there is no folder {}", path.display(), folder.display()));
-    }
-    let said = |error: rusqlite::Error| format!("{}: {}", path.display(), explain(&error));
+    let opened = one_name(path).and_then(|name| open_one(&name, sync));
+    opened.map_err(|why| format!("{}: {why}", path.display()))
+}
+
+fn open_one(path: &Path, sync: Synchronous) -> Result<Opened, String> {
+    let said = |error: rusqlite::Error| explain(&error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let sqlite = connect(path, flags, WRITER_CACHE_KIB).map_err(said)?;
     // A file that is not ours gets no lock beside it.
-    self::version(&sqlite, path)?;
+    version(&sqlite)?;
     let lock = keep_others_out(path)?;
-    let version = self::version(&sqlite, path)?;
+    let version = version(&sqlite)?;
     prepare(&sqlite, sync, version).map_err(said)?;
     let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB).map_err(said)?;
     Ok(Opened {
@@ -53,19 +54,89 @@ pub fn open(path: &Path, sync: Synchronous) -> Result<Opened, String> {
     })
 }
 
+/// The name by which a file is locked: there is no other that leads to it.
+fn one_name(path: &Path) -> Result<PathBuf, String> {
+    if !path.exists() {
+        return new_name(path);
+    }
+    let name = one_file(path)?;
+    // SQLite would open it all the same, to read.
+    #[cfg(unix)]
+    if rustix::fs::access(&name, rustix::fs::Access::WRITE_OK).is_err() {
+        return Err("it cannot be written".to_owned());
+    }
+    #[cfg(unix)]
+    if fs::metadata(&name).is_ok_and(|file| std::os::unix::fs::MetadataExt::nlink(&file) > 1) {
+        let text =
+            "the file has another name too (a hard link), by which another server might open it";
+        return Err(format!("{text}: remove one"));
+    }
+    Ok(name)
+}
+
+/// The one name of a file that is there.
+fn one_file(path: &Path) -> Result<PathBuf, String> {
+    match fs::metadata(path) {
+        Ok(file) if file.is_dir() => Err("it is a folder".to_owned()),
+        Ok(file) if !file.is_file() => Err("it is no regular file".to_owned()),
+        Ok(_) => path.canonicalize().map_err(|error| error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err("there is no such file".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn new_name(path: &Path) -> Result<PathBuf, String> {
+    if path.is_symlink() {
+        return Err("it is a link to a file that is not there".to_owned());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let name = path.file_name().ok_or("it is no name of a file")?;
+    match folder.canonicalize() {
+        Ok(folder) if folder.is_dir() => Ok(folder.join(name)),
+        _ => Err(format!("there is no folder {}", folder.display())),
+    }
+}
+
 /// Opens a file to look at it, which another server may be using.
 pub fn open_to_read(path: &Path) -> Result<Tables, String> {
-    let path = &std::path::absolute(path).map_err(|error| error.to_string())?;
-    if !path.exists() {
-        return Err(format!("{}: there is no such file", path.display()));
-    }
-    let said = |error: rusqlite::Error| format!("{}: {}", path.display(), explain(&error));
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-    let sqlite = connect(path, flags, READER_CACHE_KIB).map_err(said)?;
-    match version(&sqlite, path)? {
-        0 => Err(format!("{}: there is no store in it yet", path.display())),
+    let opened = one_file(path).and_then(|path| open_one_to_read(&path));
+    opened.map_err(|why| format!("{}: {why}", path.display()))
+}
+
+fn open_one_to_read(path: &Path) -> Result<Tables, String> {
+    let said = |error: rusqlite::Error| explain(&error);
+    let sqlite = connect_to_read(path).map_err(said)?;
+    match version(&sqlite)? {
+        0 => Err("there is no store in it yet".to_owned()),
         _ => Tables::of_file(sqlite, Synchronous::Full).map_err(said),
     }
+}
+
+/// A connection that does not write, also where nothing can be written: then nobody else writes
+/// either, unless there is a log.
+fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let connected = connect(path, flags, READER_CACHE_KIB).and_then(|sqlite| {
+        sqlite.pragma_query_value(None, "application_id", |_| Ok(()))?;
+        Ok(sqlite)
+    });
+    let code = connected.as_ref().err().and_then(rusqlite::Error::sqlite_error_code);
+    if !matches!(code, Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)) || has_log(path) {
+        return connected;
+    }
+    let name = path.as_os_str().as_encoded_bytes();
+    let escaped: String = name.iter().map(|byte| format!("%{byte:02x}")).collect();
+    let uri = format!("file:{escaped}?immutable=1");
+    connect(Path::new(&uri), flags | OpenFlags::SQLITE_OPEN_URI, READER_CACHE_KIB)
+}
+
+fn has_log(path: &Path) -> bool {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    fs::metadata(name).is_ok_and(|log| log.len() > 0)
 }
 
 fn connect(path: &Path, flags: OpenFlags, cache_kib: i64) -> rusqlite::Result<Connection> {
@@ -89,10 +160,10 @@ fn keep_others_out(path: &Path) -> Result<File, String> {
         Err(TryLockError::WouldBlock) => {
             let mut process = String::new();
             let _ = file.read_to_string(&mut process);
-            let text = format!("{}: another dsmq has it open", path.display());
+            let text = "another dsmq has it open";
             return Err(match process.trim().parse::<u32>() {
                 Ok(process) => format!("{text} (process {process})"),
-                Err(_) => text,
+                Err(_) => text.to_owned(),
             });
         }
         Err(TryLockError::Error(error)) => return Err(cannot(error)),
@@ -104,24 +175,26 @@ fn keep_others_out(path: &Path) -> Result<File, String> {
 }
 
 /// The schema version of a file that is ours; 0 if there is nothing in it yet.
-fn version(sqlite: &Connection, path: &Path) -> Result<usize, String> {
+fn version(sqlite: &Connection) -> Result<usize, String> {
     let number = |pragma| sqlite.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let read = || -> rusqlite::Result<(i64, i64, i64)> {
         let tables = "SELECT count(*) FROM sqlite_schema";
         let tables = sqlite.query_one(tables, [], |row| row.get(0))?;
         Ok((number("application_id")?, number("user_version")?, tables))
     };
-    let path = path.display();
+    let known = schema::MIGRATIONS.len();
     match read() {
-        Ok((0, 0, 0)) => Ok(0),
-        Ok((schema::APPLICATION_ID, version, _)) => {
-            let known = schema::MIGRATIONS.len();
-            usize::try_from(version).ok().filter(|version| (1..=known).contains(version)).ok_or_else(
-                || format!("{path}: made by a newer dsmq (version {version}, this one knows {known}): use that one"),
-            )
-        }
-        Ok(_) => Err(format!("{path}: no store of dsmq, but another program's SQLite file")),
-        Err(error) => Err(format!("{path}: {}", explain(&error))),
+        Ok((0, 0, 0)) if number("page_size") == Ok(schema::PAGE_BYTES.cast_signed()) => Ok(0),
+        Ok((0, 0, 0)) if number("page_count") == Ok(0) => Ok(0),
+        Ok((schema::APPLICATION_ID, version, _)) => match usize::try_from(version) {
+            Ok(version) if (1..=known).contains(&version) => Ok(version),
+            Ok(version) if version > known => Err(format!(
+                "made by a newer dsmq (version {version}, this one knows {known}): use that one"
+            )),
+            _ => Err(DAMAGED.to_owned()),
+        },
+        Ok(_) => Err("no store of dsmq, but another program's SQLite file".to_owned()),
+        Err(error) => Err(explain(&error)),
     }
 }
 
@@ -164,5 +237,29 @@ pub fn explain(error: &rusqlite::Error) -> String {
         Some(ErrorCode::DatabaseBusy) => "another program writes to it".into(),
         Some(ErrorCode::DiskFull) => "the disk is full".into(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_steps_that_are_missing_are_taken_or_none() {
+        let sqlite = Connection::open_in_memory().unwrap();
+        let version = |sqlite: &Connection| {
+            sqlite.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap()
+        };
+        let first = "CREATE TABLE a (b); INSERT INTO a VALUES (1)";
+        migrate(&sqlite, 0, &[first]).unwrap();
+        assert_eq!(version(&sqlite), 1);
+        let steps = [first, "ALTER TABLE a ADD COLUMN c DEFAULT 2", "CREATE TABLE a (again)"];
+        assert!(migrate(&sqlite, 1, &steps).is_err());
+        assert_eq!(version(&sqlite), 1);
+        assert!(sqlite.prepare("SELECT c FROM a").is_err(), "half a migration was left");
+        migrate(&sqlite, 1, &steps[..2]).unwrap();
+        assert_eq!(version(&sqlite), 2);
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        assert_eq!(sqlite.query_one("SELECT b, c FROM a", [], row), Ok((1, 2)));
     }
 }

@@ -1,21 +1,21 @@
 //! Tests of what a file keeps, what it refuses, and what it says when it is damaged.
 
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::{Counts, Op, Outcome, Policy, PutOptions, Taken, WhenFull};
+use crate::store::{Counts, Op, Outcome, Policy, PutOptions, Taken};
 
-const START: Id = 1_780_000_000_000_000;
+pub const START: Id = 1_780_000_000_000_000;
 
 thread_local! {
-    static NOW: Cell<Id> = const { Cell::new(START) };
+    pub static NOW: Cell<Id> = const { Cell::new(START) };
 }
 
-fn clock() -> Id {
+pub fn clock() -> Id {
     NOW.get()
 }
 
@@ -26,7 +26,7 @@ impl Folder {
         Folder(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.0.path().join("dsmq.db")
     }
 
@@ -34,7 +34,7 @@ impl Folder {
         self.open_with(Rules::default())
     }
 
-    fn open_with(&self, rules: Rules) -> SqliteStore {
+    pub fn open_with(&self, rules: Rules) -> SqliteStore {
         SqliteStore::in_file(&self.path(), Synchronous::Off, clock, rules).unwrap()
     }
 
@@ -48,32 +48,37 @@ impl Folder {
     }
 }
 
-fn topic(name: &str) -> Topic {
+pub fn topic(name: &str) -> Topic {
     Topic::new(name).unwrap()
 }
 
-fn one(store: &SqliteStore, op: Op) -> Result<Outcome> {
+pub fn one(store: &SqliteStore, op: Op) -> Result<Outcome> {
     let mut batch = Batch::default();
     batch.ops.push(op);
     store.apply(&mut batch);
     batch.outcomes.remove(0)
 }
 
-fn put_with(store: &SqliteStore, name: &str, body: &[u8], options: PutOptions) -> Result<Outcome> {
+pub fn put_with(
+    store: &SqliteStore,
+    name: &str,
+    body: &[u8],
+    options: PutOptions,
+) -> Result<Outcome> {
     let mut batch = Batch::default();
     batch.put(topic(name), body, Some(Box::new(options)));
     store.apply(&mut batch);
     batch.outcomes.remove(0)
 }
 
-fn put(store: &SqliteStore, name: &str, body: &[u8]) -> Id {
+pub fn put(store: &SqliteStore, name: &str, body: &[u8]) -> Id {
     match put_with(store, name, body, PutOptions::default()) {
         Ok(Outcome::Stored { id, .. }) => id,
         other => panic!("{other:?}"),
     }
 }
 
-fn take(store: &SqliteStore, name: &str, lease: Option<u64>) -> Option<(Taken, Vec<u8>)> {
+pub fn take(store: &SqliteStore, name: &str, lease: Option<u64>) -> Option<(Taken, Vec<u8>)> {
     let mut batch = Batch::default();
     batch.ops.push(Op::Take { topic: topic(name), lease });
     store.apply(&mut batch);
@@ -86,7 +91,7 @@ fn take(store: &SqliteStore, name: &str, lease: Option<u64>) -> Option<(Taken, V
     }
 }
 
-fn all(store: &SqliteStore, name: &str) -> Vec<(Id, Vec<u8>)> {
+pub fn all(store: &SqliteStore, name: &str) -> Vec<(Id, Vec<u8>)> {
     let head = store.head(name).unwrap();
     let (mut all, mut after) = (Vec::new(), 0);
     loop {
@@ -98,7 +103,7 @@ fn all(store: &SqliteStore, name: &str) -> Vec<(Id, Vec<u8>)> {
 }
 
 /// Until nothing is due.
-fn settle(store: &SqliteStore) {
+pub fn settle(store: &SqliteStore) {
     while store.due() <= clock() {
         store.tick().unwrap();
     }
@@ -295,111 +300,4 @@ fn a_backup_is_whole_and_spares_what_is_there() {
     assert!(backup(&folder.path(), &copy).unwrap_err().ends_with("it is there already"));
     let copy = SqliteStore::in_file(&copy, Synchronous::Off, clock, Rules::default()).unwrap();
     assert_eq!(all(&copy, "t").len(), 1);
-}
-
-fn bounded(when_full: WhenFull) -> Rules {
-    Rules { max_bytes: Some(1 << 20), when_full, ..Rules::default() }
-}
-
-fn stores(rules: Rules, folder: &Folder) -> [SqliteStore; 2] {
-    [SqliteStore::in_memory(clock, rules).unwrap(), folder.open_with(rules)]
-}
-
-#[test]
-fn the_oldest_of_any_topic_make_room() {
-    let folder = Folder::new();
-    for store in stores(bounded(WhenFull::DropOldest), &folder) {
-        let names = ["a", "b", "c"];
-        let mut ids = Vec::new();
-        for n in 0..6_000 {
-            let size = if n % 100 == 0 { 20_000 } else { 200 };
-            ids.push(put(&store, names[n % 3], format!("\"{}\"", "x".repeat(size)).as_bytes()));
-            assert!(store.extent().bytes <= (1 << 20), "{:?}", store.extent());
-            if n == 10 {
-                let (taken, _) = take(&store, "a", Some(1 << 40)).unwrap();
-                assert_eq!(taken.id, ids[0]);
-            }
-        }
-        let mut left: Vec<Id> =
-            names.iter().flat_map(|name| all(&store, name)).map(|(id, _)| id).collect();
-        left.sort_unstable();
-        assert_eq!(left, ids[ids.len() - left.len()..], "the newest are left, all of them");
-        assert!(left.len() > 1_000);
-        let dropped: u64 = store.heads().iter().map(|head| head.counts().dropped).sum();
-        assert_eq!(dropped as usize, ids.len() - left.len());
-        let ack = Op::Ack { topic: topic("a"), id: ids[0], deliveries: 1 };
-        assert_eq!(one(&store, ack).unwrap_err().code, Code::Gone);
-        assert_eq!(store.head("a").unwrap().counts().leased, 0);
-        // What can never fit throws nothing else out.
-        let much = put_with(&store, "a", &vec![b'1'; 2 << 20], PutOptions::default());
-        assert_eq!(much.unwrap_err().code, Code::Full);
-        assert_eq!(names.map(|name| all(&store, name).len()).iter().sum::<usize>(), left.len());
-        // They can still be taken, each once.
-        let taken = names.map(|name| (0..).map_while(|_| take(&store, name, None)).count());
-        assert_eq!(taken.iter().sum::<usize>(), left.len());
-        assert_eq!(store.rows(), 0);
-    }
-    assert_eq!(check(&folder.path()).unwrap().faults, [""; 0]);
-}
-
-#[test]
-fn a_full_store_refuses_until_there_is_room() {
-    let folder = Folder::new();
-    for store in stores(bounded(WhenFull::Refuse), &folder) {
-        let body = format!("\"{}\"", "x".repeat(1_000));
-        let mut stored = 0;
-        let error = loop {
-            match put_with(&store, "t", body.as_bytes(), PutOptions::default()) {
-                Ok(_) => stored += 1,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.code, Code::Full);
-        assert!(store.extent().bytes <= (1 << 20) * 105 / 100, "{:?}", store.extent());
-        assert!(stored * body.len() > (1 << 20) / 2, "{stored} messages is too few");
-        let delayed = PutOptions { delay: Some(1_000_000), ..PutOptions::default() };
-        let refused = put_with(&store, "t", body.as_bytes(), delayed);
-        assert_eq!(refused.unwrap_err().code, Code::Full);
-        assert_eq!(all(&store, "t").len(), stored, "nothing was dropped");
-        for _ in 0..100 {
-            take(&store, "t", None).unwrap();
-        }
-        put(&store, "t", body.as_bytes());
-    }
-}
-
-#[test]
-fn what_is_older_than_it_may_be_goes() {
-    let folder = Folder::new();
-    let keep = 100_000_000;
-    for store in stores(Rules { keep: Some(keep), ..Rules::default() }, &folder) {
-        NOW.set(START);
-        let old = [put(&store, "a", b"1"), put(&store, "b", b"1"), put(&store, "a", b"2")];
-        NOW.set(START + keep / 2);
-        let young = put(&store, "a", b"3");
-        settle(&store);
-        assert_eq!(all(&store, "a").len(), 3);
-        NOW.set(old[2] + keep + limits::RETRY.as_micros() as u64);
-        settle(&store);
-        assert_eq!(all(&store, "a"), [(young, b"3".to_vec())]);
-        assert_eq!(all(&store, "b"), []);
-        assert!(store.due() > clock() && store.due() <= young + keep + 1);
-    }
-}
-
-#[test]
-fn room_is_given_back() {
-    let folder = Folder::new();
-    for store in stores(Rules::default(), &folder) {
-        for _ in 0..3_000 {
-            put(&store, "t", format!("\"{}\"", "x".repeat(10_000)).as_bytes());
-        }
-        let before = lock(&store.desk).tables.pages().unwrap();
-        one(&store, Op::Purge { topic: topic("t") }).unwrap();
-        settle(&store);
-        let after = lock(&store.desk).tables.pages().unwrap();
-        assert!(before.all > 3_000 && after.all < 700, "{before:?} {after:?}");
-    }
-    let bytes = |path: &Path| std::fs::metadata(path).unwrap().len();
-    assert!(bytes(&folder.path()) < 700 * schema::PAGE_BYTES);
 }

@@ -23,6 +23,8 @@ pub struct Ledger {
     accounts: Vec<Account>,
     /// Accounts that were there when the transaction began.
     settled: usize,
+    /// What topics take by themselves, about.
+    topic_bytes: u64,
     /// What the accounts that it changed were before.
     before: Vec<(usize, State)>,
     /// Slots by an id that their oldest message is not below.
@@ -59,7 +61,17 @@ impl Ledger {
 
     pub fn open(&mut self, head: Arc<Head>) {
         let state = State { number: head.number(), ..State::default() };
-        self.accounts.push(Account::new(head, state, true));
+        self.add(Account::new(head, state, true));
+    }
+
+    fn add(&mut self, account: Account) {
+        self.topic_bytes += topic_bytes(account.head.topic());
+        self.accounts.push(account);
+    }
+
+    /// What all topics take by themselves, about.
+    pub fn topic_bytes(&self) -> u64 {
+        self.topic_bytes
     }
 
     /// The account of the topic that has this number, to be changed.
@@ -104,7 +116,9 @@ impl Ledger {
                 (account.changed, account.removed) = (false, false);
             }
         }
-        self.accounts.truncate(self.settled);
+        for account in self.accounts.drain(self.settled..) {
+            self.topic_bytes -= topic_bytes(account.head.topic());
+        }
         self.line_up();
     }
 
@@ -190,7 +204,7 @@ impl Ledger {
             let Some(topic) = topic else { return Ok(Err(name)) };
             let head = Arc::new(Head::new(topic, state.number));
             head.publish(state.number, state.counts, state.newest, false, 0);
-            ledger.accounts.push(Account::new(head, state, false));
+            ledger.add(Account::new(head, state, false));
         }
         ledger.settled = ledger.accounts.len();
         ledger.line_up();
@@ -264,6 +278,11 @@ impl State {
         let state = State { number: row.get(1)?, counts, newest: count(4)?, oldest: count(15)? };
         Ok((row.get(0)?, state, row.get(13)?, row.get(14)?))
     }
+}
+
+/// What a topic takes by itself, about: its row, and its name there and in an index.
+pub fn topic_bytes(topic: &Topic) -> u64 {
+    200 + 2 * topic.as_str().len() as u64
 }
 
 /// The slot of the topic that has this number, or had it.

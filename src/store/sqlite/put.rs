@@ -28,6 +28,7 @@ impl Transaction<'_> {
         options: Option<&PutOptions>,
     ) -> Result<Outcome> {
         let Some(options) = options else {
+            self.find_room(body.len())?;
             return self.append(topic, body, None, None).map(stored);
         };
         let key = options.dedupe.as_deref();
@@ -36,6 +37,7 @@ impl Transaction<'_> {
         {
             return Ok(first);
         }
+        self.find_room(body.len())?;
         let rank = Some(rank(options.priority)).filter(|rank| *rank != RANK_DEFAULT);
         let outcome = match options.delay {
             Some(delay) if delay > 0 => {
@@ -57,7 +59,6 @@ impl Transaction<'_> {
         rank: Option<i64>,
         ttl: Option<u64>,
     ) -> Result<(Id, Id)> {
-        self.find_room(body.len())?;
         let id = self.new_id()?;
         let expires = ttl.map(|ttl| self.now.saturating_add(ttl));
         if let Some(keep) = self.rules.keep {
@@ -120,7 +121,6 @@ impl Transaction<'_> {
         rank: Option<i64>,
         ttl: Option<u64>,
     ) -> Result<Outcome> {
-        self.find_room(body.len())?;
         let ttl = ttl.map(u64::cast_signed);
         let crc = self.tables.crc(topic, at.cast_signed(), ttl, body);
         let params = (at.cast_signed(), topic, rank, ttl, crc, JsonText(body));

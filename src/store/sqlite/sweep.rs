@@ -55,7 +55,12 @@ impl Transaction<'_> {
                 while pages.next()?.is_some() {}
                 Ok(())
             })?;
-            self.due_at(self.now);
+            if self.pages()?.many_free() {
+                self.due_at(self.now);
+            } else {
+                // Only then does the file become shorter.
+                self.tables.settle();
+            }
         }
         Ok(())
     }

@@ -111,6 +111,13 @@ impl Tables {
         committed
     }
 
+    /// What is committed next goes into the file at once, with all that was before it.
+    pub fn settle(&self) {
+        if let Some(log) = &self.log {
+            log.settle();
+        }
+    }
+
     /// After an error. SQLite may have rolled back by itself: then there is nothing left to do.
     pub fn roll_back(&self) {
         if !self.sqlite.is_autocommit()

@@ -60,6 +60,12 @@ impl Transaction<'_> {
         let before = batch.outcomes.len();
         let wanted = before + count;
         if let Some(number) = self.number(topic) {
+            if lease.is_some()
+                && let Err(error) = self.find_room_to_hold()
+            {
+                batch.outcomes.resize(wanted, Err(error));
+                return Ok(count);
+            }
             while batch.outcomes.len() < wanted {
                 match self.take_some(batch, number, lease, wanted - batch.outcomes.len()) {
                     Ok(true) => {}
@@ -342,6 +348,7 @@ impl Transaction<'_> {
 
     pub fn peek(&mut self, batch: &mut Batch, topic: &Topic) -> Result<Outcome> {
         let Some(number) = self.number(topic) else { return Ok(Outcome::Peeked(None)) };
+        self.find_room_to_hold()?;
         let start = batch.taken.len();
         let params = (number, 0, 1, self.now.cast_signed(), i64::MAX);
         let oldest = self.first(schema::READ, params, |row| {

@@ -9,13 +9,16 @@ use rusqlite::{CachedStatement, OptionalExtension, Row};
 
 use super::checksum::Damaged;
 use super::failed;
-use super::ledger::{Account, Ledger, purged};
+use super::ledger::{Account, Ledger, purged, topic_bytes};
 use super::schema;
 use super::tables::{Stored, Tables};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{ID_END, Id, Topic};
 use crate::store::{Batch, Counts, Head, Op, Outcome, Policy, Rules};
+
+/// Topics take at most this share of the bound by themselves: they are never removed.
+const TOPICS_SHARE: u64 = 4;
 
 pub struct Transaction<'a> {
     pub tables: &'a Tables,
@@ -40,7 +43,9 @@ pub struct Transaction<'a> {
     pub room: u64,
     /// Messages that it dropped.
     pub dropped: u64,
-    /// What the store's size became.
+    /// Requests for which there was no room.
+    pub refused: u64,
+    /// The store's size: before it, then what it became.
     pub size: u64,
 }
 
@@ -84,8 +89,16 @@ impl<'a> Transaction<'a> {
     fn one(&mut self, batch: &mut Batch, op: &Op) -> Result<Outcome> {
         match op {
             Op::Put(put) => {
-                let number = self.number_or_new(&put.topic)?;
-                self.put(number, batch.body(put), put.options.as_deref())
+                let body = batch.body(put);
+                let number = match self.number(&put.topic) {
+                    Some(number) => number,
+                    None => {
+                        // One that is refused makes no topic.
+                        self.find_room(body.len() + topic_bytes(&put.topic) as usize)?;
+                        self.number_or_new(&put.topic)?
+                    }
+                };
+                self.put(number, body, put.options.as_deref())
             }
             Op::Take { .. } => Ok(Outcome::Taken(None)),
             Op::Ack { topic, id, deliveries } => self.ack(topic, *id, *deliveries),
@@ -119,6 +132,15 @@ impl<'a> Transaction<'a> {
         }
         if self.heads.len() + self.new_heads.len() >= limits::TOPICS {
             let text = format!("the store has its {} topics: put to one of them", limits::TOPICS);
+            return Err(Error::new(Code::TooManyTopics, text));
+        }
+        if let Some(bound) = self.rules.max_bytes
+            && self.ledger.topic_bytes() + topic_bytes(topic) > bound / TOPICS_SHARE
+        {
+            let text = format!(
+                "topics take 1/{TOPICS_SHARE} of what the store may take (--max-store, {bound} \
+                 bytes): put to one that is there"
+            );
             return Err(Error::new(Code::TooManyTopics, text));
         }
         let number = self.ledger.next_number();
