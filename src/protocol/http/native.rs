@@ -59,7 +59,7 @@ async fn carry_out(
     action: &str,
     topic: &Topic,
 ) -> Answer<Json<Vec<u8>>> {
-    let request = fields.request(app, action, topic.as_str())?;
+    let request = fields.request(app.config.max_message, action, topic.as_str())?;
     Ok(Json(app.run(move |broker| request.carry_out(broker)).await??))
 }
 
@@ -132,7 +132,7 @@ async fn list(
         return Err(Error::new(Code::MissingField, text).into());
     }
     let action = if query.get("stats").is_some() { "stats" } else { "topics" };
-    let request = Fields::new().request(&app, action, Value::Null)?;
+    let request = Fields::new().request(app.config.max_message, action, Value::Null)?;
     Ok(Json(app.run(move |broker| request.carry_out(broker)).await??).into_response())
 }
 

@@ -66,8 +66,8 @@ pub async fn follow(
 /// What is to be followed, and from where. What the reader had last goes before what its address says.
 fn asked(app: &App, topics: Value, uri: &Uri, headers: &HeaderMap) -> Result<(Vec<Pattern>, From)> {
     let fields = || Fields::new().query(uri).last_event_id(headers.get(LAST_EVENT_ID));
-    let get = fields().request(app, "get", "?")?;
-    let subscribe = fields().request(app, "subscribe", topics)?;
+    let get = fields().request(app.config.max_message, "get", "?")?;
+    let subscribe = fields().request(app.config.max_message, "subscribe", topics)?;
     match (subscribe.request()?, get.request()?) {
         (Request::Subscribe { patterns, .. }, Request::Get { since: Some(id), .. }) => {
             Ok((patterns, From::Id(id)))

@@ -6,7 +6,6 @@ use std::io::Write;
 use axum::http::{HeaderValue, Uri};
 use serde_json::Value;
 
-use super::super::app::App;
 use super::super::extract::Form;
 use crate::error::{Code, Error, Result};
 use crate::protocol::json::Single;
@@ -94,8 +93,13 @@ impl Fields {
     }
 
     /// The request for this action on what is named, one topic or several.
-    pub fn request(self, app: &App, action: &str, topic: impl Into<Value>) -> Result<Single> {
+    pub fn request(
+        self,
+        max_message: usize,
+        action: &str,
+        topic: impl Into<Value>,
+    ) -> Result<Single> {
         let whole = self.field("topic", topic.into()).field("action", Value::from(action));
-        Single::new([&whole.0[..], b"}"].concat(), app.config.max_message)
+        Single::new([&whole.0[..], b"}"].concat(), max_message)
     }
 }

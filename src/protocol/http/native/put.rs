@@ -46,6 +46,11 @@ impl Kind {
         match self {
             Kind::Text => text(),
             Kind::Json => json::message(body, max_message).map(Cow::Borrowed),
+            // More likely a body that was forgotten than a message.
+            Kind::Either if body.is_empty() => {
+                let text = "the body is empty: send the message, or an empty text as text/plain";
+                Err(Error::new(Code::MissingField, text))
+            }
             Kind::Either => match json::message(body, max_message) {
                 Err(error) if error.code == Code::BadJson => text(),
                 message => message.map(Cow::Borrowed),
@@ -79,7 +84,7 @@ pub async fn put(
 /// What the query says of a put.
 fn options(app: &App, uri: &Uri) -> Result<(Option<Box<PutOptions>>, bool)> {
     let fields = Fields::new().field("confirm", true).query(uri).field("message", 0);
-    match fields.request(app, "put", "?")?.request()? {
+    match fields.request(app.config.max_message, "put", "?")?.request()? {
         Request::Put { options, confirm, .. } => Ok((options, confirm)),
         _ => Ok((None, true)),
     }

@@ -26,8 +26,10 @@ pub async fn read(app: &Arc<App>, topic: Topic, uri: &Uri) -> Answer<Json<Vec<u8
 
 fn asked(app: &App, uri: &Uri) -> Result<(Id, Duration, usize)> {
     let fields = || Fields::new().field("limit", LIMIT_DEFAULT).query(uri);
-    let (get, history) =
-        (fields().request(app, "get", "?")?, fields().request(app, "history", "?")?);
+    let (get, history) = (
+        fields().request(app.config.max_message, "get", "?")?,
+        fields().request(app.config.max_message, "history", "?")?,
+    );
     match (get.request()?, history.request()?) {
         (Request::Get { since, wait, .. }, Request::History { limit, .. }) => {
             Ok((since.unwrap_or(0), wait, limit))

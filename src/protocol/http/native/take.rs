@@ -27,10 +27,11 @@ pub async fn take(
     Payload(body): Payload,
 ) -> Answer<Response> {
     let fields = Fields::new().query(&uri).body(&body)?;
-    let (lease, wait) = match fields.request(&app, "take", topic.as_str())?.request()? {
-        Request::Take { lease, wait, .. } => (lease, wait),
-        _ => (None, Duration::ZERO),
-    };
+    let (lease, wait) =
+        match fields.request(app.config.max_message, "take", topic.as_str())?.request()? {
+            Request::Take { lease, wait, .. } => (lease, wait),
+            _ => (None, Duration::ZERO),
+        };
     let handed = match wait.is_zero() {
         true => app.take(topic, lease).await?,
         false => wait_to_take(&app, topic, lease, wait).await?,
