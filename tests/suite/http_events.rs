@@ -257,14 +257,9 @@ fn one_who_hangs_up_follows_no_more() {
 /// server is gone.
 fn put_numbers(addr: SocketAddr, first: usize, end: usize) {
     let mut line: Line = Line::connect(addr);
-    let mut requests = String::new();
     for n in first..end {
-        requests += &format!(r#"{{"action":"put","topic":"t","message":{n},"confirm":true}}"#);
-    }
-    // It may be killed in the middle of this, or before.
-    let _ = line.send(&requests);
-    for _ in first..end {
-        if line.reply().is_none() {
+        let put = format!(r#"{{"action":"put","topic":"t","message":{n},"confirm":true}}"#);
+        if line.send(&put).is_err() || line.reply().is_none() {
             return;
         }
     }

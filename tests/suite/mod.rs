@@ -12,6 +12,8 @@ mod folder;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
+mod http_document;
+#[cfg(feature = "http")]
 mod http_events;
 #[cfg(feature = "http")]
 mod http_native;
