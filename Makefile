@@ -98,7 +98,7 @@ tools: $(VENV)/installed
 
 $(VENV)/installed: Makefile
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check dsmq==0.2.0
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check dsmq==0.2.0 schemathesis==4.32.5
 	touch $@
 
 clean:

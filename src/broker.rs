@@ -8,6 +8,8 @@ mod mailbox;
 #[cfg(test)]
 mod model;
 mod place;
+#[cfg(feature = "http")]
+mod read;
 mod session;
 mod subscription;
 mod takers;
@@ -24,6 +26,8 @@ pub use self::consumers::{Consumer, Received};
 use self::fresh::Fresh;
 pub use self::mailbox::Pattern;
 use self::mailbox::Subscribers;
+#[cfg(feature = "http")]
+pub use self::read::Page;
 pub use self::session::Session;
 pub use self::subscription::{From, Pushes};
 use self::takers::Takers;

@@ -53,6 +53,9 @@ pub const WRITE_STALL: Duration = Duration::from_secs(30);
 /// From the first byte of an HTTP request to the end of its header.
 pub const HTTP_HEADER: Duration = Duration::from_secs(10);
 
+/// A stream of events that is silent says so this often, lest it be taken for dead.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+
 /// The header of an HTTP request, with its first line.
 pub const HTTP_HEADER_BYTES: usize = 16 * 1024;
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken};
 pub use self::head::{Counts, Head, Policy};
-pub use self::run::{Encoded, Run};
+pub use self::run::{Encoded, Form, Run};
 pub use self::shelf::Shelf;
 use crate::error::Result;
 use crate::message::{Id, Topic};

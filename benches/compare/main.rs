@@ -11,6 +11,7 @@
 //! | `rows` | the rows of the table: what is measured, against what, and what must be reached |
 //! | `resident` | the rows on memory |
 //! | `vocabulary` | the rows on take, lease and push |
+//! | `events` | the row on server-sent events
 //! | `durable` | the rows on puts into a file |
 //! | `deep` | the rows on a file of millions of messages |
 //! | `stalls` | `--stalls`: the longest puts while messages are removed |
@@ -27,6 +28,7 @@ mod contenders;
 mod deep;
 mod durable;
 mod echo;
+mod events;
 mod files;
 mod nats;
 mod report;

@@ -129,7 +129,7 @@ fn dsmq_fan(server: &Contender, subscribers: usize) -> Result<Fan> {
     let streams = subscribed(server, subscribers, (&begin.0, begin.1))?;
     let publisher = json::session(HOST, server.port)?;
     let content = json::message(SIZE);
-    Ok(Fan::new(publisher, streams, json::put(TOPIC, SIZE), (content.as_bytes(), b"}"))?)
+    Ok(Fan::new(publisher, streams, json::put(TOPIC, SIZE), (content.as_bytes(), b"}"), None)?)
 }
 
 fn redis_fan(server: &Contender, subscribers: usize) -> Result<Fan> {
@@ -137,10 +137,10 @@ fn redis_fan(server: &Contender, subscribers: usize) -> Result<Fan> {
     let streams = subscribed(server, subscribers, (&subscribe, &subscribed_to))?;
     let publisher = resp::unanswered(server.port)?;
     let content = json::message(SIZE);
-    Ok(Fan::new(publisher, streams, resp::publish(SIZE), (content.as_bytes(), b"\r\n"))?)
+    Ok(Fan::new(publisher, streams, resp::publish(SIZE), (content.as_bytes(), b"\r\n"), None)?)
 }
 
-fn subscribed(
+pub fn subscribed(
     server: &Contender,
     count: usize,
     (question, answer): (&[u8], &[u8]),

@@ -7,10 +7,13 @@
 pub mod check;
 mod fault;
 mod fields;
+mod look;
 mod outbox;
 mod reply;
 mod request;
 mod scanner;
+#[cfg(feature = "http")]
+mod single;
 mod string;
 #[cfg(test)]
 mod tests;
@@ -22,9 +25,12 @@ use std::time::Duration;
 
 use self::fault::fault_error;
 use self::outbox::{Answer, Outbox};
-use self::reply::Reply;
-use self::request::{Request, Text};
+pub use self::reply::Reply;
+pub use self::request::Request;
+use self::request::Text;
 use self::scanner::{Fault, Scan, Scanner};
+#[cfg(feature = "http")]
+pub use self::single::{Single, reply};
 use self::wait::{Wait, WaitKind};
 use crate::broker::{Broker, From, Pattern, Session};
 use crate::error::{Code, Error, Result};
@@ -138,34 +144,20 @@ impl Conversation {
     }
 
     fn carry_out(&mut self, request: Request<'_>, tag: Option<&[u8]>) -> Result<Option<Step>> {
-        let (op, answer) = match request {
+        match request {
             Request::Put { topic, message, options, confirm } => {
                 let topic = self.topic(&topic)?;
                 self.outbox.put(topic, message, options, confirm, tag);
-                return Ok(None);
             }
             Request::Take { topic, lease, wait } => return self.take(&topic, lease, wait, tag),
             Request::Get { topic, latest, since, wait, meta } => {
                 return self.get(&topic, latest, since, wait, meta, tag);
             }
-            Request::Ack { topic, id, deliveries } => {
-                (Op::Ack { topic, id, deliveries }, Answer::Ok)
-            }
-            Request::Nack { topic, id, deliveries, delay } => {
-                (Op::Nack { topic, id, deliveries, delay }, Answer::Ok)
-            }
-            Request::Peek { topic } => (Op::Peek { topic }, Answer::Ok),
-            Request::Delete { topic, id } => (Op::Delete { topic, id }, Answer::Ok),
-            Request::Purge { topic } => (Op::Purge { topic }, Answer::Ok),
-            Request::SetStopped { topic, stopped } => {
-                (Op::SetStopped { topic, stopped }, Answer::State(stopped))
-            }
-            Request::SetPolicy { topic, policy } => {
-                (Op::SetPolicy { topic, policy }, Answer::Policy(policy))
-            }
-            other => return self.look(other, tag).map(|()| None),
-        };
-        self.outbox.add(op, answer, tag);
+            other => match other.into_op() {
+                Ok((op, answer)) => self.outbox.add(op, answer, tag),
+                Err(other) => self.look(other, tag)?,
+            },
+        }
         Ok(None)
     }
 
@@ -182,32 +174,15 @@ impl Conversation {
                 }
                 self.outbox.answer(tag, |reply| reply.ok());
             }
-            Request::History { topic, limit, delayed: true } => {
-                let run = self.broker.delayed(topic.as_str(), limit)?;
-                self.outbox.answer(tag, |reply| reply.delayed(&run));
-            }
-            Request::History { topic, limit, .. } => {
-                let run = self.broker.history(topic.as_str(), limit)?;
-                self.outbox.answer(tag, |reply| reply.history(&run));
-            }
-            Request::Policy { topic } => {
-                let policy = self.broker.policy(topic.as_str());
-                self.outbox.answer(tag, |reply| reply.policy(policy));
-            }
-            Request::Topics => {
-                let topics = self.broker.topics()?;
-                self.outbox.answer(tag, |reply| reply.topics(&topics));
-            }
-            Request::Stats => {
-                let stats = self.broker.stats();
-                self.outbox.answer(tag, |reply| reply.stats(&stats));
-            }
             Request::Ping { meta: true } => {
                 let since = self.session.start();
                 self.outbox.answer(tag, |reply| reply.since(since));
             }
-            // What changes the store was dealt with before.
-            _ => self.outbox.answer(tag, |reply| reply.ok()),
+            other => {
+                let broker = self.broker.clone();
+                let shown = look::show(&broker, &other)?;
+                self.outbox.answer(tag, |reply| shown.write(reply));
+            }
         }
         Ok(())
     }
@@ -370,14 +345,6 @@ impl Conversation {
         self.outbox.shrink();
         self.session.shrink();
     }
-}
-
-/// The confirmation of a put, by itself.
-#[cfg(feature = "http")]
-pub fn stored_reply(id: Id, duplicate: bool) -> Vec<u8> {
-    let mut out = Vec::new();
-    Reply::new(&mut out, None).stored(id, duplicate);
-    out
 }
 
 /// A text that is one JSON value within the limits of a message, without the white space around it.

@@ -1,5 +1,6 @@
 //! Runs: messages as they leave the store, several at a time.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::message::{Id, Message, Topic};
@@ -17,8 +18,9 @@ pub struct Run {
     expires: Option<Id>,
     /// Where dead letters came from, by their index in the run.
     origins: Vec<(usize, Topic, Id)>,
-    /// The messages as a protocol writes them, made once for all who stand in this run.
-    encoded: OnceLock<Encoded>,
+    /// The messages as a protocol writes them, each made once for all who stand in this run.
+    pushes: OnceLock<Encoded>,
+    events: OnceLock<Encoded>,
 }
 
 #[derive(Debug)]
@@ -26,6 +28,16 @@ struct Entry {
     id: Id,
     /// Where the message ends in the run's bytes; it begins where the one before it ends.
     end: usize,
+}
+
+/// How a protocol writes messages that it pushes.
+#[derive(Clone, Copy, Debug)]
+pub enum Form {
+    /// As objects of the JSON protocol.
+    Push,
+    /// As server-sent events.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone writes them"))]
+    Event,
 }
 
 /// A run's messages on their way out, and where each ends.
@@ -117,8 +129,22 @@ impl Run {
         self.expires
     }
 
-    /// The messages as `encode` writes them; it is asked once.
-    pub fn encoded(&self, encode: impl FnOnce(&Run) -> Encoded) -> &Encoded {
-        self.encoded.get_or_init(|| encode(self))
+    /// The messages as `encode` writes them in this form; it is asked once.
+    pub fn encoded(&self, form: Form, encode: impl FnOnce(&Run) -> Encoded) -> &Encoded {
+        let encoded = match form {
+            Form::Push => &self.pushes,
+            Form::Event => &self.events,
+        };
+        encoded.get_or_init(|| encode(self))
+    }
+}
+
+impl Encoded {
+    /// The messages with these indices, as they stand behind one another.
+    pub fn part(&self, range: &Range<usize>) -> &[u8] {
+        let end_of = |index: usize| self.ends.get(index).copied();
+        let start = range.start.checked_sub(1).and_then(end_of).unwrap_or(0);
+        let end = range.end.checked_sub(1).and_then(end_of).unwrap_or(start);
+        self.bytes.get(start..end).unwrap_or_default()
     }
 }

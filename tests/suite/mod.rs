@@ -11,10 +11,20 @@ mod faults;
 mod folder;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod http_document;
+#[cfg(feature = "http")]
+mod http_events;
+#[cfg(feature = "http")]
+mod http_native;
+#[cfg(feature = "http")]
+mod http_waits;
 mod kill;
 #[cfg(target_os = "linux")]
 mod ledger;
 mod line;
+#[cfg(feature = "http")]
+mod openapi;
 mod peer;
 #[cfg(target_os = "linux")]
 mod power;

@@ -1,6 +1,6 @@
 //! A raw connection that says bytes and expects bytes.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use serde::Deserialize;
@@ -45,6 +45,16 @@ impl Peer {
             filled += read;
         }
         bytes
+    }
+
+    /// The next `len` bytes; `None` if the connection ends before.
+    pub fn try_receive(&mut self, len: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        match self.stream.read_exact(&mut bytes) {
+            Ok(()) => Some(bytes),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("{error}"),
+            Err(_) => None,
+        }
     }
 
     /// The next bytes must be these, whatever the ids and timestamps in them.
@@ -99,7 +109,7 @@ impl Peer {
 }
 
 /// With the ids and timestamps of a server replaced: 16 digits, and 10 with 6 behind a point.
-fn masked(text: &str) -> String {
+pub fn masked(text: &str) -> String {
     let mut masked = String::new();
     let mut digits = String::new();
     for c in text.chars().chain(['\0']) {

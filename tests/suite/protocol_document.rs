@@ -31,12 +31,12 @@ fn ids(line: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Notes which ids the server gave out where the document has others.
-fn learn(known: &mut BTreeMap<&'static str, String>, document: &'static str, truth: &str) {
+pub fn learn(known: &mut BTreeMap<&'static str, String>, document: &'static str, truth: &str) {
     known.extend(ids(document).zip(ids(truth).map(str::to_owned)));
 }
 
 /// A request of the document with the ids that the server gave out.
-fn in_truth(request: &str, known: &BTreeMap<&str, String>) -> String {
+pub fn in_truth(request: &str, known: &BTreeMap<&str, String>) -> String {
     known.iter().fold(request.to_owned(), |text, (document, truth)| text.replace(document, truth))
 }
 

@@ -14,24 +14,31 @@ pub struct Fan {
     publisher: TcpStream,
     subscribers: Vec<TcpStream>,
     request: Vec<u8>,
-    /// Bytes of the push of one request.
+    /// What is counted of what arrives: this byte, or every one.
+    mark: Option<u8>,
+    /// How much of it the push of one request has.
+    push_weight: u64,
+    /// Bytes of a push that comes alone.
     push_bytes: usize,
 }
 
 impl Fan {
     /// Publishes once, and learns from the first subscriber what a push looks like: all are of the
     /// same length, hold `content`, and end with its last byte `end`. Nothing answers a request.
+    /// Where pushes that come together are framed as one, they are counted by a byte `mark` that no
+    /// frame has.
     pub fn new(
         publisher: TcpStream,
         subscribers: Vec<TcpStream>,
         request: Vec<u8>,
         (content, end): (&[u8], &[u8]),
+        mark: Option<u8>,
     ) -> io::Result<Fan> {
-        let mut fan = Fan { publisher, subscribers, request, push_bytes: 0 };
+        let mut fan = Fan { publisher, subscribers, request, mark, push_weight: 0, push_bytes: 0 };
         (&fan.publisher).write_all(&fan.request)?;
         let (first, rest) = fan.subscribers.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let push = read_push(first, content, end)?;
-        fan.push_bytes = push.len();
+        (fan.push_bytes, fan.push_weight) = (push.len(), fan.weight(&push));
         for mut stream in rest {
             stream.read_exact(&mut vec![0; fan.push_bytes])?;
         }
@@ -55,15 +62,22 @@ impl Fan {
         })
     }
 
+    fn weight(&self, bytes: &[u8]) -> u64 {
+        match self.mark {
+            Some(mark) => bytes.iter().filter(|byte| **byte == mark).count() as u64,
+            None => bytes.len() as u64,
+        }
+    }
+
     /// Reads, on one thread, until every subscriber has had `count` pushes and not a byte more.
     fn receive(&self, count: u64) -> io::Result<()> {
-        let all = count * self.push_bytes as u64;
+        let all = count * self.push_weight;
         let mut receivers: Vec<_> = self.subscribers.iter().map(|stream| (stream, all)).collect();
         let mut readable = Readable::new(&self.subscribers);
         let (mut unfinished, mut buffer) = (receivers.len(), vec![0; READ_BYTES]);
         while unfinished > 0 {
             for (stream, left) in readable.wait(&mut receivers)? {
-                let more = read(stream, &mut buffer)?.len() as u64;
+                let more = self.weight(read(stream, &mut buffer)?);
                 *left = left.checked_sub(more).ok_or_else(|| io::Error::other("pushed twice"))?;
                 unfinished -= usize::from(*left == 0);
             }

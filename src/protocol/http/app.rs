@@ -25,6 +25,11 @@ impl App {
         App { broker, config, stop }
     }
 
+    /// For calls that never wait for a disk.
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
     /// Does what calls the broker: here, or on a thread for it where a call may wait for a disk.
     pub async fn run<T: Send + 'static>(
         &self,
@@ -53,12 +58,25 @@ impl App {
         message: &[u8],
         options: Option<Box<PutOptions>>,
     ) -> Result<Outcome> {
+        self.put_or_accept(topic, message, options, true).await
+    }
+
+    /// The same; unless it is to be confirmed, the store has promised nothing yet.
+    pub async fn put_or_accept(
+        &self,
+        topic: Topic,
+        message: &[u8],
+        options: Option<Box<PutOptions>>,
+        confirm: bool,
+    ) -> Result<Outcome> {
         if message.len() > self.config.max_message {
             return Err(too_large(self.config.max_message));
         }
         let mut batch = Batch::default();
         batch.put(topic, message, options);
-        batch.confirm();
+        if confirm {
+            batch.confirm();
+        }
         self.run(move |broker| only(broker, batch)).await?
     }
 

@@ -1,5 +1,6 @@
 //! One connection, from its first byte to its end.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Site;
+use super::handed::Deliveries;
 use super::head_timer::{Arrivals, HeadTimer};
 use super::stream::Stream;
 use crate::broker::Session;
@@ -24,8 +26,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The session that began when the connection was accepted, for who asks first: a WebSocket.
-    #[expect(dead_code, reason = "no route asks for it yet")]
+    /// The session that began when the connection was accepted, for who asks first: a WebSocket,
+    /// or a stream of events.
     pub fn session(&self) -> Option<Session> {
         lock(&self.session).take()
     }
@@ -44,14 +46,19 @@ pub async fn serve(
     session: Session,
     held: impl Send + Unpin + 'static,
 ) -> Result<(), hyper::Error> {
-    let arrivals = Arrivals::default();
+    let (arrivals, deliveries) = (Arrivals::default(), Deliveries::default());
     let connection = Arc::new(Connection { peer, session: Mutex::new(Some(session)) });
     let stopping = site.clone();
-    let stream = TokioIo::new(Stream::new(first, stream, arrivals.clone(), held));
+    let stream =
+        TokioIo::new(Stream::new(first, stream, arrivals.clone(), deliveries.clone(), held));
     let service = service_fn(move |mut request| {
         request.extensions_mut().insert(connection.clone());
-        let site = site.clone();
-        async move { site.answer(request).await }
+        let (site, deliveries) = (site.clone(), deliveries.clone());
+        async move {
+            let mut response = site.answer(request).await?;
+            deliveries.follow(&mut response);
+            Ok::<_, Infallible>(response)
+        }
     });
     let serving = http1::Builder::new()
         .timer(HeadTimer(arrivals))

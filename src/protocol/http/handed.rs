@@ -1,16 +1,19 @@
-//! A message that was taken and is on its way to its taker.
+//! A message that was taken and is on its way to its taker. Until the socket has had its last byte, it
+//! goes back if the connection ends.
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
+use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
 
 use crate::broker::Broker;
 use crate::message::Topic;
-use crate::store::{Returned, Taken};
+use crate::store::{Returned, Taken, lock};
 
 /// A message in the hands of a taker. Dropped before it is written to the connection, it goes back:
 /// whoever asked for it is gone.
@@ -39,9 +42,14 @@ impl Handed {
         self.message.as_ref().map_or(&[], |(_, message)| &message.body)
     }
 
-    /// A response's body, with which the message reaches its taker.
-    pub fn deliver(self, body: Vec<u8>) -> Body {
-        Body::new(Delivery { handed: self, body: Some(body.into()) })
+    /// A response with which the message reaches its taker.
+    pub fn deliver(self, body: Vec<u8>) -> Delivery {
+        Delivery { handed: self, body }
+    }
+
+    /// It has reached its taker, as far as that can be known here.
+    fn arrived(&mut self) {
+        self.message = None;
     }
 }
 
@@ -54,12 +62,61 @@ impl Drop for Handed {
     }
 }
 
-struct Delivery {
+/// A response with a message in it.
+pub struct Delivery {
     handed: Handed,
-    body: Option<Bytes>,
+    body: Vec<u8>,
 }
 
-impl HttpBody for Delivery {
+impl IntoResponse for Delivery {
+    fn into_response(self) -> Response {
+        let sent = Arc::new(AtomicBool::new(false));
+        let body = DeliveryBody { body: Some(self.body.into()), sent: sent.clone() };
+        let mut response = Response::new(Body::new(body));
+        let handed = Arc::new(Mutex::new(Some(self.handed)));
+        response.extensions_mut().insert(OnItsWay { handed, sent });
+        response
+    }
+}
+
+/// The message of a response: whoever holds the last of these decides what becomes of it.
+#[derive(Clone)]
+struct OnItsWay {
+    handed: Arc<Mutex<Option<Handed>>>,
+    /// Whether its bytes have gone towards the socket.
+    sent: Arc<AtomicBool>,
+}
+
+/// The messages that are on their way over one connection.
+#[derive(Clone, Default)]
+pub struct Deliveries(Arc<Mutex<Vec<OnItsWay>>>);
+
+impl Deliveries {
+    /// Keeps the message of a response, if there is one, until it is written.
+    pub fn follow(&self, response: &mut Response) {
+        if let Some(message) = response.extensions_mut().remove::<OnItsWay>() {
+            lock(&self.0).push(message);
+        }
+    }
+
+    /// The socket has had all that went towards it.
+    pub fn flushed(&self) {
+        lock(&self.0).retain(|message| {
+            let sent = message.sent.load(Ordering::Relaxed);
+            if sent && let Some(handed) = &mut *lock(&message.handed) {
+                handed.arrived();
+            }
+            !sent
+        });
+    }
+}
+
+struct DeliveryBody {
+    body: Option<Bytes>,
+    sent: Arc<AtomicBool>,
+}
+
+impl HttpBody for DeliveryBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -67,7 +124,7 @@ impl HttpBody for Delivery {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.handed.message = None;
+        self.sent.store(true, Ordering::Relaxed);
         Poll::Ready(self.body.take().map(|body| Ok(Frame::data(body))))
     }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::handed::Deliveries;
 use super::head_timer::Arrivals;
 use crate::limits;
 
@@ -17,6 +18,7 @@ pub struct Stream<S, H> {
     first: Cursor<Vec<u8>>,
     stream: S,
     arrivals: Arrivals,
+    deliveries: Deliveries,
     /// Runs while a write moves nothing.
     stall: Option<Pin<Box<Sleep>>>,
     linger: Option<Linger>,
@@ -31,9 +33,15 @@ struct Linger {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, H> Stream<S, H> {
-    pub fn new(first: Vec<u8>, stream: S, arrivals: Arrivals, held: H) -> Stream<S, H> {
+    pub fn new(
+        first: Vec<u8>,
+        stream: S,
+        arrivals: Arrivals,
+        deliveries: Deliveries,
+        held: H,
+    ) -> Stream<S, H> {
         let first = Cursor::new(first);
-        Stream { first, stream, arrivals, stall: None, linger: None, _held: held }
+        Stream { first, stream, arrivals, deliveries, stall: None, linger: None, _held: held }
     }
 
     /// A write's outcome, unless nothing has moved for too long.
@@ -95,8 +103,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Unpin> AsyncWrite for Stream<S, H> {
         self.stream.is_write_vectored()
     }
 
+    /// hyper asks for it when it has written all that it had.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        this.deliveries.flushed();
+        Poll::Ready(Ok(()))
     }
 
     /// Ends this side, then reads for a while what the peer is still sending: else it might never

@@ -9,7 +9,7 @@ use crate::broker::{Broker, Pushes};
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::message::Topic;
-use crate::store::{Batch, Op, Outcome, Policy, PutOptions, Returned, Taken};
+use crate::store::{Batch, Form, Op, Outcome, Policy, PutOptions, Returned, Taken};
 
 pub struct Outbox {
     broker: Arc<Broker>,
@@ -39,6 +39,27 @@ pub enum Answer {
     Ok,
     State(bool),
     Policy(Policy),
+}
+
+impl Answer {
+    pub fn write(self, reply: Reply<'_>, batch: &Batch, outcome: &Outcome) {
+        match (outcome, self) {
+            // What is done later has no outcome yet.
+            (_, Answer::Silence) | (Outcome::Later, _) => {}
+            (Outcome::Stored { id, duplicate, .. }, _) => reply.stored(*id, *duplicate),
+            (Outcome::Due { at, duplicate }, _) => reply.due(*at, *duplicate),
+            (Outcome::Taken(None) | Outcome::Peeked(None), _) => reply.nothing(true),
+            (Outcome::Taken(Some(taken)), _) => reply.taken(taken, batch.taken_body(taken)),
+            (Outcome::Peeked(Some((peeked, looks))), _) => {
+                reply.peeked(peeked, batch.taken_body(peeked), *looks);
+            }
+            (Outcome::Deleted(deleted), _) => reply.deleted(*deleted),
+            (Outcome::Purged(purged), _) => reply.purged(*purged),
+            (Outcome::Done, Answer::State(stopped)) => reply.state(stopped),
+            (Outcome::Done, Answer::Policy(policy)) => reply.policy(Some(policy)),
+            (Outcome::Done, _) => reply.ok(),
+        }
+    }
 }
 
 /// A taken message on its way.
@@ -119,28 +140,9 @@ impl Outbox {
         tag: Option<&[u8]>,
     ) {
         self.said = None;
-        let reply = Reply::new(&mut self.bytes, tag);
-        match (outcome, answer) {
-            // What is done later has no outcome yet.
-            (_, Answer::Silence) | (Outcome::Later, _) => {}
-            (Outcome::Stored { id, duplicate, .. }, _) => reply.stored(*id, *duplicate),
-            (Outcome::Due { at, duplicate }, _) => reply.due(*at, *duplicate),
-            (Outcome::Taken(None) | Outcome::Peeked(None), _) => reply.nothing(true),
-            (Outcome::Taken(Some(taken)), _) => {
-                let body = batch.taken_body(taken);
-                reply.taken(taken, body);
-                if let Op::Take { topic, lease: None } = op {
-                    self.remember(topic, taken, body);
-                }
-            }
-            (Outcome::Peeked(Some((peeked, looks))), _) => {
-                reply.peeked(peeked, batch.taken_body(peeked), *looks);
-            }
-            (Outcome::Deleted(deleted), _) => reply.deleted(*deleted),
-            (Outcome::Purged(purged), _) => reply.purged(*purged),
-            (Outcome::Done, Answer::State(stopped)) => reply.state(stopped),
-            (Outcome::Done, Answer::Policy(policy)) => reply.policy(Some(policy)),
-            (Outcome::Done, _) => reply.ok(),
+        answer.write(Reply::new(&mut self.bytes, tag), batch, outcome);
+        if let (Op::Take { topic, lease: None }, Outcome::Taken(Some(taken))) = (op, outcome) {
+            self.remember(topic, taken, batch.taken_body(taken));
         }
     }
 
@@ -179,11 +181,8 @@ impl Outbox {
 
     /// Adds pushes; nothing waits to be carried out when they are added.
     pub fn push(&mut self, pushes: &Pushes) {
-        let encoded = pushes.run.encoded(|run| reply::pushes(&pushes.topic, run));
-        let end_of = |index: usize| encoded.ends.get(index).copied();
-        let start = pushes.range.start.checked_sub(1).and_then(end_of).unwrap_or(0);
-        let end = pushes.range.end.checked_sub(1).and_then(end_of).unwrap_or(start);
-        self.bytes.extend_from_slice(encoded.bytes.get(start..end).unwrap_or_default());
+        let encoded = pushes.run.encoded(Form::Push, |run| reply::pushes(&pushes.topic, run));
+        self.bytes.extend_from_slice(encoded.part(&pushes.range));
     }
 
     pub fn bytes(&self) -> &[u8] {

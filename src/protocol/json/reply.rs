@@ -1,7 +1,10 @@
 //! Replies and pushes as bytes: written onto the end of what is to be sent.
 
 use std::io::Write;
+use std::ops::Range;
 
+#[cfg(feature = "http")]
+use crate::broker::Page;
 use crate::broker::{Stats, TopicStats};
 use crate::error::Error;
 use crate::message::{Id, Message, Timestamp, Topic};
@@ -130,13 +133,28 @@ impl<'a> Reply<'a> {
     }
 
     pub fn history(self, run: &Run) {
+        self.raw(b"{\"messages\":[").messages(run, 0..run.len(), true).raw(b"]").end();
+    }
+
+    /// Messages that were read without a place, and where to read on.
+    #[cfg(feature = "http")]
+    pub fn page(self, page: &Page) {
         let mut reply = self.raw(b"{\"messages\":[");
-        for (index, message) in (0..run.len()).filter_map(|i| run.get(i).map(|m| (i, m))) {
-            let before: &[u8] = if index == 0 { b"{\"message\":" } else { b",{\"message\":" };
+        for (index, (run, range)) in page.parts.iter().enumerate() {
+            reply = reply.messages(run, range.clone(), index == 0);
+        }
+        reply.write(format_args!("],\"last\":{}", page.last)).end();
+    }
+
+    fn messages(self, run: &Run, range: Range<usize>, begins: bool) -> Self {
+        let (mut reply, start) = (self, range.start);
+        for (index, message) in range.filter_map(|i| run.get(i).map(|m| (i, m))) {
+            let first = begins && index == start;
+            let before: &[u8] = if first { b"{\"message\":" } else { b",{\"message\":" };
             reply = reply.raw(before).raw(message.body).id(message.id);
             reply = reply.origin(run.origin(index)).raw(b"}");
         }
-        reply.raw(b"]").end();
+        reply
     }
 
     /// A run whose ids are times.

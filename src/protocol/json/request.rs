@@ -6,12 +6,13 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::fields::{Field, Fields};
+use super::outbox::Answer;
 use super::string;
 use crate::broker::{From, Pattern};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{ID_END, Id, PRIORITY_DEFAULT, PRIORITY_MAX, Topic};
-use crate::store::{Policy, PutOptions};
+use crate::store::{Op, Policy, PutOptions};
 
 /// Messages of a history that does not say how many.
 const HISTORY_DEFAULT: usize = 10;
@@ -53,6 +54,30 @@ impl Request<'_> {
             | Request::SetPolicy { .. } => true,
             _ => false,
         }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// As an operation of the store, and how that is answered; itself if it is another request.
+    pub fn into_op(self) -> std::result::Result<(Op, Answer), Request<'a>> {
+        Ok(match self {
+            Request::Ack { topic, id, deliveries } => {
+                (Op::Ack { topic, id, deliveries }, Answer::Ok)
+            }
+            Request::Nack { topic, id, deliveries, delay } => {
+                (Op::Nack { topic, id, deliveries, delay }, Answer::Ok)
+            }
+            Request::Peek { topic } => (Op::Peek { topic }, Answer::Ok),
+            Request::Delete { topic, id } => (Op::Delete { topic, id }, Answer::Ok),
+            Request::Purge { topic } => (Op::Purge { topic }, Answer::Ok),
+            Request::SetStopped { topic, stopped } => {
+                (Op::SetStopped { topic, stopped }, Answer::State(stopped))
+            }
+            Request::SetPolicy { topic, policy } => {
+                (Op::SetPolicy { topic, policy }, Answer::Policy(policy))
+            }
+            other => return Err(other),
+        })
     }
 }
 

@@ -1,0 +1,184 @@
+//! Server-sent events: a topic, or several, followed without end. The id of an event is that of its
+//! message, so that whoever comes back with the last one goes on behind it.
+//!
+//! The messages of one topic are written once for all who stand at the same place, and go from there
+//! to the sockets without being copied.
+
+use std::convert::Infallible;
+use std::io::Write;
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde_json::Value;
+use tokio::time::{Instant, Interval, interval_at};
+
+use super::super::app::App;
+use super::super::bell::Bell;
+use super::super::connection::Connection;
+use super::super::failure::Answer;
+use super::fields::Fields;
+use crate::broker::{From, Pattern, Pushes, Session};
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::message::{Id, Topic};
+use crate::protocol::json::{self, Request};
+use crate::store::{Encoded, Form, Run};
+
+const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Follows what `topics` names: one name, or a list.
+pub async fn follow(
+    app: &Arc<App>,
+    connection: &Connection,
+    topics: Value,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Answer<Response> {
+    let named = topics.is_array() || topics.as_str().is_some_and(|name| name.ends_with('*'));
+    let (patterns, from) = asked(app, topics, uri, headers)?;
+    let bell = Bell::new();
+    let waker = bell.waker();
+    let mut session = connection.session().unwrap_or_else(|| app.broker().session());
+    let begin = app.run(move |broker| {
+        let now = broker.subscribe(&mut session, patterns, from, &waker)?;
+        Ok::<_, Error>((session, now))
+    });
+    let (session, now) = begin.await??;
+    let first = (from == From::Now).then(|| begins_behind(now));
+    let beat = interval_at(Instant::now() + limits::HEARTBEAT, limits::HEARTBEAT);
+    let events = Events { app: app.clone(), session, bell, beat, first, named };
+    let body = Body::from_stream(stream::unfold(events, Events::next));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        // A proxy that gathers what it passes on would keep events back.
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    Ok((headers, body).into_response())
+}
+
+/// What is to be followed, and from where. What the reader had last goes before what its address says.
+fn asked(app: &App, topics: Value, uri: &Uri, headers: &HeaderMap) -> Result<(Vec<Pattern>, From)> {
+    let fields = || Fields::new().query(uri).last_event_id(headers.get(LAST_EVENT_ID));
+    let get = fields().request(app.config.max_message, "get", "?")?;
+    let subscribe = fields().request(app.config.max_message, "subscribe", topics)?;
+    match (subscribe.request()?, get.request()?) {
+        (Request::Subscribe { patterns, .. }, Request::Get { since: Some(id), .. }) => {
+            Ok((patterns, From::Id(id)))
+        }
+        (Request::Subscribe { patterns, from, .. }, _) => Ok((patterns, from)),
+        _ => Ok((Vec::new(), From::Now)),
+    }
+}
+
+/// A stream of events, between two of them.
+struct Events {
+    app: Arc<App>,
+    session: Session,
+    bell: Arc<Bell>,
+    beat: Interval,
+    /// What is said first.
+    first: Option<Bytes>,
+    /// Whether an event tells its topic: where it may be one of several.
+    named: bool,
+}
+
+impl Events {
+    /// The next bytes of the stream; `None` once the server stops.
+    async fn next(mut self) -> Option<(std::result::Result<Bytes, Infallible>, Events)> {
+        if let Some(first) = self.first.take() {
+            return Some((Ok(first), self));
+        }
+        loop {
+            if self.app.broker().check_open().is_err() {
+                return None;
+            }
+            let pushes;
+            (self, pushes) = self.pushes().await?;
+            if let Some(bytes) = pushes {
+                return Some((Ok(bytes), self));
+            }
+            tokio::select! {
+                () = self.bell.rung() => {}
+                _ = self.beat.tick() => return Some((Ok(HEARTBEAT), self)),
+            }
+        }
+    }
+
+    /// What is to be pushed next, if there is something by now.
+    async fn pushes(self) -> Option<(Events, Option<Bytes>)> {
+        let Events { app, mut session, bell, beat, first, named } = self;
+        let next = app.run(move |broker| {
+            let pushes = broker.pushes(&mut session);
+            let bytes = pushes.map(|pushes| pushes.map(|pushes| bytes(pushes, named)));
+            (session, bytes)
+        });
+        let (session, next) = next.await.ok()?;
+        let next = next.unwrap_or_else(|error| Some(failed(&error)));
+        Some((Events { app, session, bell, beat, first, named }, next))
+    }
+}
+
+/// Some messages of a run as they were written for all who stand in it.
+struct Part {
+    run: Arc<Run>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        let all = |run: &Run| events(None, run, 0..run.len());
+        self.run.encoded(Form::Event, all).part(&self.range)
+    }
+}
+
+fn bytes(pushes: Pushes, named: bool) -> Bytes {
+    let Pushes { topic, run, range } = pushes;
+    match named {
+        true => events(Some(&topic), &run, range).bytes.into(),
+        false => Bytes::from_owner(Part { run, range }),
+    }
+}
+
+/// Messages as events. A line end inside of one says nothing in JSON, and would end its line here.
+pub fn events(topic: Option<&Topic>, run: &Run, range: Range<usize>) -> Encoded {
+    let mut encoded = Encoded::default();
+    let out = &mut encoded.bytes;
+    for message in range.filter_map(|index| run.get(index)) {
+        if let Some(topic) = topic {
+            let _ = writeln!(out, "event: {topic}");
+        }
+        let _ = write!(out, "id: {}\ndata: ", message.id);
+        if message.body.iter().any(is_line_end) {
+            out.extend(message.body.iter().filter(|byte| !is_line_end(byte)));
+        } else {
+            out.extend_from_slice(message.body);
+        }
+        out.extend_from_slice(b"\n\n");
+        encoded.ends.push(out.len());
+    }
+    encoded
+}
+
+fn is_line_end(byte: &u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
+/// Without data it is no event: it says where the reader stands that has had none yet.
+fn begins_behind(id: Id) -> Bytes {
+    format!("id: {id}\n\n").into()
+}
+
+/// What is said where messages cannot be read; the stream goes on.
+fn failed(error: &Error) -> Bytes {
+    let mut event = b"event: error\ndata: ".to_vec();
+    event.extend(json::error_reply(error));
+    event.extend_from_slice(b"\n\n");
+    event.into()
+}

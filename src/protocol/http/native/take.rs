@@ -1,0 +1,117 @@
+//! Takes, at once or in line. Whoever hangs up leaves the line, and what was handed to him goes on.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::{IntoResponse, Response};
+use tokio::time::{Instant, timeout_at};
+
+use super::super::app::App;
+use super::super::bell::Bell;
+use super::super::extract::{Name, Payload};
+use super::super::failure::{Answer, Json};
+use super::super::handed::Handed;
+use super::fields::Fields;
+use crate::broker::{Broker, Waiting};
+use crate::error::Result;
+use crate::message::Topic;
+use crate::protocol::json::{self, Request};
+
+pub async fn take(
+    State(app): State<Arc<App>>,
+    Name(topic): Name,
+    uri: Uri,
+    Payload(body): Payload,
+) -> Answer<Response> {
+    let fields = Fields::new().query(&uri).body(&body)?;
+    let (lease, wait) =
+        match fields.request(app.config.max_message, "take", topic.as_str())?.request()? {
+            Request::Take { lease, wait, .. } => (lease, wait),
+            _ => (None, Duration::ZERO),
+        };
+    let handed = match wait.is_zero() {
+        true => app.take(topic, lease).await?,
+        false => wait_to_take(&app, topic, lease, wait).await?,
+    };
+    let body = json::reply(|reply| match handed.as_ref().and_then(|h| Some((h, h.taken()?))) {
+        Some((handed, taken)) => reply.taken(taken, handed.text()),
+        None => reply.nothing(true),
+    });
+    Ok(match handed {
+        Some(handed) => Json(handed.deliver(body)).into_response(),
+        None => Json(body).into_response(),
+    })
+}
+
+/// A taker's place in line. Dropped, it goes to the next, and so does what was handed to it.
+struct InLine {
+    broker: Arc<Broker>,
+    lease: Option<u64>,
+    waiting: Option<Waiting>,
+}
+
+impl InLine {
+    fn join(broker: &Arc<Broker>, topic: &Topic, lease: Option<u64>, waker: Waker) -> InLine {
+        let waiting = broker.wait_to_take(topic, lease, waker);
+        InLine { broker: broker.clone(), lease, waiting: Some(waiting) }
+    }
+
+    fn handed(&mut self) -> Option<Result<Handed>> {
+        let waiting = self.waiting.as_mut()?;
+        let topic = waiting.topic().clone();
+        let message = match waiting.handed()? {
+            Ok(message) => message,
+            Err(error) => return Some(Err(error)),
+        };
+        let broker = self.broker.clone();
+        Some(Ok(Handed::new(broker, topic, message.taken, message.body, self.lease)))
+    }
+
+    /// Leaves the line, with what was handed over before that.
+    fn leave(mut self) -> Option<Result<Handed>> {
+        let waiting = self.waiting.take()?;
+        let topic = waiting.topic().clone();
+        let message = match waiting.leave()? {
+            Ok(message) => message,
+            Err(error) => return Some(Err(error)),
+        };
+        let broker = self.broker.clone();
+        Some(Ok(Handed::new(broker, topic, message.taken, message.body, self.lease)))
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            self.broker.give_up(waiting);
+        }
+    }
+}
+
+async fn wait_to_take(
+    app: &Arc<App>,
+    topic: Topic,
+    lease: Option<u64>,
+    wait: Duration,
+) -> Result<Option<Handed>> {
+    let deadline = Instant::now() + wait;
+    let bell = Bell::new();
+    let waker = bell.waker();
+    let mut place = app.run(move |broker| InLine::join(broker, &topic, lease, waker)).await?;
+    loop {
+        if let Some(handed) = place.handed() {
+            return handed.map(Some);
+        }
+        if Instant::now() >= deadline || app.broker().check_open().is_err() {
+            break;
+        }
+        let _ = timeout_at(deadline, bell.rung()).await;
+    }
+    match app.run(move |_| place.leave()).await? {
+        Some(handed) => handed.map(Some),
+        None => app.broker().check_open().map(|()| None),
+    }
+}

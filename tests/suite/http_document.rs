@@ -1,0 +1,45 @@
+//! docs/http-native.md, exchange by exchange, against a fresh server each.
+
+use std::collections::BTreeMap;
+
+use super::http::response;
+use super::peer::{Peer, masked};
+use super::protocol_document::{in_truth, learn};
+use super::support::server;
+
+const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/http-native.md"));
+
+fn request(line: &str) -> String {
+    let (method, rest) = line.split_once(' ').unwrap();
+    let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
+    let length = body.len();
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+fn replay(exchange: &'static str) {
+    let server = server();
+    let mut peer = Peer::connect_silent(server.addr());
+    let mut ids = BTreeMap::new();
+    for line in exchange.lines() {
+        if let Some(asked) = line.strip_prefix("> ") {
+            peer.send(request(&in_truth(asked, &ids)));
+        } else {
+            let expected = line.strip_prefix("< ").unwrap_or_else(|| panic!("{line}"));
+            let answer = response(&mut peer);
+            let answer = format!("{} {}", answer.status, answer.body);
+            match expected.strip_suffix('…') {
+                Some(begin) => assert!(answer.starts_with(begin), "{line}\n{answer}"),
+                None => assert_eq!(masked(&answer), masked(expected), "{line}"),
+            }
+            learn(&mut ids, expected, &answer);
+        }
+    }
+}
+
+#[test]
+fn every_exchange_is_as_the_document_says() {
+    let blocks = DOCUMENT.split("```requests\n").skip(1);
+    let exchanges: Vec<&str> = blocks.map(|block| block.split("```").next().unwrap()).collect();
+    assert_eq!(exchanges.len(), 4);
+    exchanges.into_iter().for_each(replay);
+}
