@@ -81,7 +81,7 @@ pub struct Config {
     #[arg(long, env = "DSMQ_ALLOW_HOST", value_name = "NAME", value_delimiter = ',', value_parser = names::host)]
     pub allow_host: Vec<String>,
 
-    /// Web pages that may use this server over HTTP beside its own, as https://example.com; '*' is all
+    /// Web pages that may use this server over HTTP beside its own, by scheme and host; '*' is all
     #[arg(long, env = "DSMQ_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = names::origin)]
     pub allow_origin: Vec<String>,
 
