@@ -4,6 +4,7 @@
 //! of. Before any route a [`guard`] looks at who asks. Handlers get an [`App`] as their state.
 
 mod app;
+mod bell;
 mod connection;
 mod extract;
 mod failure;

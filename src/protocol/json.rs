@@ -25,6 +25,8 @@ use self::outbox::{Answer, Outbox};
 use self::reply::Reply;
 use self::request::{Request, Text};
 use self::scanner::{Fault, Scan, Scanner};
+#[cfg(feature = "http")]
+pub use self::string::text;
 use self::wait::{Wait, WaitKind};
 use crate::broker::{Broker, From, Pattern, Session};
 use crate::error::{Code, Error, Result};

@@ -8,10 +8,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 use super::Site;
 use super::head_timer::{Arrivals, HeadTimer};
-use super::stream::Stream;
+use super::stream::{Flushes, Stream};
 use crate::broker::Session;
 use crate::limits;
 use crate::store::lock;
@@ -21,6 +22,7 @@ pub struct Connection {
     #[expect(dead_code, reason = "no route asks for it yet")]
     pub peer: SocketAddr,
     session: Mutex<Option<Session>>,
+    flushes: Arc<Flushes>,
 }
 
 impl Connection {
@@ -28,6 +30,11 @@ impl Connection {
     #[expect(dead_code, reason = "no route asks for it yet")]
     pub fn session(&self) -> Option<Session> {
         lock(&self.session).take()
+    }
+
+    /// Counts up whenever all that was given to be written has been.
+    pub fn flushes(&self) -> watch::Receiver<u64> {
+        self.flushes.subscribe()
     }
 }
 
@@ -45,9 +52,11 @@ pub async fn serve(
     held: impl Send + Unpin + 'static,
 ) -> Result<(), hyper::Error> {
     let arrivals = Arrivals::default();
-    let connection = Arc::new(Connection { peer, session: Mutex::new(Some(session)) });
+    let flushes = Arc::new(Flushes::new(0));
+    let session = Mutex::new(Some(session));
+    let connection = Arc::new(Connection { peer, session, flushes: flushes.clone() });
     let stopping = site.clone();
-    let stream = TokioIo::new(Stream::new(first, stream, arrivals.clone(), held));
+    let stream = TokioIo::new(Stream::new(first, stream, arrivals.clone(), flushes, held));
     let service = service_fn(move |mut request| {
         request.extensions_mut().insert(connection.clone());
         let site = site.clone();

@@ -3,20 +3,26 @@
 
 use std::io::{self, Cursor};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use super::head_timer::Arrivals;
 use crate::limits;
+
+/// How often all that was to be written has been: who wrote before the last time knows that it is.
+pub type Flushes = watch::Sender<u64>;
 
 pub struct Stream<S, H> {
     /// What was read before.
     first: Cursor<Vec<u8>>,
     stream: S,
     arrivals: Arrivals,
+    flushes: Arc<Flushes>,
     /// Runs while a write moves nothing.
     stall: Option<Pin<Box<Sleep>>>,
     linger: Option<Linger>,
@@ -31,9 +37,15 @@ struct Linger {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, H> Stream<S, H> {
-    pub fn new(first: Vec<u8>, stream: S, arrivals: Arrivals, held: H) -> Stream<S, H> {
+    pub fn new(
+        first: Vec<u8>,
+        stream: S,
+        arrivals: Arrivals,
+        flushes: Arc<Flushes>,
+        held: H,
+    ) -> Stream<S, H> {
         let first = Cursor::new(first);
-        Stream { first, stream, arrivals, stall: None, linger: None, _held: held }
+        Stream { first, stream, arrivals, flushes, stall: None, linger: None, _held: held }
     }
 
     /// A write's outcome, unless nothing has moved for too long.
@@ -96,7 +108,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Unpin> AsyncWrite for Stream<S, H> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        // hyper flushes when it has nothing left to write.
+        this.flushes.send_modify(|flushes| *flushes += 1);
+        Poll::Ready(Ok(()))
     }
 
     /// Ends this side, then reads for a while what the peer is still sending: else it might never
