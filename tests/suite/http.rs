@@ -13,15 +13,15 @@ const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// A response: its status, its header in lower case, its body.
 #[derive(Debug)]
-struct Response {
-    status: u16,
-    header: String,
-    body: String,
+pub struct Response {
+    pub status: u16,
+    pub header: String,
+    pub body: String,
 }
 
 impl Response {
     /// The code of an error.
-    fn code(&self) -> String {
+    pub fn code(&self) -> String {
         assert!(self.header.contains("content-type: application/json\r\n"), "{self:?}");
         let reply: serde_json::Value = serde_json::from_str(&self.body).unwrap();
         assert!(reply["error"].as_str().is_some_and(|text| text.len() > 10), "{self:?}");
@@ -29,7 +29,7 @@ impl Response {
     }
 }
 
-fn response(peer: &mut Peer) -> Response {
+pub fn response(peer: &mut Peer) -> Response {
     let mut header = Vec::new();
     while !header.ends_with(b"\r\n\r\n") {
         header.extend(peer.receive(1));
@@ -41,16 +41,16 @@ fn response(peer: &mut Peer) -> Response {
     Response { status, header, body: String::from_utf8(body).unwrap() }
 }
 
-fn ask(peer: &mut Peer, request: impl AsRef<[u8]>) -> Response {
+pub fn ask(peer: &mut Peer, request: impl AsRef<[u8]>) -> Response {
     peer.send(request);
     response(peer)
 }
 
-fn get(path: &str) -> String {
+pub fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
-fn post(path: &str, body: &str) -> String {
+pub fn post(path: &str, body: &str) -> String {
     let length = body.len();
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")
 }
@@ -181,11 +181,11 @@ fn a_body_over_the_limit_is_refused_and_not_waited_for() {
     let server = server_with(Config { max_message: 1_000, ..Config::default() });
     let most = 1_000 + limits::REQUEST_OVERHEAD_BYTES;
     let mut claims = Peer::connect_silent(server.addr());
-    let head = "POST /q/t HTTP/1.1\r\nHost: localhost\r\n";
+    let head = "POST /t/t HTTP/1.1\r\nHost: localhost\r\n";
     let refused = ask(&mut claims, format!("{head}Content-Length: {}\r\n\r\n", most + 1));
     assert_eq!((refused.status, refused.code().as_str()), (413, "request_too_large"));
     let mut sends = Peer::connect_silent(server.addr());
-    sends.send(post("/q/t", &"x".repeat(most + 100_000)));
+    sends.send(post("/t/t", &"x".repeat(most + 100_000)));
     assert_eq!(response(&mut sends).status, 413);
     let mut chunked = Peer::connect_silent(server.addr());
     chunked.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n"));

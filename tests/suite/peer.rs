@@ -99,7 +99,7 @@ impl Peer {
 }
 
 /// With the ids and timestamps of a server replaced: 16 digits, and 10 with 6 behind a point.
-fn masked(text: &str) -> String {
+pub fn masked(text: &str) -> String {
     let mut masked = String::new();
     let mut digits = String::new();
     for c in text.chars().chain(['\0']) {

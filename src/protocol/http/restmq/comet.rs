@@ -22,8 +22,8 @@ struct Comet {
     reader: Reader,
     callback: Option<String>,
     flushes: watch::Receiver<u64>,
-    /// How many messages were given to be written last, and how often all had been before.
-    given: Option<(usize, u64)>,
+    /// How often all had been written when the last line was given to be.
+    given: Option<u64>,
 }
 
 pub async fn consume(
@@ -44,15 +44,13 @@ pub async fn consume(
 
 impl Comet {
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Comet)> {
-        if let Some((messages, before)) = self.given {
-            self.flushes.wait_for(|flushes| *flushes > before).await.ok()?;
-            self.reader.written(messages);
+        if let Some(given) = self.given {
+            self.flushes.wait_for(|flushes| *flushes > given).await.ok()?;
+            self.reader.written();
         }
-        let objects = self.reader.next().await?;
-        let lines =
-            objects.iter().map(|object| Ending::LINE.write(object, self.callback.as_deref()));
-        let lines: Vec<u8> = lines.flatten().collect();
-        self.given = Some((objects.len(), *self.flushes.borrow()));
-        Some((Ok(lines.into()), self))
+        let object = self.reader.next().await?;
+        let line = Ending::LINE.write(&object, self.callback.as_deref());
+        self.given = Some(*self.flushes.borrow());
+        Some((Ok(line.into()), self))
     }
 }

@@ -49,67 +49,65 @@ impl Reader {
         Ok(Reader { app, bell, seat })
     }
 
-    /// The messages that are to be written next, an object each: those that are not written yet, or
-    /// else new ones. None if the reader is to hang up.
-    pub async fn next(&self) -> Option<Vec<Vec<u8>>> {
+    /// The message that is to be written next, as an object. None if the reader is to hang up.
+    pub async fn next(&self) -> Option<Vec<u8>> {
         tokio::select! {
             biased;
             () = self.app.stopping() => None,
-            more = self.gather() => more,
+            next = self.wait() => next,
         }
     }
 
-    async fn gather(&self) -> Option<Vec<Vec<u8>>> {
+    async fn wait(&self) -> Option<Vec<u8>> {
         loop {
-            let seat = self.seat.clone();
-            self.app.run(move |_| lock(&seat).gather()).await.ok()?;
             {
                 let seat = lock(&self.seat);
-                if !seat.unwritten.is_empty() {
-                    return Some(seat.objects());
+                if let Some(object) = seat.object() {
+                    return Some(object);
                 }
                 if seat.dismissed {
                     return None;
                 }
             }
-            self.bell.rung().await;
+            let seat = self.seat.clone();
+            let came = self.app.run(move |_| lock(&seat).gather()).await.ok()?;
+            if !came {
+                self.bell.rung().await;
+            }
         }
     }
 
-    /// So many of the messages have reached the connection.
-    pub fn written(&self, messages: usize) {
-        let unwritten = &mut lock(&self.seat).unwritten;
-        unwritten.drain(..messages.min(unwritten.len()));
+    /// The message has reached the connection: the next is the one behind it.
+    pub fn written(&self) {
+        lock(&self.seat).unwritten.pop_front();
     }
 }
 
 impl Seat {
-    fn gather(&mut self) {
-        let Some(consumer) = &self.consumer else { return };
+    /// Receives what is there, up to a limit; true if that is something to go on with.
+    fn gather(&mut self) -> bool {
+        let Some(consumer) = &self.consumer else { return false };
         let mut bytes = 0;
-        while self.unwritten.is_empty() || (0 < bytes && bytes < GATHERED_BYTES) {
+        while bytes < GATHERED_BYTES {
             match self.broker.receive(consumer) {
                 Received::Message(parcel) => {
                     bytes += parcel.message.body.len();
                     self.unwritten.push_back(parcel);
                 }
-                Received::Nothing => return,
+                Received::Nothing => break,
                 Received::Dismissed => {
                     self.dismissed = true;
-                    return;
+                    return true;
                 }
             }
         }
+        !self.unwritten.is_empty()
     }
 
-    fn objects(&self) -> Vec<Vec<u8>> {
-        let Some(queue) = self.consumer.as_ref().map(Consumer::topic) else { return Vec::new() };
-        let objects = self.unwritten.iter().map(|parcel| {
-            let message = &parcel.message;
-            let object = Object::new().text("key", &key(queue, message.taken.id));
-            object.json("value", &on_one_line(&message.body)).end()
-        });
-        objects.collect()
+    fn object(&self) -> Option<Vec<u8>> {
+        let (queue, message) = (self.consumer.as_ref()?.topic(), &self.unwritten.front()?.message);
+        let object = Object::new().text("key", &key(queue, message.taken.id));
+        Some(object.json("value", &on_one_line(&message.body)).end())
     }
 }
 
@@ -141,3 +139,6 @@ impl Drop for Leaving {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

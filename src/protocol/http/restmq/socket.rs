@@ -46,13 +46,11 @@ async fn serve(mut socket: WebSocket, reader: Reader) {
 async fn converse(socket: &mut WebSocket, reader: &Reader) -> Result<(), axum::Error> {
     loop {
         tokio::select! {
-            objects = reader.next() => {
-                let Some(objects) = objects else { return socket.send(Message::Close(None)).await };
-                for object in objects {
-                    let object = String::from_utf8_lossy(&object).into_owned();
-                    socket.send(Message::text(object)).await?;
-                    reader.written(1);
-                }
+            object = reader.next() => {
+                let Some(object) = object else { return socket.send(Message::Close(None)).await };
+                let object = String::from_utf8_lossy(&object).into_owned();
+                socket.send(Message::text(object)).await?;
+                reader.written();
             }
             said = socket.recv() => match said.transpose()? {
                 Some(said @ (Message::Text(_) | Message::Binary(_))) => socket.send(said).await?,
