@@ -1,7 +1,7 @@
 //! The broker: what one server knows. It answers, or it keeps a waker; it never blocks on a peer.
 //! A method for each word of the protocol; protocols call them and write what they return.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "no protocol consumes yet"))]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "HTTP alone consumes"))]
 mod consumers;
 mod fresh;
 mod mailbox;
@@ -22,7 +22,8 @@ use std::task::Waker;
 use std::time::Instant;
 
 use self::consumers::Consumers;
-pub use self::consumers::{Consumer, Received};
+#[cfg_attr(not(feature = "http"), expect(unused_imports, reason = "HTTP alone consumes"))]
+pub use self::consumers::{Consumer, Parcel, Received};
 use self::fresh::Fresh;
 pub use self::mailbox::Pattern;
 use self::mailbox::Subscribers;
@@ -225,13 +226,23 @@ impl Broker {
 
     /// Puts back a message that did not reach its taker, who so has had no delivery of it.
     pub fn put_back(&self, topic: Topic, message: Returned) {
+        self.put_all_back(&topic, vec![message]);
+    }
+
+    fn put_all_back(&self, topic: &Topic, messages: Vec<Returned>) {
+        if messages.is_empty() {
+            return;
+        }
         let mut batch = Batch::default();
-        batch.ops.push(Op::PutBack { topic, message: Box::new(message) });
+        batch.ops.extend(
+            messages
+                .into_iter()
+                .map(|message| Op::PutBack { topic: topic.clone(), message: Box::new(message) }),
+        );
         self.apply(&mut batch);
         // One whose lease has ended meanwhile is with its topic already.
-        if let Some(Err(error)) = batch.outcomes.first()
-            && error.code != Code::Gone
-        {
+        let lost = batch.outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+        for error in lost.filter(|error| error.code != Code::Gone) {
             tracing::error!("a message that did not reach its taker is lost: {error}");
         }
     }
@@ -292,6 +303,12 @@ impl Broker {
         let mut topics = topics.collect::<Result<Vec<_>>>()?;
         topics.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
         Ok(topics)
+    }
+
+    /// One topic, if there is one of this name.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone asks for it"))]
+    pub fn topic(&self, name: &str) -> Result<Option<TopicStats>> {
+        self.store.head(name).map(|head| self.topic_stats(&head)).transpose()
     }
 
     fn topic_stats(&self, head: &Head) -> Result<TopicStats> {
@@ -374,40 +391,5 @@ impl Broker {
             return Err(Error::new(Code::Closing, "the server is closing: connect again later"));
         }
         Ok(())
-    }
-}
-
-/// Consumers: the HTTP protocols' comet and WebSocket readers.
-#[cfg_attr(not(test), expect(dead_code, reason = "no protocol consumes yet"))]
-impl Broker {
-    /// Receives and removes the topic's messages from now on, the backlog first; `waker` is woken
-    /// when there is something.
-    pub fn consume(&self, topic: &Topic, waker: Waker) -> Consumer {
-        let consumer = self.consumers.join(topic, waker);
-        fence(Ordering::SeqCst);
-        self.consumers.serve(&*self.store, topic);
-        consumer
-    }
-
-    /// What a consumer is to do next.
-    pub fn receive(&self, consumer: &Consumer) -> Received {
-        let (received, room) = consumer.receive();
-        if room {
-            self.consumers.serve(&*self.store, consumer.topic());
-        }
-        received
-    }
-
-    /// Ends a consumer. What was sent to it alone and was not received goes to the next.
-    pub fn leave(&self, consumer: Consumer) {
-        let topic = consumer.topic().clone();
-        for message in consumer.leave() {
-            self.put_back(topic.clone(), message);
-        }
-    }
-
-    /// Tells the topic's consumers to hang up.
-    pub fn dismiss(&self, topic: &Topic) {
-        self.consumers.dismiss(topic);
     }
 }

@@ -7,10 +7,12 @@
 //! first, and while a topic is stopped its consumers get nothing.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
+use super::Broker;
+use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::Topic;
 use crate::store::{Batch, Op, Outcome, Policy, Returned, Store, lock};
@@ -36,11 +38,14 @@ struct Outbox {
     messages: VecDeque<Parcel>,
     bytes: usize,
     dismissed: bool,
+    /// The topic was purged, with all that was on its way.
+    purged: bool,
 }
 
 /// A message on its way to a consumer.
-struct Parcel {
-    message: Arc<Returned>,
+#[derive(Debug)]
+pub struct Parcel {
+    pub message: Arc<Returned>,
     /// Whether it went to others too: then it does not go back if it is not received.
     shared: bool,
 }
@@ -48,10 +53,10 @@ struct Parcel {
 /// What a consumer is to do next.
 #[derive(Debug)]
 pub enum Received {
-    Message(Arc<Returned>),
+    Message(Parcel),
     /// Nothing is there: sleep until woken.
     Nothing,
-    /// It fell too far behind, or the broker was told to dismiss it: hang up.
+    /// It fell too far behind, or its topic was purged: hang up.
     Dismissed,
 }
 
@@ -98,11 +103,14 @@ impl Consumers {
         }
     }
 
-    /// Tells every consumer of the topic to hang up.
-    pub fn dismiss(&self, topic: &Topic) {
-        if let Some(group) = self.group(topic) {
-            lock(&group.0).iter().for_each(|member| member.dismiss());
-        }
+    /// Tells every consumer of the topic to hang up, once it is purged: nobody is served meanwhile,
+    /// so that what is put afterwards stays.
+    pub fn dismiss_after<T>(&self, topic: &Topic, purge: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Some(group) = self.group(topic) else { return purge() };
+        let members = lock(&group.0);
+        let purged = purge()?;
+        members.iter().for_each(|member| member.dismiss());
+        Ok(purged)
     }
 }
 
@@ -169,7 +177,10 @@ impl Member {
     }
 
     fn dismiss(&self) {
-        lock(&self.outbox).dismissed = true;
+        let mut outbox = lock(&self.outbox);
+        outbox.messages.clear();
+        (outbox.dismissed, outbox.purged) = (true, true);
+        drop(outbox);
         self.waker.wake_by_ref();
     }
 }
@@ -197,14 +208,19 @@ impl Consumer {
         let half = limits::OUTBOX_BYTES / 2;
         let was_full = outbox.bytes >= half;
         outbox.bytes -= parcel.message.body.len();
-        (Received::Message(parcel.message), was_full && outbox.bytes < half)
+        (Received::Message(parcel), was_full && outbox.bytes < half)
     }
 
-    /// Leaves, with what was sent to this consumer alone and not received.
-    pub fn leave(self) -> Vec<Returned> {
+    /// Leaves, with what was sent to this consumer alone and did not reach it: what it has not
+    /// received, and these.
+    pub fn leave(self, unwritten: Vec<Parcel>) -> Vec<Returned> {
         self.end();
-        let parcels = std::mem::take(&mut lock(&self.member.outbox).messages);
-        let own = parcels.into_iter().filter(|parcel| !parcel.shared);
+        let mut outbox = lock(&self.member.outbox);
+        if outbox.purged {
+            return Vec::new();
+        }
+        let parcels = unwritten.into_iter().chain(std::mem::take(&mut outbox.messages));
+        let own = parcels.filter(|parcel| !parcel.shared);
         own.map(|parcel| Arc::unwrap_or_clone(parcel.message)).collect()
     }
 
@@ -222,6 +238,48 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         self.end();
         self.consumers.count.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Broker {
+    /// Receives and removes the topic's messages from now on, the backlog first; `waker` is woken
+    /// when there is something.
+    pub fn consume(&self, topic: &Topic, waker: Waker) -> Consumer {
+        let consumer = self.consumers.join(topic, waker);
+        fence(Ordering::SeqCst);
+        self.consumers.serve(&*self.store, topic);
+        consumer
+    }
+
+    /// What a consumer is to do next.
+    pub fn receive(&self, consumer: &Consumer) -> Received {
+        let (received, room) = consumer.receive();
+        if room {
+            self.consumers.serve(&*self.store, consumer.topic());
+        }
+        received
+    }
+
+    /// Ends a consumer, which has received these and they have not reached it. What was sent to it
+    /// alone and did not reach it goes to the next.
+    pub fn leave(&self, consumer: Consumer, unwritten: Vec<Parcel>) {
+        let topic = consumer.topic().clone();
+        self.put_all_back(&topic, consumer.leave(unwritten));
+    }
+
+    /// Purges the topic, with what is on its way to its consumers, who are told to hang up. Returns
+    /// how many messages it removed.
+    pub fn purge_and_dismiss(&self, topic: &Topic) -> Result<u64> {
+        self.consumers.dismiss_after(topic, || {
+            let mut batch = Batch::default();
+            batch.ops.push(Op::Purge { topic: topic.clone() });
+            self.apply(&mut batch);
+            match batch.outcomes.pop() {
+                Some(Ok(Outcome::Purged(messages))) => Ok(messages),
+                Some(Err(error)) => Err(error),
+                _ => Err(Error::new(Code::StoreFailed, "the store did not answer: try again")),
+            }
+        })
     }
 }
 

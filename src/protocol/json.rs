@@ -31,6 +31,7 @@ use self::request::Text;
 use self::scanner::{Fault, Scan, Scanner};
 #[cfg(feature = "http")]
 pub use self::single::{Single, reply};
+pub use self::string::text;
 use self::wait::{Wait, WaitKind};
 use crate::broker::{Broker, From, Pattern, Session};
 use crate::error::{Code, Error, Result};

@@ -181,11 +181,11 @@ fn a_body_over_the_limit_is_refused_and_not_waited_for() {
     let server = server_with(Config { max_message: 1_000, ..Config::default() });
     let most = 1_000 + limits::REQUEST_OVERHEAD_BYTES;
     let mut claims = Peer::connect_silent(server.addr());
-    let head = "POST /q/t HTTP/1.1\r\nHost: localhost\r\n";
+    let head = "POST /t/t HTTP/1.1\r\nHost: localhost\r\n";
     let refused = ask(&mut claims, format!("{head}Content-Length: {}\r\n\r\n", most + 1));
     assert_eq!((refused.status, refused.code().as_str()), (413, "request_too_large"));
     let mut sends = Peer::connect_silent(server.addr());
-    sends.send(post("/q/t", &"x".repeat(most + 100_000)));
+    sends.send(post("/t/t", &"x".repeat(most + 100_000)));
     assert_eq!(response(&mut sends).status, 413);
     let mut chunked = Peer::connect_silent(server.addr());
     chunked.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n"));

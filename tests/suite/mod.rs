@@ -33,6 +33,8 @@ mod protocol_document;
 mod random;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod resident;
+#[cfg(feature = "http")]
+mod restmq;
 mod seed_clients;
 mod server;
 mod store_file;

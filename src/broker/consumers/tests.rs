@@ -43,8 +43,8 @@ fn received(broker: &Broker, consumer: &Consumer) -> Vec<String> {
     let mut all = Vec::new();
     loop {
         match broker.receive(consumer) {
-            Received::Message(message) => {
-                all.push(String::from_utf8_lossy(&message.body).into_owned());
+            Received::Message(parcel) => {
+                all.push(String::from_utf8_lossy(&parcel.message.body).into_owned());
             }
             Received::Nothing => return all,
             Received::Dismissed => {
@@ -100,10 +100,10 @@ fn who_leaves_gives_back_what_was_its_alone() {
     policy(&broker, Policy::RoundRobin);
     let (first, second) = (consume(&broker), consume(&broker));
     put(&broker, &["1", "2", "3"]);
-    broker.leave(first);
+    broker.leave(first, Vec::new());
     assert_eq!(received(&broker, &second), ["2", "1", "3"]);
     put(&broker, &["4"]);
-    broker.leave(second);
+    broker.leave(second, Vec::new());
     assert_eq!(length(&broker), 1);
     assert_eq!(received(&broker, &consume(&broker)), ["4"]);
 }
@@ -133,14 +133,37 @@ fn who_falls_behind_is_dismissed_and_the_others_go_on() {
 }
 
 #[test]
-fn dismissed_consumers_are_told() {
+fn what_was_received_and_not_written_goes_back() {
     let broker = broker();
     let consumer = consume(&broker);
-    broker.dismiss(&topic());
+    put(&broker, &["1", "2", "3"]);
+    let Received::Message(written) = broker.receive(&consumer) else { panic!("nothing came") };
+    drop(written);
+    let Received::Message(unwritten) = broker.receive(&consumer) else { panic!("nothing came") };
+    broker.leave(consumer, vec![unwritten]);
+    assert_eq!(received(&broker, &consume(&broker)), ["2", "3"]);
+    // What others have got too does not.
+    let (first, second) = (consume(&broker), consume(&broker));
+    put(&broker, &["4"]);
+    let Received::Message(unwritten) = broker.receive(&first) else { panic!("nothing came") };
+    broker.leave(first, vec![unwritten]);
+    assert_eq!(received(&broker, &second), ["4"]);
+    assert_eq!(length(&broker), 0);
+}
+
+#[test]
+fn a_purge_dismisses_the_consumers_with_all_that_is_on_its_way_to_them() {
+    let broker = broker();
+    let consumer = consume(&broker);
+    put(&broker, &["1", "2"]);
+    let Received::Message(unwritten) = broker.receive(&consumer) else { panic!("nothing came") };
+    assert_eq!(broker.purge_and_dismiss(&topic()), Ok(0), "all of it was on its way");
     assert_eq!(received(&broker, &consumer), ["dismissed"]);
-    drop(consumer);
-    put(&broker, &["1"]);
-    assert_eq!(length(&broker), 1, "nobody is left to take it");
+    put(&broker, &["3"]);
+    broker.leave(consumer, vec![unwritten]);
+    assert_eq!(length(&broker), 1, "nobody is left to take it, and nothing came back");
+    assert_eq!(broker.purge_and_dismiss(&topic()), Ok(1));
+    assert_eq!(length(&broker), 0);
 }
 
 #[test]

@@ -44,7 +44,6 @@ impl App {
     }
 
     /// One operation that takes nothing, and what it came to.
-    #[expect(dead_code, reason = "no route asks for it yet")]
     pub async fn apply(&self, op: Op) -> Result<Outcome> {
         let mut batch = Batch::default();
         batch.ops.push(op);

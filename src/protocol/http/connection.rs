@@ -9,6 +9,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 use super::Site;
 use super::handed::Deliveries;
@@ -23,6 +24,7 @@ pub struct Connection {
     #[expect(dead_code, reason = "no route asks for it yet")]
     pub peer: SocketAddr,
     session: Mutex<Option<Session>>,
+    deliveries: Deliveries,
 }
 
 impl Connection {
@@ -30,6 +32,11 @@ impl Connection {
     /// or a stream of events.
     pub fn session(&self) -> Option<Session> {
         lock(&self.session).take()
+    }
+
+    /// Counts up whenever all that was given to be written has been.
+    pub fn flushes(&self) -> watch::Receiver<u64> {
+        self.deliveries.flushes()
     }
 }
 
@@ -47,7 +54,8 @@ pub async fn serve(
     held: impl Send + Unpin + 'static,
 ) -> Result<(), hyper::Error> {
     let (arrivals, deliveries) = (Arrivals::default(), Deliveries::default());
-    let connection = Arc::new(Connection { peer, session: Mutex::new(Some(session)) });
+    let session = Mutex::new(Some(session));
+    let connection = Arc::new(Connection { peer, session, deliveries: deliveries.clone() });
     let stopping = site.clone();
     let stream =
         TokioIo::new(Stream::new(first, stream, arrivals.clone(), deliveries.clone(), held));

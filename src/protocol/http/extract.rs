@@ -1,5 +1,6 @@
 //! What handlers take out of requests: a topic's name in the path, the body, the fields of a form.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,13 +37,17 @@ impl FromRequest<Arc<App>> for Payload {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Answer<Payload> {
-        let most = app.body_max();
-        let claimed = request.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok());
-        if claimed.and_then(|len| len.parse().ok()).is_some_and(|len: u64| len > most as u64) {
-            return Err(too_large(most).into());
-        }
-        Ok(Payload(read(request.into_body(), most).await?))
+        Ok(Payload(body(request, app.body_max()).await?))
     }
+}
+
+/// A request's body, of at most so many bytes.
+pub async fn body(request: Request, most: usize) -> Result<Vec<u8>> {
+    let claimed = request.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok());
+    if claimed.and_then(|len| len.parse().ok()).is_some_and(|len: u64| len > most as u64) {
+        return Err(too_large(most));
+    }
+    read(request.into_body(), most).await
 }
 
 /// Grows with what has arrived, never with what is claimed to come.
@@ -73,6 +78,23 @@ impl Form {
         Form(form_urlencoded::parse(text).into_owned().collect())
     }
 
+    /// The same for messages: bytes that are no UTF-8 are refused, not replaced.
+    pub fn strict(text: &[u8]) -> Result<Form> {
+        let pairs = text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| {
+            let mut parts = pair.splitn(2, |byte| *byte == b'=');
+            let (name, value) = (parts.next(), parts.next());
+            Ok((decoded(name.unwrap_or_default())?, decoded(value.unwrap_or_default())?))
+        });
+        Ok(Form(pairs.collect::<Result<_>>()?))
+    }
+
+    /// These fields before those of another form.
+    pub fn and(mut self, other: Form) -> Form {
+        self.0.extend(other.0);
+        self
+    }
+
     /// Of a field that is there twice, the last counts.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -83,3 +105,14 @@ impl Form {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
+
+fn decoded(text: &[u8]) -> Result<String> {
+    let text: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    let bytes = Cow::from(percent_encoding::percent_decode(&text)).into_owned();
+    String::from_utf8(bytes).map_err(|_| {
+        Error::new(Code::BadUtf8, "the form has bytes that are no UTF-8: encode it so")
+    })
+}
+
+#[cfg(test)]
+mod tests;

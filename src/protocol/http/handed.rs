@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
+use tokio::sync::watch;
 
 use crate::broker::Broker;
 use crate::message::Topic;
@@ -87,27 +88,39 @@ struct OnItsWay {
     sent: Arc<AtomicBool>,
 }
 
-/// The messages that are on their way over one connection.
+/// What is on its way over one connection.
 #[derive(Clone, Default)]
-pub struct Deliveries(Arc<Mutex<Vec<OnItsWay>>>);
+pub struct Deliveries(Arc<Given>);
+
+#[derive(Default)]
+struct Given {
+    messages: Mutex<Vec<OnItsWay>>,
+    flushes: watch::Sender<u64>,
+}
 
 impl Deliveries {
     /// Keeps the message of a response, if there is one, until it is written.
     pub fn follow(&self, response: &mut Response) {
         if let Some(message) = response.extensions_mut().remove::<OnItsWay>() {
-            lock(&self.0).push(message);
+            lock(&self.0.messages).push(message);
         }
     }
 
     /// The socket has had all that went towards it.
     pub fn flushed(&self) {
-        lock(&self.0).retain(|message| {
+        lock(&self.0.messages).retain(|message| {
             let sent = message.sent.load(Ordering::Relaxed);
             if sent && let Some(handed) = &mut *lock(&message.handed) {
                 handed.arrived();
             }
             !sent
         });
+        self.0.flushes.send_modify(|flushes| *flushes += 1);
+    }
+
+    /// Counts up whenever the socket has had all that was given to be written.
+    pub fn flushes(&self) -> watch::Receiver<u64> {
+        self.0.flushes.subscribe()
     }
 }
 

@@ -1,68 +1,93 @@
-//! RestMQ's routes: every queue is a topic, every text a JSON string.
+//! RestMQ's routes: every queue is a topic, every text a JSON string. docs/http-restmq.md is their
+//! contract.
+
+mod answer;
+mod comet;
+mod commands;
+mod control;
+mod fields;
+mod pages;
+mod queue;
+mod reader;
+mod socket;
+mod xmlrpc;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::app::App;
-use super::extract::{Form, Name, Payload};
-use super::failure::{Answer, Failure, Json};
 use crate::error::{Code, Error, Result};
-use crate::limits;
-use crate::message::Id;
-use crate::store::{Outcome, PutOptions};
+use crate::message::{Id, Topic};
 
+/// A queue's name may have slashes, as it is or percent-encoded.
 pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/q/{queue}", get(take).post(add))
+    Router::new()
+        .route("/", get(queue::take_or_page).post(queue::add_to_named))
+        .route("/q/", get(pages::queues))
+        .route("/q/{*queue}", get(queue::take).post(queue::add).delete(queue::purge))
+        .route("/c/{*queue}", get(comet::consume))
+        .route("/ws/{*queue}", get(socket::consume))
+        .route("/p/{*queue}", get(control::policy).post(control::set_policy))
+        .route("/j/{*queue}", get(pages::jobs))
+        .route("/stats/", get(control::all_stats))
+        .route("/stats/{*queue}", get(control::stats))
+        .route("/control/", get(control::all_states))
+        .route("/control/{*queue}", get(control::state).post(control::set_state))
+        .route("/queue", get(pages::form).post(commands::carry_out))
+        .route("/queue/{*queue}", get(pages::form).post(commands::carry_out))
+        .route("/xmlrpc", post(xmlrpc::call))
 }
 
-/// Adds a value; answers its key.
-async fn add(
-    State(app): State<Arc<App>>,
-    Name(queue): Name,
-    Payload(body): Payload,
-) -> Answer<String> {
-    let form = Form::new(&body);
-    let value = form.get("value").or_else(|| form.get("msg")).ok_or_else(|| {
-        Error::new(Code::MissingField, "the form has no value: say value=… or msg=…")
-    })?;
-    let options = form.get("ttl").map(ttl).transpose()?;
-    let message = serde_json::Value::from(value).to_string();
-    match app.put(queue.clone(), message.as_bytes(), options).await? {
-        Outcome::Stored { id, .. } => Ok(key(queue.as_str(), id) + "\r\n"),
-        other => {
-            Err(Failure::from(Error::new(Code::StoreFailed, format!("not stored: {other:?}"))))
-        }
-    }
-}
-
-/// Takes the oldest value.
-async fn take(State(app): State<Arc<App>>, Name(queue): Name) -> Answer<Response> {
-    let Some(handed) = app.take(queue.clone(), None).await? else {
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    };
-    let id = handed.taken().map_or(0, |taken| taken.id);
-    let mut body = Vec::with_capacity(handed.text().len() + 64);
-    body.extend_from_slice(b"{\"value\": ");
-    body.extend_from_slice(handed.text());
-    let key = serde_json::Value::from(key(queue.as_str(), id));
-    body.extend_from_slice(format!(", \"key\": {key}, \"count\": 0}}\r\n").as_bytes());
-    Ok(Json(handed.deliver(body)).into_response())
-}
-
-fn key(queue: &str, id: Id) -> String {
+/// What a message is called by.
+fn key(queue: &Topic, id: Id) -> String {
     format!("{queue}:{id}")
 }
 
-/// A time to live, in whole seconds.
-fn ttl(text: &str) -> Result<Box<PutOptions>> {
-    let seconds = text.parse().ok().filter(|s: &u64| *s <= limits::DURATION_MAX.as_secs());
-    let seconds = seconds.ok_or_else(|| {
-        Error::new(Code::BadField, "ttl must be a whole number of seconds, at most 100 years")
-    })?;
-    Ok(Box::new(PutOptions { ttl: Some(seconds * 1_000_000), ..PutOptions::default() }))
+/// The id in a key, if it is one of this queue.
+fn id_of(queue: &Topic, key: &str) -> Option<Id> {
+    let id = key.strip_prefix(queue.as_str())?.strip_prefix(':')?;
+    id.parse().ok().filter(|number: &Id| number.to_string() == id)
 }
+
+fn not_done(what: &impl std::fmt::Debug) -> Error {
+    Error::new(Code::StoreFailed, format!("it was not done: {what:?}"))
+}
+
+fn missing(text: &'static str) -> Error {
+    Error::new(Code::MissingField, text)
+}
+
+/// A message as text that has no line in it: outside of strings there is none but white space.
+fn on_one_line(json: &[u8]) -> Vec<u8> {
+    let (mut inside, mut escaped) = (false, false);
+    let kept = json.iter().copied().filter(|byte| {
+        let keep = inside || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        inside ^= *byte == b'"' && !escaped;
+        escaped = inside && *byte == b'\\' && !escaped;
+        keep
+    });
+    kept.collect()
+}
+
+/// Whether a function in a page may have this name: what else it could be would be run there.
+fn check_callback(name: &str) -> Result<()> {
+    let is_part = |part: &str| {
+        let mut chars = part.chars();
+        chars.next().is_some_and(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '$'))
+            && chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$'))
+    };
+    if name.len() <= CALLBACK_BYTES && name.split('.').all(is_part) {
+        return Ok(());
+    }
+    let text =
+        "callback must be the name of a function: letters, digits, _ and $, with dots between";
+    Err(Error::new(Code::BadField, text))
+}
+
+/// Longest name of a function that is called with an answer.
+const CALLBACK_BYTES: usize = 128;
+
+#[cfg(test)]
+mod tests;

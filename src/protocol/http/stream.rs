@@ -107,6 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Unpin> AsyncWrite for Stream<S, H> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        // hyper flushes when it has nothing left to write.
         this.deliveries.flushed();
         Poll::Ready(Ok(()))
     }

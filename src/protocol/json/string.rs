@@ -1,5 +1,15 @@
 //! The insides of JSON strings: plain bytes, characters of several bytes, escapes.
 
+#[cfg(feature = "http")]
+use std::borrow::Cow;
+#[cfg(feature = "http")]
+use std::fmt;
+
+#[cfg(feature = "http")]
+use serde::Deserializer;
+#[cfg(feature = "http")]
+use serde::de::Visitor;
+
 /// How many bytes from the start of `text` are ASCII that a JSON string holds as it is.
 pub fn plain_len(text: &[u8]) -> usize {
     // Blocks without a branch inside, so that the compiler looks at all of a block at once.
@@ -56,4 +66,55 @@ impl Utf8 {
 pub fn unescape(inside: &[u8]) -> Option<String> {
     let quoted = [b"\"", inside, b"\""].concat();
     serde_json::from_slice(&quoted).ok()
+}
+
+/// The text of a message that is a JSON string; of one that is not, its JSON text. Half a surrogate
+/// pair becomes U+FFFD.
+#[cfg(feature = "http")]
+pub fn text(json: &[u8]) -> Cow<'_, str> {
+    match serde_json::Deserializer::from_slice(json).deserialize_bytes(Text) {
+        Ok(text) => Cow::Owned(text),
+        Err(_) => String::from_utf8_lossy(json),
+    }
+}
+
+/// Reads a JSON string as bytes, since `str` refuses the halves of surrogate pairs.
+#[cfg(feature = "http")]
+struct Text;
+
+#[cfg(feature = "http")]
+impl Visitor<'_> for Text {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+        let mut text = String::with_capacity(bytes.len());
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            // The three bytes of half a pair are three chunks; only the first is 0xED.
+            if chunk.invalid().first() == Some(&0xED) {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        Ok(text)
+    }
+}
+
+#[cfg(all(test, feature = "http"))]
+mod tests {
+    #[test]
+    fn a_string_is_its_text_and_another_value_its_json() {
+        for (json, expected) in [
+            (r#""a\n\u00e9 \"""#, "a\n\u{e9} \""),
+            (r#""\ud83d\ude00 \ud83d \ude00""#, "\u{1f600} \u{fffd} \u{fffd}"),
+            (r#"{"a": 1.50}"#, r#"{"a": 1.50}"#),
+            ("[\"a\"]", "[\"a\"]"),
+            ("1e5", "1e5"),
+        ] {
+            assert_eq!(super::text(json.as_bytes()), expected);
+        }
+    }
 }
