@@ -85,6 +85,10 @@ pub struct Config {
     #[arg(long, env = "DSMQ_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = names::origin)]
     pub allow_origin: Vec<String>,
 
+    /// Let clients stop the server with the action `shutdown`
+    #[arg(long, env = "DSMQ_ALLOW_SHUTDOWN")]
+    pub allow_shutdown: bool,
+
     /// What to log to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "DSMQ_LOG", value_name = "LEVEL", default_value_t = LOG, global = true)]
     pub log: LevelFilter,
@@ -105,6 +109,7 @@ impl Default for Config {
             when_full: None,
             allow_host: Vec::new(),
             allow_origin: Vec::new(),
+            allow_shutdown: false,
             log: LOG,
         }
     }

@@ -25,7 +25,6 @@ pub struct Connection {
 
 impl Connection {
     /// The session that began when the connection was accepted, for who asks first: a WebSocket.
-    #[expect(dead_code, reason = "no route asks for it yet")]
     pub fn session(&self) -> Option<Session> {
         lock(&self.session).take()
     }

@@ -36,6 +36,7 @@ pub enum Request<'a> {
     Topics,
     Stats,
     Ping { meta: bool },
+    Shutdown,
 }
 
 impl Request<'_> {
@@ -128,6 +129,7 @@ impl<'a> Text<'a> {
             b"topics" => Request::Topics,
             b"stats" => Request::Stats,
             b"ping" => Request::Ping { meta: self.flag(Field::Meta, "meta")? },
+            b"shutdown" => Request::Shutdown,
             other => return Err(unknown_action(&String::from_utf8_lossy(other))),
         })
     }
