@@ -10,8 +10,8 @@ mod units;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 
 pub use self::choices::{StoreAt, SyncMode, WhenFull};
@@ -86,7 +86,8 @@ pub struct Config {
     pub allow_origin: Vec<String>,
 
     /// Let clients stop the server with the action `shutdown`
-    #[arg(long, env = "DSMQ_ALLOW_SHUTDOWN")]
+    #[arg(long, env = "DSMQ_ALLOW_SHUTDOWN", value_name = "BOOL", default_value_t = false)]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allow_shutdown: bool,
 
     /// What to log to standard error: off, error, warn, info, debug or trace

@@ -118,8 +118,9 @@ impl Server {
     ///
     /// If the address cannot be listened on, the store cannot be opened, or a value of the
     /// configuration is outside its range.
+    ///
+    /// `allow_shutdown` is for [`run`]: this server is its program's to stop.
     pub fn start(config: Config) -> Result<Server, StartError> {
-        // A program's own server is the program's to stop.
         Server::start_with(Config { allow_shutdown: false, ..config }, || {})
     }
 

@@ -28,5 +28,7 @@ mod server;
 mod store_file;
 mod support;
 mod vocabulary;
+#[cfg(feature = "http")]
+mod websocket;
 mod wire;
 mod workers;
