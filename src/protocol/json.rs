@@ -419,6 +419,9 @@ pub fn stored_reply(id: Id, duplicate: bool) -> Vec<u8> {
 #[cfg(feature = "http")]
 pub fn message(text: &[u8], max_message: usize) -> Result<&[u8]> {
     let text = text.trim_ascii();
+    if text.len() > max_message {
+        return Err(fault_error(&Fault::FieldTooLarge(fields::Field::Message), max_message));
+    }
     let request = [br#"{"message":"#, text, b"}"].concat();
     let mut scanner = Scanner::new(max_message);
     match scanner.scan(&request) {

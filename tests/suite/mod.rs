@@ -4,6 +4,8 @@
 mod cli;
 mod client;
 mod config;
+#[cfg(feature = "http")]
+mod coremq;
 mod damage;
 mod examples;
 #[cfg(target_os = "linux")]
@@ -30,5 +32,7 @@ mod support;
 mod vocabulary;
 #[cfg(feature = "http")]
 mod websocket;
+#[cfg(feature = "http")]
+mod websocket_clients;
 mod wire;
 mod workers;

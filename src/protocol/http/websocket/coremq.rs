@@ -10,6 +10,7 @@ use super::Bell;
 use super::socket::{End, Incoming, Socket};
 use crate::broker::Session;
 use crate::error::{Code, Error, Result};
+use crate::limits;
 use crate::protocol::coremq::{Messages, Object, Talk, names, text};
 use crate::protocol::json;
 use crate::protocol::websocket::CloseCode;
@@ -103,7 +104,9 @@ impl Talker {
 /// What a text comes to, and what answers it.
 fn receive(talk: &mut Talk, frame: &str, max_message: usize) -> Option<String> {
     let says = |text: &str| Some(json!({ "error": text }).to_string());
-    if let Err(error) = json::message(frame.as_bytes(), max_message) {
+    // With room for the queue's name: the message is checked when it is put.
+    let most = max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES);
+    if let Err(error) = json::message(frame.as_bytes(), most) {
         return says(&error.text);
     }
     let Some(object) = Object::new(frame) else { return says(UNKNOWN) };
