@@ -12,6 +12,8 @@ mod examples;
 mod faults;
 mod folder;
 #[cfg(feature = "http")]
+mod hostile;
+#[cfg(feature = "http")]
 mod http;
 mod kill;
 #[cfg(target_os = "linux")]
