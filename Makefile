@@ -88,9 +88,9 @@ memory: $(VENV)/installed
 
 # The servers that dsmq is compared with.
 bench-tools: tools
-	@command -v beanstalkd >/dev/null && command -v nats-server >/dev/null || \
-	  { apt-get update -qq && apt-get install -y -qq beanstalkd nats-server; } || \
-	  { echo "make: install Debian's beanstalkd and nats-server, or run as root" >&2; exit 1; }
+	@command -v beanstalkd >/dev/null && command -v nats-server >/dev/null && command -v wrk >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq beanstalkd nats-server wrk; } || \
+	  { echo "make: install Debian's beanstalkd, nats-server and wrk, or run as root" >&2; exit 1; }
 
 # What the tests need beside Rust, by package name and version.
 tools: $(VENV)/installed $(VENV_WEBSOCKET)/installed
