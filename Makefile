@@ -3,6 +3,9 @@
 PYTHON ?= python3
 VENV := target/venv
 export DSMQ_TEST_PYTHON := $(abspath $(VENV)/bin/python)
+# The later dsmq of the same name, which speaks WebSocket.
+VENV_WEBSOCKET := target/venv-websocket
+export DSMQ_TEST_PYTHON_WEBSOCKET := $(abspath $(VENV_WEBSOCKET)/bin/python)
 # Inputs that the fuzz targets are given by `make test`; `make fuzz RUNS=10000000` gives more.
 RUNS ?= 200000
 # Cases of the model-based suite, and schedules of the waiting and waking code.
@@ -85,12 +88,12 @@ memory: $(VENV)/installed
 
 # The servers that dsmq is compared with.
 bench-tools: tools
-	@command -v beanstalkd >/dev/null && command -v nats-server >/dev/null || \
-	  { apt-get update -qq && apt-get install -y -qq beanstalkd nats-server; } || \
-	  { echo "make: install Debian's beanstalkd and nats-server, or run as root" >&2; exit 1; }
+	@command -v beanstalkd >/dev/null && command -v nats-server >/dev/null && command -v wrk >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq beanstalkd nats-server wrk; } || \
+	  { echo "make: install Debian's beanstalkd, nats-server and wrk, or run as root" >&2; exit 1; }
 
 # What the tests need beside Rust, by package name and version.
-tools: $(VENV)/installed
+tools: $(VENV)/installed $(VENV_WEBSOCKET)/installed
 	@command -v redis-server >/dev/null && command -v nc >/dev/null && command -v bash >/dev/null && command -v sqlite3 >/dev/null && command -v curl >/dev/null || \
 	  { apt-get update -qq && apt-get install -y -qq curl redis-server netcat-openbsd sqlite3; } || \
 	  { echo "make: install Debian's curl, redis-server, netcat-openbsd and sqlite3, or run as root" >&2; exit 1; }
@@ -99,6 +102,11 @@ tools: $(VENV)/installed
 $(VENV)/installed: Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check dsmq==0.2.0 schemathesis==4.32.5
+	touch $@
+
+$(VENV_WEBSOCKET)/installed: Makefile
+	$(PYTHON) -m venv $(VENV_WEBSOCKET)
+	$(VENV_WEBSOCKET)/bin/pip install --quiet --disable-pip-version-check dsmq==1.4.1 websockets==17.4
 	touch $@
 
 clean:

@@ -16,8 +16,8 @@ mod takers;
 mod timer;
 mod waiters;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -51,6 +51,8 @@ pub struct Broker {
     closing: AtomicBool,
     opened: Instant,
     sessions: Arc<AtomicU64>,
+    /// How the server is told to stop, if clients may say so.
+    stop: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// A topic, as it is listed.
@@ -95,6 +97,7 @@ impl Broker {
             closing: AtomicBool::new(false),
             opened: Instant::now(),
             sessions: Arc::default(),
+            stop: OnceLock::new(),
         }
     }
 
@@ -383,6 +386,21 @@ impl Broker {
         self.waiters.wake_all();
         self.takers.wake_all();
         self.subscribers.wake_all();
+    }
+
+    /// From now on clients may stop the server: `stop` tells it to.
+    pub fn allow_shutdown(&self, stop: impl Fn() + Send + Sync + 'static) {
+        // Who comes second finds it allowed already.
+        let _ = self.stop.set(Box::new(stop));
+    }
+
+    /// A client stops the server.
+    pub fn shutdown(&self) -> Result<()> {
+        let text = "this server does not let its clients stop it: --allow-shutdown does";
+        let stop = self.stop.get().ok_or_else(|| Error::new(Code::Forbidden, text))?;
+        tracing::info!("a client stops the server");
+        stop();
+        Ok(())
     }
 
     /// `closing`, once the server stops.

@@ -10,8 +10,8 @@ mod units;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 
 pub use self::choices::{StoreAt, SyncMode, WhenFull};
@@ -85,6 +85,11 @@ pub struct Config {
     #[arg(long, env = "DSMQ_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = names::origin)]
     pub allow_origin: Vec<String>,
 
+    /// Let clients stop the server with the action `shutdown`
+    #[arg(long, env = "DSMQ_ALLOW_SHUTDOWN", value_name = "BOOL", default_value_t = false)]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub allow_shutdown: bool,
+
     /// What to log to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "DSMQ_LOG", value_name = "LEVEL", default_value_t = LOG, global = true)]
     pub log: LevelFilter,
@@ -105,6 +110,7 @@ impl Default for Config {
             when_full: None,
             allow_host: Vec::new(),
             allow_origin: Vec::new(),
+            allow_shutdown: false,
             log: LOG,
         }
     }

@@ -30,7 +30,6 @@ pub enum Code {
     NotFound,
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone says so"))]
     MethodNotAllowed,
-    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone says so"))]
     Forbidden,
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone says so"))]
     WrongHost,

@@ -2,5 +2,9 @@
 //! returns. None knows a socket: bytes in, bytes out. The server picks one by the first byte.
 
 #[cfg(feature = "http")]
+pub mod coremq;
+#[cfg(feature = "http")]
 pub mod http;
 pub mod json;
+#[cfg(feature = "http")]
+mod websocket;

@@ -74,7 +74,8 @@ pub(crate) fn run_config(config: Config) -> Result<(), StartError> {
             .map_err(StartError::Signals)?;
     }
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(StartError::Signals)?;
-    let server = Server::start(config)?;
+    let stop = signals.handle();
+    let server = Server::start_with(config, move || stop.close())?;
     let mut stdout = io::stdout();
     let listening = writeln!(stdout, "dsmq listening on {} ({PROTOCOLS})", server.addr());
     if let Err(error) = listening.and_then(|()| stdout.flush()) {
@@ -83,7 +84,10 @@ pub(crate) fn run_config(config: Config) -> Result<(), StartError> {
     let signal = signals.forever().next();
     // Logged behind the stop, which must not wait for whoever reads the log.
     server.stop();
-    info!("stopped at signal {}", signal.unwrap_or_default());
+    match signal {
+        Some(signal) => info!("stopped at signal {signal}"),
+        None => info!("stopped by a client"),
+    }
     default_again.store(true, Ordering::SeqCst);
     Ok(())
 }
@@ -114,16 +118,30 @@ impl Server {
     ///
     /// If the address cannot be listened on, the store cannot be opened, or a value of the
     /// configuration is outside its range.
+    ///
+    /// `allow_shutdown` is for [`run`]: this server is its program's to stop.
     pub fn start(config: Config) -> Result<Server, StartError> {
+        Server::start_with(Config { allow_shutdown: false, ..config }, || {})
+    }
+
+    /// [`Server::start`]; `stop` is called when a client that may stops the server.
+    fn start_with(
+        config: Config,
+        stop: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Server, StartError> {
         config.check().map_err(StartError::Config)?;
         let store = open(&config)?;
         let listener = bind(&config)?;
         raise_descriptor_limit(config.max_connections);
         let addr = listener.local_addr().map_err(|e| StartError::bind(&config, e))?;
+        let config = Config { port: addr.port(), ..config };
         if !addr.ip().is_loopback() {
             warn!("{addr} can be reached from other machines, and there are no access rules");
         }
         let broker = Arc::new(Broker::new(store));
+        if config.allow_shutdown {
+            broker.allow_shutdown(stop);
+        }
         #[cfg(feature = "http")]
         let (runtime, web) = web::start(&broker, &config).map_err(StartError::Thread)?;
         let shared = Arc::new(Shared {

@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
-use crate::{Result, echo};
+use crate::{Result, echo, http};
 
 pub const HOST: &str = "127.0.0.1";
 
 const START_TIME_MAX: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
-const PYTHON_PACKAGE: &str = "dsmq==0.2.0";
+const PYTHON_DSMQ: &[&str] = &["dsmq==0.2.0"];
+const PYTHON_RESTMQ: &[&str] = &["aiohttp==3.14.5", "redis==8.1.0", "hiredis==3.5.0"];
 
 /// A running server.
 pub struct Contender {
@@ -53,6 +54,19 @@ impl Contender {
         says_where(Command::new(std::env::current_exe()?).arg(echo::FLAG).args(sizes))
     }
 
+    /// axum with an answer that is ready.
+    pub fn constant() -> Result<Contender> {
+        says_where(Command::new(std::env::current_exe()?).arg(http::FLAG))
+    }
+
+    /// What RestMQ's stack is today: aiohttp over Redis.
+    pub fn restmq(redis: &Contender) -> Result<Contender> {
+        const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/http/restmq.py");
+        let mut command = Command::new(python_environment(PYTHON_RESTMQ)?.join("bin/python"));
+        let redis = redis.port.to_string();
+        told_where(command.arg(SERVER), |command, port| command.args([&port.to_string(), &redis]))
+    }
+
     /// Redis as Debian has it, but writing no file, and patient with subscribers that lag.
     pub fn redis() -> Result<Contender> {
         let mut command = Command::new("redis-server");
@@ -73,7 +87,7 @@ impl Contender {
 
     /// The Python server of the package from PyPI, in a virtual environment under `target`.
     pub fn python() -> Result<Contender> {
-        let mut command = Command::new(python_environment()?.join("bin/python"));
+        let mut command = Command::new(python_environment(PYTHON_DSMQ)?.join("bin/python"));
         let run = |port| format!("from dsmq.dsmq import run; run({HOST:?}, {port})");
         told_where(&mut command, |command, port| command.args(["-c", &run(port)]))
     }
@@ -148,14 +162,15 @@ pub fn told_where(
     Ok(server)
 }
 
-fn python_environment() -> Result<PathBuf> {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(PYTHON_PACKAGE);
+/// A virtual environment with these packages.
+fn python_environment(packages: &[&str]) -> Result<PathBuf> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(packages.join("+"));
     let installed = directory.join("installed");
     if !installed.exists() {
         succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))
             .map_err(|error| format!("{error}: apt-get install python3-venv"))?;
         let pip = directory.join("bin/pip");
-        succeed(Command::new(pip).args(["install", "--quiet", PYTHON_PACKAGE]))?;
+        succeed(Command::new(pip).args(["install", "--quiet"]).args(packages))?;
         fs::write(installed, "")?;
     }
     Ok(directory)

@@ -18,6 +18,7 @@
 //! | `bound` | `--bound`: what `--max-store` bounds |
 //! | `contenders` | the servers: how they start, and end |
 //! | `files` | the servers that keep files, and the folder and the disk of these files |
+//! | `http` | the rows on HTTP, and the web server that answers a constant |
 //! | `echo` | the raw echo, which runs in a process of its own like the others |
 //! | `resp`, `beanstalk`, `nats` | what the load generator says to Redis, beanstalkd and NATS |
 //! | `report` | ratios, the table, the machine |
@@ -30,6 +31,7 @@ mod durable;
 mod echo;
 mod events;
 mod files;
+mod http;
 mod nats;
 mod report;
 mod resident;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [echo::FLAG, request, reply] => echo::serve(request, reply),
+        [http::FLAG] => http::serve(),
         ["--stalls"] => stalls::report(&rows::FULL),
         ["--stalls", "--quick"] => stalls::report(&rows::QUICK),
         ["--bound"] => bound::report(&rows::FULL),

@@ -10,7 +10,7 @@ use dsmq::cli::load::{Amount, Laps, Pattern, Reply, Work, ask, blast, connect, j
 use crate::Result;
 use crate::contenders::{Contender, HOST, OneCore, redis_benchmark};
 use crate::report::{Row, Target, Target::AtLeast, Unit};
-use crate::{deep, durable, events, resident, resp, vocabulary};
+use crate::{deep, durable, events, http, resident, resp, vocabulary};
 
 /// Bytes in every message.
 pub const SIZE: usize = 100;
@@ -62,6 +62,7 @@ pub const ROWS: [(&str, Measure); 19] = [
     ("file-put-50", durable::put_50),
     ("file-put-unconfirmed", durable::put_unconfirmed),
     ("file-deep", deep::deep),
+    ("http", http::put_and_take),
 ];
 
 /// Names for several rows together.

@@ -15,6 +15,7 @@ mod native;
 mod page;
 mod restmq;
 mod stream;
+mod websocket;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -50,6 +51,7 @@ fn router(app: &Arc<App>) -> Router {
         .merge(restmq::routes())
         .merge(native::routes())
         .merge(page::routes())
+        .merge(websocket::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app.clone())
@@ -76,6 +78,9 @@ impl Site {
             _ if request.method() == Method::HEAD && guard::removes(request.uri()) => {
                 let allow = [(header::ALLOW, HeaderValue::from_static("GET"))];
                 (allow, method_not_allowed()).into_response()
+            }
+            _ if request.uri().path() == websocket::JSON_PATH && websocket::asked_for(&request) => {
+                websocket::json(self.app.clone(), request.map(Body::new)).await.into_response()
             }
             _ => self.router.call(request).await?,
         };

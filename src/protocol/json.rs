@@ -85,6 +85,13 @@ impl Conversation {
         }
     }
 
+    /// The same, for a carrier of frames: see [`Conversation::frames`] and [`Conversation::end_frame`].
+    #[cfg(feature = "http")]
+    pub fn in_frames(mut self) -> Conversation {
+        self.outbox.keep_apart();
+        self
+    }
+
     /// Carries out the requests in `unread`, and returns how many of its bytes are done with.
     pub fn advance(&mut self, unread: &[u8]) -> (usize, Step) {
         let mut done = 0;
@@ -178,6 +185,10 @@ impl Conversation {
             Request::Ping { meta: true } => {
                 let since = self.session.start();
                 self.outbox.answer(tag, |reply| reply.since(since));
+            }
+            Request::Shutdown => {
+                self.broker.shutdown()?;
+                self.outbox.answer(tag, |reply| reply.ok());
             }
             other => {
                 let broker = self.broker.clone();
@@ -326,6 +337,30 @@ impl Conversation {
         self.scanner.reset();
     }
 
+    /// A frame ends behind `unread`: the next begins with another request.
+    #[cfg(feature = "http")]
+    pub fn end_frame(&mut self, unread: &[u8]) -> Step {
+        if self.scanner.is_idle() {
+            return Step::Read;
+        }
+        if self.scanner.is_skipping() {
+            // It was refused already.
+            self.scanner.reset();
+            return Step::Read;
+        }
+        let text = "the frame ends inside a request: send each request in one frame; the connection is closed";
+        let tag = self.known_tag(unread);
+        self.outbox.refuse(&Error::new(Code::BadJson, text), false, tag.as_deref());
+        self.scanner.reset();
+        Step::Close
+    }
+
+    /// What is to be written, reply by reply.
+    #[cfg(feature = "http")]
+    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        self.outbox.apart()
+    }
+
     /// What is to be written. The caller says what became of it.
     pub fn replies(&self) -> &[u8] {
         self.outbox.bytes()
@@ -352,6 +387,9 @@ impl Conversation {
 #[cfg(feature = "http")]
 pub fn message(text: &[u8], max_message: usize) -> Result<&[u8]> {
     let text = text.trim_ascii();
+    if text.len() > max_message {
+        return Err(fault_error(&Fault::FieldTooLarge(fields::Field::Message), max_message));
+    }
     let request = [br#"{"message":"#, text, b"}"].concat();
     let mut scanner = Scanner::new(max_message);
     match scanner.scan(&request) {

@@ -142,9 +142,18 @@ impl Run {
 impl Encoded {
     /// The messages with these indices, as they stand behind one another.
     pub fn part(&self, range: &Range<usize>) -> &[u8] {
-        let end_of = |index: usize| self.ends.get(index).copied();
-        let start = range.start.checked_sub(1).and_then(end_of).unwrap_or(0);
-        let end = range.end.checked_sub(1).and_then(end_of).unwrap_or(start);
-        self.bytes.get(start..end).unwrap_or_default()
+        let start = self.end_before(range.start);
+        self.bytes.get(start..self.end_before(range.end).max(start)).unwrap_or_default()
+    }
+
+    /// Where in that part each of them ends.
+    #[cfg(feature = "http")]
+    pub fn ends_in(&self, range: &Range<usize>) -> impl Iterator<Item = usize> {
+        let start = self.end_before(range.start);
+        self.ends.get(range.clone()).unwrap_or_default().iter().map(move |end| end - start)
+    }
+
+    fn end_before(&self, index: usize) -> usize {
+        index.checked_sub(1).and_then(|last| self.ends.get(last)).copied().unwrap_or(0)
     }
 }

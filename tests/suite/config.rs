@@ -78,7 +78,7 @@ fn fails(command: &mut Command, line: &str) {
 type Layers = (&'static str, [(&'static str, &'static str); 3]);
 
 /// No host of these is one, so that no server listens at these ports.
-const LAYERS: [Layers; 13] = [
+const LAYERS: [Layers; 14] = [
     (
         "host",
         [
@@ -126,6 +126,7 @@ const LAYERS: [Layers; 13] = [
             ("*", r#"["*"]"#),
         ],
     ),
+    ("allow-shutdown", [("true", "true"), ("false", "false"), ("true", "true")]),
     (
         "log",
         [
@@ -395,7 +396,8 @@ fn help_says_what_each_choice_costs() {
 #[test]
 fn every_flag_of_the_server_is_tested_here() {
     let help = run(&mut dsmq(&["--help"]), "").stdout;
-    let flags = help.iter().filter_map(|line| line.trim().strip_prefix("--")?.split(' ').next());
+    let flags =
+        help.iter().filter_map(|line| line.trim().strip_prefix("--")?.split([' ', '[']).next());
     let flags: Vec<_> = flags.filter(|flag| *flag != "config").collect();
     assert_eq!(flags, LAYERS.map(|(flag, _)| flag));
 }

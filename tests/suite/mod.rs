@@ -4,11 +4,15 @@
 mod cli;
 mod client;
 mod config;
+#[cfg(feature = "http")]
+mod coremq;
 mod damage;
 mod examples;
 #[cfg(target_os = "linux")]
 mod faults;
 mod folder;
+#[cfg(feature = "http")]
+mod hostile;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
@@ -40,5 +44,9 @@ mod server;
 mod store_file;
 mod support;
 mod vocabulary;
+#[cfg(feature = "http")]
+mod websocket;
+#[cfg(feature = "http")]
+mod websocket_clients;
 mod wire;
 mod workers;

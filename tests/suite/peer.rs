@@ -33,6 +33,16 @@ impl Peer {
         self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
+    /// As [`Peer::send`], to one that may have closed already.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.get_mut().write_all(bytes.as_ref())
+    }
+
+    /// The same connection, for another thread that sends.
+    pub fn try_clone(&self) -> Peer {
+        Peer { stream: BufReader::new(self.stream.get_ref().try_clone().unwrap()) }
+    }
+
     /// The next `len` bytes.
     pub fn receive(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];

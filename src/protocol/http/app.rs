@@ -1,16 +1,19 @@
 //! What every handler is given: the broker, and the ways to call it that block no runtime.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use tokio::sync::watch;
 use tokio::task;
 
 use super::handed::Handed;
-use crate::broker::Broker;
+use crate::broker::{Broker, Session};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::Topic;
+use crate::protocol::coremq;
+use crate::protocol::json::Conversation;
 use crate::store::{Batch, Op, Outcome, PutOptions};
 
 /// The state of the routes.
@@ -18,11 +21,13 @@ pub struct App {
     broker: Arc<Broker>,
     pub config: Config,
     stop: watch::Receiver<bool>,
+    coremq: Arc<coremq::Hub>,
 }
 
 impl App {
     pub fn new(broker: Arc<Broker>, config: Config, stop: watch::Receiver<bool>) -> App {
-        App { broker, config, stop }
+        let coremq = Arc::new(coremq::Hub::new(config.port));
+        App { broker, config, stop, coremq }
     }
 
     /// For calls that never wait for a disk.
@@ -95,6 +100,27 @@ impl App {
             }
         })
         .await?
+    }
+
+    /// A session for whoever's connection has none.
+    pub fn session(&self) -> Session {
+        self.broker.session()
+    }
+
+    /// The JSON protocol, for who carries its bytes.
+    pub fn conversation(&self, session: Session, waker: Waker) -> Conversation {
+        Conversation::new(self.broker.clone(), session, self.config.max_message, waker)
+    }
+
+    /// CoreMQ's protocol, for who carries its objects.
+    pub fn coremq(&self, session: Session, waker: Waker) -> Result<coremq::Talk> {
+        coremq::Talk::new(
+            self.broker.clone(),
+            session,
+            waker,
+            self.coremq.clone(),
+            self.config.max_message,
+        )
     }
 
     /// The most that a request's body may have.

@@ -17,6 +17,8 @@ pub struct Outbox {
     /// One for each operation of the batch.
     asked: Vec<Asked>,
     bytes: Vec<u8>,
+    /// Where each reply and push ends, if anyone asks for them one by one.
+    ends: Option<Vec<usize>>,
     /// Messages in `bytes` that go back if they cannot be written.
     handed: Vec<Handed>,
     /// The error of the unconfirmed put before this request, said already.
@@ -77,8 +79,32 @@ impl Outbox {
             batch: Batch::default(),
             asked: Vec::new(),
             bytes: Vec::new(),
+            ends: None,
             handed: Vec::new(),
             said: None,
+        }
+    }
+
+    /// Keeps them apart from now on.
+    #[cfg(feature = "http")]
+    pub fn keep_apart(&mut self) {
+        self.ends = Some(Vec::new());
+    }
+
+    /// The replies and pushes one by one, if they are kept apart.
+    #[cfg(feature = "http")]
+    pub fn apart(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = self.ends.as_deref().unwrap_or_default();
+        let starts = std::iter::once(&0).chain(ends);
+        starts.zip(ends).map(|(start, end)| self.bytes.get(*start..*end).unwrap_or_default())
+    }
+
+    /// A reply ends here, if one was written.
+    fn mark(&mut self) {
+        if let Some(ends) = &mut self.ends
+            && ends.last().copied().unwrap_or(0) < self.bytes.len()
+        {
+            ends.push(self.bytes.len());
         }
     }
 
@@ -121,6 +147,7 @@ impl Outbox {
                 Ok(outcome) => self.reply(&batch, op, outcome, asked.answer, tag),
                 Err(error) => self.say(error, matches!(asked.answer, Answer::Silence), tag),
             }
+            self.mark();
         }
         if asked.is_empty() {
             batch.clear(limits::READ_BYTES);
@@ -162,12 +189,14 @@ impl Outbox {
         self.commit();
         self.said = None;
         write(Reply::new(&mut self.bytes, tag));
+        self.mark();
     }
 
     /// Refuses a request, after all before it.
     pub fn refuse(&mut self, error: &Error, unconfirmed_put: bool, tag: Option<&[u8]>) {
         self.commit();
         self.say(error, unconfirmed_put, tag);
+        self.mark();
     }
 
     /// A run of unconfirmed puts that fail for one reason gets one error.
@@ -182,6 +211,10 @@ impl Outbox {
     /// Adds pushes; nothing waits to be carried out when they are added.
     pub fn push(&mut self, pushes: &Pushes) {
         let encoded = pushes.run.encoded(Form::Push, |run| reply::pushes(&pushes.topic, run));
+        if let Some(ends) = &mut self.ends {
+            let before = self.bytes.len();
+            ends.extend(encoded.ends_in(&pushes.range).map(|end| before + end));
+        }
         self.bytes.extend_from_slice(encoded.part(&pushes.range));
     }
 
@@ -200,6 +233,10 @@ impl Outbox {
             self.broker.put_back(handed.topic, handed.message);
         }
         self.bytes.clear();
+        if let Some(ends) = &mut self.ends {
+            ends.clear();
+            ends.shrink_to(limits::REPLY_BYTES / size_of::<usize>());
+        }
         if self.bytes.capacity() > 2 * limits::REPLY_BYTES {
             self.bytes.shrink_to(limits::REPLY_BYTES);
         }
@@ -211,6 +248,7 @@ impl Outbox {
 
     pub fn shrink(&mut self) {
         self.bytes = Vec::new();
+        self.ends = self.ends.take().map(|_| Vec::new());
         self.batch = Batch::default();
         self.asked = Vec::new();
     }

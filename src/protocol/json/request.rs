@@ -37,6 +37,7 @@ pub enum Request<'a> {
     Topics,
     Stats,
     Ping { meta: bool },
+    Shutdown,
 }
 
 impl Request<'_> {
@@ -153,6 +154,7 @@ impl<'a> Text<'a> {
             b"topics" => Request::Topics,
             b"stats" => Request::Stats,
             b"ping" => Request::Ping { meta: self.flag(Field::Meta, "meta")? },
+            b"shutdown" => Request::Shutdown,
             other => return Err(unknown_action(&String::from_utf8_lossy(other))),
         })
     }

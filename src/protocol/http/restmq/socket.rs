@@ -1,63 +1,54 @@
 //! WebSocket: each message of the queue is a text frame. What the client sends comes back.
 
+use std::iter::once;
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Request, State};
+use axum::response::Response;
 
 use super::super::app::App;
 use super::super::extract::Name;
-use super::super::failure::{Answer, Failure};
+use super::super::failure::Answer;
+use super::super::websocket::{End, Incoming, Socket, Upgrade};
 use super::reader::Reader;
-use crate::error::{Code, Error};
-use crate::limits;
+use crate::protocol::websocket::CloseCode;
 
 pub async fn consume(
     State(app): State<Arc<App>>,
     Name(queue): Name,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    mut request: Request,
 ) -> Answer<Response> {
-    let most = app.config.max_message;
-    let upgrade = upgrade.map_err(not_an_upgrade)?.max_message_size(most).max_frame_size(most);
+    let upgrade = Upgrade::new(&mut request)?;
     // It reads the queue from now on, not from when the client has heard of it.
-    let reader = Reader::join(app, queue).await?;
-    Ok(upgrade.on_upgrade(move |socket| serve(socket, reader)))
+    let reader = Reader::join(app.clone(), queue).await?;
+    Ok(upgrade.answer(&app, async move |socket| serve(socket, reader).await))
 }
 
-fn not_an_upgrade(rejection: WebSocketUpgradeRejection) -> Failure {
-    let text = format!("this path is for WebSockets: {rejection}");
-    let error = Error::new(Code::BadField, text);
-    Failure { status: rejection.into_response().status(), error }
-}
-
-async fn serve(mut socket: WebSocket, reader: Reader) {
-    // An error says that the client has gone: what was not written goes back with the reader.
-    if converse(&mut socket, &reader).await.is_err() {
-        return;
-    }
-    // It hears that this is the end, and says so too.
-    let ends = async { while let Some(Ok(_)) = socket.recv().await {} };
-    let _ = tokio::time::timeout(limits::LINGER, ends).await;
+async fn serve(mut socket: Socket, reader: Reader) {
+    let end = converse(&mut socket, &reader).await;
+    // What was not written goes back before the peer is told of the end.
+    drop(reader);
+    socket.close(end).await;
 }
 
 /// Until one of both hangs up.
-async fn converse(socket: &mut WebSocket, reader: &Reader) -> Result<(), axum::Error> {
+async fn converse(socket: &mut Socket, reader: &Reader) -> End {
     loop {
         tokio::select! {
             object = reader.next() => {
-                let Some(object) = object else { return socket.send(Message::Close(None)).await };
-                let object = String::from_utf8_lossy(&object).into_owned();
-                socket.send(Message::text(object)).await?;
+                let Some(object) = object else { return End::Close(CloseCode::NORMAL, "") };
+                if socket.send(once(object.as_slice())).await < object.len() {
+                    return End::Gone;
+                }
                 reader.written();
             }
-            said = socket.recv() => match said.transpose()? {
-                Some(said @ (Message::Text(_) | Message::Binary(_))) => socket.send(said).await?,
-                // A close and a ping are answered by themselves.
-                Some(_) => {}
-                None => return Ok(()),
-            }
+            said = socket.receive() => match said {
+                Incoming::Text(text) => {
+                    socket.send(once(text.as_bytes())).await;
+                }
+                Incoming::Binary(bytes) => socket.send_binary(&bytes).await,
+                Incoming::End(end) => return end,
+            },
         }
     }
 }

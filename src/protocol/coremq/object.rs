@@ -1,0 +1,84 @@
+//! A JSON object as it was written: its keys in their order, its values untouched.
+
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+pub struct Object<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> Object<'a> {
+    /// `None` if the text is no object.
+    pub fn new(text: &'a str) -> Option<Object<'a>> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// The value of a key. Of one that is there twice, the last counts.
+    pub fn get(&self, key: &str) -> Option<&'a RawValue> {
+        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
+    }
+
+    /// Without a key.
+    pub fn without(mut self, key: &str) -> Object<'a> {
+        self.0.retain(|(name, _)| name != key);
+        self
+    }
+
+    /// As text, with these keys at its end and nowhere else.
+    pub fn with(&self, added: &[(&str, Value)]) -> String {
+        let mut text = Text::default();
+        let kept = self.0.iter().filter(|(key, _)| added.iter().all(|(name, _)| name != key));
+        kept.for_each(|(key, value)| text.add(key, value.get()));
+        added.iter().for_each(|(key, value)| text.add(key, &value.to_string()));
+        text.end()
+    }
+}
+
+/// The text of an object that is being written.
+#[derive(Default)]
+pub struct Text(String);
+
+impl Text {
+    /// `value` is JSON text.
+    pub fn add(&mut self, key: &str, value: &str) {
+        let before = if self.0.is_empty() { '{' } else { ',' };
+        self.0.push(before);
+        self.0 += &Value::from(key).to_string();
+        self.0.push(':');
+        self.0 += value;
+    }
+
+    pub fn end(mut self) -> String {
+        if self.0.is_empty() {
+            self.0.push('{');
+        }
+        self.0.push('}');
+        self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<'a>, D::Error> {
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+struct Entries;
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = Object<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Object(entries))
+    }
+}

@@ -1,0 +1,113 @@
+//! CoreMQ's meaning without a connection.
+
+use super::*;
+use crate::store::{self, Rules};
+
+fn broker() -> Arc<Broker> {
+    Arc::new(Broker::new(store::in_memory(Rules::default()).unwrap()))
+}
+
+fn talk(broker: &Arc<Broker>, hub: &Arc<Hub>) -> Talk {
+    let waker = Waker::noop().clone();
+    Talk::new(broker.clone(), broker.session(), waker, hub.clone(), limits::MESSAGE_BYTES).unwrap()
+}
+
+fn said(talk: &mut Talk, queue: &str, object: &str) -> String {
+    talk.receive(queue, &Object::new(object).unwrap())
+}
+
+fn response(text: &str) -> String {
+    json!({ "response": text }).to_string()
+}
+
+/// What has come, each behind its queue.
+fn received(talk: &mut Talk) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    while let Some(messages) = talk.next().unwrap() {
+        let texts = messages.bodies().map(|body| str::from_utf8(body).unwrap().to_owned());
+        all.extend(texts.map(|text| (messages.queue().to_owned(), text)));
+    }
+    all
+}
+
+#[test]
+fn a_message_reaches_all_subscribers_but_its_sender() {
+    let (broker, hub) = (broker(), Arc::new(Hub::new(6747)));
+    let [mut a, mut b, mut c] = [(); 3].map(|()| talk(&broker, &hub));
+    let subscribed = response("OK: Subscribe successful");
+    assert_eq!(said(&mut a, "x", r#"{"coremq_subscribe":"q"}"#), subscribed);
+    assert_eq!(said(&mut b, "x", r#"{"coremq_subscribe":["q","r"]}"#), subscribed);
+    let sent = said(&mut a, "q", r#"{"b": 1.50, "coremq_sender": "me", "a":[ ]}"#);
+    assert_eq!(sent, response("OK: Message sent"));
+    let (queue, text) = received(&mut b).remove(0);
+    let own = format!(r#"{{"b":1.50,"a":[ ],"coremq_sender":"{}","coremq_sent":"#, a.id());
+    assert_eq!(queue, "q");
+    assert!(text.starts_with(&own), "{text}");
+    assert!(text.ends_with(&format!(r#","coremq_server":"{}"}}"#, hub.server())), "{text}");
+    assert_eq!((received(&mut a), received(&mut c)), (vec![], vec![]));
+
+    // Point to point, and only as long as it is there.
+    let id = a.id().to_owned();
+    said(&mut c, &id, r#"{"to":"a"}"#);
+    assert_eq!(received(&mut a).remove(0).0, id);
+    assert_eq!(broker.history(&id, 9).unwrap().len(), 1);
+    drop(a);
+    assert_eq!(broker.history(&id, 9).unwrap().len(), 0);
+
+    assert_eq!(
+        said(&mut b, "", r#"{"coremq_unsubscribe":"q"}"#),
+        response("OK: Unsubscribe successful")
+    );
+    said(&mut c, "q", "{}");
+    said(&mut c, "r", "{}");
+    assert_eq!(received(&mut b).into_iter().map(|(queue, _)| queue).collect::<Vec<_>>(), ["r"]);
+}
+
+#[test]
+fn the_history_is_the_last_ten() {
+    let (broker, hub) = (broker(), Arc::new(Hub::new(6747)));
+    let mut talk = talk(&broker, &hub);
+    for number in 0..12 {
+        said(&mut talk, "q", &format!(r#"{{"number":{number}}}"#));
+    }
+    let history = said(&mut talk, "x", r#"{"coremq_gethistory":["q","none"]}"#);
+    let history: serde_json::Value = serde_json::from_str(&history).unwrap();
+    let queues = history["history"].as_object().unwrap();
+    let numbers = queues["q"].as_array().unwrap().iter().map(|object| object["number"].as_u64());
+    assert_eq!(numbers.map(Option::unwrap).collect::<Vec<_>>(), (2..12).collect::<Vec<_>>());
+    assert_eq!(queues.len(), 1);
+    let none = said(&mut talk, "x", r#"{"coremq_gethistory":[]}"#);
+    assert_eq!(none, r#"{"history":{}}"#);
+}
+
+#[test]
+fn commands_are_recognised_in_their_order_and_errors_said() {
+    let (broker, hub) = (broker(), Arc::new(Hub::new(6747)));
+    let [mut a, _b] = [(); 2].map(|()| talk(&broker, &hub));
+    let both = r#"{"coremq_status":1,"coremq_options":{"a":null}}"#;
+    assert_eq!(said(&mut a, "x", both), response("OK: Options set"));
+    let status: serde_json::Value =
+        serde_json::from_str(&said(&mut a, "x", r#"{"coremq_status":true}"#)).unwrap();
+    assert_eq!(status["coremq_fwdto"], a.id());
+    assert_eq!((&status["connections"], &status["replicants"]), (&2.into(), &json!([])));
+    for (object, why) in [
+        (r#"{"coremq_replicant":"x"}"#, "Not allowed to be a replicant"),
+        (r#"{"coremq_subscribe":7}"#, "queues are a name, or a list of names"),
+        (r#"{"coremq_subscribe":""}"#, "the topic is empty: give it a name"),
+        (r#"{"coremq_options":[]}"#, "options are an object"),
+    ] {
+        assert_eq!(said(&mut a, "x", object), response(&format!("ERROR: {why}")), "{object}");
+    }
+    assert_eq!(said(&mut a, "", "{}"), response("ERROR: the topic is empty: give it a name"));
+}
+
+#[test]
+fn ids_are_uuids_and_differ() {
+    let ids = Ids::default();
+    let (first, second) = (ids.next(), ids.next());
+    assert_ne!(first, second);
+    assert_ne!(Ids::default().next(), first);
+    let parts: Vec<_> = first.split('-').map(str::len).collect();
+    assert_eq!(parts, [8, 4, 4, 4, 12]);
+    assert!(first.chars().nth(14) == Some('4') && "89ab".contains(first.chars().nth(19).unwrap()));
+}

@@ -1,0 +1,125 @@
+//! WebSockets over HTTP: the upgrade, and who talks at which path.
+
+mod coremq;
+mod json;
+mod socket;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use axum::routing::get;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+pub use self::socket::{End, Incoming, Socket};
+use super::app::App;
+use super::connection::Connection;
+use super::failure::{Answer, Failure};
+use crate::broker::Session;
+use crate::error::{Code, Error};
+use crate::protocol::websocket::accept;
+
+const VERSION: &str = "13";
+
+/// The path of the JSON protocol, where others are answered with a page.
+pub const JSON_PATH: &str = "/";
+
+pub fn routes() -> Router<Arc<App>> {
+    Router::new().route("/ws", get(coremq))
+}
+
+/// The JSON protocol, one request a frame.
+pub async fn json(app: Arc<App>, mut request: Request) -> Answer<Response> {
+    let session = session(&app, &request);
+    let upgrade = Upgrade::new(&mut request)?;
+    let talker = app.clone();
+    Ok(upgrade.answer(&app, async move |socket| json::talk(talker, session, socket).await))
+}
+
+/// CoreMQ's.
+async fn coremq(State(app): State<Arc<App>>, mut request: Request) -> Answer<Response> {
+    let session = session(&app, &request);
+    let upgrade = Upgrade::new(&mut request)?;
+    let talker = app.clone();
+    Ok(upgrade.answer(&app, async move |socket| coremq::talk(talker, session, socket).await))
+}
+
+/// Whether this asks for a WebSocket.
+pub fn asked_for<B>(request: &axum::http::Request<B>) -> bool {
+    has_token(request.headers(), &UPGRADE, "websocket")
+}
+
+/// The session that began when the connection was accepted.
+fn session(app: &App, request: &Request) -> Session {
+    let connection = request.extensions().get::<Arc<Connection>>();
+    connection.and_then(|connection| connection.session()).unwrap_or_else(|| app.session())
+}
+
+/// An opening handshake that is as it must be.
+pub struct Upgrade {
+    answer: Response,
+    upgraded: OnUpgrade,
+}
+
+impl Upgrade {
+    pub fn new(request: &mut Request) -> Answer<Upgrade> {
+        Ok(Upgrade { answer: handshake(request)?, upgraded: hyper::upgrade::on(request) })
+    }
+
+    /// Answers it, and lets `talk` have the socket once that is done.
+    pub fn answer<T>(self, app: &App, talk: impl FnOnce(Socket) -> T + Send + 'static) -> Response
+    where
+        T: Future<Output = ()> + Send,
+    {
+        let (upgraded, max) = (self.upgraded, app.body_max());
+        tokio::spawn(async move {
+            match upgraded.await {
+                Ok(stream) => talk(Socket::new(TokioIo::new(stream), max)).await,
+                Err(error) => tracing::debug!("a WebSocket did not begin: {error}"),
+            }
+        });
+        self.answer
+    }
+}
+
+/// The answer to an opening handshake.
+fn handshake(request: &Request) -> Answer<Response> {
+    let headers = request.headers();
+    let wrong = |text: &'static str| Failure::from(Error::new(Code::BadField, text));
+    if request.method() != Method::GET || !asked_for(request) {
+        return Err(upgrade_required("this path is for WebSockets: connect with ws://"));
+    }
+    if !has_token(headers, &CONNECTION, "upgrade") {
+        return Err(wrong("a WebSocket begins with the header Connection: Upgrade"));
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
+        return Err(upgrade_required("this server speaks version 13 of WebSocket"));
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
+    let accepted = key.and_then(accept).and_then(|key| HeaderValue::try_from(key).ok());
+    let accepted = accepted.ok_or_else(|| wrong("Sec-WebSocket-Key must be 16 bytes in base64"))?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accepted);
+    Ok(response)
+}
+
+fn upgrade_required(text: &'static str) -> Failure {
+    Failure { status: StatusCode::UPGRADE_REQUIRED, error: Error::new(Code::BadField, text) }
+}
+
+/// Whether the header's lists hold this word.
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let lists = headers.get_all(name).iter().filter_map(|list| list.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|word| word.trim().eq_ignore_ascii_case(token))
+}
