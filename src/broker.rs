@@ -4,11 +4,16 @@
 #[cfg_attr(not(test), expect(dead_code, reason = "no protocol consumes yet"))]
 mod consumers;
 mod fresh;
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
+mod health;
 mod mailbox;
 #[cfg(test)]
 mod model;
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
+mod overview;
 mod place;
 mod session;
+mod speaking;
 mod subscription;
 mod takers;
 mod timer;
@@ -22,9 +27,18 @@ use std::time::Instant;
 use self::consumers::Consumers;
 pub use self::consumers::{Consumer, Received};
 use self::fresh::Fresh;
+#[cfg(feature = "http")]
+pub use self::health::{Health, Vitals, rules};
 pub use self::mailbox::Pattern;
 use self::mailbox::Subscribers;
+#[cfg(feature = "http")]
+pub use self::overview::Busy;
 pub use self::session::Session;
+#[cfg(feature = "http")]
+pub use self::speaking::Speaking;
+use self::speaking::Spoken;
+#[cfg(feature = "http")]
+pub use self::speaking::Turned;
 pub use self::subscription::{From, Pushes};
 use self::takers::Takers;
 pub use self::takers::Waiting;
@@ -46,6 +60,9 @@ pub struct Broker {
     closing: AtomicBool,
     opened: Instant,
     sessions: Arc<AtomicU64>,
+    spoken: Arc<Spoken>,
+    /// Messages that were handed out and stayed.
+    reads: AtomicU64,
 }
 
 /// A topic, as it is listed.
@@ -74,6 +91,9 @@ pub struct Stats {
     pub delayed: u64,
     pub puts: u64,
     pub takes: u64,
+    /// Messages that were handed out and stayed, by get and by subscriptions.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
+    pub reads: u64,
     pub dropped: u64,
     pub store: Extent,
 }
@@ -90,6 +110,8 @@ impl Broker {
             closing: AtomicBool::new(false),
             opened: Instant::now(),
             sessions: Arc::default(),
+            spoken: Arc::default(),
+            reads: AtomicU64::new(0),
         }
     }
 
@@ -97,6 +119,12 @@ impl Broker {
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "a thread for each connection"))]
     pub fn blocks(&self) -> bool {
         self.store.blocks()
+    }
+
+    /// The last id given out.
+    #[cfg(feature = "http")]
+    pub fn last_id(&self) -> Id {
+        self.store.last_id()
     }
 
     /// Begins a session: it will be handed what is put from now on.
@@ -176,7 +204,9 @@ impl Broker {
         topic: &str,
         since: Option<Id>,
     ) -> Result<Option<Message<'s>>> {
-        session.get(&*self.store, topic, since)
+        let message = session.get(&*self.store, topic, since)?;
+        self.count_reads(message.iter().len());
+        Ok(message)
     }
 
     /// The newest message of the topic after this session's place; older ones are passed over.
@@ -186,7 +216,15 @@ impl Broker {
         topic: &str,
         since: Option<Id>,
     ) -> Result<Option<Message<'s>>> {
-        session.get_latest(&*self.store, topic, since)
+        let message = session.get_latest(&*self.store, topic, since)?;
+        self.count_reads(message.iter().len());
+        Ok(message)
+    }
+
+    fn count_reads(&self, messages: usize) {
+        if messages > 0 {
+            self.reads.fetch_add(messages as u64, Ordering::Relaxed);
+        }
     }
 
     /// Wakes `waker` at every put to the topic until the watch is dropped. What was put before
@@ -255,10 +293,10 @@ impl Broker {
 
     /// What is to be pushed to this session next.
     pub fn pushes(&self, session: &mut Session) -> Result<Option<Pushes>> {
-        match &mut session.subscriptions {
-            Some(subscriptions) => subscriptions.next(&*self.store),
-            None => Ok(None),
-        }
+        let Some(subscriptions) = &mut session.subscriptions else { return Ok(None) };
+        let pushes = subscriptions.next(&*self.store)?;
+        self.count_reads(pushes.iter().map(|pushes| pushes.range.len()).sum());
+        Ok(pushes)
     }
 
     /// The last messages of a topic, oldest first.
@@ -309,6 +347,7 @@ impl Broker {
             uptime_seconds: self.opened.elapsed().as_secs_f64(),
             connections: self.sessions.load(Ordering::Relaxed),
             waiting: self.takers.count() as u64,
+            reads: self.reads.load(Ordering::Relaxed),
             store: self.store.extent(),
             ..Stats::default()
         };

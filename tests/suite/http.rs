@@ -13,15 +13,15 @@ const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// A response: its status, its header in lower case, its body.
 #[derive(Debug)]
-struct Response {
-    status: u16,
-    header: String,
-    body: String,
+pub struct Response {
+    pub status: u16,
+    pub header: String,
+    pub body: String,
 }
 
 impl Response {
     /// The code of an error.
-    fn code(&self) -> String {
+    pub fn code(&self) -> String {
         assert!(self.header.contains("content-type: application/json\r\n"), "{self:?}");
         let reply: serde_json::Value = serde_json::from_str(&self.body).unwrap();
         assert!(reply["error"].as_str().is_some_and(|text| text.len() > 10), "{self:?}");
@@ -29,7 +29,7 @@ impl Response {
     }
 }
 
-fn response(peer: &mut Peer) -> Response {
+pub fn response(peer: &mut Peer) -> Response {
     let mut header = Vec::new();
     while !header.ends_with(b"\r\n\r\n") {
         header.extend(peer.receive(1));
@@ -41,16 +41,16 @@ fn response(peer: &mut Peer) -> Response {
     Response { status, header, body: String::from_utf8(body).unwrap() }
 }
 
-fn ask(peer: &mut Peer, request: impl AsRef<[u8]>) -> Response {
+pub fn ask(peer: &mut Peer, request: impl AsRef<[u8]>) -> Response {
     peer.send(request);
     response(peer)
 }
 
-fn get(path: &str) -> String {
+pub fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
-fn post(path: &str, body: &str) -> String {
+pub fn post(path: &str, body: &str) -> String {
     let length = body.len();
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")
 }

@@ -11,6 +11,8 @@ mod faults;
 mod folder;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod http_page;
 mod kill;
 #[cfg(target_os = "linux")]
 mod ledger;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Site;
 use super::head_timer::{Arrivals, HeadTimer};
 use super::stream::Stream;
-use crate::broker::Session;
+use crate::broker::{Session, Speaking, Turned};
 use crate::limits;
 use crate::store::lock;
 
@@ -21,6 +21,7 @@ pub struct Connection {
     #[expect(dead_code, reason = "no route asks for it yet")]
     pub peer: SocketAddr,
     session: Mutex<Option<Session>>,
+    speaking: Arc<Speaking>,
 }
 
 impl Connection {
@@ -28,6 +29,11 @@ impl Connection {
     #[expect(dead_code, reason = "no route asks for it yet")]
     pub fn session(&self) -> Option<Session> {
         lock(&self.session).take()
+    }
+
+    /// It counts under what it turns to, a stream or a WebSocket, until that is dropped.
+    pub fn turn(&self, protocol: &'static str) -> Turned {
+        self.speaking.turn(protocol)
     }
 }
 
@@ -45,7 +51,8 @@ pub async fn serve(
     held: impl Send + Unpin + 'static,
 ) -> Result<(), hyper::Error> {
     let arrivals = Arrivals::default();
-    let connection = Arc::new(Connection { peer, session: Mutex::new(Some(session)) });
+    let speaking = Arc::new(site.app.broker().speaking("http"));
+    let connection = Arc::new(Connection { peer, session: Mutex::new(Some(session)), speaking });
     let stopping = site.clone();
     let stream = TokioIo::new(Stream::new(first, stream, arrivals.clone(), held));
     let service = service_fn(move |mut request| {
