@@ -32,6 +32,8 @@ pub struct Vitals {
     pub refuses: bool,
     /// Messages that were dropped lately.
     pub dropped: u64,
+    /// Whether messages are also dropped because they are old, which is no loss.
+    pub drops_old: bool,
 }
 
 impl Health {
@@ -126,9 +128,9 @@ impl Vitals {
         if let Some(failure) = &self.failure {
             return (Health::Overflowed, format!("the store fails: {failure}"));
         }
-        // What --keep removes is no loss: then there is room.
-        let full = percent(self.store.bytes, self.store.max_bytes.unwrap_or(u64::MAX));
-        if self.dropped > 0 && full >= limits::HEALTH_DEGRADED_PERCENT {
+        let room = percent(self.store.bytes, self.store.max_bytes.unwrap_or(u64::MAX))
+            < limits::HEALTH_DEGRADED_PERCENT;
+        if self.dropped > 0 && !(self.drops_old && room) {
             let text = format!("the full store has dropped its {} oldest messages", self.dropped);
             return (Health::Overflowed, text);
         }
@@ -197,13 +199,14 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_the_gravest() {
-        let lost = |bytes| {
+        let lost = |bytes, drops_old| {
             let store = Extent { bytes, ..vitals().store };
-            Vitals { dropped: 3, connections: 100, store, ..vitals() }.judge()
+            Vitals { dropped: 3, drops_old, connections: 100, store, ..vitals() }.judge()
         };
         let text = "the full store has dropped its 3 oldest messages";
-        assert_eq!(lost(900), (Health::Overflowed, text.to_owned()));
-        assert_eq!(lost(100).0, Health::Overloaded);
+        assert_eq!(lost(900, true), (Health::Overflowed, text.to_owned()));
+        assert_eq!(lost(100, false), (Health::Overflowed, text.to_owned()));
+        assert_eq!(lost(100, true).0, Health::Overloaded);
         let failing = Vitals { failure: Some("no disk".into()), ..vitals() };
         assert_eq!(failing.judge(), (Health::Overflowed, "the store fails: no disk".to_owned()));
         assert_eq!(vitals().judge().0, Health::Good);

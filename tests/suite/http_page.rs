@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::process::Command;
+use std::time::Instant;
 
 use dsmq::{Config, WhenFull, limits};
 use serde_json::Value;
 
 use super::http::{Response, ask, get, response};
 use super::peer::Peer;
-use super::support::{server, server_with};
+use super::support::{PATIENCE, server, server_with};
 
 fn look(addr: std::net::SocketAddr, path: &str) -> Response {
     ask(&mut Peer::connect_silent(addr), get(path))
@@ -36,6 +37,16 @@ fn until(peer: &mut Peer, end: &str) -> String {
 fn event(peer: &mut Peer) -> Value {
     until(peer, "data: ");
     serde_json::from_str(&until(peer, "\n\n")).unwrap()
+}
+
+/// The first event that is as it must become.
+fn told_that(peer: &mut Peer, mut told: Value, is: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    while !is(&told) {
+        assert!(Instant::now() < deadline, "{told}");
+        told = event(peer);
+    }
+    told
 }
 
 /// The number of a metric.
@@ -197,10 +208,7 @@ fn the_stream_tells_of_the_server_and_ends_with_it() {
     assert_eq!(first["rules"].as_array().unwrap().len(), 4);
     raw.send(r#"{"action":"put","topic":"t","message":1}"#.repeat(100));
     raw.ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
-    let mut told = event(&mut peer);
-    while told["puts"] != 100 {
-        told = event(&mut peer);
-    }
+    let told = told_that(&mut peer, first, |told| told["puts"] == 100);
     assert!(told["point"][1].as_f64().unwrap() > 0.0, "{told}");
     assert_eq!(told["protocols"], serde_json::json!({ "http": 0, "json": 1, "sse": 1 }));
     assert_eq!(told["connections"], 2);
@@ -216,14 +224,11 @@ fn a_reader_that_hangs_up_is_not_told_any_more() {
     let mut witness = Peer::connect_silent(server.addr());
     let mut leaves = Peer::connect_silent(server.addr());
     listen(&mut leaves, "/api/live");
-    let (_, mut told) = listen(&mut witness, "/api/live");
-    while told["protocols"]["sse"] != 2 {
-        told = event(&mut witness);
-    }
+    let (_, told) = listen(&mut witness, "/api/live");
+    let told = told_that(&mut witness, told, |told| told["protocols"]["sse"] == 2);
     drop(leaves);
-    while told["protocols"]["sse"] != 1 || told["connections"] != 1 {
-        told = event(&mut witness);
-    }
+    let left = |told: &Value| told["protocols"]["sse"] == 1 && told["connections"] == 1;
+    told_that(&mut witness, told, left);
 }
 
 #[test]
@@ -256,16 +261,14 @@ fn a_topic_is_told_with_its_last_messages_as_they_were_put() {
 
 #[test]
 fn a_full_server_says_so() {
-    let health = |server: &dsmq::Server, mut told: Value, wanted: &str| {
+    let why = |server: &dsmq::Server, health: &str| {
         let mut peer = Peer::connect_silent(server.addr());
-        while told["health"] != wanted {
-            told = listen(&mut peer, "/api/live").1;
-            peer = Peer::connect_silent(server.addr());
-        }
+        let (_, told) = listen(&mut peer, "/api/live");
+        let told = told_that(&mut peer, told, |told| told["health"] == health);
         told["why"].as_str().unwrap().to_owned()
     };
     let put = format!(r#"{{"action":"put","topic":"t","message":"{}"}}"#, "x".repeat(10_000));
-    for (when_full, why) in [
+    for (when_full, expected) in [
         (WhenFull::Refuse, "the store is full: it refuses puts"),
         (WhenFull::DropOldest, "the full store has dropped its "),
     ] {
@@ -277,13 +280,12 @@ fn a_full_server_says_so() {
         raw.send(put.repeat(200));
         raw.send(r#"{"action":"put","topic":"t","message":"x"}"#.repeat(20_000));
         raw.send(r#"{"action":"ping"}"#);
-        let told = health(&server, Value::Null, "overflowed");
-        assert!(told.starts_with(why), "{told}");
+        let told = why(&server, "overflowed");
+        assert!(told.starts_with(expected), "{told}");
     }
     let server = server_with(Config { max_connections: 4, ..Config::default() });
     let _raw = [0, 1, 2].map(|_| Peer::connect(server.addr()));
-    let told = health(&server, Value::Null, "overloaded");
-    assert_eq!(told, "100 % of the connections are taken");
+    assert_eq!(why(&server, "overloaded"), "100 % of the connections are taken");
 }
 
 #[test]

@@ -94,6 +94,7 @@ async fn watch_over(app: Arc<App>, looks: watch::Sender<Arc<Look>>) {
             store: stats.store,
             refuses: app.config.when_full() == WhenFull::Refuse,
             dropped: drops.lately(stats.dropped, before),
+            drops_old: app.config.keep.is_some(),
         };
         let last = looks.borrow().clone();
         looks.send_replace(Arc::new(next(&app, &last, stats, &vitals, passed)));
