@@ -18,7 +18,7 @@ DAMAGES ?= 200
 CUTS ?= 100
 EVERY ?= 1
 
-.PHONY: test lint features doc unit model schedules fuzz kills damage power faults bench stalls bound memory bench-tools tools clean
+.PHONY: test lint features doc unit model schedules fuzz kills damage power faults bench stalls bound memory screenshot bench-tools tools clean
 
 test: tools lint features doc unit model schedules fuzz
 
@@ -86,6 +86,11 @@ memory: $(VENV)/installed
 	cargo build --release
 	$(VENV)/bin/python benches/memory.py
 
+# docs/page.png: the page of a server in use.
+screenshot: tools
+	cargo build --release
+	$(VENV)/bin/python tests/python/screenshot.py target/release/dsmq docs/page.png
+
 # The servers that dsmq is compared with.
 bench-tools: tools
 	@command -v beanstalkd >/dev/null && command -v nats-server >/dev/null && command -v wrk >/dev/null || \
@@ -97,11 +102,14 @@ tools: $(VENV)/installed $(VENV_WEBSOCKET)/installed
 	@command -v redis-server >/dev/null && command -v nc >/dev/null && command -v bash >/dev/null && command -v sqlite3 >/dev/null && command -v curl >/dev/null || \
 	  { apt-get update -qq && apt-get install -y -qq curl redis-server netcat-openbsd sqlite3; } || \
 	  { echo "make: install Debian's curl, redis-server, netcat-openbsd and sqlite3, or run as root" >&2; exit 1; }
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } || \
+	  { echo "make: install Debian's chromium, or run as root" >&2; exit 1; }
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz --version 0.13.2
 
 $(VENV)/installed: Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check dsmq==0.2.0 schemathesis==4.32.5
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check playwright==1.65.2 axe-playwright-python==0.1.8
 	touch $@
 
 $(VENV_WEBSOCKET)/installed: Makefile

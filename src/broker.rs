@@ -4,13 +4,18 @@
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "HTTP alone consumes"))]
 mod consumers;
 mod fresh;
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
+mod health;
 mod mailbox;
 #[cfg(test)]
 mod model;
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
+mod overview;
 mod place;
 #[cfg(feature = "http")]
 mod read;
 mod session;
+mod speaking;
 mod subscription;
 mod takers;
 mod timer;
@@ -25,11 +30,20 @@ use self::consumers::Consumers;
 #[cfg_attr(not(feature = "http"), expect(unused_imports, reason = "HTTP alone consumes"))]
 pub use self::consumers::{Consumer, Parcel, Received};
 use self::fresh::Fresh;
+#[cfg(feature = "http")]
+pub use self::health::{Health, Vitals, rules};
 pub use self::mailbox::Pattern;
 use self::mailbox::Subscribers;
 #[cfg(feature = "http")]
+pub use self::overview::Busy;
+#[cfg(feature = "http")]
 pub use self::read::Page;
 pub use self::session::Session;
+#[cfg(feature = "http")]
+pub use self::speaking::Speaking;
+use self::speaking::Spoken;
+#[cfg(feature = "http")]
+pub use self::speaking::Turned;
 pub use self::subscription::{From, Pushes};
 use self::takers::Takers;
 pub use self::takers::Waiting;
@@ -53,6 +67,9 @@ pub struct Broker {
     sessions: Arc<AtomicU64>,
     /// How the server is told to stop, if clients may say so.
     stop: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    spoken: Arc<Spoken>,
+    /// Messages that were handed out and stayed.
+    reads: AtomicU64,
 }
 
 /// A topic, as it is listed.
@@ -81,6 +98,9 @@ pub struct Stats {
     pub delayed: u64,
     pub puts: u64,
     pub takes: u64,
+    /// Messages that were handed out and stayed, by get and by subscriptions.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
+    pub reads: u64,
     pub dropped: u64,
     pub store: Extent,
 }
@@ -98,6 +118,8 @@ impl Broker {
             opened: Instant::now(),
             sessions: Arc::default(),
             stop: OnceLock::new(),
+            spoken: Arc::default(),
+            reads: AtomicU64::new(0),
         }
     }
 
@@ -105,6 +127,12 @@ impl Broker {
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "a thread for each connection"))]
     pub fn blocks(&self) -> bool {
         self.store.blocks()
+    }
+
+    /// The last id given out.
+    #[cfg(feature = "http")]
+    pub fn last_id(&self) -> Id {
+        self.store.last_id()
     }
 
     /// Begins a session: it will be handed what is put from now on.
@@ -184,7 +212,9 @@ impl Broker {
         topic: &str,
         since: Option<Id>,
     ) -> Result<Option<Message<'s>>> {
-        session.get(&*self.store, topic, since)
+        let message = session.get(&*self.store, topic, since)?;
+        self.count_reads(message.iter().len());
+        Ok(message)
     }
 
     /// The newest message of the topic after this session's place; older ones are passed over.
@@ -194,7 +224,15 @@ impl Broker {
         topic: &str,
         since: Option<Id>,
     ) -> Result<Option<Message<'s>>> {
-        session.get_latest(&*self.store, topic, since)
+        let message = session.get_latest(&*self.store, topic, since)?;
+        self.count_reads(message.iter().len());
+        Ok(message)
+    }
+
+    fn count_reads(&self, messages: usize) {
+        if messages > 0 {
+            self.reads.fetch_add(messages as u64, Ordering::Relaxed);
+        }
     }
 
     /// Wakes `waker` at every put to the topic until the watch is dropped. What was put before
@@ -273,10 +311,10 @@ impl Broker {
 
     /// What is to be pushed to this session next.
     pub fn pushes(&self, session: &mut Session) -> Result<Option<Pushes>> {
-        match &mut session.subscriptions {
-            Some(subscriptions) => subscriptions.next(&*self.store),
-            None => Ok(None),
-        }
+        let Some(subscriptions) = &mut session.subscriptions else { return Ok(None) };
+        let pushes = subscriptions.next(&*self.store)?;
+        self.count_reads(pushes.iter().map(|pushes| pushes.range.len()).sum());
+        Ok(pushes)
     }
 
     /// The last messages of a topic, oldest first.
@@ -333,6 +371,7 @@ impl Broker {
             uptime_seconds: self.opened.elapsed().as_secs_f64(),
             connections: self.sessions.load(Ordering::Relaxed),
             waiting: self.takers.count() as u64,
+            reads: self.reads.load(Ordering::Relaxed),
             store: self.store.extent(),
             ..Stats::default()
         };

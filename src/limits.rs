@@ -105,3 +105,33 @@ pub const DROPS_LOGGED: Duration = Duration::from_secs(10);
 
 /// After the store has failed to do what is due, it is asked again so much later.
 pub const RETRY: Duration = Duration::from_secs(1);
+
+/// Topics that the page lists at a time: the busiest.
+pub const PAGE_TOPICS: usize = 100;
+
+/// Messages that the page shows of a topic, and /dump of all.
+pub const PAGE_MESSAGES: usize = 50;
+
+/// What the page shows of a message's text.
+pub const PAGE_MESSAGE_BYTES: usize = 4 * 1024;
+
+/// Points of the page's chart, one a second.
+pub const PAGE_POINTS: usize = 300;
+
+/// Topics that /metrics tells of one by one: the busiest since the start.
+pub const METRICS_TOPICS: usize = 1_000;
+
+/// Health: a request that waits longer than this finds the server degraded.
+pub const HEALTH_WAIT_DEGRADED: Duration = Duration::from_millis(100);
+
+/// Health: a request that waits longer than this finds the server overloaded.
+pub const HEALTH_WAIT_OVERLOADED: Duration = Duration::from_secs(1);
+
+/// Health: from so many percent of its connections, or of its room, on a server is degraded.
+pub const HEALTH_DEGRADED_PERCENT: u64 = 80;
+
+/// Health: from so many percent of its connections, or of its room, on a server is overloaded.
+pub const HEALTH_OVERLOADED_PERCENT: u64 = 95;
+
+/// Health: for so long it is remembered that messages were dropped.
+pub const HEALTH_DROPS: Duration = Duration::from_secs(10);

@@ -39,6 +39,7 @@ pub fn serve(
     }
     let text = match buffer.unread().first() {
         Some(b'{' | b' ' | b'\t' | b'\n' | b'\r') => {
+            let _speaking = broker.speaking("json");
             let wake = Wake::new();
             let waker = Waker::from(wake.clone());
             let talk = Conversation::new(broker.clone(), session, config.max_message, waker);

@@ -23,6 +23,8 @@ mod http_events;
 mod http_native;
 #[cfg(feature = "http")]
 mod http_waits;
+#[cfg(feature = "http")]
+mod http_page;
 mod kill;
 #[cfg(target_os = "linux")]
 mod ledger;

@@ -15,7 +15,7 @@ use super::Site;
 use super::handed::Deliveries;
 use super::head_timer::{Arrivals, HeadTimer};
 use super::stream::Stream;
-use crate::broker::Session;
+use crate::broker::{Session, Speaking, Turned};
 use crate::limits;
 use crate::store::lock;
 
@@ -25,6 +25,7 @@ pub struct Connection {
     pub peer: SocketAddr,
     session: Mutex<Option<Session>>,
     deliveries: Deliveries,
+    speaking: Arc<Speaking>,
 }
 
 impl Connection {
@@ -37,6 +38,11 @@ impl Connection {
     /// Counts up whenever all that was given to be written has been.
     pub fn flushes(&self) -> watch::Receiver<u64> {
         self.deliveries.flushes()
+    }
+
+    /// It counts under what it turns to, a stream or a WebSocket, until that is dropped.
+    pub fn turn(&self, protocol: &'static str) -> Turned {
+        self.speaking.turn(protocol)
     }
 }
 
@@ -55,7 +61,9 @@ pub async fn serve(
 ) -> Result<(), hyper::Error> {
     let (arrivals, deliveries) = (Arrivals::default(), Deliveries::default());
     let session = Mutex::new(Some(session));
-    let connection = Arc::new(Connection { peer, session, deliveries: deliveries.clone() });
+    let speaking = Arc::new(site.app.broker().speaking("http"));
+    let connection = Connection { peer, session, deliveries: deliveries.clone(), speaking };
+    let connection = Arc::new(connection);
     let stopping = site.clone();
     let stream =
         TokioIo::new(Stream::new(first, stream, arrivals.clone(), deliveries.clone(), held));

@@ -1,18 +1,81 @@
-//! What people and their monitoring look at.
+//! What people and their monitoring look at: the page, and what it and they are told.
+
+mod live;
+mod metrics;
+mod monitor;
+mod o3one;
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::extract::Path;
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 
+use self::monitor::Monitor;
 use super::app::App;
+use super::failure::{Answer, Failure};
+use crate::error::{Code, Error};
+
+/// The files of the page. uPlot is 1.6.32 from npm, `dist/uPlot.iife.min.js`, as it is there but for
+/// the licence in front of it.
+const FILES: [(&str, &str, &str); 8] = [
+    ("page.css", CSS, include_str!("page/page.css")),
+    ("page.js", JS, include_str!("page/page.js")),
+    ("chart.js", JS, include_str!("page/chart.js")),
+    ("topics.js", JS, include_str!("page/topics.js")),
+    ("topic.js", JS, include_str!("page/topic.js")),
+    ("show.js", JS, include_str!("page/show.js")),
+    ("uplot.js", JS, include_str!("page/uplot.js")),
+    ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
+];
+const INDEX: &str = include_str!("page/index.html");
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// A page runs and shows what is this server's, is in no frame, and text never becomes HTML.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types 'none'";
+
+const HEADERS: [(HeaderName, HeaderValue); 5] = [
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    // The next version of the server has another page.
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+];
 
 pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/healthz", get(async || "ok"))
+    Router::new()
+        .route("/page/{file}", get(file))
+        .route("/api/live", get(live::live))
+        .route("/api/topic", get(live::topic))
+        .route("/api", get(o3one::api))
+        .route("/dump", get(o3one::dump))
+        .route("/metrics", get(metrics::metrics))
+        .layer(Extension(Arc::new(Monitor::default())))
+        .route("/healthz", get(async || "ok"))
 }
 
 /// The page itself.
 pub async fn index() -> Response {
-    "dsmq\r\n".into_response()
+    document(HTML, INDEX)
+}
+
+async fn file(Path(asked): Path<String>) -> Answer<Response> {
+    let file = FILES.iter().find(|(name, ..)| *name == asked);
+    let Some((_, kind, text)) = file else {
+        let error = Error::new(Code::NotFound, "the page has no such file: look at /");
+        return Err(Failure::from(error));
+    };
+    Ok(document(kind, *text))
+}
+
+/// A text for browsers, with the headers that keep it harmless.
+fn document(kind: &'static str, text: impl IntoResponse) -> Response {
+    (HEADERS, [(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }

@@ -22,7 +22,7 @@ pub use self::socket::{End, Incoming, Socket};
 use super::app::App;
 use super::connection::Connection;
 use super::failure::{Answer, Failure};
-use crate::broker::Session;
+use crate::broker::{Session, Turned};
 use crate::error::{Code, Error};
 use crate::protocol::websocket::accept;
 
@@ -38,7 +38,7 @@ pub fn routes() -> Router<Arc<App>> {
 /// The JSON protocol, one request a frame.
 pub async fn json(app: Arc<App>, mut request: Request) -> Answer<Response> {
     let session = session(&app, &request);
-    let upgrade = Upgrade::new(&mut request)?;
+    let upgrade = Upgrade::new(&mut request, "websocket")?;
     let talker = app.clone();
     Ok(upgrade.answer(&app, async move |socket| json::talk(talker, session, socket).await))
 }
@@ -46,7 +46,7 @@ pub async fn json(app: Arc<App>, mut request: Request) -> Answer<Response> {
 /// CoreMQ's.
 async fn coremq(State(app): State<Arc<App>>, mut request: Request) -> Answer<Response> {
     let session = session(&app, &request);
-    let upgrade = Upgrade::new(&mut request)?;
+    let upgrade = Upgrade::new(&mut request, "coremq")?;
     let talker = app.clone();
     Ok(upgrade.answer(&app, async move |socket| coremq::talk(talker, session, socket).await))
 }
@@ -58,19 +58,27 @@ pub fn asked_for<B>(request: &axum::http::Request<B>) -> bool {
 
 /// The session that began when the connection was accepted.
 fn session(app: &App, request: &Request) -> Session {
-    let connection = request.extensions().get::<Arc<Connection>>();
+    let connection = connection(request);
     connection.and_then(|connection| connection.session()).unwrap_or_else(|| app.session())
+}
+
+fn connection(request: &Request) -> Option<&Arc<Connection>> {
+    request.extensions().get()
 }
 
 /// An opening handshake that is as it must be.
 pub struct Upgrade {
     answer: Response,
     upgraded: OnUpgrade,
+    turned: Option<Turned>,
 }
 
 impl Upgrade {
-    pub fn new(request: &mut Request) -> Answer<Upgrade> {
-        Ok(Upgrade { answer: handshake(request)?, upgraded: hyper::upgrade::on(request) })
+    /// The connection counts under `protocol` from now on.
+    pub fn new(request: &mut Request, protocol: &'static str) -> Answer<Upgrade> {
+        let answer = handshake(request)?;
+        let turned = connection(request).map(|connection| connection.turn(protocol));
+        Ok(Upgrade { answer, upgraded: hyper::upgrade::on(request), turned })
     }
 
     /// Answers it, and lets `talk` have the socket once that is done.
@@ -78,8 +86,9 @@ impl Upgrade {
     where
         T: Future<Output = ()> + Send,
     {
-        let (upgraded, max) = (self.upgraded, app.body_max());
+        let (upgraded, turned, max) = (self.upgraded, self.turned, app.body_max());
         tokio::spawn(async move {
+            let _turned = turned;
             match upgraded.await {
                 Ok(stream) => talk(Socket::new(TokioIo::new(stream), max)).await,
                 Err(error) => tracing::debug!("a WebSocket did not begin: {error}"),

@@ -21,7 +21,7 @@ use super::super::bell::Bell;
 use super::super::connection::Connection;
 use super::super::failure::Answer;
 use super::fields::Fields;
-use crate::broker::{From, Pattern, Pushes, Session};
+use crate::broker::{From, Pattern, Pushes, Session, Turned};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::message::{Id, Topic};
@@ -52,7 +52,8 @@ pub async fn follow(
     let (session, now) = begin.await??;
     let first = (from == From::Now).then(|| begins_behind(now));
     let beat = interval_at(Instant::now() + limits::HEARTBEAT, limits::HEARTBEAT);
-    let events = Events { app: app.clone(), session, bell, beat, first, named };
+    let turned = connection.turn("sse");
+    let events = Events { app: app.clone(), session, bell, beat, first, named, turned };
     let body = Body::from_stream(stream::unfold(events, Events::next));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -87,6 +88,7 @@ struct Events {
     first: Option<Bytes>,
     /// Whether an event tells its topic: where it may be one of several.
     named: bool,
+    turned: Turned,
 }
 
 impl Events {
@@ -113,7 +115,7 @@ impl Events {
 
     /// What is to be pushed next, if there is something by now.
     async fn pushes(self) -> Option<(Events, Option<Bytes>)> {
-        let Events { app, mut session, bell, beat, first, named } = self;
+        let Events { mut session, app, bell, beat, first, named, turned } = self;
         let next = app.run(move |broker| {
             let pushes = broker.pushes(&mut session);
             let bytes = pushes.map(|pushes| pushes.map(|pushes| bytes(pushes, named)));
@@ -121,7 +123,7 @@ impl Events {
         });
         let (session, next) = next.await.ok()?;
         let next = next.unwrap_or_else(|error| Some(failed(&error)));
-        Some((Events { app, session, bell, beat, first, named }, next))
+        Some((Events { app, session, bell, beat, first, named, turned }, next))
     }
 }
 

@@ -17,6 +17,7 @@ use super::super::failure::Answer;
 use super::answer::{self, Ending};
 use super::fields::Fields;
 use super::reader::Reader;
+use crate::broker::Turned;
 
 struct Comet {
     reader: Reader,
@@ -24,6 +25,7 @@ struct Comet {
     flushes: watch::Receiver<u64>,
     /// How often all had been written when the last line was given to be.
     given: Option<u64>,
+    _turned: Turned,
 }
 
 pub async fn consume(
@@ -37,6 +39,7 @@ pub async fn consume(
         callback: fields.callback().map(str::to_owned),
         flushes: connection.flushes(),
         given: None,
+        _turned: connection.turn("comet"),
     };
     let lines = stream::unfold(comet, Comet::next);
     Ok(answer::response(answer::TEXT, Body::from_stream(lines)))

@@ -18,7 +18,7 @@ pub async fn consume(
     Name(queue): Name,
     mut request: Request,
 ) -> Answer<Response> {
-    let upgrade = Upgrade::new(&mut request)?;
+    let upgrade = Upgrade::new(&mut request, "websocket")?;
     // It reads the queue from now on, not from when the client has heard of it.
     let reader = Reader::join(app.clone(), queue).await?;
     Ok(upgrade.answer(&app, async move |socket| serve(socket, reader).await))

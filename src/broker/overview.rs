@@ -1,0 +1,146 @@
+//! What a person looks at: the topics in which most happens, and the messages that came last.
+
+use std::cmp::Reverse;
+
+use super::Broker;
+use crate::error::Result;
+use crate::message::{Id, Topic};
+use crate::store::{Counts, Head};
+
+/// So many topics are read for the last messages, at most.
+const READ_TOPICS: usize = 200;
+
+/// A topic as the heads know it: nothing is asked of the store for it.
+#[derive(Debug)]
+pub struct Busy {
+    pub topic: Topic,
+    pub counts: Counts,
+    pub put_rate: f64,
+    pub take_rate: f64,
+    pub consumers: usize,
+}
+
+impl Broker {
+    /// The topics in which most happens, at most `limit` of those whose names hold `part`, and how
+    /// many do.
+    pub fn busiest(&self, part: &str, limit: usize) -> (Vec<Busy>, usize) {
+        let now = self.store.now();
+        let heads = self.store.heads().into_iter();
+        let matching = heads.filter(|head| holds(head.topic().as_str(), part));
+        let mut ranked: Vec<_> = matching
+            .map(|head| {
+                let (puts, takes) = head.rates(now);
+                (puts + takes, head.counts().length, head)
+            })
+            .collect();
+        let count = ranked.len();
+        ranked.sort_unstable_by(|(a_rate, a_length, a), (b_rate, b_length, b)| {
+            let by_rate = b_rate.total_cmp(a_rate).then(b_length.cmp(a_length));
+            by_rate.then_with(|| a.topic().cmp(b.topic()))
+        });
+        ranked.truncate(limit);
+        (ranked.iter().map(|(.., head)| self.busy(head)).collect(), count)
+    }
+
+    /// One topic, as [`Broker::busiest`] tells of it; `None` before its first put.
+    pub fn topic(&self, name: &str) -> Option<Busy> {
+        self.store.head(name).map(|head| self.busy(&head))
+    }
+
+    /// The topics with most puts and takes since the start.
+    pub fn most_used(&self, limit: usize) -> Vec<Busy> {
+        let mut heads = self.store.heads();
+        let used = |head: &Head| head.counts().puts + head.counts().takes;
+        heads.sort_by_cached_key(|head| (Reverse(used(head)), head.topic().clone()));
+        heads.truncate(limit);
+        heads.iter().map(|head| self.busy(head)).collect()
+    }
+
+    fn busy(&self, head: &Head) -> Busy {
+        let (put_rate, take_rate) = head.rates(self.store.now());
+        let topic = head.topic().clone();
+        let consumers = self.subscribers.followers(&topic) + self.consumers.of(&topic);
+        Busy { counts: head.counts(), topic, put_rate, take_rate, consumers }
+    }
+
+    /// The last messages of all topics, the newest first, as `show` makes them.
+    pub fn last<T>(
+        &self,
+        limit: usize,
+        show: impl Fn(&Topic, Id, &[u8]) -> T,
+    ) -> Result<Vec<(Id, T)>> {
+        let mut heads = self.store.heads();
+        heads.retain(|head| head.counts().length > 0);
+        heads.sort_unstable_by_key(|head| Reverse(head.newest()));
+        let mut last: Vec<(Id, T)> = Vec::new();
+        for head in heads.iter().take(READ_TOPICS) {
+            let oldest = last.get(limit.saturating_sub(1)).map_or(0, |(id, _)| *id);
+            if head.newest() <= oldest {
+                break;
+            }
+            // Shown at once: a topic's messages may be large.
+            let run = self.store.read_last(head, limit)?;
+            let messages = (0..run.len()).filter_map(|index| run.get(index));
+            let newer = messages.filter(|message| message.id > oldest);
+            last.extend(newer.map(|m| (m.id, show(head.topic(), m.id, m.body))));
+            last.sort_unstable_by_key(|(id, _)| Reverse(*id));
+            last.truncate(limit);
+        }
+        Ok(last)
+    }
+}
+
+/// Whether a name holds this, whichever the case of its letters.
+fn holds(name: &str, part: &str) -> bool {
+    part.is_empty() || name.to_lowercase().contains(&part.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{self, Batch, Op, Rules};
+
+    fn broker() -> Broker {
+        Broker::new(store::in_memory(Rules::default()).unwrap())
+    }
+
+    fn put(broker: &Broker, topic: &str, message: &str) {
+        let mut batch = Batch::default();
+        batch.put(Topic::new(topic).unwrap(), message.as_bytes(), None);
+        broker.apply(&mut batch);
+    }
+
+    #[test]
+    fn the_busiest_come_first_and_no_more_than_asked() {
+        let broker = broker();
+        for (topic, puts) in [("Some", 2), ("most", 3), ("few", 1), ("else", 1)] {
+            (0..puts).for_each(|_| put(&broker, topic, "1"));
+        }
+        let names = |part, limit| {
+            let (topics, count) = broker.busiest(part, limit);
+            (topics.iter().map(|t| t.topic.to_string()).collect::<Vec<_>>(), count)
+        };
+        assert_eq!(names("", 3), (vec!["most".into(), "Some".into(), "else".into()], 4));
+        assert_eq!(names("SO", 3), (vec!["Some".into()], 1));
+        let used: Vec<_> = broker.most_used(2).iter().map(|t| t.counts.puts).collect();
+        assert_eq!(used, [3, 2]);
+        assert!(broker.topic("few").is_some() && broker.topic("none").is_none());
+    }
+
+    #[test]
+    fn the_last_messages_are_those_of_all_topics() {
+        let broker = broker();
+        for number in 0..20 {
+            put(&broker, ["a", "b", "c"][number % 3], &number.to_string());
+        }
+        put(&broker, "empty", "1");
+        let mut batch = Batch::default();
+        batch.ops.push(Op::Purge { topic: Topic::new("empty").unwrap() });
+        broker.apply(&mut batch);
+        let show =
+            |topic: &Topic, _, body: &[u8]| format!("{topic}{}", String::from_utf8_lossy(body));
+        let last: Vec<_> = broker.last(4, show).unwrap().into_iter().map(|(_, m)| m).collect();
+        assert_eq!(last, ["b19", "a18", "c17", "b16"]);
+        assert_eq!(broker.last(50, show).unwrap().len(), 20);
+    }
+}

@@ -1,0 +1,214 @@
+//! What the page is told: everything once a second as one stream, and a topic's messages when asked.
+
+use std::fmt::Write;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Extension;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use super::monitor::{Look, Monitor, Point};
+use crate::broker::{Busy, rules};
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::message::{Id, Topic};
+use crate::protocol::http::app::App;
+use crate::protocol::http::connection::Connection;
+use crate::protocol::http::extract::Form;
+use crate::protocol::http::failure::{Answer, Json};
+use crate::store::Policy;
+
+/// Which topics are asked for: those whose names hold `part`, and one that is open.
+struct Asked {
+    part: String,
+    open: Option<String>,
+}
+
+/// A stream of server-sent events, one a second.
+pub async fn live(
+    State(app): State<Arc<App>>,
+    Extension(monitor): Extension<Arc<Monitor>>,
+    Extension(connection): Extension<Arc<Connection>>,
+    RawQuery(query): RawQuery,
+) -> Answer<Response> {
+    let form = Form::new(query.unwrap_or_default().as_bytes());
+    let asked = Asked {
+        part: form.get("filter").unwrap_or_default().to_owned(),
+        open: form.get("topic").map(str::to_owned),
+    };
+    let looks = monitor.looks(&app).await?;
+    // What is not read waits here, and nothing more is made.
+    let (events, body) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let _turned = connection.turn("sse");
+        tokio::select! {
+            () = feed(&app, &asked, looks, &events) => {}
+            () = app.stopping() => {}
+        }
+    });
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, Body::new(Events(body))).into_response())
+}
+
+/// Sends an event for each look, until nobody listens.
+async fn feed(
+    app: &App,
+    asked: &Asked,
+    mut looks: watch::Receiver<Arc<Look>>,
+    events: &mpsc::Sender<Bytes>,
+) {
+    let mut event = "retry: 1000\n".to_owned();
+    let mut first = true;
+    loop {
+        let look = looks.borrow_and_update().clone();
+        let _ = write!(event, "data: {}\n\n", told(app, asked, &look, first));
+        if events.send(std::mem::take(&mut event).into()).await.is_err() {
+            return;
+        }
+        first = false;
+        tokio::select! {
+            changed = looks.changed() => if changed.is_err() { return },
+            () = events.closed() => return,
+        }
+    }
+}
+
+/// An endless body.
+pub struct Events(pub mpsc::Receiver<Bytes>);
+
+impl HttpBody for Events {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
+        self.0.poll_recv(cx).map(|event| event.map(|event| Ok(Frame::data(event))))
+    }
+}
+
+/// The first event also tells of the time before.
+fn told(app: &App, asked: &Asked, look: &Look, first: bool) -> Value {
+    let (topics, matching) = app.broker().busiest(&asked.part, limits::PAGE_TOPICS);
+    let open = asked.open.as_deref().and_then(|name| app.broker().topic(name));
+    let stats = &look.stats;
+    let mut told = json!({
+        "number": look.number,
+        "point": look.points.back().map(point),
+        "health": look.health.as_str(),
+        "why": look.why,
+        "wait": look.wait.as_secs_f64(),
+        "uptime": stats.uptime_seconds,
+        "topic_count": stats.topics,
+        "messages": stats.messages,
+        "bytes": stats.bytes,
+        "leased": stats.leased,
+        "delayed": stats.delayed,
+        "puts": stats.puts,
+        "takes": stats.takes,
+        "reads": stats.reads,
+        "dropped": stats.dropped,
+        "waiting": stats.waiting,
+        "connections": stats.connections,
+        "max_connections": app.config.max_connections,
+        "protocols": look.spoken,
+        "store": stats.store.kind,
+        "size": stats.store.bytes,
+        "max_size": stats.store.max_bytes,
+        "topics": topics.iter().map(topic_told).collect::<Vec<_>>(),
+        "matching": matching,
+        "open": open.as_ref().map(topic_told),
+    });
+    if first && let Some(told) = told.as_object_mut() {
+        told.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        told.insert("points".into(), look.points.iter().map(point).collect());
+        let rules = rules().into_iter().map(|(health, rule)| json!([health.as_str(), rule]));
+        told.insert("rules".into(), rules.collect());
+    }
+    told
+}
+
+fn point(point: &Point) -> Value {
+    json!([point.at, point.put, point.out])
+}
+
+fn topic_told(topic: &Busy) -> Value {
+    let counts = &topic.counts;
+    json!({
+        "topic": topic.topic.as_str(),
+        "length": counts.length,
+        "bytes": counts.bytes,
+        "leased": counts.leased,
+        "delayed": counts.delayed,
+        "put_rate": topic.put_rate,
+        "take_rate": topic.take_rate,
+        "consumers": topic.consumers,
+        "policy": counts.policy.map(Policy::as_str),
+        "stopped": counts.stopped,
+    })
+}
+
+/// The last messages of a topic, oldest first.
+pub async fn topic(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer<Response> {
+    let form = Form::new(query.unwrap_or_default().as_bytes());
+    let name = form.get("name").ok_or_else(|| {
+        Error::new(Code::MissingField, "no topic is named: ask for /api/topic?name=TOPIC")
+    })?;
+    let topic = Topic::new(name)?;
+    let told: Result<Value> = app
+        .run(move |broker| {
+            let since = broker.last_id();
+            let run = broker.history(topic.as_str(), limits::PAGE_MESSAGES)?;
+            let messages = (0..run.len()).filter_map(|index| run.get(index));
+            let messages: Vec<_> = messages.map(|m| message_told(m.id, m.body)).collect();
+            // Whoever follows the topic from here on misses nothing.
+            let last = if run.is_empty() { since } else { run.last_id() };
+            Ok(json!({ "topic": topic.as_str(), "messages": messages, "last": last }))
+        })
+        .await?;
+    let headers = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((headers, Json(told?.to_string())).into_response())
+}
+
+/// A message's JSON text, or the beginning of it, as a string: a browser would write it anew.
+fn message_told(id: Id, body: &[u8]) -> Value {
+    json!({ "id": id, "bytes": body.len(), "text": beginning(body) })
+}
+
+/// As much of a text as is shown.
+pub fn beginning(text: &[u8]) -> String {
+    let shown = text.get(..limits::PAGE_MESSAGE_BYTES).unwrap_or(text);
+    // A character that is cut in two is left out.
+    let valid = shown.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    valid.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(beginning("\"é\"".as_bytes()), "\"é\"");
+        let most = limits::PAGE_MESSAGE_BYTES;
+        for plain in [most - 2, most - 1, most] {
+            let long = "x".repeat(plain) + "éé";
+            let shown = beginning(long.as_bytes());
+            assert!(
+                long.starts_with(&shown) && (most - 1..=most).contains(&shown.len()),
+                "{plain}"
+            );
+        }
+    }
+}

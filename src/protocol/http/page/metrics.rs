@@ -1,0 +1,112 @@
+//! /metrics: the numbers for Prometheus, in its text format.
+
+use std::fmt::{Display, Write};
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+
+use super::monitor::{Look, Monitor};
+use crate::broker::{Busy, Health};
+use crate::limits;
+use crate::protocol::http::app::App;
+use crate::protocol::http::failure::Answer;
+
+const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The page's text. A name is said with its meaning, then with its values.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    fn labelled(&mut self, name: &str, label: &str, of: &str, value: impl Display) {
+        let of = of.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let _ = writeln!(self.0, "{name}{{{label}=\"{of}\"}} {value}");
+    }
+}
+
+pub async fn metrics(
+    State(app): State<Arc<App>>,
+    Extension(monitor): Extension<Arc<Monitor>>,
+) -> Answer<Response> {
+    let look = monitor.look(&app).await?;
+    let mut text = Text::default();
+    server(&mut text, &look, app.config.max_connections);
+    topics(&mut text, &app.broker().most_used(limits::METRICS_TOPICS));
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(FORMAT))];
+    Ok((kind, text.0).into_response())
+}
+
+fn server(text: &mut Text, look: &Look, max_connections: usize) {
+    let stats = &look.stats;
+    text.family("dsmq_build_info", "gauge", "The version of the server.");
+    text.labelled("dsmq_build_info", "version", env!("CARGO_PKG_VERSION"), 1);
+    text.family("dsmq_health", "gauge", "1 for the word that says how the server is.");
+    for health in Health::ALL {
+        let now = u8::from(health == look.health);
+        text.labelled("dsmq_health", "state", health.as_str(), now);
+    }
+    let wait = look.wait.as_secs_f64();
+    text.one("dsmq_store_wait_seconds", "gauge", "How long a request waits for the store.", wait);
+    let uptime = stats.uptime_seconds;
+    text.one("dsmq_uptime_seconds", "gauge", "Time since the server started.", uptime);
+    text.family("dsmq_connections", "gauge", "Open connections by what they speak.");
+    for (protocol, count) in &look.spoken {
+        text.labelled("dsmq_connections", "protocol", protocol, count);
+    }
+    let silent = stats.connections.saturating_sub(look.spoken.values().sum());
+    text.labelled("dsmq_connections", "protocol", "none_yet", silent);
+    for (name, help, value) in [
+        ("dsmq_connections_max", "Most connections that are served.", max_connections as u64),
+        ("dsmq_takers_waiting", "Takers that wait in line.", stats.waiting),
+        ("dsmq_topics", "Topics that there are.", stats.topics),
+        ("dsmq_messages", "Messages that are kept.", stats.messages),
+        ("dsmq_messages_bytes", "Bytes of their JSON text.", stats.bytes),
+        ("dsmq_messages_leased", "Messages under a lease.", stats.leased),
+        ("dsmq_messages_delayed", "Messages that are not due yet.", stats.delayed),
+        ("dsmq_store_bytes", "Size of the store.", stats.store.bytes),
+    ] {
+        text.one(name, "gauge", help, value);
+    }
+    if let Some(max) = stats.store.max_bytes {
+        text.one("dsmq_store_max_bytes", "gauge", "Most that the store may hold.", max);
+    }
+    for (name, help, value) in [
+        ("dsmq_puts_total", "Messages put since the start.", stats.puts),
+        ("dsmq_takes_total", "Messages taken since the start.", stats.takes),
+        ("dsmq_reads_total", "Messages got or pushed since the start.", stats.reads),
+        ("dsmq_dropped_total", "Messages removed by a bound since the start.", stats.dropped),
+    ] {
+        text.one(name, "counter", help, value);
+    }
+}
+
+/// Those of the topics that are used most: a stranger may make very many.
+fn topics(text: &mut Text, topics: &[Busy]) {
+    type Value = fn(&Busy) -> u64;
+    let families: [(&str, &str, &str, Value); 6] = [
+        ("dsmq_topic_messages", "gauge", "Messages kept in the topic.", |t| t.counts.length),
+        ("dsmq_topic_bytes", "gauge", "Bytes of their JSON text.", |t| t.counts.bytes),
+        ("dsmq_topic_consumers", "gauge", "Consumers and subscriptions.", |t| t.consumers as u64),
+        ("dsmq_topic_stopped", "gauge", "1 if the topic is stopped.", |t| t.counts.stopped.into()),
+        ("dsmq_topic_puts_total", "counter", "Messages put since the start.", |t| t.counts.puts),
+        ("dsmq_topic_takes_total", "counter", "Messages taken since then.", |t| t.counts.takes),
+    ];
+    for (name, kind, help, value) in families {
+        text.family(name, kind, help);
+        for topic in topics {
+            text.labelled(name, "topic", topic.topic.as_str(), value(topic));
+        }
+    }
+}

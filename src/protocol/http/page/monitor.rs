@@ -1,0 +1,207 @@
+//! The monitor: looks at the server once a second, from the first time that anybody asks how it is.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::broker::{Health, Stats, Vitals};
+use crate::config::WhenFull;
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::protocol::http::app::App;
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Health goes by the median of so many waits: one hiccup is none.
+const WAITS: usize = 5;
+
+#[derive(Default)]
+pub struct Monitor {
+    looks: OnceLock<watch::Receiver<Arc<Look>>>,
+}
+
+/// One look at the server.
+#[derive(Debug, Default)]
+pub struct Look {
+    pub number: u64,
+    pub stats: Stats,
+    /// Connections by what they speak.
+    pub spoken: BTreeMap<&'static str, u64>,
+    pub wait: Duration,
+    pub health: Health,
+    /// By which measure it is not good.
+    pub why: String,
+    /// The last seconds, this one last.
+    pub points: VecDeque<Point>,
+}
+
+/// Messages that were put, and that were taken or read, a second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Point {
+    /// Unix seconds.
+    pub at: f64,
+    pub put: f64,
+    pub out: f64,
+}
+
+impl Monitor {
+    /// The looks from now on; the last is at hand.
+    pub async fn looks(&self, app: &Arc<App>) -> Result<watch::Receiver<Arc<Look>>> {
+        let looks = self.looks.get_or_init(|| {
+            let (sender, looks) = watch::channel(Arc::default());
+            tokio::spawn(watch_over(app.clone(), sender));
+            looks
+        });
+        let mut looks = looks.clone();
+        let first = looks.wait_for(|look| look.number > 0).await.map(drop);
+        first.map_err(|_| Error::new(Code::Closing, "the server is closing: ask again later"))?;
+        Ok(looks)
+    }
+
+    /// The last look.
+    pub async fn look(&self, app: &Arc<App>) -> Result<Arc<Look>> {
+        Ok(self.looks(app).await?.borrow().clone())
+    }
+}
+
+/// Looks until the server stops.
+async fn watch_over(app: Arc<App>, looks: watch::Sender<Arc<Look>>) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut probe = Probe::begin(&app, Instant::now());
+    let mut waits = VecDeque::new();
+    let mut drops = Drops::default();
+    let mut before = Instant::now();
+    loop {
+        let due = tokio::select! {
+            due = ticks.tick() => due,
+            () = app.stopping() => return,
+        };
+        probe = probe.go_on(&app, due).await;
+        waits.push_back(probe.waited.max(probe.pending()));
+        waits.drain(..waits.len().saturating_sub(WAITS));
+        let stats = app.broker().stats();
+        let passed = std::mem::replace(&mut before, Instant::now()).elapsed();
+        let vitals = Vitals {
+            wait: median(&waits),
+            failure: probe.failure.clone(),
+            connections: stats.connections,
+            max_connections: app.config.max_connections as u64,
+            store: stats.store,
+            refuses: app.config.when_full() == WhenFull::Refuse,
+            dropped: drops.lately(stats.dropped, before),
+            drops_old: app.config.keep.is_some(),
+        };
+        let last = looks.borrow().clone();
+        looks.send_replace(Arc::new(next(&app, &last, stats, &vitals, passed)));
+    }
+}
+
+/// The look after `last`, which was so long ago.
+fn next(app: &App, last: &Look, stats: Stats, vitals: &Vitals, passed: Duration) -> Look {
+    let out = |stats: &Stats| stats.takes + stats.reads;
+    let seconds = passed.as_secs_f64().max(0.001);
+    let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+    let mut points = last.points.clone();
+    // Nothing is known of the time before the first look.
+    if last.number > 0 {
+        points.push_back(Point {
+            at: unix_seconds(),
+            put: rate(stats.puts, last.stats.puts),
+            out: rate(out(&stats), out(&last.stats)),
+        });
+    }
+    points.drain(..points.len().saturating_sub(limits::PAGE_POINTS));
+    let (health, why) = vitals.judge();
+    let spoken = app.broker().spoken();
+    Look { number: last.number + 1, stats, spoken, wait: vitals.wait, health, why, points }
+}
+
+/// Questions to the store, one after the other: the next when the last is answered.
+struct Probe {
+    since: Instant,
+    asked: JoinHandle<Result<Duration>>,
+    /// How long the last answer took, from when it was due to be asked for.
+    waited: Duration,
+    failure: Option<String>,
+}
+
+impl Probe {
+    fn begin(app: &Arc<App>, due: Instant) -> Probe {
+        let app = app.clone();
+        let asked = tokio::spawn(async move {
+            app.run(|broker| broker.probe()).await??;
+            Ok(due.elapsed())
+        });
+        Probe { since: due, asked, waited: Duration::ZERO, failure: None }
+    }
+
+    /// How long the question waits that is not answered yet.
+    fn pending(&self) -> Duration {
+        if self.asked.is_finished() { Duration::ZERO } else { self.since.elapsed() }
+    }
+
+    async fn go_on(self, app: &Arc<App>, due: Instant) -> Probe {
+        if !self.asked.is_finished() {
+            return self;
+        }
+        let next = Probe::begin(app, due);
+        match self.asked.await {
+            Ok(Ok(waited)) => Probe { waited, ..next },
+            Ok(Err(error)) => Probe { failure: Some(error.to_string()), ..next },
+            Err(error) => Probe { failure: Some(error.to_string()), ..next },
+        }
+    }
+}
+
+/// How many messages had been dropped, at the looks of the last seconds.
+#[derive(Default)]
+struct Drops(VecDeque<(Instant, u64)>);
+
+impl Drops {
+    fn lately(&mut self, dropped: u64, now: Instant) -> u64 {
+        self.0.push_back((now, dropped));
+        while self.0.front().is_some_and(|(at, _)| now - *at > limits::HEALTH_DROPS) {
+            self.0.pop_front();
+        }
+        dropped.saturating_sub(self.0.front().map_or(dropped, |(_, before)| *before))
+    }
+}
+
+fn median(waits: &VecDeque<Duration>) -> Duration {
+    let mut sorted: Vec<_> = waits.iter().copied().collect();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+fn unix_seconds() -> f64 {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since_1970.map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_long_wait_of_five_is_a_hiccup() {
+        let of =
+            |waits: &[u64]| median(&waits.iter().map(|ms| Duration::from_millis(*ms)).collect());
+        assert_eq!(of(&[1, 900, 1, 2, 1]), Duration::from_millis(1));
+        assert_eq!(of(&[1, 900, 800, 2, 700]), Duration::from_millis(700));
+        assert_eq!(of(&[]), Duration::ZERO);
+    }
+
+    #[test]
+    fn drops_are_forgotten_in_time() {
+        let (mut drops, start) = (Drops::default(), Instant::now());
+        let mut at = |seconds, dropped| drops.lately(dropped, start + Duration::from_secs(seconds));
+        // What was dropped before the first look is not known to be of now.
+        assert_eq!([at(0, 7), at(1, 7), at(2, 9)], [0, 0, 2]);
+        assert_eq!([at(10, 9), at(12, 9), at(13, 9)], [2, 0, 0]);
+    }
+}

@@ -1,0 +1,55 @@
+// Numbers, times and elements, as the page shows them. A stranger's text goes in as text alone.
+
+export const $ = (id) => document.getElementById(id);
+
+/** Sets a text, if it is another: what does not change is not read out again. */
+export function say(id, text) {
+  const element = $(id);
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function make(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
+export const count = (number) => whole.format(number);
+export const short = (number) => compact.format(number);
+export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+
+export function rate(number) {
+  if (number === 0) return "0";
+  if (number < 0.1) return "<0.1";
+  return number < 10 ? number.toFixed(1) : number < 100_000 ? count(number) : short(number);
+}
+
+export function bytes(number) {
+  let unit = 0;
+  while (number >= 1024 && unit < 4) {
+    number /= 1024;
+    unit += 1;
+  }
+  const digits = unit === 0 || number >= 100 ? 0 : 1;
+  return `${number.toFixed(digits)} ${["B", "KiB", "MiB", "GiB", "TiB"][unit]}`;
+}
+
+export function duration(seconds) {
+  const days = Math.floor(seconds / 86_400);
+  const two = (number) => String(Math.floor(number)).padStart(2, "0");
+  const time = `${two((seconds / 3600) % 24)}:${two((seconds / 60) % 60)}:${two(seconds % 60)}`;
+  return days > 0 ? `${days} d ${time}` : time;
+}
+
+const clock = new Intl.DateTimeFormat([], { timeStyle: "medium" });
+const date = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "medium" });
+
+/** The time at which a message was put, which is its id. */
+export function time(id) {
+  const at = new Date(id / 1000);
+  return (Date.now() - at < 43_200_000 ? clock : date).format(at);
+}
