@@ -5,6 +5,7 @@
 mod choices;
 pub mod file;
 mod names;
+mod ports;
 mod units;
 
 use std::ops::RangeInclusive;
@@ -43,6 +44,11 @@ pub struct Config {
     /// TCP port to listen on or to connect to; a server given 0 takes a free one and prints it
     #[arg(long, env = "DSMQ_PORT", default_value_t = PORT, global = true)]
     pub port: u16,
+
+    /// Serve programs written for O3one MQ, on ports of their own [without a value: 5555,5556,8765]
+    #[arg(long, env = "DSMQ_O3ONE", value_name = "PUB,SUB,WS", value_parser = ports::o3one)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub o3one: Option<[u16; 3]>,
 
     /// Connections served at a time; one more is answered `busy` and closed
     #[arg(long, env = "DSMQ_MAX_CONNECTIONS", value_name = "N", default_value_t = limits::CONNECTIONS, value_parser = number())]
@@ -100,6 +106,7 @@ impl Default for Config {
         Config {
             host: HOST.to_owned(),
             port: PORT,
+            o3one: None,
             max_connections: limits::CONNECTIONS,
             max_message: limits::MESSAGE_BYTES,
             dead_letter_after: 0,

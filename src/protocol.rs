@@ -1,10 +1,12 @@
 //! The protocols: each translates its bytes into the broker's words and writes what the broker
-//! returns. None knows a socket: bytes in, bytes out. The server picks one by the first byte.
+//! returns. None knows a socket: bytes in, bytes out. The server picks one by the address, or by the
+//! first byte.
 
 #[cfg(feature = "http")]
 pub mod coremq;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod json;
+pub mod talk;
 #[cfg(feature = "http")]
 mod websocket;

@@ -1,8 +1,8 @@
 //! THE server: listen, accept, one thread per connection.
 //!
-//! `bind` makes the listener with socket2; `accept` runs on one thread, begins a session for every
-//! connection and gives it a thread of its own, which [`connection`] runs; one that speaks HTTP goes
-//! from there to the runtime of `web`; `stop` ends them all.
+//! `listen` makes a listener for each address of [`speaks`]; `accept` runs on one thread for each,
+//! begins a session for every connection and gives it a thread of its own, which [`connection`]
+//! runs; one that speaks HTTP goes from there to the runtime of `web`; `stop` ends them all.
 
 mod buffer;
 mod connection;
@@ -10,13 +10,14 @@ mod connections;
 mod error;
 mod listen;
 mod open;
+mod speaks;
 mod wake;
 #[cfg(feature = "http")]
 mod web;
 
 use std::fmt;
 use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -30,9 +31,9 @@ use tracing::{debug, error, info, warn};
 use self::connection::Served;
 use self::connections::Connections;
 pub use self::error::StartError;
-use self::listen::{BACKLOG, bind, raise_descriptor_limit, set_options};
+use self::listen::{BACKLOG, Listener, listeners, raise_descriptor_limit, set_options};
 use self::open::open;
-use self::wake::Wake;
+use self::speaks::Speaks;
 use crate::broker::{Broker, Session};
 use crate::config::Config;
 use crate::error::{Code, Error};
@@ -42,16 +43,14 @@ use crate::protocol::json;
 /// A connection's thread needs little; what it does not touch costs nothing.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// What is spoken on the port.
-const PROTOCOLS: &str = if cfg!(feature = "http") { "json, http" } else { "json" };
-
 /// After a failed accept the next waits this long, then twice as long, up to a second.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(5);
 const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Starts a server and serves until SIGINT or SIGTERM.
 ///
-/// Prints `dsmq listening on ADDRESS (json, http)` to standard output once it listens.
+/// Prints `dsmq listening on ADDRESS (json, http)` to standard output once it listens, and a line
+/// for each further address.
 ///
 /// # Errors
 ///
@@ -76,10 +75,8 @@ pub(crate) fn run_config(config: Config) -> Result<(), StartError> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(StartError::Signals)?;
     let stop = signals.handle();
     let server = Server::start_with(config, move || stop.close())?;
-    let mut stdout = io::stdout();
-    let listening = writeln!(stdout, "dsmq listening on {} ({PROTOCOLS})", server.addr());
-    if let Err(error) = listening.and_then(|()| stdout.flush()) {
-        warn!("standard output does not take the address: {error}");
+    if let Err(error) = print_addresses(&server) {
+        warn!("standard output does not take the addresses: {error}");
     }
     let signal = signals.forever().next();
     // Logged behind the stop, which must not wait for whoever reads the log.
@@ -92,9 +89,18 @@ pub(crate) fn run_config(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
+fn print_addresses(server: &Server) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    for (protocol, addr) in server.addresses() {
+        writeln!(stdout, "dsmq listening on {addr} ({protocol})")?;
+    }
+    stdout.flush()
+}
+
 /// A running server. Dropping it stops it.
 pub struct Server {
     addr: SocketAddr,
+    listeners: Vec<Arc<Listener>>,
     shared: Arc<Shared>,
     threads: Vec<thread::JoinHandle<()>>,
     #[cfg(feature = "http")]
@@ -105,7 +111,6 @@ pub struct Server {
 struct Shared {
     broker: Arc<Broker>,
     config: Config,
-    wake: Arc<Wake>,
     connections: Arc<Connections>,
     #[cfg(feature = "http")]
     web: web::Web,
@@ -131,9 +136,11 @@ impl Server {
     ) -> Result<Server, StartError> {
         config.check().map_err(StartError::Config)?;
         let store = open(&config)?;
-        let listener = bind(&config)?;
+        let listeners = listeners(&config)?;
         raise_descriptor_limit(config.max_connections);
-        let addr = listener.local_addr().map_err(|e| StartError::bind(&config, e))?;
+        let Some(addr) = listeners.first().map(|first| first.addr) else {
+            return Err(StartError::Config("there is no address to listen on".to_owned()));
+        };
         let config = Config { port: addr.port(), ..config };
         if !addr.ip().is_loopback() {
             warn!("{addr} can be reached from other machines, and there are no access rules");
@@ -148,13 +155,12 @@ impl Server {
             #[cfg(feature = "http")]
             web,
             broker,
-            wake: Wake::new(),
             connections: Arc::new(Connections::new(config.max_connections)),
             config,
         });
-        shared.wake.prepare().map_err(StartError::Thread)?;
         let mut server = Server {
             addr,
+            listeners,
             shared: shared.clone(),
             threads: Vec::new(),
             #[cfg(feature = "http")]
@@ -162,7 +168,10 @@ impl Server {
         };
         let timing = shared.clone();
         server.spawn("timer", move || timing.broker.run_timer())?;
-        server.spawn("accept", move || shared.accept(&listener))?;
+        for listener in server.listeners.clone() {
+            let shared = shared.clone();
+            server.spawn("accept", move || shared.accept(&listener))?;
+        }
         let Config { store, max_store: max, .. } = &server.shared.config;
         info!("listening on {addr}; messages are kept in {store}, at most {max} bytes");
         Ok(server)
@@ -183,6 +192,12 @@ impl Server {
         self.addr
     }
 
+    /// All addresses that it listens on, each behind the name of what is spoken there, as `json,
+    /// http`, which is the first, or `o3one pub`.
+    pub fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        self.listeners.iter().map(|listener| (listener.speaks.name(), listener.addr))
+    }
+
     /// Stops accepting, finishes the requests in hand, answers who waits with `closing`, and
     /// returns when every connection has ended: within 5 seconds.
     pub fn stop(self) {
@@ -194,7 +209,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         let deadline = Instant::now() + limits::STOP;
         self.shared.broker.close();
-        self.shared.wake.wake();
+        self.listeners.iter().for_each(|listener| listener.wake.wake());
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 error!("a thread of the server had failed");
@@ -218,57 +233,67 @@ impl fmt::Debug for Server {
 
 impl Shared {
     /// Accepts until the server stops. An error costs a pause, never the server.
-    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+    fn accept(self: &Arc<Self>, listener: &Listener) {
+        let Listener { socket, wake, .. } = listener;
         let mut backoff = ACCEPT_BACKOFF;
         // A descriptor to give up when there is no other: then a connection can be told so.
-        let mut spare = listener.try_clone().ok();
+        let mut spare = socket.try_clone().ok();
         let mut refusals = Refusals::default();
         while self.broker.check_open().is_ok() {
-            match listener.accept() {
+            match socket.accept() {
                 Ok((stream, peer)) => {
                     backoff = ACCEPT_BACKOFF;
-                    if let Err(why) = self.begin(stream, peer) {
+                    if let Err(why) = self.begin(stream, peer, listener.speaks) {
                         refusals.add(&why);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Err(error) = self.wake.wait_readable(listener, None) {
+                    if let Err(error) = wake.wait_readable(socket, None) {
                         refusals.add(&error.to_string());
                     }
                 }
                 Err(error) if is_out_of_descriptors(&error) => {
                     // The system says so even when nobody is there.
-                    let there = self.wake.wait_readable(listener, Some(ACCEPT_BACKOFF_MAX));
+                    let there = wake.wait_readable(socket, Some(ACCEPT_BACKOFF_MAX));
                     if there.is_ok_and(|there| there.readable) {
                         drop(spare.take());
-                        if let Ok((stream, _)) = listener.accept() {
-                            refuse(&stream, "the server has no descriptor left: try again later");
+                        if let Ok((stream, _)) = socket.accept() {
+                            refuse(
+                                &stream,
+                                listener.speaks,
+                                "the server has no descriptor left: try again later",
+                            );
                             refusals.add(&error.to_string());
                         }
                     }
                     if spare.is_none() {
-                        spare = listener.try_clone().ok();
+                        spare = socket.try_clone().ok();
                     }
                     if spare.is_none() {
-                        let _ = self.wake.wait(Some(backoff));
+                        let _ = wake.wait(Some(backoff));
                     }
                 }
                 Err(error) => {
                     refusals.add(&error.to_string());
-                    let _ = self.wake.wait(Some(backoff));
+                    let _ = wake.wait(Some(backoff));
                     backoff = (backoff * 2).min(ACCEPT_BACKOFF_MAX);
                 }
             }
         }
         // Whoever connected before the stop may have sent something already.
         for _ in 0..BACKLOG {
-            let Ok((stream, peer)) = listener.accept() else { break };
-            let _ = self.begin(stream, peer);
+            let Ok((stream, peer)) = socket.accept() else { break };
+            let _ = self.begin(stream, peer, listener.speaks);
         }
     }
 
     /// Begins a session, and its thread; an error is why the connection was refused.
-    fn begin(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) -> Result<(), String> {
+    fn begin(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        speaks: Speaks,
+    ) -> Result<(), String> {
         let session = self.broker.session();
         debug!("{peer} connected");
         if let Err(error) = set_options(&stream) {
@@ -278,7 +303,7 @@ impl Shared {
         let stream = Arc::new(stream);
         let Some(mut serving) = self.connections.begin(&stream) else {
             let most = self.config.max_connections;
-            refuse(&stream, &format!("all {most} connections are taken: try again later"));
+            refuse(&stream, speaks, &format!("all {most} connections are taken: try again later"));
             return Err(format!("{most} connections are served (--max-connections)"));
         };
         let thread = thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES);
@@ -289,7 +314,7 @@ impl Shared {
                 // Once the last connection counts as ended, nobody but the server holds the store.
                 let serving = serving;
                 let shared = shared;
-                match shared.serve(&stream, peer, session) {
+                match shared.serve(&stream, peer, session, speaks) {
                     Served::ToItsEnd => {
                         drop(shared);
                         drop(serving);
@@ -304,13 +329,19 @@ impl Shared {
             }
         });
         thread.map(|_| ()).map_err(|error| {
-            refuse(&stream, "the server has no thread left: try again later");
+            refuse(&stream, speaks, "the server has no thread left: try again later");
             format!("no thread can be made: {error}")
         })
     }
 
-    fn serve(&self, stream: &TcpStream, peer: SocketAddr, session: Session) -> Served {
-        let served = connection::serve(stream, &self.broker, session, &self.config);
+    fn serve(
+        &self,
+        stream: &TcpStream,
+        peer: SocketAddr,
+        session: Session,
+        speaks: Speaks,
+    ) -> Served {
+        let served = connection::serve(stream, &self.broker, session, &self.config, speaks);
         match &served {
             Ok(Served::ToItsEnd) => debug!("{peer} ended"),
             #[cfg(feature = "http")]
@@ -345,10 +376,13 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|e| error.raw_os_error() == Some(e.raw_os_error()))
 }
 
-/// Answers a connection that cannot be served, and lets go of it.
-fn refuse(stream: &TcpStream, text: &str) {
-    let reply = json::error_reply(&Error::new(Code::Busy, text.to_owned()));
-    // It is told as far as its socket takes it; a fresh socket takes so little at once.
-    let _ = (&*stream).write_all(&reply);
+/// Answers a connection that cannot be served, and lets go of it. Other protocols have no words
+/// for it: their clients come again later.
+fn refuse(stream: &TcpStream, speaks: Speaks, text: &str) {
+    if speaks == Speaks::ByFirstByte {
+        let reply = json::error_reply(&Error::new(Code::Busy, text.to_owned()));
+        // It is told as far as its socket takes it; a fresh socket takes so little at once.
+        let _ = (&*stream).write_all(&reply);
+    }
     let _ = stream.shutdown(Shutdown::Write);
 }

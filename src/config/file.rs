@@ -103,7 +103,8 @@ fn setting(key: &str, value: &DeValue<'_>, table: &Command) -> Result<Setting, S
     let flag = table.get_arguments().find(|flag| flag.get_long() == Some(key));
     let flag = flag.ok_or_else(|| format!("unknown key '{shown}': {}", instead_of(key, table)))?;
     let id = flag.get_id().to_string();
-    if !flag.get_action().takes_values() {
+    let needs_value = flag.get_num_args().is_none_or(|values| values.min_values() > 0);
+    if !flag.get_action().takes_values() || (is_boolean && !needs_value) {
         return match value.as_str() {
             "true" => Ok(Setting { id, flag: Some(format!("--{key}")) }),
             "false" => Ok(Setting { id, flag: None }),
@@ -184,13 +185,16 @@ mod tests {
     fn a_switch_is_on_or_off() {
         assert_eq!(flags("allow-it = true\nport = 1"), ["--allow-it", "--port=1"]);
         assert_eq!(flags("allow-it = false"), [""; 0]);
+        assert_eq!(flags("o3one = true\nport = 1"), ["--o3one", "--port=1"]);
+        assert_eq!(flags("o3one = false"), [""; 0]);
+        assert_eq!(flags("o3one = '1,2,3'"), ["--o3one=1,2,3"]);
         let text = ", line 1: wrong value for 'allow-it': say true or false";
         assert_eq!(wrong("allow-it = 1"), text);
     }
 
     #[test]
     fn what_is_wrong_is_named() {
-        let keys = "host, port, max-connections, max-message, dead-letter-after, store, sync, keep, \
+        let keys = "host, port, o3one, max-connections, max-message, dead-letter-after, store, sync, keep, \
                     max-store, when-full, allow-host, allow-origin, allow-shutdown, log, allow-it";
         let kinds = "say a string, an integer or a boolean";
         for (text, error) in [

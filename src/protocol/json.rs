@@ -15,6 +15,7 @@ mod scanner;
 #[cfg(feature = "http")]
 mod single;
 mod string;
+mod talk;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -37,20 +38,8 @@ use crate::broker::{Broker, From, Pattern, Session};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{Id, Topic};
+pub use crate::protocol::talk::Step;
 use crate::store::Op;
-
-/// What the caller is to do next, after it has written what [`Conversation::replies`] holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Read more, and come back with it behind what is still unread.
-    Read,
-    /// Come back at once: there was enough to write.
-    Write,
-    /// Sleep until woken, then [`Conversation::retry`].
-    Wait,
-    /// Close the connection.
-    Close,
-}
 
 /// One connection's talk.
 pub struct Conversation {

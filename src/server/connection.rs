@@ -8,12 +8,14 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::buffer::Buffer;
+use super::speaks::Speaks;
 use super::wake::Wake;
 use crate::broker::{Broker, Session};
 use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::protocol::json::{self, Conversation, Step};
+use crate::protocol::json::{self, Conversation};
+use crate::protocol::talk::{Step, Talk};
 
 /// A connection that holds more memory than an idle one needs gives it back after this long.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
@@ -26,56 +28,86 @@ pub enum Served {
     Http(Vec<u8>, Session),
 }
 
-/// Serves a connection to its end, unless it speaks HTTP. The first byte decides what it speaks.
+/// Serves a connection to its end, unless it speaks HTTP.
 pub fn serve(
     stream: &TcpStream,
     broker: &Arc<Broker>,
     session: Session,
     config: &Config,
+    speaks: Speaks,
 ) -> io::Result<Served> {
-    let mut buffer = Buffer::new();
-    if buffer.read_from(stream)? == 0 {
-        return Ok(Served::ToItsEnd);
+    let server = Own { stream, broker, config };
+    match speaks {
+        Speaks::ByFirstByte => return server.serve_by_first_byte(session),
+        // A protocol with ports of its own is led from here.
+        Speaks::O3onePub | Speaks::O3oneSub => close(stream)?,
     }
-    let text = match buffer.unread().first() {
-        Some(b'{' | b' ' | b'\t' | b'\n' | b'\r') => {
-            let _speaking = broker.speaking("json");
-            let wake = Wake::new();
-            let waker = Waker::from(wake.clone());
-            let talk = Conversation::new(broker.clone(), session, config.max_message, waker);
-            let json = Json {
-                stream,
-                broker,
-                buffer,
-                talk,
-                wake,
-                bulky: false,
-                ended: false,
-                gone: false,
-            };
-            json.serve()?;
-            return Ok(Served::ToItsEnd);
-        }
-        #[cfg(feature = "http")]
-        Some(b'A'..=b'Z') => return Ok(Served::Http(buffer.unread().to_vec(), session)),
-        #[cfg(not(feature = "http"))]
-        Some(b'A'..=b'Z') => "HTTP is not served by this build: send JSON requests",
-        Some(0x16) => "TLS is not served by this version: send JSON requests as they are",
-        Some(0xFF) => "ZMTP is not served by this version: send JSON requests",
-        _ => "no protocol begins with this byte: send JSON requests, which begin with '{'",
-    };
-    let error = Error::new(Code::UnknownProtocol, format!("{text}; the connection is closed"));
-    (&*stream).write_all(&json::error_reply(&error))?;
-    close(stream)?;
     Ok(Served::ToItsEnd)
 }
 
-/// A connection that speaks JSON.
-struct Json<'a> {
+/// A connection, and what its server knows.
+struct Own<'a> {
+    stream: &'a TcpStream,
+    broker: &'a Arc<Broker>,
+    config: &'a Config,
+}
+
+impl Own<'_> {
+    /// The first byte decides what the connection speaks, for its whole life.
+    fn serve_by_first_byte(&self, session: Session) -> io::Result<Served> {
+        let mut buffer = Buffer::new();
+        if buffer.read_from(self.stream)? == 0 {
+            return Ok(Served::ToItsEnd);
+        }
+        let text = match buffer.unread().first() {
+            Some(b'{' | b' ' | b'\t' | b'\n' | b'\r') => {
+                let (broker, max) = (self.broker.clone(), self.config.max_message);
+                self.lead("json", buffer, |waker| Conversation::new(broker, session, max, waker))?;
+                return Ok(Served::ToItsEnd);
+            }
+            #[cfg(feature = "http")]
+            Some(b'A'..=b'Z') => return Ok(Served::Http(buffer.unread().to_vec(), session)),
+            #[cfg(not(feature = "http"))]
+            Some(b'A'..=b'Z') => "HTTP is not served by this build: send JSON requests",
+            Some(0x16) => "TLS is not served by this version: send JSON requests as they are",
+            Some(0xFF) => "ZMTP is not served by this version: send JSON requests",
+            _ => "no protocol begins with this byte: send JSON requests, which begin with '{'",
+        };
+        let error = Error::new(Code::UnknownProtocol, format!("{text}; the connection is closed"));
+        (&*self.stream).write_all(&json::error_reply(&error))?;
+        close(self.stream)?;
+        Ok(Served::ToItsEnd)
+    }
+
+    /// Leads a talk, which is given what wakes it, to its end; `buffer` was read before.
+    fn lead<T: Talk>(
+        &self,
+        protocol: &'static str,
+        buffer: Buffer,
+        talk: impl FnOnce(Waker) -> T,
+    ) -> io::Result<()> {
+        let _speaking = self.broker.speaking(protocol);
+        let wake = Wake::new();
+        let leader = Leader {
+            stream: self.stream,
+            broker: self.broker,
+            buffer,
+            talk: talk(Waker::from(wake.clone())),
+            wake,
+            bulky: false,
+            ended: false,
+            gone: false,
+        };
+        leader.serve()
+    }
+}
+
+/// A connection and its talk.
+struct Leader<'a, T> {
     stream: &'a TcpStream,
     broker: &'a Broker,
     buffer: Buffer,
-    talk: Conversation,
+    talk: T,
     wake: Arc<Wake>,
     /// Whether reads time out, so that memory can be given back.
     bulky: bool,
@@ -85,7 +117,7 @@ struct Json<'a> {
     gone: bool,
 }
 
-impl Json<'_> {
+impl<T: Talk> Leader<'_, T> {
     fn serve(mut self) -> io::Result<()> {
         loop {
             let (done, step) = self.talk.advance(self.buffer.unread());

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use crate::config::Config;
+use super::speaks::Address;
 
 /// Why a server did not start.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub enum StartError {
     Bind {
         /// As configured, `host:port`.
         addr: String,
+        /// What to do if another program has it.
+        advice: &'static str,
         /// What the system says.
         source: io::Error,
     },
@@ -26,18 +28,21 @@ pub enum StartError {
 }
 
 impl StartError {
-    pub(super) fn bind(config: &Config, source: io::Error) -> StartError {
-        StartError::Bind { addr: format!("{}:{}", config.host, config.port), source }
+    pub(super) fn bind(address: &Address<'_>, source: io::Error) -> StartError {
+        let addr = format!("{}:{}", address.host, address.port);
+        StartError::Bind { addr, advice: address.speaks.other_port(), source }
     }
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Bind { addr, source } if source.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "{addr} is in use by another program: stop it, or choose a --port")
+            StartError::Bind { addr, advice, source }
+                if source.kind() == io::ErrorKind::AddrInUse =>
+            {
+                write!(f, "{addr} is in use by another program: stop it, or {advice}")
             }
-            StartError::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
+            StartError::Bind { addr, source, .. } => write!(f, "cannot listen on {addr}: {source}"),
             StartError::Config(text) => write!(f, "{text}"),
             StartError::Store(text) => write!(f, "cannot open the store: {text}"),
             StartError::Thread(error) => write!(f, "the system lends no thread: {error}"),

@@ -1,13 +1,16 @@
-//! The listener and its sockets: how they are made, and what the system must allow for them.
+//! The listeners and their sockets: how they are made, and what the system must allow for them.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tracing::{debug, warn};
 
 use super::StartError;
+use super::speaks::{Speaks, addresses};
+use super::wake::Wake;
 use crate::config::Config;
 use crate::limits;
 
@@ -24,18 +27,39 @@ pub fn set_options(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// A listener at the first of the host's addresses that takes one.
-pub fn bind(config: &Config) -> Result<TcpListener, StartError> {
-    let addrs = (config.host.as_str(), config.port).to_socket_addrs();
-    let addrs = addrs.map_err(|e| StartError::bind(config, e))?;
+/// One of a server's listeners.
+pub struct Listener {
+    pub socket: TcpListener,
+    pub addr: SocketAddr,
+    pub speaks: Speaks,
+    /// Wakes who accepts from it.
+    pub wake: Arc<Wake>,
+}
+
+/// The listeners that the configuration asks for, the server's own port first.
+pub fn listeners(config: &Config) -> Result<Vec<Arc<Listener>>, StartError> {
+    let listeners = addresses(config).into_iter().map(|address| {
+        let bound = bind(address.host, address.port).and_then(|socket| {
+            let wake = Wake::new();
+            wake.prepare()?;
+            let addr = socket.local_addr()?;
+            Ok(Arc::new(Listener { socket, addr, speaks: address.speaks, wake }))
+        });
+        bound.map_err(|error| StartError::bind(&address, error))
+    });
+    listeners.collect()
+}
+
+/// Listens at the first of the host's addresses that can be listened on.
+fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for addr in addrs {
+    for addr in (host, port).to_socket_addrs()? {
         match listen(addr) {
             Ok(listener) => return Ok(listener),
             Err(error) => failed = error,
         }
     }
-    Err(StartError::bind(config, failed))
+    Err(failed)
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {

@@ -88,6 +88,14 @@ const LAYERS: [Layers; 14] = [
         ],
     ),
     ("port", [("1", "1"), ("2", "2"), ("3", "3")]),
+    (
+        "o3one",
+        [
+            ("1,2,3", "Some([1, 2, 3])"),
+            ("0,0,0", "Some([0, 0, 0])"),
+            ("true", "Some([5555, 5556, 8765])"),
+        ],
+    ),
     ("max-connections", [("5", "5"), ("6", "6"), ("7", "7")]),
     ("max-message", [("50", "50"), ("60", "60"), ("70", "70")]),
     ("dead-letter-after", [("1", "1"), ("2", "2"), ("3", "3")]),
@@ -167,6 +175,19 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         assert_eq!(folder.configured(&[], &flags[number..=number]), (one, file.clone()));
         let one = shown(|layers| layers.1[usize::from(layers.0 == *flag)].1);
         assert_eq!(folder.configured(&env[number..=number], &[]), (one, file.clone()));
+    }
+}
+
+#[test]
+fn a_protocol_with_ports_of_its_own_may_be_a_switch() {
+    for (file, o3one) in [
+        ("o3one = true", "o3one: Some([5555, 5556, 8765]), "),
+        ("o3one = false", "o3one: None, "),
+        ("o3one = '0,0,0'", "o3one: Some([0, 0, 0]), "),
+    ] {
+        let folder = Folder::with("switch", format!("host = 'file.invalid'\n{file}"));
+        let (config, _) = folder.configured(&[], &["--log", "debug"]);
+        assert!(config.contains(o3one), "{config}");
     }
 }
 
@@ -341,7 +362,8 @@ fn the_example_says_every_setting() {
     assert_eq!(folder.configured(&[], &named), (default.clone(), Some(path.to_owned())));
 
     let text = fs::read_to_string(path).unwrap();
-    let is_key = |key: &str| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let is_key =
+        |key: &str| key.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
     let whole = text.lines().map(|line| {
         let said = line.strip_prefix("# ").unwrap_or(line);
         said.split_once(" = ").filter(|(key, _)| is_key(key)).map_or("", |_| said)
@@ -351,6 +373,7 @@ fn the_example_says_every_setting() {
     let (config, _) = folder.configured(&[], &args);
     let kept = default.replace("keep: None", "keep: Some(604800s)");
     let kept = kept.replace("when_full: None", "when_full: Some(Refuse)");
+    let kept = kept.replace("o3one: None", "o3one: Some([5555, 5556, 8765])");
     let kept = kept.replace("allow_host: []", r#"allow_host: ["queue.example.com"]"#);
     let kept = kept.replace("allow_origin: []", r#"allow_origin: ["https://example.com"]"#);
     assert_eq!(config, kept);

@@ -1,6 +1,7 @@
 //! A module per concern; `support`, `process`, `peer`, `line`, `folder`, `random` and `ledger` are what
 //! they share.
 
+mod addresses;
 mod cli;
 mod client;
 mod config;

@@ -53,9 +53,21 @@ impl Process {
 
     /// The address that a server prints; `None` if it ends instead.
     pub fn address(&mut self) -> Option<SocketAddr> {
+        self.next_address().map(|(addr, _)| addr)
+    }
+
+    /// The further address at which a server says that this is spoken.
+    pub fn address_of(&mut self, protocol: &str) -> SocketAddr {
+        let (addr, spoken) = self.next_address().expect("it has ended");
+        assert_eq!(spoken, format!("({protocol})"));
+        addr
+    }
+
+    fn next_address(&mut self) -> Option<(SocketAddr, String)> {
         let line = self.next_line()?;
-        let addr = line.strip_prefix("dsmq listening on ").and_then(|rest| rest.split(' ').next());
-        Some(addr.unwrap().parse().unwrap())
+        let (addr, spoken) =
+            line.strip_prefix("dsmq listening on ").and_then(|rest| rest.split_once(' ')).unwrap();
+        Some((addr.parse().unwrap(), spoken.to_owned()))
     }
 
     pub fn id(&self) -> u32 {

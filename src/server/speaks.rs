@@ -1,0 +1,54 @@
+//! What is spoken at each address of a server. Here a protocol that expects ports of its own is
+//! given them; `connection` serves it there.
+
+use crate::config::Config;
+
+/// What the connections of one address speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// Whatever a connection's first byte says.
+    ByFirstByte,
+    /// O3one MQ, to subscribers and to publishers. What their programs call the sub port is ours
+    /// to receive on.
+    O3onePub,
+    O3oneSub,
+}
+
+/// An address to listen on, as configured.
+#[derive(Debug)]
+pub struct Address<'c> {
+    pub speaks: Speaks,
+    pub host: &'c str,
+    pub port: u16,
+}
+
+impl Speaks {
+    /// As it stands on the line that tells of the address.
+    pub fn name(self) -> &'static str {
+        match self {
+            Speaks::ByFirstByte if cfg!(feature = "http") => "json, http",
+            Speaks::ByFirstByte => "json",
+            Speaks::O3onePub => "o3one pub",
+            Speaks::O3oneSub => "o3one sub",
+        }
+    }
+
+    /// What somebody does whose port is taken already.
+    pub fn other_port(self) -> &'static str {
+        match self {
+            Speaks::ByFirstByte => "choose a --port",
+            Speaks::O3onePub | Speaks::O3oneSub => "choose other ports with --o3one=PUB,SUB,WS",
+        }
+    }
+}
+
+/// Where a server listens, its own port first.
+pub fn addresses(config: &Config) -> Vec<Address<'_>> {
+    let host = config.host.as_str();
+    let mut addresses = vec![Address { speaks: Speaks::ByFirstByte, host, port: config.port }];
+    if let Some([to_subscribers, from_publishers, _]) = config.o3one {
+        addresses.push(Address { speaks: Speaks::O3onePub, host, port: to_subscribers });
+        addresses.push(Address { speaks: Speaks::O3oneSub, host, port: from_publishers });
+    }
+    addresses
+}
