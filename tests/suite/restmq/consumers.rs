@@ -92,7 +92,7 @@ impl Socket {
         Socket(peer)
     }
 
-    /// The next frame: what it is, and what is in it.
+    /// The next frame: what it is, and what is in it; of a close the code.
     fn frame(&mut self) -> (u8, String) {
         let head = self.0.receive(2);
         let len = match head[1] {
@@ -100,7 +100,12 @@ impl Socket {
             127 => self.0.receive(8).iter().fold(0, |len, byte| len << 8 | usize::from(*byte)),
             short => usize::from(short),
         };
-        (head[0], String::from_utf8(self.0.receive(len)).unwrap())
+        let payload = self.0.receive(len);
+        let text = match head[0] {
+            CLOSE => u16::from_be_bytes(payload[..2].try_into().unwrap()).to_string(),
+            _ => String::from_utf8(payload).unwrap(),
+        };
+        (head[0], text)
     }
 
     fn send(&mut self, kind: u8, text: &str) {
@@ -208,7 +213,7 @@ fn a_purge_disconnects_the_consumers() {
     assert!(socket.frame().1.contains("\"1\""));
     rest.expect(&delete("/q/q"), 200, "{\"queue\": \"q\", \"status\": 0}\r\n");
     assert_eq!(comet.line(), None);
-    assert_eq!(socket.frame(), (CLOSE, String::new()));
+    assert_eq!(socket.frame(), (CLOSE, "1000".to_owned()));
     // What is added now waits for whoever comes.
     rest.add("q", "2");
     rest.add("other", "3");
@@ -387,7 +392,7 @@ fn streams_end_when_the_server_stops() {
     let stopping = std::thread::spawn(move || server.stop());
     assert_eq!(comet.line(), None);
     comet.peer.expect_end();
-    assert_eq!(socket.frame(), (CLOSE, String::new()));
+    assert_eq!(socket.frame(), (CLOSE, "1001".to_owned()));
     drop(socket);
     stopping.join().unwrap();
 }
