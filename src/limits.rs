@@ -84,6 +84,10 @@ pub const REPLY_BYTES: usize = 64 * 1024;
 /// Messages that wait to be written to one consumer, in bytes.
 pub const OUTBOX_BYTES: usize = 1024 * 1024;
 
+/// A consumer whose outbox is full and who takes nothing from it for so long, while others wait for
+/// it, is disconnected.
+pub const CONSUMER_STALL: Duration = Duration::from_secs(10);
+
 /// Messages that are taken or peeked at by one transaction of one connection, in bytes, or one
 /// message more: what is asked beyond that is done once these are written.
 pub const TAKEN_BYTES: usize = 1024 * 1024;

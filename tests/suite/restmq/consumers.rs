@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Rest, delete};
-use crate::suite::http::{get, post};
+use crate::suite::http::get;
 use crate::suite::peer::Peer;
 use crate::suite::support::{PATIENCE, server, server_with};
 use dsmq::Config;
@@ -364,24 +364,78 @@ fn a_file_serves_consumers_too() {
     assert_eq!(values.len(), 50);
 }
 
+/// A burst that is far more than an outbox reaches every reader whole, also one that begins to read
+/// when the others have to wait for it.
 #[test]
-fn who_falls_behind_the_others_is_disconnected() {
+fn a_burst_reaches_every_reader() {
+    const MESSAGES: usize = 300;
     let server = server();
     let addr = server.addr();
-    let mut slow = Comet::connect(addr, "q");
-    let mut fast = Comet::connect(addr, "q");
-    let mut rest = Rest::connect(addr);
-    let long = "x".repeat(1 << 20);
-    // More than the buffers of both sides and an outbox together.
-    for _ in 0..30 {
-        rest.expect(&post("/q/q", &format!("value={long}")), 200, "q:1795216135066522\r\n");
-        assert_eq!(fast.value().len(), long.len());
+    let mut late = Comet::connect(addr, "q");
+    let mut json = Peer::connect(addr);
+    let long = "x".repeat(100_000);
+    for number in 0..MESSAGES {
+        let message = format!("{number} {long}");
+        json.send(json!({"action": "put", "topic": "q", "message": message}).to_string());
     }
-    let mut got = 0;
-    while slow.line().is_some() {
-        got += 1;
+    let reads_all = |reader: &mut Comet| {
+        for number in 0..MESSAGES {
+            assert!(reader.value().starts_with(&format!("{number} ")), "{number}");
+        }
+    };
+    json.ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
+    json.send(r#"{"action":"topics"}"#);
+    let topics = json.receive_reply();
+    assert!(topics["topics"][0]["length"].as_u64().unwrap() > 100, "all waits for the late one");
+    let mut others = [(); 3].map(|()| Comet::connect(addr, "q"));
+    for number in 0..3 {
+        json.send(
+            json!({"action": "put", "topic": "q", "message": number.to_string()}).to_string(),
+        );
     }
-    assert!(got < 30, "it got all {got}");
+    reads_all(&mut late);
+    for number in 0..3 {
+        assert_eq!(late.value(), number.to_string());
+        for other in &mut others {
+            while !other.value().starts_with(&number.to_string()) {}
+        }
+    }
+}
+
+/// With a backlog of thousands in a file, the first message comes at once, and others are answered.
+#[test]
+fn a_backlog_in_a_file_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.db");
+    let start = || {
+        let store = dsmq::StoreAt::File(path.clone());
+        server_with(Config { store, ..Config::default() })
+    };
+    let server = start();
+    let mut json = Peer::connect(server.addr());
+    for number in 0..5_000 {
+        json.send(
+            json!({"action": "put", "topic": "q", "message": number.to_string()}).to_string(),
+        );
+    }
+    json.ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
+    let mut comet = Comet::connect(server.addr(), "q");
+    assert_eq!(comet.value(), "0");
+    // The server stops in the middle of it: what was not written is there afterwards.
+    server.stop();
+    let mut last = 0;
+    while let Some(line) = comet.line() {
+        let object: Value = serde_json::from_str(&line).unwrap();
+        last = object["value"].as_str().unwrap().parse().unwrap();
+    }
+    let server = start();
+    let mut comet = Comet::connect(server.addr(), "q");
+    // The last may have come, and the server did not hear of it.
+    let first: usize = comet.value().parse().unwrap();
+    assert!(first == last || first == last + 1, "{first} behind {last}");
+    for number in first + 1..5_000 {
+        assert_eq!(comet.value(), number.to_string());
+    }
 }
 
 #[test]

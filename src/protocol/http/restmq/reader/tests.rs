@@ -69,7 +69,7 @@ fn left(broker: &Arc<Broker>) -> Vec<usize> {
     let consumer = broker.consume(&topic(), Waker::noop().clone());
     let mut numbers = Vec::new();
     while let Received::Message(parcel) = broker.receive(&consumer) {
-        let text = str::from_utf8(&parcel.message.body[1..]).unwrap();
+        let text = str::from_utf8(&parcel.message().body[1..]).unwrap();
         numbers.push(text.split(' ').next().unwrap().parse().unwrap());
     }
     numbers
