@@ -53,6 +53,12 @@ pub const WRITE_STALL: Duration = Duration::from_secs(30);
 /// From the first byte of an HTTP request to the end of its header.
 pub const HTTP_HEADER: Duration = Duration::from_secs(10);
 
+/// From the header of an HTTP request to the end of its body.
+pub const HTTP_BODY: Duration = Duration::from_secs(600);
+
+/// From one byte of it to the next.
+pub const HTTP_BODY_STALL: Duration = Duration::from_secs(30);
+
 /// A stream of events that is silent says so this often, lest it be taken for dead.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 

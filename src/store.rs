@@ -81,6 +81,8 @@ pub struct Extent {
     /// Bytes that messages take with all that belongs to them.
     pub bytes: u64,
     pub max_bytes: Option<u64>,
+    /// Requests that were refused since the start because it was full.
+    pub refused: u64,
 }
 
 /// What a tick did.

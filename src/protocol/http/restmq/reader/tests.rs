@@ -40,10 +40,10 @@ fn connect(broker: &Arc<Broker>) -> (DuplexStream, JoinHandle<()>) {
     let (client, server) = duplex(PIPE_BYTES);
     let (stop, stops) = watch::channel(false);
     let site = Arc::new(Site::new(broker.clone(), &Config::default(), stops));
-    let (peer, session) = (([127, 0, 0, 1], 1).into(), broker.session());
+    let session = broker.session();
     let served = tokio::spawn(async move {
         // How it ends is not what is asked here.
-        let _ = serve(site, server, Vec::new(), peer, session, stop).await;
+        let _ = serve(site, server, Vec::new(), session, stop).await;
     });
     (client, served)
 }
