@@ -82,6 +82,7 @@ pub struct Extent {
     pub bytes: u64,
     pub max_bytes: Option<u64>,
     /// Requests that were refused since the start because it was full.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
     pub refused: u64,
 }
 
