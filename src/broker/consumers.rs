@@ -65,8 +65,8 @@ struct Outbox {
     dismissed: bool,
     /// It was told that there is nothing: only a waker brings it back.
     asleep: bool,
-    /// When it came back last.
-    moved: Instant,
+    /// Since when others wait for it.
+    hurried: Option<Instant>,
 }
 
 /// A message on its way to a consumer, and perhaps to others. Whoever has it says what became of it,
@@ -124,7 +124,7 @@ impl Consumers {
             bytes: 0,
             dismissed: false,
             asleep: false,
-            moved: Instant::now(),
+            hurried: None,
         });
         let member = Arc::new(Member { waker, outbox });
         let mut groups = lock(&self.groups);
@@ -244,7 +244,8 @@ impl Member {
 
     /// Others wait for it: it may not stand still for long.
     fn hurry(&self, now: Instant) {
-        if now.saturating_duration_since(lock(&self.outbox).moved) >= limits::CONSUMER_STALL {
+        let since = *lock(&self.outbox).hurried.get_or_insert(now);
+        if now.saturating_duration_since(since) >= limits::CONSUMER_STALL {
             self.dismiss();
         }
     }
@@ -279,7 +280,7 @@ impl Consumer {
     /// The next message, and whether it is time to take more.
     fn receive(&self) -> (Received, bool) {
         let mut outbox = lock(&self.member.outbox);
-        outbox.moved = Instant::now();
+        outbox.hurried = None;
         if outbox.dismissed {
             return (Received::Dismissed, false);
         }

@@ -157,10 +157,9 @@ fn who_stands_still_is_dismissed_once_others_wait_for_it() {
     assert_eq!(received(&broker, &fast).len(), 1);
     put(&broker, &["1"]);
     assert_eq!(received(&broker, &fast), [""; 0]);
-    let group = &slow.group;
-    let soon = Instant::now() + limits::CONSUMER_STALL / 2;
-    assert!(!group.has_room(None, soon));
-    assert!(group.has_room(None, soon + limits::CONSUMER_STALL));
+    let has_room = |after| slow.group.has_room(None, Instant::now() + after);
+    assert!(!has_room(limits::CONSUMER_STALL / 2));
+    assert!(has_room(limits::CONSUMER_STALL));
     put(&broker, &["2"]);
     assert_eq!(received(&broker, &fast), ["1", "2"]);
     assert_eq!(received(&broker, &slow), ["dismissed"]);

@@ -378,28 +378,30 @@ fn a_burst_reaches_every_reader() {
         let message = format!("{number} {long}");
         json.send(json!({"action": "put", "topic": "q", "message": message}).to_string());
     }
-    let reads_all = |reader: &mut Comet| {
-        for number in 0..MESSAGES {
-            assert!(reader.value().starts_with(&format!("{number} ")), "{number}");
-        }
-    };
     json.ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
     json.send(r#"{"action":"topics"}"#);
     let topics = json.receive_reply();
     assert!(topics["topics"][0]["length"].as_u64().unwrap() > 100, "all waits for the late one");
     let mut others = [(); 3].map(|()| Comet::connect(addr, "q"));
-    for number in 0..3 {
-        json.send(
-            json!({"action": "put", "topic": "q", "message": number.to_string()}).to_string(),
-        );
-    }
-    reads_all(&mut late);
-    for number in 0..3 {
-        assert_eq!(late.value(), number.to_string());
+    json.send(r#"{"action":"put","topic":"q","message":"last"}"#);
+    std::thread::scope(|scope| {
         for other in &mut others {
-            while !other.value().starts_with(&number.to_string()) {}
+            scope.spawn(move || {
+                let values = std::iter::from_fn(|| Some(other.value()));
+                let numbers = values.take_while(|value| value != "last");
+                let numbers =
+                    numbers.map(|value| value.split(' ').next().unwrap().parse::<usize>());
+                let numbers: Vec<_> = numbers.map(Result::unwrap).collect();
+                // From where it came on, without a gap.
+                let first = numbers.first().copied().unwrap_or(MESSAGES);
+                assert!(numbers.into_iter().eq(first..MESSAGES));
+            });
         }
-    }
+        for number in 0..MESSAGES {
+            assert!(late.value().starts_with(&format!("{number} ")), "{number}");
+        }
+        assert_eq!(late.value(), "last");
+    });
 }
 
 /// With a backlog of thousands in a file, the first message comes at once, and others are answered.
