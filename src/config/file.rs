@@ -53,7 +53,7 @@ pub fn read(named: Option<&Path>) -> Result<Option<Settings>, String> {
     Ok(Some(Settings { path: path.to_owned(), settings }))
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
+pub fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = File::open(path)?.take(BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
     if read > BYTES_MAX {
