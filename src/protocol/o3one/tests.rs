@@ -187,3 +187,43 @@ fn an_end_is_the_end_of_a_subscription() {
     subscriber.end(b"");
     assert!(!subscriber.is_subscribed());
 }
+
+#[test]
+fn more_than_one_batch_that_arrives_together_is_answered_in_order() {
+    let (broker, config) = (broker(), Config::default());
+    let mut dealer = talk(&broker, &config, "DEALER");
+    let count = 3 * limits::ZMTP_BATCH_MESSAGES + 1;
+    let texts: Vec<_> = (0..count).map(|number| format!("o3 {number}")).collect();
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    let (mut unread, mut answered, mut batches) = (of(&texts), Vec::new(), 0);
+    loop {
+        let (done, step) = dealer.advance(&unread);
+        unread.drain(..done);
+        answered.extend_from_slice(dealer.replies());
+        dealer.written(dealer.replies().len());
+        batches += 1;
+        if step == Step::Read {
+            break;
+        }
+    }
+    assert_eq!((batches, answered), (4, of(&vec!["OK"; count])));
+    let run = broker.history("o3", count).unwrap();
+    let bodies = (0..run.len()).map(|index| run.get(index).unwrap().body.to_vec());
+    assert!(bodies.eq((0..count).map(|number| format!("\"{number}\"").into_bytes())));
+}
+
+#[test]
+fn a_subscriber_has_as_many_subscriptions_as_any_other() {
+    let (broker, config) = (broker(), Config::default());
+    let mut subscriber = talk(&broker, &config, "SUB");
+    for number in 0..=limits::SUBSCRIPTIONS {
+        subscribe(&mut subscriber, &format!("{number} "));
+    }
+    let mut publisher = talk(&broker, &config, "REQ");
+    let last = limits::SUBSCRIPTIONS;
+    for topic in [last, last - 1, 0] {
+        answered(&mut publisher, &messages(&[&["", &format!("{topic} x")]]));
+    }
+    let (kept, first) = (format!("{} x", last - 1), "0 x");
+    assert_eq!(pushed(&mut subscriber), of(&[&kept, first]));
+}

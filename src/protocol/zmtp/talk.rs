@@ -38,6 +38,8 @@ pub struct Talk<D> {
     received: Vec<Message>,
     /// What was subscribed to, as often as it was.
     prefixes: Vec<Vec<u8>>,
+    /// Whether a subscription was left out.
+    crowded: bool,
     /// A message on its way out.
     scratch: Vec<u8>,
     ended: bool,
@@ -60,6 +62,7 @@ impl<D: Dialect> Talk<D> {
             dialect,
             received: Vec::new(),
             prefixes: Vec::new(),
+            crowded: false,
             scratch: Vec::new(),
             ended: false,
         }
@@ -111,8 +114,12 @@ impl<D: Dialect> Talk<D> {
         };
         match subscribed {
             Ok(()) => self.prefixes.push(prefix),
-            // There is no way to tell it.
-            Err(error) => tracing::warn!("a subscription over ZMTP is left out: {error}"),
+            // There is no way to tell it; the log is told once.
+            Err(error) if !self.crowded => {
+                self.crowded = true;
+                tracing::warn!("a subscriber over ZMTP misses what it asks for: {error}");
+            }
+            Err(_) => {}
         }
     }
 
