@@ -40,10 +40,10 @@ fn connect(broker: &Arc<Broker>) -> (DuplexStream, JoinHandle<()>) {
     let (client, server) = duplex(PIPE_BYTES);
     let (stop, stops) = watch::channel(false);
     let site = Arc::new(Site::new(broker.clone(), &Config::default(), stops));
-    let (peer, session) = (([127, 0, 0, 1], 1).into(), broker.session());
+    let session = broker.session();
     let served = tokio::spawn(async move {
         // How it ends is not what is asked here.
-        let _ = serve(site, server, Vec::new(), peer, session, stop).await;
+        let _ = serve(site, server, Vec::new(), session, stop).await;
     });
     (client, served)
 }
@@ -69,7 +69,7 @@ fn left(broker: &Arc<Broker>) -> Vec<usize> {
     let consumer = broker.consume(&topic(), Waker::noop().clone());
     let mut numbers = Vec::new();
     while let Received::Message(parcel) = broker.receive(&consumer) {
-        let text = str::from_utf8(&parcel.message.body[1..]).unwrap();
+        let text = str::from_utf8(&parcel.message().body[1..]).unwrap();
         numbers.push(text.split(' ').next().unwrap().parse().unwrap());
     }
     numbers
