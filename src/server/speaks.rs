@@ -12,6 +12,12 @@ pub enum Speaks {
     /// to receive on.
     O3onePub,
     O3oneSub,
+    /// Its WebSocket bridge.
+    #[cfg(feature = "http")]
+    O3oneWs,
+    /// All that the server's own port speaks, on the port where its users look for the page.
+    #[cfg(feature = "http")]
+    O3onePage,
 }
 
 /// An address to listen on, as configured.
@@ -30,6 +36,10 @@ impl Speaks {
             Speaks::ByFirstByte => "json",
             Speaks::O3onePub => "o3one pub",
             Speaks::O3oneSub => "o3one sub",
+            #[cfg(feature = "http")]
+            Speaks::O3oneWs => "o3one ws",
+            #[cfg(feature = "http")]
+            Speaks::O3onePage => "o3one page",
         }
     }
 
@@ -37,7 +47,7 @@ impl Speaks {
     pub fn other_port(self) -> &'static str {
         match self {
             Speaks::ByFirstByte => "choose a --port",
-            Speaks::O3onePub | Speaks::O3oneSub => "choose other ports with --o3one=PUB,SUB,WS",
+            _ => "choose other ports with --o3one=PUB,SUB,WS",
         }
     }
 }
@@ -46,9 +56,14 @@ impl Speaks {
 pub fn addresses(config: &Config) -> Vec<Address<'_>> {
     let host = config.host.as_str();
     let mut addresses = vec![Address { speaks: Speaks::ByFirstByte, host, port: config.port }];
-    if let Some([to_subscribers, from_publishers, _]) = config.o3one {
-        addresses.push(Address { speaks: Speaks::O3onePub, host, port: to_subscribers });
-        addresses.push(Address { speaks: Speaks::O3oneSub, host, port: from_publishers });
+    let mut further = |speaks, port| addresses.push(Address { speaks, host, port });
+    if let Some(ports) = config.o3one {
+        further(Speaks::O3onePub, ports.subscribe);
+        further(Speaks::O3oneSub, ports.publish);
+        #[cfg(feature = "http")]
+        further(Speaks::O3oneWs, ports.websocket);
+        #[cfg(feature = "http")]
+        ports.page.into_iter().for_each(|port| further(Speaks::O3onePage, port));
     }
     addresses
 }

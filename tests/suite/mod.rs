@@ -30,6 +30,8 @@ mod kill;
 #[cfg(target_os = "linux")]
 mod ledger;
 mod line;
+mod o3one;
+mod o3one_programs;
 #[cfg(feature = "http")]
 mod openapi;
 mod peer;

@@ -1,9 +1,7 @@
 //! The insides of JSON strings: plain bytes, characters of several bytes, escapes.
 
-#[cfg(feature = "http")]
 use std::borrow::Cow;
 
-#[cfg(feature = "http")]
 use crate::text;
 
 /// How many bytes from the start of `text` are ASCII that a JSON string holds as it is.
@@ -66,12 +64,11 @@ pub fn unescape(inside: &[u8]) -> Option<String> {
 
 /// The text of a message that is a JSON string; of one that is not, its JSON text. Half a surrogate
 /// pair becomes U+FFFD.
-#[cfg(feature = "http")]
 pub fn text(json: &[u8]) -> Cow<'_, str> {
     text::of_json(json).map_or_else(|| String::from_utf8_lossy(json), Cow::Owned)
 }
 
-#[cfg(all(test, feature = "http"))]
+#[cfg(test)]
 mod tests {
     #[test]
     fn a_string_is_its_text_and_another_value_its_json() {

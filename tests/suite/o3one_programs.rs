@@ -1,0 +1,60 @@
+//! Programs of O3one's own document, as they are printed there, and libzmq's own sockets.
+
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/");
+
+/// O3one's own ports are there once.
+static PORTS: Mutex<()> = Mutex::new(());
+
+/// What a driver prints that is given the `dsmq` command.
+fn printed(driver: &str, further: &[String]) -> String {
+    let _ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let python = std::env::var_os("DSMQ_TEST_PYTHON")
+        .expect("DSMQ_TEST_PYTHON names a Python that has pyzmq: make test sets it");
+    let mut command = Command::new(python);
+    command.arg(format!("{FOLDER}{driver}")).arg(env!("CARGO_BIN_EXE_dsmq")).args(further);
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+#[ignore = "needs Python with pyzmq, and O3one's own ports: make test installs the one"]
+fn the_python_programs_of_the_document_print_what_it_says() {
+    let expected = "\
+Waiting for message …
+o3 Hello 5
+the server ended with 0
+";
+    assert_eq!(printed("o3one_programs.py", &[]), expected);
+}
+
+#[test]
+#[ignore = "needs a JDK, jeromq from Maven Central, and O3one's own ports: make test installs the former"]
+fn the_java_program_of_the_document_prints_what_it_says_with_jeromq() {
+    let jars = std::env::var("DSMQ_TEST_JEROMQ")
+        .expect("DSMQ_TEST_JEROMQ names a folder with jeromq's jars: make test sets it");
+    let expected = "\
+Subscribe to the server
+o3 Hello 5
+the server ended with 0
+";
+    assert_eq!(printed("o3one_programs.py", &[jars]), expected);
+}
+
+#[test]
+#[ignore = "needs Python with pyzmq from PyPI: make test installs it"]
+fn libzmq_finds_nothing_wrong() {
+    let expected = "\
+heartbeats: 3 publications between them
+every socket: REQ DEALER PUSH PUB
+prefixes: o3 1, o3x 2
+spam: 5001 of 5001
+1000 subscribers: 500 of 500 have all of 2000
+the server ended with 0
+";
+    assert_eq!(printed("o3one_pyzmq.py", &[]), expected);
+}
