@@ -23,9 +23,9 @@ mod http_events;
 #[cfg(feature = "http")]
 mod http_native;
 #[cfg(feature = "http")]
-mod http_waits;
-#[cfg(feature = "http")]
 mod http_page;
+#[cfg(feature = "http")]
+mod http_waits;
 mod kill;
 #[cfg(target_os = "linux")]
 mod ledger;

@@ -48,11 +48,6 @@ impl App {
         done.map_err(|error| Error::new(Code::StoreFailed, format!("it was not done: {error}")))
     }
 
-    /// The broker, for what never waits for a disk.
-    pub fn broker(&self) -> &Broker {
-        &self.broker
-    }
-
     /// One operation that takes nothing, and what it came to.
     pub async fn apply(&self, op: Op) -> Result<Outcome> {
         let mut batch = Batch::default();
