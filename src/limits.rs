@@ -135,3 +135,15 @@ pub const HEALTH_OVERLOADED_PERCENT: u64 = 95;
 
 /// Health: for so long it is remembered that messages were dropped.
 pub const HEALTH_DROPS: Duration = Duration::from_secs(10);
+
+/// Parts of one ØMQ message.
+pub const ZMTP_PARTS: usize = 64;
+
+/// A command of ZMTP.
+pub const ZMTP_COMMAND_BYTES: usize = 8 * 1024;
+
+/// What an ØMQ subscription may ask messages to begin with.
+pub const ZMTP_PREFIX_BYTES: usize = 1024;
+
+/// ØMQ messages of one connection that are carried out together.
+pub const ZMTP_BATCH_MESSAGES: usize = 256;

@@ -7,6 +7,8 @@ pub mod coremq;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod json;
+pub mod o3one;
 pub mod talk;
 #[cfg(feature = "http")]
 mod websocket;
+pub mod zmtp;

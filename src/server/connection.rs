@@ -15,7 +15,9 @@ use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::protocol::json::{self, Conversation};
+use crate::protocol::o3one::{self, O3one};
 use crate::protocol::talk::{Step, Talk};
+use crate::protocol::zmtp;
 
 /// A connection that holds more memory than an idle one needs gives it back after this long.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
@@ -40,7 +42,7 @@ pub fn serve(
     match speaks {
         Speaks::ByFirstByte => return server.serve_by_first_byte(session),
         // A protocol with ports of its own is led from here.
-        Speaks::O3onePub | Speaks::O3oneSub => close(stream)?,
+        Speaks::O3onePub | Speaks::O3oneSub => server.serve_o3one(Buffer::new(), session)?,
     }
     Ok(Served::ToItsEnd)
 }
@@ -70,13 +72,25 @@ impl Own<'_> {
             #[cfg(not(feature = "http"))]
             Some(b'A'..=b'Z') => "HTTP is not served by this build: send JSON requests",
             Some(0x16) => "TLS is not served by this version: send JSON requests as they are",
-            Some(0xFF) => "ZMTP is not served by this version: send JSON requests",
+            Some(0xFF) => {
+                self.serve_o3one(buffer, session)?;
+                return Ok(Served::ToItsEnd);
+            }
             _ => "no protocol begins with this byte: send JSON requests, which begin with '{'",
         };
         let error = Error::new(Code::UnknownProtocol, format!("{text}; the connection is closed"));
         (&*self.stream).write_all(&json::error_reply(&error))?;
         close(self.stream)?;
         Ok(Served::ToItsEnd)
+    }
+
+    /// O3one MQ is what ØMQ carries unless it is told otherwise: a text that begins with its topic.
+    fn serve_o3one(&self, buffer: Buffer, session: Session) -> io::Result<()> {
+        let (broker, max) = (self.broker.clone(), self.config.max_message);
+        let rules =
+            Arc::new(o3one::Rules { ack: "OK".to_owned(), priority: false, max_message: max });
+        let dialect = O3one::new(broker.clone(), rules);
+        self.lead("zmtp", buffer, |waker| zmtp::Talk::new(broker, session, max, waker, dialect))
     }
 
     /// Leads a talk, which is given what wakes it, to its end; `buffer` was read before.

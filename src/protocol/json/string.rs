@@ -1,13 +1,9 @@
 //! The insides of JSON strings: plain bytes, characters of several bytes, escapes.
 
-#[cfg(feature = "http")]
 use std::borrow::Cow;
-#[cfg(feature = "http")]
 use std::fmt;
 
-#[cfg(feature = "http")]
 use serde::Deserializer;
-#[cfg(feature = "http")]
 use serde::de::Visitor;
 
 /// How many bytes from the start of `text` are ASCII that a JSON string holds as it is.
@@ -70,7 +66,6 @@ pub fn unescape(inside: &[u8]) -> Option<String> {
 
 /// The text of a message that is a JSON string; of one that is not, its JSON text. Half a surrogate
 /// pair becomes U+FFFD.
-#[cfg(feature = "http")]
 pub fn text(json: &[u8]) -> Cow<'_, str> {
     match serde_json::Deserializer::from_slice(json).deserialize_bytes(Text) {
         Ok(text) => Cow::Owned(text),
@@ -79,10 +74,8 @@ pub fn text(json: &[u8]) -> Cow<'_, str> {
 }
 
 /// Reads a JSON string as bytes, since `str` refuses the halves of surrogate pairs.
-#[cfg(feature = "http")]
 struct Text;
 
-#[cfg(feature = "http")]
 impl Visitor<'_> for Text {
     type Value = String;
 
@@ -103,7 +96,7 @@ impl Visitor<'_> for Text {
     }
 }
 
-#[cfg(all(test, feature = "http"))]
+#[cfg(test)]
 mod tests {
     #[test]
     fn a_string_is_its_text_and_another_value_its_json() {

@@ -1,0 +1,39 @@
+//! What must hold of any bytes that a stranger sends: no panic, the same however they are cut, and
+//! no memory for what is only claimed.
+
+use super::{Event, Fault, Link};
+
+/// Small, so that it is crossed.
+const MAX_MESSAGE: usize = 1_000;
+
+/// Bytes as a stranger sends them.
+pub fn zmtp(bytes: &[u8]) {
+    let whole = read(bytes, bytes.len().max(1));
+    for size in [1, 2, 7, 64] {
+        assert_eq!(read(bytes, size), whole, "in pieces of {size}");
+    }
+}
+
+/// All that came, what was answered, and what was wrong.
+fn read(bytes: &[u8], size: usize) -> (Vec<Event>, Vec<u8>, Option<Fault>) {
+    let mut link = Link::new(MAX_MESSAGE);
+    let (mut events, mut answered, mut unread) = (Vec::new(), Vec::new(), Vec::new());
+    for piece in bytes.chunks(size) {
+        unread.extend_from_slice(piece);
+        loop {
+            let (done, event) = link.advance(&unread);
+            unread.drain(..done);
+            answered.extend_from_slice(link.replies());
+            let wrote = !link.replies().is_empty();
+            link.written();
+            match event {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) if wrote => {}
+                Ok(None) => break,
+                Err(fault) => return (events, answered, Some(fault)),
+            }
+        }
+        assert!(unread.len() <= 64, "{} bytes wait though nothing is to come", unread.len());
+    }
+    (events, answered, None)
+}

@@ -1,0 +1,89 @@
+//! The command READY: which socket a peer is, and which we are to it.
+
+use super::Fault;
+use super::frame::write_command;
+
+/// What a peer is, by its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// REQ: asks, and waits for the answer.
+    Requester,
+    /// DEALER: asks, and is answered in order, without waiting.
+    Dealer,
+    /// SUB and XSUB: are sent what they subscribe to.
+    Subscriber,
+    /// PUB and XPUB: send what we subscribe to, which is all.
+    Publisher,
+    /// PUSH: sends, and is not answered.
+    Pusher,
+}
+
+impl Peer {
+    fn new(socket: &[u8]) -> Option<Peer> {
+        Some(match socket {
+            b"REQ" => Peer::Requester,
+            b"DEALER" => Peer::Dealer,
+            b"SUB" | b"XSUB" => Peer::Subscriber,
+            b"PUB" | b"XPUB" => Peer::Publisher,
+            b"PUSH" => Peer::Pusher,
+            _ => return None,
+        })
+    }
+
+    /// The socket that we are to it.
+    fn counterpart(self) -> &'static str {
+        match self {
+            Peer::Requester => "REP",
+            Peer::Dealer => "ROUTER",
+            Peer::Subscriber => "PUB",
+            Peer::Publisher => "SUB",
+            Peer::Pusher => "PULL",
+        }
+    }
+
+    /// Whether what it sends is answered.
+    pub fn is_answered(self) -> bool {
+        matches!(self, Peer::Requester | Peer::Dealer)
+    }
+}
+
+/// A command's name and its data.
+pub fn command(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = body.split_first()?;
+    rest.split_at_checked(usize::from(*length))
+}
+
+/// Reads the data of READY, and writes what it is answered with.
+pub fn shake_hands(out: &mut Vec<u8>, data: &[u8]) -> Result<Peer, Fault> {
+    let mut socket = None;
+    let mut rest = data;
+    while !rest.is_empty() {
+        let property = property(rest).ok_or(Fault("READY is not as it must be"))?;
+        let (name, value);
+        (name, value, rest) = property;
+        if name.eq_ignore_ascii_case(b"Socket-Type") {
+            socket = Some(value);
+        }
+    }
+    let Some(peer) = socket.and_then(Peer::new) else {
+        let reason = "this server is for REQ, DEALER, PUSH, PUB and SUB";
+        let data = [&[reason.len() as u8], reason.as_bytes()].concat();
+        write_command(out, "ERROR", &data);
+        return Err(Fault("the peer's socket is of no type that is served"));
+    };
+    let own = peer.counterpart();
+    let mut data = b"\x0bSocket-Type".to_vec();
+    data.extend_from_slice(&(own.len() as u32).to_be_bytes());
+    data.extend_from_slice(own.as_bytes());
+    write_command(out, "READY", &data);
+    Ok(peer)
+}
+
+/// A property's name and value, and what follows.
+fn property(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (name, rest) = command(bytes)?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (value, rest) = rest.split_at_checked(length)?;
+    Some((name, value, rest))
+}
