@@ -8,6 +8,7 @@ pub mod coremq;
 pub mod http;
 pub mod json;
 pub mod o3one;
+pub mod pickle;
 pub mod talk;
 #[cfg(feature = "http")]
 mod websocket;

@@ -120,6 +120,8 @@ impl Text<'_> {
             let Some((&byte, behind)) = behind.split_first() else { break };
             match byte {
                 b'"' | b'\\' => self.add(&[b'\\', byte])?,
+                0x08 => self.add(b"\\b")?,
+                0x0C => self.add(b"\\f")?,
                 b'\n' => self.add(b"\\n")?,
                 b'\r' => self.add(b"\\r")?,
                 b'\t' => self.add(b"\\t")?,
