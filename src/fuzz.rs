@@ -2,3 +2,4 @@
 
 pub use crate::protocol::json::check::json;
 pub use crate::protocol::pickle::check::pickle;
+pub use crate::protocol::zmtp::check::zmtp;

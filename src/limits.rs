@@ -156,3 +156,11 @@ pub const PICKLE_INTEGER_DIGITS: usize = 4_300;
 
 /// The same, in bytes.
 pub const PICKLE_INTEGER_BYTES: usize = 1_786;
+
+/// A message of Mezzenger that nobody acknowledges is published again so often.
+/// `--mezzenger-resend` sets another.
+pub const MEZZENGER_RESEND: Duration = Duration::from_secs(10);
+
+/// The frames of Mezzenger's last messages, in bytes, or one that is larger: a subscriber that is
+/// further behind gets a frame made of what is stored.
+pub const MEZZENGER_RECENT_BYTES: usize = 16 * 1024 * 1024;

@@ -8,6 +8,14 @@ pub fn o3one(text: &str) -> Result<[u16; 3], String> {
     ports(text, O3ONE)
 }
 
+/// Mezzenger's: to subscribers, from publishers.
+pub const MEZZENGER: [u16; 2] = [7201, 7202];
+
+/// The flag's value, as that of O3one MQ's.
+pub fn mezzenger(text: &str) -> Result<[u16; 2], String> {
+    ports(text, MEZZENGER)
+}
+
 fn ports<const N: usize>(text: &str, own: [u16; N]) -> Result<[u16; N], String> {
     if text == "true" {
         return Ok(own);
@@ -26,6 +34,9 @@ mod tests {
 
     #[test]
     fn as_many_ports_as_there_are_addresses() {
+        assert_eq!(mezzenger("true"), Ok(MEZZENGER));
+        assert_eq!(mezzenger("0,1"), Ok([0, 1]));
+        assert!(mezzenger("1,2,3").unwrap_err().starts_with("say 2 ports"));
         assert_eq!(o3one("1,0,65535"), Ok([1, 0, 65535]));
         assert_eq!(o3one("true"), Ok(O3ONE));
         for wrong in ["", "1", "1,2", "1,2,3,4", "1,2,65536", "1,2,-3", "1,,3", "false"] {

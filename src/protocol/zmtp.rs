@@ -8,9 +8,10 @@ mod greeting;
 mod link;
 mod ready;
 mod talk;
+#[cfg(test)]
+mod tests;
 
 pub use self::frame::{Message, write_frame, write_message};
-pub use self::greeting::greeting;
 pub use self::link::{Event, Link};
 pub use self::ready::Peer;
 pub use self::talk::{Dialect, Talk};

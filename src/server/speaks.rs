@@ -12,6 +12,9 @@ pub enum Speaks {
     /// to receive on.
     O3onePub,
     O3oneSub,
+    /// Mezzenger, to subscribers and from publishers.
+    MezzengerPub,
+    MezzengerRecv,
 }
 
 /// An address to listen on, as configured.
@@ -30,6 +33,8 @@ impl Speaks {
             Speaks::ByFirstByte => "json",
             Speaks::O3onePub => "o3one pub",
             Speaks::O3oneSub => "o3one sub",
+            Speaks::MezzengerPub => "mezzenger pub",
+            Speaks::MezzengerRecv => "mezzenger recv",
         }
     }
 
@@ -38,6 +43,9 @@ impl Speaks {
         match self {
             Speaks::ByFirstByte => "choose a --port",
             Speaks::O3onePub | Speaks::O3oneSub => "choose other ports with --o3one=PUB,SUB,WS",
+            Speaks::MezzengerPub | Speaks::MezzengerRecv => {
+                "choose other ports with --mezzenger=PUB,RECV"
+            }
         }
     }
 }
@@ -49,6 +57,10 @@ pub fn addresses(config: &Config) -> Vec<Address<'_>> {
     if let Some([to_subscribers, from_publishers, _]) = config.o3one {
         addresses.push(Address { speaks: Speaks::O3onePub, host, port: to_subscribers });
         addresses.push(Address { speaks: Speaks::O3oneSub, host, port: from_publishers });
+    }
+    if let Some([to_subscribers, from_publishers]) = config.mezzenger {
+        addresses.push(Address { speaks: Speaks::MezzengerPub, host, port: to_subscribers });
+        addresses.push(Address { speaks: Speaks::MezzengerRecv, host, port: from_publishers });
     }
     addresses
 }

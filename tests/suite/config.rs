@@ -78,7 +78,7 @@ fn fails(command: &mut Command, line: &str) {
 type Layers = (&'static str, [(&'static str, &'static str); 3]);
 
 /// No host of these is one, so that no server listens at these ports.
-const LAYERS: [Layers; 14] = [
+const LAYERS: [Layers; 17] = [
     (
         "host",
         [
@@ -96,6 +96,11 @@ const LAYERS: [Layers; 14] = [
             ("true", "Some([5555, 5556, 8765])"),
         ],
     ),
+    (
+        "mezzenger",
+        [("1,2", "Some([1, 2])"), ("0,0", "Some([0, 0])"), ("true", "Some([7201, 7202])")],
+    ),
+    ("mezzenger-resend", [("1s", "1s"), ("2m", "120s"), ("3h", "10800s")]),
     ("max-connections", [("5", "5"), ("6", "6"), ("7", "7")]),
     ("max-message", [("50", "50"), ("60", "60"), ("70", "70")]),
     ("dead-letter-after", [("1", "1"), ("2", "2"), ("3", "3")]),
@@ -374,6 +379,7 @@ fn the_example_says_every_setting() {
     let kept = default.replace("keep: None", "keep: Some(604800s)");
     let kept = kept.replace("when_full: None", "when_full: Some(Refuse)");
     let kept = kept.replace("o3one: None", "o3one: Some([5555, 5556, 8765])");
+    let kept = kept.replace("mezzenger: None", "mezzenger: Some([7201, 7202])");
     let kept = kept.replace("allow_host: []", r#"allow_host: ["queue.example.com"]"#);
     let kept = kept.replace("allow_origin: []", r#"allow_origin: ["https://example.com"]"#);
     assert_eq!(config, kept);

@@ -1,13 +1,26 @@
 //! What must hold of any bytes that a stranger sends: no panic, the same however they are cut, and
 //! no memory for what is only claimed.
 
-use super::{Event, Fault, Link};
+use super::frame::write_command;
+use super::{Event, Fault, Link, greeting};
 
 /// Small, so that it is crossed.
 const MAX_MESSAGE: usize = 1_000;
 
-/// Bytes as a stranger sends them.
+/// Bytes as a stranger sends them, and the same from a peer whose hand was shaken.
 pub fn zmtp(bytes: &[u8]) {
+    same_however_cut(bytes);
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let socket = ["REQ", "DEALER", "SUB", "PUB", "PUSH"].get(usize::from(first % 5));
+    let socket = socket.copied().unwrap_or_default();
+    let mut begin = greeting::greeting().to_vec();
+    let length = (socket.len() as u32).to_be_bytes();
+    let data = [b"\x0bSocket-Type", &length[..], socket.as_bytes()].concat();
+    write_command(&mut begin, "READY", &data);
+    same_however_cut(&[&begin, rest].concat());
+}
+
+fn same_however_cut(bytes: &[u8]) {
     let whole = read(bytes, bytes.len().max(1));
     for size in [1, 2, 7, 64] {
         assert_eq!(read(bytes, size), whole, "in pieces of {size}");

@@ -1,0 +1,277 @@
+use proptest::prelude::*;
+
+use super::check::zmtp;
+use super::frame::{Decoder, Received};
+use super::greeting::greeting;
+use super::*;
+use crate::limits;
+
+const MAX: usize = 100_000;
+
+/// A peer's greeting as libzmq sends it, with the version 3.1.
+fn greeting_of_libzmq() -> Vec<u8> {
+    let mut greeting = b"\xFF\0\0\0\0\0\0\0\x01\x7F\x03\x01NULL".to_vec();
+    greeting.resize(64, 0);
+    greeting
+}
+
+fn command(name: &str, data: &[u8]) -> Vec<u8> {
+    let body = [&[name.len() as u8], name.as_bytes(), data].concat();
+    [&[4, body.len() as u8], &body[..]].concat()
+}
+
+fn ready(socket: &str) -> Vec<u8> {
+    let socket = [b"\x0bSocket-Type\0\0\0", &[socket.len() as u8][..], socket.as_bytes()].concat();
+    command("READY", &[&socket[..], b"\x08Identity\0\0\0\0"].concat())
+}
+
+fn message(parts: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_message(&mut out, parts.iter().copied());
+    out
+}
+
+/// A link with whom hands are shaken; what it wrote meanwhile is gone.
+fn linked(socket: &str) -> Link {
+    let mut link = Link::new(MAX);
+    let begin = [greeting_of_libzmq(), ready(socket)].concat();
+    assert_eq!(link.advance(&begin), (begin.len(), Ok(None)));
+    assert!(link.peer().is_some());
+    link.written();
+    link
+}
+
+fn events(link: &mut Link, bytes: &[u8]) -> (Vec<Event>, Option<Fault>) {
+    let (mut events, mut done) = (Vec::new(), 0);
+    loop {
+        let (used, event) = link.advance(&bytes[done..]);
+        done += used;
+        match event {
+            Ok(Some(event)) => events.push(event),
+            Ok(None) => return (events, None),
+            Err(fault) => return (events, Some(fault)),
+        }
+    }
+}
+
+/// What is wrong with what a peer sends behind the handshake.
+fn fault(socket: &str, bytes: &[u8]) -> Option<&'static str> {
+    events(&mut linked(socket), bytes).1.map(|Fault(text)| text)
+}
+
+#[test]
+fn hands_are_shaken_with_each_socket_that_is_served() {
+    for (socket, own) in
+        [("REQ", "REP"), ("DEALER", "ROUTER"), ("SUB", "PUB"), ("XSUB", "PUB"), ("PUSH", "PULL")]
+    {
+        let mut link = Link::new(MAX);
+        let begin = [greeting_of_libzmq(), ready(socket)].concat();
+        assert_eq!(link.advance(&begin), (begin.len(), Ok(None)), "{socket}");
+        let mut expected = greeting().to_vec();
+        let property = [b"\x0bSocket-Type\0\0\0", &[own.len() as u8][..], own.as_bytes()].concat();
+        expected.extend(command("READY", &property));
+        assert_eq!(link.replies(), expected, "{socket}");
+    }
+    let mut link = Link::new(MAX);
+    events(&mut link, &[greeting_of_libzmq(), ready("PUB")].concat());
+    assert!(link.replies().ends_with(&message(&[&[1]])), "it is subscribed to");
+}
+
+#[test]
+fn another_socket_is_told_that_it_is_none_of_ours() {
+    for socket in ["PAIR", "ROUTER", "req", ""] {
+        let mut link = Link::new(MAX);
+        let (_, fault) = events(&mut link, &[greeting_of_libzmq(), ready(socket)].concat());
+        assert!(fault.is_some(), "{socket}");
+        assert_eq!(link.replies()[64..][..8], *b"\x04\x38\x05ERROR", "{socket}");
+    }
+    let mut link = Link::new(MAX);
+    assert!(events(&mut link, &[greeting_of_libzmq(), command("READY", b"")].concat()).1.is_some());
+}
+
+#[test]
+fn a_peer_may_send_any_part_of_its_greeting_and_wait() {
+    for len in 0..64 {
+        let mut link = Link::new(MAX);
+        assert_eq!(link.replies(), greeting());
+        assert_eq!(link.advance(&greeting_of_libzmq()[..len]), (0, Ok(None)), "{len}");
+    }
+}
+
+#[test]
+fn older_and_foreign_greetings_are_refused_at_once() {
+    let mut version_2 = greeting_of_libzmq();
+    version_2[10] = 1;
+    let mut curve = greeting_of_libzmq();
+    curve[12..17].copy_from_slice(b"CURVE");
+    for (what, bytes) in [
+        ("a request of HTTP", b"GET / HTTP/1.1\r\n".to_vec()),
+        ("ZMTP 1.0 without an identity", b"\x01\x00".to_vec()),
+        ("ZMTP 1.0 with a long one", b"\xff\0\0\0\0\0\0\0\x01\x00".to_vec()),
+        ("ZMTP 2.0", version_2[..11].to_vec()),
+        ("a mechanism", curve[..17].to_vec()),
+    ] {
+        let (used, came) = Link::new(MAX).advance(&bytes);
+        assert!(used == 0 && came.is_err(), "{what}: {came:?}");
+    }
+    let mut later = greeting_of_libzmq();
+    later[10] = 4;
+    assert_eq!(Link::new(MAX).advance(&later), (64, Ok(None)));
+}
+
+#[test]
+fn nothing_comes_before_the_handshake() {
+    for early in [message(&[b""]), message(&[b"o3 x"]), command("PING", b"\0\0"), ready("REQ")] {
+        let mut link = Link::new(MAX);
+        let (came, fault) = events(&mut link, &[greeting_of_libzmq(), early.clone()].concat());
+        assert_eq!(came, []);
+        assert_eq!(fault.is_none(), early == ready("REQ"), "{early:?}");
+    }
+}
+
+#[test]
+fn a_request_is_split_at_its_empty_part() {
+    for (parts, envelope, asked) in [
+        (&[&b""[..], b"o3 x"][..], 1, &[&b"o3 x"[..]][..]),
+        (&[b"o3 x"], 0, &[b"o3 x"]),
+        (&[b"id", b"", b"o3", b"x"], 2, &[b"o3", b"x"]),
+        (&[b""], 0, &[b""]),
+        (&[b"", b""], 1, &[b""]),
+    ] {
+        let (came, fault) = events(&mut linked("DEALER"), &message(parts));
+        assert_eq!(fault, None);
+        let [Event::Message(message)] = &came[..] else { panic!("{came:?}") };
+        assert_eq!(message.parts().collect::<Vec<_>>(), parts);
+        let (len, rest) = message.split();
+        assert_eq!((len, rest.collect::<Vec<_>>().as_slice()), (envelope, asked));
+    }
+}
+
+#[test]
+fn subscriptions_are_messages_or_commands() {
+    let bytes = [
+        message(&[b"\x01o3"]),
+        command("SUBSCRIBE", b"o3 x"),
+        message(&[b"\x00o3"]),
+        command("CANCEL", b""),
+        message(&[b"to whom it may concern"]),
+        message(&[b""]),
+        command("SOMETHING", b"of a later version"),
+    ];
+    let (came, fault) = events(&mut linked("SUB"), &bytes.concat());
+    let subscribe = |prefix: &[u8]| Event::Subscribe(prefix.to_vec());
+    let cancel = |prefix: &[u8]| Event::Cancel(prefix.to_vec());
+    let expected = vec![subscribe(b"o3"), subscribe(b"o3 x"), cancel(b"o3"), cancel(b"")];
+    assert_eq!((came, fault), (expected, None));
+}
+
+#[test]
+fn a_ping_is_answered_with_its_context() {
+    for context in [&b""[..], b"sixteen bytes ok"] {
+        let mut link = linked("SUB");
+        let ping = command("PING", &[b"\x00\x32", context].concat());
+        assert_eq!(events(&mut link, &ping), (vec![], None));
+        assert_eq!(link.replies(), command("PONG", context));
+    }
+    for wrong in [&b"\x00"[..], b"\x00\x00seventeen bytes!!"] {
+        assert!(fault("SUB", &command("PING", wrong)).is_some());
+    }
+}
+
+#[test]
+fn pings_without_end_are_written_before_more_is_read() {
+    let pings = command("PING", b"\0\0sixteen bytes ok").repeat(10_000);
+    let mut link = linked("SUB");
+    let (done, came) = link.advance(&pings);
+    assert!(done < pings.len() && came == Ok(None));
+    assert!(link.replies().len() < limits::REPLY_BYTES + 100);
+}
+
+#[test]
+fn what_is_only_claimed_is_refused_or_takes_no_memory() {
+    let claim = |flags: u8, length: u64| [&[flags], &length.to_be_bytes()[..]].concat();
+    for length in [u64::from(u32::MAX), 1 << 63, u64::MAX, MAX as u64 + 1] {
+        for flags in [2, 3, 6] {
+            assert_eq!(fault("REQ", &claim(flags, length)), Some("the frame is too large"));
+        }
+        // Not even the whole length has to be there for a command.
+        assert_eq!(fault("SUB", &claim(2, length)), Some("the frame is too large"));
+    }
+    let mut decoder = Decoder::new(MAX);
+    assert_eq!(decoder.advance(&[claim(2, MAX as u64), vec![7; 10]].concat()).1, Ok(None));
+    assert!(decoder.capacity() < 1_000, "{}", decoder.capacity());
+}
+
+#[test]
+fn a_message_has_its_limits_whatever_its_parts() {
+    let part = vec![7; MAX / 2];
+    assert_eq!(fault("REQ", &message(&[&part, &part])), None);
+    assert_eq!(fault("REQ", &message(&[&part, &part, b"x"])), Some("the frame is too large"));
+    let parts = vec![&b""[..]; limits::ZMTP_PARTS];
+    assert_eq!(fault("REQ", &message(&parts)), None);
+    let more = [&parts[..], &[b""]].concat();
+    assert_eq!(fault("REQ", &message(&more)), Some("the message has too many parts"));
+}
+
+#[test]
+fn commands_and_subscriptions_have_their_limits() {
+    let long = |len: usize| {
+        let body = [b"\x09SOMETHING", &vec![7; len][..]].concat();
+        [&[6], &(body.len() as u64).to_be_bytes()[..], &body].concat()
+    };
+    let most = limits::ZMTP_COMMAND_BYTES - 10;
+    assert_eq!(fault("SUB", &long(most)), None);
+    assert_eq!(fault("SUB", &long(most + 1)), Some("the frame is too large"));
+    let prefix = [&[1], &[b'x'; limits::ZMTP_PREFIX_BYTES][..]].concat();
+    assert_eq!(fault("SUB", &message(&[&prefix])), None);
+    let longer = [&prefix[..], b"x"].concat();
+    assert_eq!(fault("SUB", &message(&[&longer])), Some("the frame is too large"));
+}
+
+#[test]
+fn what_is_no_frame_is_refused() {
+    for bytes in [&[8u8, 0][..], &[128, 0], &[5, 0], b"GET / HTTP/1.1", &[4, 0], &[4, 1, 9]] {
+        assert!(fault("REQ", bytes).is_some(), "{bytes:?}");
+    }
+}
+
+#[test]
+fn lengths_of_frames_are_written_short_or_long() {
+    for len in [0, 1, 255, 256, 70_000] {
+        let body = vec![7; len];
+        let bytes = message(&[&body]);
+        assert_eq!(bytes[0], if len > 255 { 2 } else { 0 });
+        let Ok(Some(Received::Message(message))) = Decoder::new(MAX).advance(&bytes).1 else {
+            panic!("{len}");
+        };
+        assert_eq!(message.parts().collect::<Vec<_>>(), [body]);
+    }
+}
+
+proptest! {
+    #[test]
+    fn frames_may_be_cut_and_glued_anywhere(
+        socket in prop::sample::select(vec!["REQ", "DEALER", "SUB", "PUSH", "PUB"]),
+        messages in prop::collection::vec(
+            prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..4),
+            0..5,
+        ),
+        pings in any::<bool>(),
+    ) {
+        let mut bytes = [greeting_of_libzmq(), ready(socket)].concat();
+        for parts in &messages {
+            let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            bytes.extend(message(&parts));
+            if pings {
+                bytes.extend(command("PING", b"\0\0context"));
+            }
+        }
+        zmtp(&bytes);
+    }
+
+    #[test]
+    fn no_bytes_break_it(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        zmtp(&bytes);
+        zmtp(&[greeting_of_libzmq(), bytes].concat());
+    }
+}
