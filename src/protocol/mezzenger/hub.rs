@@ -156,7 +156,7 @@ impl Hub {
     }
 
     /// Takes every message that nobody has a lease of.
-    fn take_all(&self) -> Result<()> {
+    pub(super) fn take_all(&self) -> Result<()> {
         let take = || Op::Take { topic: self.topic.clone(), lease: Some(self.lease) };
         loop {
             let mut batch = Batch::default();
