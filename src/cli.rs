@@ -4,7 +4,7 @@
 //! `verbs` does it, a file for those that go together, and `bench` (with `load`) measures.
 
 use std::io::{self, IsTerminal};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tracing::level_filters::LevelFilter;
@@ -22,29 +22,34 @@ mod log;
 mod verbs;
 
 use args::Args;
+use layers::Gathered;
 
 /// As clap's own errors end.
 const EXIT_USAGE: u8 = 2;
 
 /// Runs the command as its arguments, its environment and its configuration file say.
 pub fn main() -> ExitCode {
-    let (Args { config, verb, .. }, file) = match layers::gather(std::env::args_os()) {
-        Ok(gathered) => gathered,
-        Err(error) => {
-            eprintln!("dsmq: {error}");
-            return ExitCode::from(EXIT_USAGE);
-        }
-    };
+    let Gathered { args: Args { config, verb, .. }, files, notes } =
+        match layers::gather(std::env::args_os()) {
+            Ok(gathered) => gathered,
+            Err(error) => {
+                eprintln!("dsmq: {error}");
+                return ExitCode::from(EXIT_USAGE);
+            }
+        };
     match verb {
-        None => serve(config, file.as_deref()),
+        None => serve(config, &files, &notes),
         Some(verb) => verbs::run(&verb, &config),
     }
 }
 
-fn serve(config: Config, file: Option<&Path>) -> ExitCode {
+fn serve(config: Config, files: &[PathBuf], notes: &[String]) -> ExitCode {
     log_to_stderr(config.log);
-    if let Some(file) = file {
+    for file in files {
         info!("read the configuration file {}", file.display());
+    }
+    for note in notes {
+        info!("{note}");
     }
     // Nothing in it is secret.
     debug!("{config:?}");

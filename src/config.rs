@@ -5,6 +5,7 @@
 mod choices;
 pub mod file;
 mod names;
+pub mod o3one;
 mod ports;
 mod units;
 
@@ -16,10 +17,12 @@ use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 
 pub use self::choices::{StoreAt, SyncMode, WhenFull};
+pub use self::ports::O3onePorts;
 use crate::limits;
 
 const HOST: &str = "127.0.0.1";
 const PORT: u16 = 30008;
+const O3ONE_ACK: &str = "OK";
 const LOG: LevelFilter = LevelFilter::INFO;
 
 /// The smallest and the largest `max_message`: SQLite takes no text of more than 10^9 bytes.
@@ -46,10 +49,21 @@ pub struct Config {
     #[arg(long, env = "DSMQ_PORT", default_value_t = PORT, global = true)]
     pub port: u16,
 
-    /// Serve programs written for O3one MQ, on ports of their own [without a value: 5555,5556,8765]
-    #[arg(long, env = "DSMQ_O3ONE", value_name = "PUB,SUB,WS", value_parser = ports::o3one)]
+    /// Serve programs written for O3one MQ, on ports of their own, and the page on one more
+    /// [without a value: 5555,5556,8765,9000]
+    #[arg(long, env = "DSMQ_O3ONE", value_name = "PUB,SUB,WS[,PAGE]", value_parser = ports::o3one)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub o3one: Option<[u16; 3]>,
+    pub o3one: Option<O3onePorts>,
+
+    /// What a publication by O3one MQ's programs, or any other over ØMQ, is answered
+    #[arg(long, env = "DSMQ_O3ONE_ACK", value_name = "TEXT", default_value = O3ONE_ACK)]
+    pub o3one_ack: String,
+
+    /// Read the second word of such a publication as its priority: of what waits, the highest goes
+    /// first
+    #[arg(long, env = "DSMQ_O3ONE_PRIORITY", value_name = "BOOL", default_value_t = false)]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub o3one_priority: bool,
 
     /// Serve programs written for Mezzenger, on ports of their own [without a value: 7201,7202]
     #[arg(long, env = "DSMQ_MEZZENGER", value_name = "PUB,RECV", value_parser = ports::mezzenger)]
@@ -117,6 +131,8 @@ impl Default for Config {
             host: HOST.to_owned(),
             port: PORT,
             o3one: None,
+            o3one_ack: O3ONE_ACK.to_owned(),
+            o3one_priority: false,
             mezzenger: None,
             mezzenger_resend: limits::MEZZENGER_RESEND,
             max_connections: limits::CONNECTIONS,

@@ -335,7 +335,7 @@ impl Shared {
                     Served::Http(first, session) => {
                         let web = shared.web.clone();
                         drop(shared);
-                        web.hand_over(serving, &stream, first, peer, session);
+                        web.hand_over(serving, &stream, first, peer, session, speaks);
                     }
                 }
             }

@@ -36,6 +36,11 @@ pub struct Args {
     #[arg(long = "config", env = "DSMQ_CONFIG", value_name = "PATH", global = true)]
     pub config_file: Option<PathBuf>,
 
+    /// File of settings of O3one MQ, as its O3one.yaml: serve its programs as it says there. What
+    /// dsmq.toml, the environment or a flag says goes before it
+    #[arg(long, env = "DSMQ_O3ONE_CONF", value_name = "PATH")]
+    pub o3one_conf: Option<PathBuf>,
+
     #[command(subcommand)]
     pub verb: Option<Verb>,
 }

@@ -1,30 +1,63 @@
 //! Ports of their own, for protocols that expect them.
 
-/// O3one MQ's: to subscribers, from publishers, its WebSocket bridge.
-pub const O3ONE: [u16; 3] = [5555, 5556, 8765];
-
-/// The flag's value: the ports, or `true` for those that its programs expect.
-pub fn o3one(text: &str) -> Result<[u16; 3], String> {
-    ports(text, O3ONE)
+/// O3one MQ's ports, by what its programs do there; 0 takes a free one.
+///
+/// ```
+/// let ports = dsmq::O3onePorts { page: None, ..dsmq::O3onePorts::OWN };
+/// assert_eq!(ports, [5555, 5556, 8765].into());
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct O3onePorts {
+    /// They subscribe.
+    pub subscribe: u16,
+    /// They publish.
+    pub publish: u16,
+    /// They are sent messages over a WebSocket.
+    pub websocket: u16,
+    /// Their users look at the page, which is on the server's own port too.
+    pub page: Option<u16>,
 }
 
-/// Mezzenger's: to subscribers, from publishers.
+impl O3onePorts {
+    /// Those that its programs expect.
+    pub const OWN: O3onePorts =
+        O3onePorts { subscribe: 5555, publish: 5556, websocket: 8765, page: Some(9000) };
+}
+
+impl From<[u16; 3]> for O3onePorts {
+    fn from([subscribe, publish, websocket]: [u16; 3]) -> O3onePorts {
+        O3onePorts { subscribe, publish, websocket, page: None }
+    }
+}
+
+/// The flag's value: the ports, or `true` for those that its programs expect.
+pub fn o3one(text: &str) -> Result<O3onePorts, String> {
+    if text == "true" {
+        return Ok(O3onePorts::OWN);
+    }
+    let ports: Result<Vec<u16>, _> = text.split(',').map(str::parse).collect();
+    match ports.as_deref() {
+        Ok(&[subscribe, publish, websocket]) => Ok([subscribe, publish, websocket].into()),
+        Ok(&[subscribe, publish, websocket, page]) => {
+            Ok(O3onePorts { page: Some(page), ..[subscribe, publish, websocket].into() })
+        }
+        _ => Err("say 3 ports with commas between them, such as 5555,5556,8765, or a fourth for \
+                  the page; 0 is a free one"
+            .to_owned()),
+    }
+}
+
+/// Mezzenger's: where its programs subscribe, and where they send.
 pub const MEZZENGER: [u16; 2] = [7201, 7202];
 
 /// The flag's value, as that of O3one MQ's.
 pub fn mezzenger(text: &str) -> Result<[u16; 2], String> {
-    ports(text, MEZZENGER)
-}
-
-fn ports<const N: usize>(text: &str, own: [u16; N]) -> Result<[u16; N], String> {
     if text == "true" {
-        return Ok(own);
+        return Ok(MEZZENGER);
     }
     let ports: Result<Vec<u16>, _> = text.split(',').map(str::parse).collect();
-    let ports = ports.ok().and_then(|ports| ports.try_into().ok());
-    ports.ok_or_else(|| {
-        let own = own.map(|port| port.to_string()).join(",");
-        format!("say {N} ports with commas between them, such as {own}; 0 is a free one")
+    ports.ok().and_then(|ports| ports.try_into().ok()).ok_or_else(|| {
+        "say 2 ports with a comma between them, such as 7201,7202; 0 is a free one".to_owned()
     })
 }
 
@@ -34,14 +67,20 @@ mod tests {
 
     #[test]
     fn as_many_ports_as_there_are_addresses() {
-        assert_eq!(mezzenger("true"), Ok(MEZZENGER));
-        assert_eq!(mezzenger("0,1"), Ok([0, 1]));
-        assert!(mezzenger("1,2,3").unwrap_err().starts_with("say 2 ports"));
-        assert_eq!(o3one("1,0,65535"), Ok([1, 0, 65535]));
-        assert_eq!(o3one("true"), Ok(O3ONE));
-        for wrong in ["", "1", "1,2", "1,2,3,4", "1,2,65536", "1,2,-3", "1,,3", "false"] {
+        assert_eq!(o3one("1,0,65535"), Ok([1, 0, 65535].into()));
+        assert_eq!(
+            o3one("1,2,3,0"),
+            Ok(O3onePorts { subscribe: 1, publish: 2, websocket: 3, page: Some(0) })
+        );
+        assert_eq!(o3one("true"), Ok(O3onePorts::OWN));
+        for wrong in ["", "1", "1,2", "1,2,3,4,5", "1,2,65536", "1,2,-3", "1,,3", "false"] {
             let text = o3one(wrong).unwrap_err();
             assert!(text.starts_with("say 3 ports") && text.contains("5555,5556,8765"), "{text}");
+        }
+        assert_eq!(mezzenger("true"), Ok(MEZZENGER));
+        assert_eq!(mezzenger("0,1"), Ok([0, 1]));
+        for wrong in ["", "1", "1,2,3", "1,65536", "false"] {
+            assert!(mezzenger(wrong).unwrap_err().starts_with("say 2 ports"), "{wrong}");
         }
     }
 }

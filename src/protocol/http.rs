@@ -43,6 +43,8 @@ pub struct Site {
     app: Arc<App>,
     guard: Guard,
     router: TowerToHyperService<Router>,
+    /// Whether every path is O3one's WebSocket bridge.
+    is_bridge: bool,
 }
 
 /// Every route that there is.
@@ -63,7 +65,13 @@ impl Site {
         let guard = Guard::new(config);
         let app = Arc::new(App::new(broker, config.clone(), stop));
         let router = TowerToHyperService::new(router(&app));
-        Site { app, guard, router }
+        Site { app, guard, router, is_bridge: false }
+    }
+
+    /// The site on the port of O3one's WebSocket bridge.
+    pub fn bridge(&self) -> Site {
+        let (app, guard, router) = (self.app.clone(), self.guard.clone(), self.router.clone());
+        Site { app, guard, router, is_bridge: true }
     }
 
     /// Answers a request, unless whoever asks may not.
@@ -74,6 +82,9 @@ impl Site {
         };
         let mut response = match &pass {
             Pass { preflight: Some(preflight), .. } => preflight.into_response(),
+            _ if self.is_bridge => {
+                websocket::o3one(self.app.clone(), request.map(Body::new)).await.into_response()
+            }
             // A route for GET would answer, and remove.
             _ if request.method() == Method::HEAD && guard::removes(request.uri()) => {
                 let allow = [(header::ALLOW, HeaderValue::from_static("GET"))];

@@ -32,7 +32,6 @@ use self::request::Text;
 use self::scanner::{Fault, Scan, Scanner};
 #[cfg(feature = "http")]
 pub use self::single::{Single, message, reply};
-#[cfg(feature = "http")]
 pub use self::string::text;
 use self::wait::{Wait, WaitKind};
 use crate::broker::{Broker, From, Pattern, Session};

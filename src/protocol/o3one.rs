@@ -1,67 +1,86 @@
 //! O3one MQ: a message is one text, `topic content`, published by requests that are answered `OK`,
 //! and sent to whoever subscribes to what it begins with.
 
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::json;
 use super::zmtp::Dialect;
 use crate::broker::Broker;
+use crate::config::Config;
 use crate::error::{Code, Error, Result};
-use crate::message::{self, PRIORITY_DEFAULT, PRIORITY_MAX, Topic};
+use crate::limits;
+use crate::message::{Message, PRIORITY_DEFAULT, PRIORITY_MAX, Topic};
 use crate::store::{Batch, PutOptions};
 
-/// How a server speaks it.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// What a publication is answered.
-    pub ack: String,
-    /// Whether a second word that is a number says how soon a message goes.
-    pub priority: bool,
-    pub max_message: usize,
-}
-
+/// One connection's side of it.
 pub struct O3one {
     broker: Arc<Broker>,
-    rules: Arc<Rules>,
+    max_message: usize,
+    /// What a publication is answered.
+    ack: String,
+    /// Whether a second word that is a number is a priority.
+    has_priority: bool,
     batch: Batch,
 }
 
+struct Publication {
+    topic: Topic,
+    /// As JSON.
+    content: Vec<u8>,
+    priority: u8,
+}
+
 impl O3one {
-    pub fn new(broker: Arc<Broker>, rules: Arc<Rules>) -> O3one {
-        O3one { broker, rules, batch: Batch::default() }
+    pub fn new(broker: Arc<Broker>, config: &Config) -> O3one {
+        O3one {
+            broker,
+            max_message: config.max_message,
+            ack: config.o3one_ack.clone(),
+            has_priority: config.o3one_priority,
+            batch: Batch::default(),
+        }
     }
 
-    /// Adds a publication to what is to be carried out.
-    fn put(&mut self, text: &[u8]) -> Result<()> {
+    fn read(&self, text: &[u8]) -> Result<Publication> {
         let wrong = |code, text: &'static str| Error::new(code, text);
         let text = str::from_utf8(text)
-            .map_err(|_| wrong(Code::BadUtf8, "a message is text, and this is not UTF-8"))?;
-        let (topic, rest) = text.split_once(' ').unwrap_or((text, ""));
-        let (priority, content) = match self.rules.priority {
-            true => priority(rest),
-            false => (PRIORITY_DEFAULT, rest),
+            .map_err(|_| wrong(Code::BadUtf8, "a message is text, and this is no UTF-8"))?;
+        let (topic, content) = text.split_once(' ').unwrap_or((text, ""));
+        let (priority, content) = match self.has_priority {
+            true => split_priority(content),
+            false => (PRIORITY_DEFAULT, content),
         };
-        let topic = Topic::new(topic)?;
-        let message = serde_json::to_vec(content)
+        let content = serde_json::to_vec(content)
             .map_err(|_| wrong(Code::BadJson, "the message cannot be written as JSON"))?;
-        if message.len() > self.rules.max_message {
+        if content.len() > self.max_message {
             return Err(wrong(Code::MessageTooLarge, "the message is too large for this server"));
         }
-        let options = (priority != PRIORITY_DEFAULT)
-            .then(|| Box::new(PutOptions { priority, ..PutOptions::default() }));
-        self.batch.put(topic, &message, options);
-        self.batch.confirm();
-        Ok(())
+        Ok(Publication { topic: Topic::new(topic)?, content, priority })
+    }
+
+    fn put(&mut self, publication: &Publication) {
+        let Publication { topic, content, priority } = publication;
+        let options = PutOptions { priority: *priority, ..PutOptions::default() };
+        let options = (*priority != PRIORITY_DEFAULT).then(|| Box::new(options));
+        self.batch.put(topic.clone(), content, options);
+    }
+
+    fn answer(&self, refused: Option<&Error>) -> Vec<u8> {
+        refused.map_or_else(|| self.ack.clone(), |error| format!("ERROR: {}", error.text)).into()
     }
 }
 
-/// The priority that a content begins with, and the rest of it.
-fn priority(content: &str) -> (u8, &str) {
-    let (word, rest) = content.split_once(' ').unwrap_or((content, ""));
-    // Two words, the topic and this: then it is the content.
-    let number = word.parse::<i64>().ok().filter(|_| !rest.is_empty());
-    match number {
-        Some(number) => (number.clamp(0, i64::from(PRIORITY_MAX)) as u8, rest),
+/// The priority that a content begins with, and the rest of it. Two words, the topic and another,
+/// are a topic and its content.
+fn split_priority(content: &str) -> (u8, &str) {
+    let split = content.split_once(' ').filter(|(_, rest)| !rest.is_empty());
+    let split = split.and_then(|(word, rest)| Some((word.parse::<i64>().ok()?, rest)));
+    match split {
+        Some((number, rest)) => (number.clamp(0, i64::from(PRIORITY_MAX)) as u8, rest),
         None => (PRIORITY_DEFAULT, content),
     }
 }
@@ -69,27 +88,37 @@ fn priority(content: &str) -> (u8, &str) {
 impl Dialect for O3one {
     const SEPARATOR: u8 = b' ';
 
+    /// Of those that are there together, the ones of a higher priority go first.
     fn receive(&mut self, messages: &[&[u8]]) -> Vec<Vec<u8>> {
-        let refused: Vec<_> = messages.iter().map(|message| self.put(message).err()).collect();
-        if !self.batch.is_empty() {
-            self.broker.apply(&mut self.batch);
+        let read: Vec<_> = messages.iter().map(|message| self.read(message)).collect();
+        let mut answers: Vec<_> =
+            read.iter().map(|read| self.answer(read.as_ref().err())).collect();
+        let mut order: Vec<_> = read.iter().zip(&mut answers).collect();
+        order.retain(|(read, _)| read.is_ok());
+        order.sort_by_key(|(read, _)| Reverse(read.as_ref().map_or(0, |read| read.priority)));
+        order.iter().filter_map(|(read, _)| read.as_ref().ok()).for_each(|read| self.put(read));
+        if self.batch.is_empty() {
+            return answers;
         }
-        let mut outcomes = self.batch.outcomes.drain(..);
-        let answers = refused.into_iter().map(|refused| {
-            match refused.or_else(|| outcomes.next().and_then(Result::err)) {
-                Some(error) => format!("ERROR: {error}").into_bytes(),
-                None => self.rules.ack.clone().into_bytes(),
+        self.batch.confirm();
+        self.broker.apply(&mut self.batch);
+        for (outcome, (_, answer)) in self.batch.outcomes.iter().zip(order) {
+            if let Err(error) = outcome {
+                *answer = self.answer(Some(error));
             }
-        });
-        let answers = answers.collect();
-        drop(outcomes);
-        self.batch.clear(crate::limits::BUFFER_BYTES);
+        }
+        self.batch.clear(limits::BUFFER_BYTES);
         answers
     }
 
-    fn write(&self, out: &mut Vec<u8>, topic: &Topic, message: message::Message<'_>) {
-        out.extend_from_slice(topic.as_str().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(json::text(message.body).as_bytes());
+    fn write(&self, out: &mut Vec<u8>, topic: &Topic, message: Message<'_>) {
+        write(out, topic, message);
     }
+}
+
+/// Writes a message as its subscribers read it: one that is no string as its JSON text.
+pub fn write(out: &mut Vec<u8>, topic: &Topic, message: Message<'_>) {
+    out.extend_from_slice(topic.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(json::text(message.body).as_bytes());
 }

@@ -16,7 +16,7 @@ use crate::error::{Code, Error};
 use crate::limits;
 use crate::protocol::json::{self, Conversation};
 use crate::protocol::mezzenger::{self, Mezzenger};
-use crate::protocol::o3one::{self, O3one};
+use crate::protocol::o3one::O3one;
 use crate::protocol::talk::{Step, Talk};
 use crate::protocol::zmtp;
 
@@ -43,6 +43,10 @@ pub fn serve(
     let server = Own { stream, broker, config };
     match speaks {
         Speaks::ByFirstByte => return server.serve_by_first_byte(session),
+        #[cfg(feature = "http")]
+        Speaks::O3onePage => return server.serve_by_first_byte(session),
+        #[cfg(feature = "http")]
+        Speaks::O3oneWs => return Ok(Served::Http(Vec::new(), session)),
         // A protocol with ports of its own is led from here.
         Speaks::O3onePub | Speaks::O3oneSub => server.serve_o3one(Buffer::new(), session)?,
         Speaks::MezzengerPub | Speaks::MezzengerRecv => {
@@ -92,9 +96,7 @@ impl Own<'_> {
     /// O3one MQ is what ØMQ carries unless it is told otherwise: a text that begins with its topic.
     fn serve_o3one(&self, buffer: Buffer, session: Session) -> io::Result<()> {
         let (broker, max) = (self.broker.clone(), self.config.max_message);
-        let rules =
-            Arc::new(o3one::Rules { ack: "OK".to_owned(), priority: false, max_message: max });
-        let dialect = O3one::new(broker.clone(), rules);
+        let dialect = O3one::new(broker.clone(), self.config);
         self.lead("zmtp", buffer, |waker| zmtp::Talk::new(broker, session, max, waker, dialect))
     }
 

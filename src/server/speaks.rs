@@ -12,6 +12,12 @@ pub enum Speaks {
     /// to receive on.
     O3onePub,
     O3oneSub,
+    /// Its WebSocket bridge.
+    #[cfg(feature = "http")]
+    O3oneWs,
+    /// All that the server's own port speaks, on the port where its users look for the page.
+    #[cfg(feature = "http")]
+    O3onePage,
     /// Mezzenger, to subscribers and from publishers.
     MezzengerPub,
     MezzengerRecv,
@@ -33,6 +39,10 @@ impl Speaks {
             Speaks::ByFirstByte => "json",
             Speaks::O3onePub => "o3one pub",
             Speaks::O3oneSub => "o3one sub",
+            #[cfg(feature = "http")]
+            Speaks::O3oneWs => "o3one ws",
+            #[cfg(feature = "http")]
+            Speaks::O3onePage => "o3one page",
             Speaks::MezzengerPub => "mezzenger pub",
             Speaks::MezzengerRecv => "mezzenger recv",
         }
@@ -42,10 +52,10 @@ impl Speaks {
     pub fn other_port(self) -> &'static str {
         match self {
             Speaks::ByFirstByte => "choose a --port",
-            Speaks::O3onePub | Speaks::O3oneSub => "choose other ports with --o3one=PUB,SUB,WS",
             Speaks::MezzengerPub | Speaks::MezzengerRecv => {
                 "choose other ports with --mezzenger=PUB,RECV"
             }
+            _ => "choose other ports with --o3one=PUB,SUB,WS",
         }
     }
 }
@@ -54,13 +64,18 @@ impl Speaks {
 pub fn addresses(config: &Config) -> Vec<Address<'_>> {
     let host = config.host.as_str();
     let mut addresses = vec![Address { speaks: Speaks::ByFirstByte, host, port: config.port }];
-    if let Some([to_subscribers, from_publishers, _]) = config.o3one {
-        addresses.push(Address { speaks: Speaks::O3onePub, host, port: to_subscribers });
-        addresses.push(Address { speaks: Speaks::O3oneSub, host, port: from_publishers });
+    let mut further = |speaks, port| addresses.push(Address { speaks, host, port });
+    if let Some(ports) = config.o3one {
+        further(Speaks::O3onePub, ports.subscribe);
+        further(Speaks::O3oneSub, ports.publish);
+        #[cfg(feature = "http")]
+        further(Speaks::O3oneWs, ports.websocket);
+        #[cfg(feature = "http")]
+        ports.page.into_iter().for_each(|port| further(Speaks::O3onePage, port));
     }
     if let Some([to_subscribers, from_publishers]) = config.mezzenger {
-        addresses.push(Address { speaks: Speaks::MezzengerPub, host, port: to_subscribers });
-        addresses.push(Address { speaks: Speaks::MezzengerRecv, host, port: from_publishers });
+        further(Speaks::MezzengerPub, to_subscribers);
+        further(Speaks::MezzengerRecv, from_publishers);
     }
     addresses
 }

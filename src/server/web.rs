@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use super::connections::Serving;
+use super::speaks::Speaks;
 use crate::broker::{Broker, Session};
 use crate::config::Config;
 use crate::limits;
@@ -29,6 +30,8 @@ const BUSY: &[u8] =
 pub struct Web {
     runtime: Handle,
     site: Arc<Site>,
+    /// What is served to O3one's subscribers.
+    bridge: Arc<Site>,
     stop: Arc<watch::Sender<bool>>,
 }
 
@@ -43,7 +46,8 @@ pub fn start(broker: &Arc<Broker>, config: &Config) -> io::Result<(Runtime, Web)
         .build()?;
     let (stop, stops) = watch::channel(false);
     let site = Arc::new(Site::new(broker.clone(), config, stops));
-    let web = Web { runtime: runtime.handle().clone(), site, stop: Arc::new(stop) };
+    let bridge = Arc::new(site.bridge());
+    let web = Web { runtime: runtime.handle().clone(), site, bridge, stop: Arc::new(stop) };
     Ok((runtime, web))
 }
 
@@ -71,13 +75,14 @@ impl Web {
         first: Vec<u8>,
         peer: SocketAddr,
         session: Session,
+        speaks: Speaks,
     ) {
         serving.ends_when_told();
         let stream = stream.set_nonblocking(true).and_then(|()| stream.try_clone()).or_else(|e| {
             let mut stream = stream;
             stream.write_all(BUSY).and(Err(e))
         });
-        let site = self.site;
+        let site = if speaks == Speaks::O3oneWs { self.bridge } else { self.site };
         self.runtime.spawn(async move {
             let serving = serving;
             let served = match stream.and_then(tokio::net::TcpStream::from_std) {

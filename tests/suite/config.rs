@@ -78,7 +78,7 @@ fn fails(command: &mut Command, line: &str) {
 type Layers = (&'static str, [(&'static str, &'static str); 3]);
 
 /// No host of these is one, so that no server listens at these ports.
-const LAYERS: [Layers; 17] = [
+const LAYERS: [Layers; 19] = [
     (
         "host",
         [
@@ -91,11 +91,19 @@ const LAYERS: [Layers; 17] = [
     (
         "o3one",
         [
-            ("1,2,3", "Some([1, 2, 3])"),
-            ("0,0,0", "Some([0, 0, 0])"),
-            ("true", "Some([5555, 5556, 8765])"),
+            ("1,2,3", "Some(O3onePorts { subscribe: 1, publish: 2, websocket: 3, page: None })"),
+            (
+                "0,0,0,0",
+                "Some(O3onePorts { subscribe: 0, publish: 0, websocket: 0, page: Some(0) })",
+            ),
+            (
+                "true",
+                "Some(O3onePorts { subscribe: 5555, publish: 5556, websocket: 8765, page: Some(9000) })",
+            ),
         ],
     ),
+    ("o3one-ack", [("yes", r#""yes""#), ("", r#""""#), ("thank you", r#""thank you""#)]),
+    ("o3one-priority", [("true", "true"), ("false", "false"), ("true", "true")]),
     (
         "mezzenger",
         [("1,2", "Some([1, 2])"), ("0,0", "Some([0, 0])"), ("true", "Some([7201, 7202])")],
@@ -186,9 +194,9 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
 #[test]
 fn a_protocol_with_ports_of_its_own_may_be_a_switch() {
     for (file, o3one) in [
-        ("o3one = true", "o3one: Some([5555, 5556, 8765]), "),
+        ("o3one = true", "o3one: Some(O3onePorts { subscribe: 5555, "),
         ("o3one = false", "o3one: None, "),
-        ("o3one = '0,0,0'", "o3one: Some([0, 0, 0]), "),
+        ("o3one = '0,0,0'", "o3one: Some(O3onePorts { subscribe: 0, "),
     ] {
         let folder = Folder::with("switch", format!("host = 'file.invalid'\n{file}"));
         let (config, _) = folder.configured(&[], &["--log", "debug"]);
@@ -378,7 +386,8 @@ fn the_example_says_every_setting() {
     let (config, _) = folder.configured(&[], &args);
     let kept = default.replace("keep: None", "keep: Some(604800s)");
     let kept = kept.replace("when_full: None", "when_full: Some(Refuse)");
-    let kept = kept.replace("o3one: None", "o3one: Some([5555, 5556, 8765])");
+    let o3one = "o3one: Some(O3onePorts { subscribe: 5555, publish: 5556, websocket: 8765, page: Some(9000) })";
+    let kept = kept.replace("o3one: None", o3one);
     let kept = kept.replace("mezzenger: None", "mezzenger: Some([7201, 7202])");
     let kept = kept.replace("allow_host: []", r#"allow_host: ["queue.example.com"]"#);
     let kept = kept.replace("allow_origin: []", r#"allow_origin: ["https://example.com"]"#);
@@ -427,6 +436,7 @@ fn every_flag_of_the_server_is_tested_here() {
     let help = run(&mut dsmq(&["--help"]), "").stdout;
     let flags =
         help.iter().filter_map(|line| line.trim().strip_prefix("--")?.split([' ', '[']).next());
-    let flags: Vec<_> = flags.filter(|flag| *flag != "config").collect();
+    // These name files of settings.
+    let flags: Vec<_> = flags.filter(|flag| !["config", "o3one-conf"].contains(flag)).collect();
     assert_eq!(flags, LAYERS.map(|(flag, _)| flag));
 }

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 
 /// The names of this server, and the origins that may use it beside its own.
+#[derive(Clone)]
 pub struct Guard {
     hosts: Vec<String>,
     origins: Vec<String>,

@@ -2,6 +2,7 @@
 
 mod coremq;
 mod json;
+mod o3one;
 mod socket;
 
 use std::sync::Arc;
@@ -41,6 +42,14 @@ pub async fn json(app: Arc<App>, mut request: Request) -> Answer<Response> {
     let upgrade = Upgrade::new(&mut request, "websocket")?;
     let talker = app.clone();
     Ok(upgrade.answer(&app, async move |socket| json::talk(talker, session, socket).await))
+}
+
+/// O3one's bridge.
+pub async fn o3one(app: Arc<App>, mut request: Request) -> Answer<Response> {
+    let session = session(&app, &request);
+    let upgrade = Upgrade::new(&mut request, "o3one")?;
+    let talker = app.clone();
+    Ok(upgrade.answer(&app, async move |socket| o3one::talk(talker, session, socket).await))
 }
 
 /// CoreMQ's.

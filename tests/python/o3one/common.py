@@ -1,0 +1,1 @@
+"""In place of the module beside O3one's examples, which finds its package."""

@@ -1,0 +1,1 @@
+"""In place of O3one's package, for its example programs."""

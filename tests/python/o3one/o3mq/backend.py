@@ -1,0 +1,3 @@
+"""Where the examples find ØMQ."""
+
+import zmq
