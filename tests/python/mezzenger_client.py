@@ -45,7 +45,6 @@ class Mezzenger(threading.Thread):
     def __init__(self, server_address="127.0.0.1", send_port=SEND_PORT, sub_port=SUB_PORT, send_timeout=2,
                  connection_retries=5, auto_start=True, verbose=False):
         threading.Thread.__init__(self)
-        self.daemon = True
         self.context = zmq.Context()
         self.send_address = "tcp://%s:%s" % (server_address, send_port)
         self.send_timeout = send_timeout * 1000

@@ -30,7 +30,7 @@ fn server() -> Server {
 fn frame(name: &str, payload: &str, ack: u8, checksum: &str) -> String {
     format!(
         "{name}|(dp1\nS'ack'\np2\nI{ack}\nsS'timestamp'\np3\nF1353491234.56\nsS'checksum'\np4\n\
-         S'{checksum}'\np5\nsS'name'\np6\nS'{name}'\np7\nsS'payload'\np8\n{payload}\ns."
+         S'{checksum}'\np5\nsS'name'\np6\nS'{name}'\np7\nsS'payload'\np8\n{payload}s."
     )
 }
 
@@ -46,8 +46,8 @@ fn messages_reach_subscribers_byte_for_byte_and_others_as_json() {
     let mut json = Peer::connect(server.addr());
     json.ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
     let mut sender = connect(address_of(&server, "mezzenger recv"), "REQ");
-    send(&mut sender, &frame("ping", "S'ping'", 0, "a"));
-    send(&mut sender, &frame("other", "S'not for it'", 0, "b"));
+    send(&mut sender, &frame("ping", "S'ping'\n", 0, "a"));
+    send(&mut sender, &frame("other", "S'not for it'\n", 0, "b"));
     let tuple = frame("greetings", "(I1\n(S'two'\nNtt", 0, "c");
     send(&mut sender, &tuple);
     expect(&mut listener, &tuple);
@@ -65,12 +65,12 @@ fn what_is_not_acknowledged_comes_again_and_then_no_more() {
     let server = server();
     let mut listeners = [(); 2].map(|()| subscriber(address_of(&server, "mezzenger pub"), "job"));
     let mut sender = connect(address_of(&server, "mezzenger recv"), "REQ");
-    let job = frame("job", "I1", 1, "one");
+    let job = frame("job", "I1\n", 1, "one");
     send(&mut sender, &job);
     for _ in 0..3 {
         listeners.iter_mut().for_each(|listener| expect(listener, &job));
     }
-    send(&mut sender, &frame("ack", "S'one'", 0, "of the ack"));
+    send(&mut sender, &frame("ack", "S'one'\n", 0, "of the ack"));
     let mut json = Peer::connect(server.addr());
     let nothing = r#"{"messages":[]}"#;
     json.ask(r#"{"action":"history","topic":"mezzenger.unacked"}"#, nothing);
@@ -85,7 +85,7 @@ fn what_is_not_acknowledged_comes_again_and_then_no_more() {
 fn who_stops_in_the_middle_holds_nobody_up() {
     let server = server();
     let recv = address_of(&server, "mezzenger recv");
-    let whole = request(&frame("job", "I1", 0, "one"));
+    let whole = request(&frame("job", "I1\n", 0, "one"));
     let mut stopped = Vec::new();
     for len in [1, 2, 3, 4, 5, 10, whole.len() - 1] {
         let mut peer = connect(recv, "REQ");
@@ -95,13 +95,13 @@ fn who_stops_in_the_middle_holds_nobody_up() {
     let mut sender = connect(recv, "REQ");
     // Cut off inside the pickle, and so in no frame's middle.
     for len in [0, 3, 4, 5, 20] {
-        let frame = frame("job", "I1", 0, "one");
+        let frame = frame("job", "I1\n", 0, "one");
         sender.send(request(frame.get(..len).unwrap()));
         let answer = sender.receive(4);
         assert_eq!(answer[..3], *b"\x01\x00\x00");
         assert!(sender.receive(answer[3].into()).starts_with(b"ERROR: "), "{len}");
     }
-    send(&mut sender, &frame("job", "I1", 0, "one"));
+    send(&mut sender, &frame("job", "I1\n", 0, "one"));
     // Those that go on are served.
     for (peer, len) in stopped.iter_mut().zip([1, 2, 3, 4, 5, 10, whole.len() - 1]) {
         peer.send(whole.get(len..).unwrap());
@@ -115,11 +115,11 @@ fn a_subscriber_that_reads_nothing_holds_nobody_up() {
     let _deaf = subscriber(address_of(&server, "mezzenger pub"), "");
     let mut listener = subscriber(address_of(&server, "mezzenger pub"), "job");
     let mut sender = connect(address_of(&server, "mezzenger recv"), "REQ");
-    let payload = format!("S'{}'", "x".repeat(100_000));
+    let payload = format!("S'{}'\n", "x".repeat(100_000));
     for number in 0..100 {
         let job = frame("job", &payload, 1, &number.to_string());
         send(&mut sender, &job);
-        send(&mut sender, &frame("ack", &format!("S'{number}'"), 0, "of the ack"));
+        send(&mut sender, &frame("ack", &format!("S'{number}'\n"), 0, "of the ack"));
         // It may have come again before that.
         let expected = message(&job);
         let mut received = listener.receive(expected.len());
@@ -135,7 +135,7 @@ fn its_addresses_have_their_lines_and_end_with_the_server() {
     let (mut process, main) = Process::server(&mut command);
     let further = ["mezzenger pub", "mezzenger recv"].map(|name| process.address_of(name));
     let mut sender = connect(further[1], "REQ");
-    send(&mut sender, &frame("job", "I1", 1, "one"));
+    send(&mut sender, &frame("job", "I1\n", 1, "one"));
     assert!(further.iter().all(|addr| addr.ip().is_loopback() && *addr != main));
     let kill = Command::new("kill").arg(process.id().to_string()).status().unwrap();
     assert!(kill.success());
