@@ -6,6 +6,9 @@ export DSMQ_TEST_PYTHON := $(abspath $(VENV)/bin/python)
 # The later dsmq of the same name, which speaks WebSocket.
 VENV_WEBSOCKET := target/venv-websocket
 export DSMQ_TEST_PYTHON_WEBSOCKET := $(abspath $(VENV_WEBSOCKET)/bin/python)
+# jeromq, for a program in Java.
+JARS := target/jeromq
+export DSMQ_TEST_JEROMQ := $(abspath $(JARS))
 # Inputs that the fuzz targets are given by `make test`; `make fuzz RUNS=10000000` gives more.
 RUNS ?= 200000
 # Cases of the model-based suite, and schedules of the waiting and waking code.
@@ -18,7 +21,7 @@ DAMAGES ?= 200
 CUTS ?= 100
 EVERY ?= 1
 
-.PHONY: test lint features doc unit model schedules fuzz kills damage power faults bench stalls bound memory screenshot bench-tools tools clean
+.PHONY: test lint features doc unit model schedules fuzz kills damage power faults bench spam stalls bound memory screenshot bench-tools tools jeromq clean
 
 test: tools lint features doc unit model schedules fuzz
 
@@ -37,9 +40,9 @@ features:
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
-# With all tests that a bare `cargo test` leaves out.
+# With all tests that a bare `cargo test` leaves out; those with jeromq where Maven Central has lent it.
 unit:
-	cargo test -- --include-ignored
+	cargo test -- --include-ignored $(if $(wildcard $(JARS)/jeromq*.jar),,--skip jeromq)
 
 # Every rule of the broker against a model of it, with random actions of several sessions.
 model:
@@ -73,6 +76,11 @@ fuzz:
 bench: bench-tools
 	cargo bench --bench compare
 
+# O3one's pub_spam with pyzmq, beside a bare server of libzmq.
+spam: $(VENV)/installed
+	cargo build --release
+	$(VENV)/bin/python benches/pub_spam.py target/release/dsmq
+
 # The longest put while much is removed.
 stalls:
 	cargo bench --bench compare -- --stalls
@@ -104,11 +112,19 @@ tools: $(VENV)/installed $(VENV_WEBSOCKET)/installed
 	  { echo "make: install Debian's curl, redis-server, netcat-openbsd and sqlite3, or run as root" >&2; exit 1; }
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } || \
 	  { echo "make: install Debian's chromium, or run as root" >&2; exit 1; }
+	@ls $(JARS)/jeromq*.jar >/dev/null 2>&1 || $(MAKE) jeromq || echo "make: without jeromq its test is left out"
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz --version 0.13.2
+
+# From Maven Central, with a JDK and Maven from Debian where there are none.
+jeromq:
+	@command -v javac >/dev/null && command -v mvn >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq default-jdk-headless maven; }
+	mvn -q -B dependency:copy -DoutputDirectory=$(abspath $(JARS)) -Dartifact=eu.neilalexander:jnacl:1.0.0
+	mvn -q -B dependency:copy -DoutputDirectory=$(abspath $(JARS)) -Dartifact=org.zeromq:jeromq:0.6.0
 
 $(VENV)/installed: Makefile
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check dsmq==0.2.0 schemathesis==4.32.5
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check dsmq==0.2.0 pyzmq==27.3.0 schemathesis==4.32.5
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check playwright==1.65.2 axe-playwright-python==0.1.8
 	touch $@
 

@@ -53,6 +53,7 @@ mod protocol;
 mod server;
 #[cfg(feature = "server")]
 mod store;
+mod text;
 
 #[cfg(feature = "server")]
 pub use config::{Config, O3onePorts, StoreAt, SyncMode, WhenFull};

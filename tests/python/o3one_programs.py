@@ -1,6 +1,7 @@
-"""Runs the programs of O3one's document against dsmq on O3one's own ports: o3one_programs.py DSMQ JARS.
+"""Runs the programs of O3one's document against dsmq on O3one's own ports, and prints what they
+print: o3one_programs.py DSMQ [JARS].
 
-JARS is a folder with jeromq's. Prints what the programs print.
+With JARS, a folder that has jeromq's, the subscriber is the program in Java.
 """
 
 import pathlib
@@ -9,7 +10,6 @@ import sys
 import tempfile
 import time
 
-DSMQ, JARS = sys.argv[1:]
 HERE = pathlib.Path(__file__).parent
 PATIENCE = 60
 
@@ -22,29 +22,29 @@ def start(command):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def main(classes):
-    java = HERE.parent / "java" / "Subscribe.java"
-    subprocess.run(["javac", "-cp", f"{JARS}/*", "-d", classes, java], check=True)
-    server = start([DSMQ, "--port", "0", "--o3one", "--log", "warn"])
+def java(classes):
+    """The command for the program in Java, which is compiled first."""
+    jars, source = f"{sys.argv[2]}/*", HERE.parent / "java" / "Subscribe.java"
+    subprocess.run(["javac", "-cp", jars, "-d", classes, source], check=True)
+    return ["java", "-cp", f"{jars}:{classes}", "Subscribe"]
+
+
+def main(subscribe):
+    server = start([sys.argv[1], "--port", "0", "--o3one", "--log", "warn"])
     started = [server]
     try:
-        for line in ["json", "o3one pub", "o3one sub", "o3one ws", "o3one page"]:
-            printed = server.stdout.readline()
-            assert f"({line}" in printed, printed
-        subscribers = {
-            "python": start(program("subscribe.py")),
-            "java": start(["java", "-cp", f"{JARS}/*:{classes}", "Subscribe"]),
-        }
-        started += subscribers.values()
-        # Nobody tells when a subscription has arrived: publish until all have something.
+        for protocol in ["json", "o3one pub", "o3one sub", "o3one ws", "o3one page"]:
+            line = server.stdout.readline()
+            assert f"({protocol}" in line, line
+        subscriber = start(subscribe)
+        started.append(subscriber)
+        # Nobody tells when a subscription has arrived: publish until the subscriber has something.
         deadline = time.monotonic() + PATIENCE
-        while any(process.poll() is None for process in subscribers.values()):
-            assert time.monotonic() < deadline, "a subscriber was sent nothing"
+        while subscriber.poll() is None:
+            assert time.monotonic() < deadline, "the subscriber was sent nothing"
             subprocess.run(program("publish.py"), check=True, timeout=PATIENCE)
-        for name, process in subscribers.items():
-            assert process.wait() == 0
-            for line in process.stdout:
-                print(f"{name}: {line}", end="")
+        assert subscriber.wait() == 0
+        print(subscriber.stdout.read(), end="")
         server.terminate()
         print("the server ended with", server.wait(PATIENCE))
     finally:
@@ -53,4 +53,4 @@ def main(classes):
 
 
 with tempfile.TemporaryDirectory() as folder:
-    main(folder)
+    main(java(folder) if sys.argv[2:] else program("subscribe.py"))

@@ -8,7 +8,7 @@ use super::super::app::App;
 use super::super::bell::Bell;
 use super::socket::{End, Incoming, Socket};
 use crate::broker::{From, Pattern, Session};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::protocol::o3one::write;
 use crate::protocol::websocket::CloseCode;
 
@@ -18,7 +18,7 @@ const PREFIX: &str = "o3";
 /// Serves a socket to its end.
 pub async fn talk(app: Arc<App>, session: Session, socket: Socket) {
     let bell = Bell::new();
-    let mut talker = Talker { app, socket, session: Some(session), bell };
+    let mut talker = Talker { app, socket, session: Some(Box::new(session)), bell };
     let end = talker.serve().await.unwrap_or_else(|error| {
         tracing::error!("a WebSocket has to end: {error}");
         End::Close(CloseCode::FAILED, "the server has failed")
@@ -30,7 +30,7 @@ struct Talker {
     app: Arc<App>,
     socket: Socket,
     /// Always there, except while a thread for blocking calls has it.
-    session: Option<Session>,
+    session: Option<Box<Session>>,
     /// Rung when there is a message.
     bell: Arc<Bell>,
 }
@@ -55,27 +55,20 @@ impl Talker {
     }
 
     async fn subscribe(&mut self) -> Result<()> {
-        let mut session = self.session.take().ok_or_else(lost)?;
-        let waker = self.bell.waker();
-        let subscribed = self.app.run(move |broker| {
+        let (broker, waker) = (self.app.broker().clone(), self.bell.waker());
+        let subscribe = move |session: &mut Session| {
             // Nothing is missed that came since it connected.
             let from = From::Id(session.start());
-            let pattern = Pattern::Prefix(PREFIX.into());
-            broker.subscribe(&mut session, vec![pattern], from, &waker).map(|_| session)
-        });
-        self.session = Some(subscribed.await??);
-        Ok(())
+            broker.subscribe(session, vec![Pattern::Prefix(PREFIX.into())], from, &waker)
+        };
+        self.app.lend(&mut self.session, subscribe).await?.map(drop)
     }
 
     /// Sends what was published; true if there may be more.
     async fn push(&mut self) -> Result<bool> {
-        let mut session = self.session.take().ok_or_else(lost)?;
-        let pushed = self.app.run(move |broker| {
-            let pushes = broker.pushes(&mut session);
-            (session, pushes)
-        });
-        let (session, pushes) = pushed.await?;
-        self.session = Some(session);
+        let broker = self.app.broker().clone();
+        let next = move |session: &mut Session| broker.pushes(session);
+        let pushes = self.app.lend(&mut self.session, next).await?;
         let Some(pushes) = pushes? else { return Ok(false) };
         let messages = pushes.range.clone().filter_map(|index| pushes.run.get(index));
         let texts = messages.map(|message| {
@@ -87,8 +80,4 @@ impl Talker {
         self.socket.send(texts.iter().map(Vec::as_slice)).await;
         Ok(true)
     }
-}
-
-fn lost() -> Error {
-    Error::new(Code::StoreFailed, "its session is lost")
 }
