@@ -70,7 +70,7 @@ faults:
 
 # The fuzzer needs compiler flags that are unstable; RUSTC_BOOTSTRAP lets a stable one take them.
 fuzz:
-	for target in json zmtp; do RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -runs=$(RUNS) -max_total_time=120 -max_len=4096 -verbosity=0 -print_final_stats=1 || exit 1; done
+	for target in json zmtp pickle; do RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -runs=$(RUNS) -max_total_time=120 -max_len=4096 -verbosity=0 -print_final_stats=1 || exit 1; done
 
 # Rates beside those of other servers, in memory and in a file: docs/benchmarks.md.
 bench: bench-tools

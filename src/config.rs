@@ -31,9 +31,10 @@ const MAX_MESSAGE: (u64, u64) = (2, 1_000_000_000);
 /// Below the least there is no room for SQLite's own pages; the most is what 2^31 of them hold.
 const MAX_STORE_RANGE: RangeInclusive<u64> = 1 << 20..=1 << 43;
 const MAX_STORE: u64 = 1 << 30;
+const MEZZENGER_RESEND_TEXT: &str = "10s";
 const MAX_STORE_TEXT: &str = "1GiB";
 
-/// What `--keep` takes. A program may also say parts of a second.
+/// What `--keep` and `--mezzenger-resend` take. A program may also say parts of a second.
 const KEEP_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=limits::DURATION_MAX;
 
 /// What a server is told when it starts. Every field is a flag of the `dsmq` command; the flag's
@@ -63,6 +64,15 @@ pub struct Config {
     #[arg(long, env = "DSMQ_O3ONE_PRIORITY", value_name = "BOOL", default_value_t = false)]
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub o3one_priority: bool,
+
+    /// Serve programs written for Mezzenger, on ports of their own [without a value: 7201,7202]
+    #[arg(long, env = "DSMQ_MEZZENGER", value_name = "PUB,RECV", value_parser = ports::mezzenger)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub mezzenger: Option<[u16; 2]>,
+
+    /// After this long a Mezzenger message that nobody has acknowledged is published again
+    #[arg(long, env = "DSMQ_MEZZENGER_RESEND", value_name = "DURATION", default_value = MEZZENGER_RESEND_TEXT, value_parser = resend)]
+    pub mezzenger_resend: Duration,
 
     /// Connections served at a time; one more is answered `busy` and closed
     #[arg(long, env = "DSMQ_MAX_CONNECTIONS", value_name = "N", default_value_t = limits::CONNECTIONS, value_parser = number())]
@@ -123,6 +133,8 @@ impl Default for Config {
             o3one: None,
             o3one_ack: O3ONE_ACK.to_owned(),
             o3one_priority: false,
+            mezzenger: None,
+            mezzenger_resend: limits::MEZZENGER_RESEND,
             max_connections: limits::CONNECTIONS,
             max_message: limits::MESSAGE_BYTES,
             dead_letter_after: 0,
@@ -161,6 +173,9 @@ impl Config {
         if self.keep.is_some_and(|keep| keep.is_zero() || keep > limits::DURATION_MAX) {
             return Err(format!("keep {}", units::duration_outside(&KEEP_RANGE)));
         }
+        if self.mezzenger_resend.is_zero() || self.mezzenger_resend > limits::DURATION_MAX {
+            return Err(format!("mezzenger_resend {}", units::duration_outside(&KEEP_RANGE)));
+        }
         if !MAX_STORE_RANGE.contains(&self.max_store) {
             return Err(format!("max_store {}", units::size_outside(&MAX_STORE_RANGE)));
         }
@@ -179,6 +194,10 @@ fn size() -> RangedU64ValueParser<usize> {
 }
 
 fn keep(text: &str) -> Result<Duration, String> {
+    units::duration(text, &KEEP_RANGE)
+}
+
+fn resend(text: &str) -> Result<Duration, String> {
     units::duration(text, &KEEP_RANGE)
 }
 
@@ -211,6 +230,7 @@ mod tests {
         let table = table().mut_args(|flag| flag.env(None::<&str>));
         let flags = Config::from_arg_matches(&table.get_matches_from(["dsmq"])).unwrap();
         assert_eq!(format!("{flags:?}"), format!("{:?}", Config::default()));
+        assert_eq!(MEZZENGER_RESEND_TEXT, units::show_duration(limits::MEZZENGER_RESEND));
         assert_eq!(MAX_STORE_TEXT, units::show_size(MAX_STORE));
         assert!(flags.check().is_ok());
     }

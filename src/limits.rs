@@ -157,3 +157,20 @@ pub const ZMTP_PREFIX_BYTES: usize = 1024;
 
 /// ØMQ messages of one connection that are carried out together.
 pub const ZMTP_BATCH_MESSAGES: usize = 256;
+
+/// Values of one pickle, with its marks and memos: each takes memory until it is read.
+pub const PICKLE_VALUES: usize = 1_000_000;
+
+/// Digits of an integer in a pickle: as many as Python reads of a text.
+pub const PICKLE_INTEGER_DIGITS: usize = 4_300;
+
+/// The same, in bytes.
+pub const PICKLE_INTEGER_BYTES: usize = 1_786;
+
+/// A message of Mezzenger that nobody acknowledges is published again so often.
+/// `--mezzenger-resend` sets another.
+pub const MEZZENGER_RESEND: Duration = Duration::from_secs(10);
+
+/// The frames of Mezzenger's last messages, in bytes, or one that is larger: a subscriber that is
+/// further behind gets a frame made of what is stored.
+pub const MEZZENGER_RECENT_BYTES: usize = 16 * 1024 * 1024;

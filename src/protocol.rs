@@ -7,7 +7,9 @@ pub mod coremq;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod json;
+pub mod mezzenger;
 pub mod o3one;
+pub mod pickle;
 pub mod talk;
 #[cfg(feature = "http")]
 mod websocket;

@@ -38,7 +38,7 @@ use crate::broker::{Broker, Session};
 use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::protocol::json;
+use crate::protocol::{json, mezzenger};
 
 /// A connection's thread needs little; what it does not touch costs nothing.
 const STACK_BYTES: usize = 256 * 1024;
@@ -112,6 +112,7 @@ struct Shared {
     broker: Arc<Broker>,
     config: Config,
     connections: Arc<Connections>,
+    mezzenger: Option<Arc<mezzenger::Hub>>,
     #[cfg(feature = "http")]
     web: web::Web,
 }
@@ -151,7 +152,15 @@ impl Server {
         }
         #[cfg(feature = "http")]
         let (runtime, web) = web::start(&broker, &config).map_err(StartError::Thread)?;
+        let mezzenger = match config.mezzenger {
+            Some(_) => Some(Arc::new(
+                mezzenger::Hub::new(broker.clone(), config.mezzenger_resend)
+                    .map_err(|error| StartError::Store(error.text.into_owned()))?,
+            )),
+            None => None,
+        };
         let shared = Arc::new(Shared {
+            mezzenger,
             #[cfg(feature = "http")]
             web,
             broker,
@@ -168,6 +177,9 @@ impl Server {
         };
         let timing = shared.clone();
         server.spawn("timer", move || timing.broker.run_timer())?;
+        if let Some(hub) = shared.mezzenger.clone() {
+            server.spawn("mezzenger", move || hub.run())?;
+        }
         for listener in server.listeners.clone() {
             let shared = shared.clone();
             server.spawn("accept", move || shared.accept(&listener))?;
@@ -341,7 +353,14 @@ impl Shared {
         session: Session,
         speaks: Speaks,
     ) -> Served {
-        let served = connection::serve(stream, &self.broker, session, &self.config, speaks);
+        let served = connection::serve(
+            stream,
+            &self.broker,
+            session,
+            &self.config,
+            self.mezzenger.as_ref(),
+            speaks,
+        );
         match &served {
             Ok(Served::ToItsEnd) => debug!("{peer} ended"),
             #[cfg(feature = "http")]

@@ -47,6 +47,20 @@ pub fn o3one(text: &str) -> Result<O3onePorts, String> {
     }
 }
 
+/// Mezzenger's: where its programs subscribe, and where they send.
+pub const MEZZENGER: [u16; 2] = [7201, 7202];
+
+/// The flag's value, as that of O3one MQ's.
+pub fn mezzenger(text: &str) -> Result<[u16; 2], String> {
+    if text == "true" {
+        return Ok(MEZZENGER);
+    }
+    let ports: Result<Vec<u16>, _> = text.split(',').map(str::parse).collect();
+    ports.ok().and_then(|ports| ports.try_into().ok()).ok_or_else(|| {
+        "say 2 ports with a comma between them, such as 7201,7202; 0 is a free one".to_owned()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +76,11 @@ mod tests {
         for wrong in ["", "1", "1,2", "1,2,3,4,5", "1,2,65536", "1,2,-3", "1,,3", "false"] {
             let text = o3one(wrong).unwrap_err();
             assert!(text.starts_with("say 3 ports") && text.contains("5555,5556,8765"), "{text}");
+        }
+        assert_eq!(mezzenger("true"), Ok(MEZZENGER));
+        assert_eq!(mezzenger("0,1"), Ok([0, 1]));
+        for wrong in ["", "1", "1,2,3", "1,65536", "false"] {
+            assert!(mezzenger(wrong).unwrap_err().starts_with("say 2 ports"), "{wrong}");
         }
     }
 }

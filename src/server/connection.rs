@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::protocol::json::{self, Conversation};
+use crate::protocol::mezzenger::{self, Mezzenger};
 use crate::protocol::o3one::O3one;
 use crate::protocol::talk::{Step, Talk};
 use crate::protocol::zmtp;
@@ -36,6 +37,7 @@ pub fn serve(
     broker: &Arc<Broker>,
     session: Session,
     config: &Config,
+    mezzenger: Option<&Arc<mezzenger::Hub>>,
     speaks: Speaks,
 ) -> io::Result<Served> {
     let server = Own { stream, broker, config };
@@ -47,6 +49,9 @@ pub fn serve(
         Speaks::O3oneWs => return Ok(Served::Http(Vec::new(), session)),
         // A protocol with ports of its own is led from here.
         Speaks::O3onePub | Speaks::O3oneSub => server.serve_o3one(Buffer::new(), session)?,
+        Speaks::MezzengerPub | Speaks::MezzengerRecv => {
+            server.serve_mezzenger(mezzenger, session)?;
+        }
     }
     Ok(Served::ToItsEnd)
 }
@@ -93,6 +98,19 @@ impl Own<'_> {
         let (broker, max) = (self.broker.clone(), self.config.max_message);
         let dialect = O3one::new(broker.clone(), self.config);
         self.lead("zmtp", buffer, |waker| zmtp::Talk::new(broker, session, max, waker, dialect))
+    }
+
+    fn serve_mezzenger(
+        &self,
+        hub: Option<&Arc<mezzenger::Hub>>,
+        session: Session,
+    ) -> io::Result<()> {
+        let Some(hub) = hub else { return close(self.stream) };
+        let (broker, max) = (self.broker.clone(), self.config.max_message);
+        self.lead("mezzenger", Buffer::new(), |waker| {
+            let dialect = Mezzenger::new(hub.clone(), waker.clone(), max);
+            zmtp::Talk::new(broker, session, max, waker, dialect)
+        })
     }
 
     /// Leads a talk, which is given what wakes it, to its end; `buffer` was read before.

@@ -18,6 +18,9 @@ pub enum Speaks {
     /// All that the server's own port speaks, on the port where its users look for the page.
     #[cfg(feature = "http")]
     O3onePage,
+    /// Mezzenger, to subscribers and from publishers.
+    MezzengerPub,
+    MezzengerRecv,
 }
 
 /// An address to listen on, as configured.
@@ -40,6 +43,8 @@ impl Speaks {
             Speaks::O3oneWs => "o3one ws",
             #[cfg(feature = "http")]
             Speaks::O3onePage => "o3one page",
+            Speaks::MezzengerPub => "mezzenger pub",
+            Speaks::MezzengerRecv => "mezzenger recv",
         }
     }
 
@@ -47,6 +52,9 @@ impl Speaks {
     pub fn other_port(self) -> &'static str {
         match self {
             Speaks::ByFirstByte => "choose a --port",
+            Speaks::MezzengerPub | Speaks::MezzengerRecv => {
+                "choose other ports with --mezzenger=PUB,RECV"
+            }
             _ => "choose other ports with --o3one=PUB,SUB,WS",
         }
     }
@@ -64,6 +72,10 @@ pub fn addresses(config: &Config) -> Vec<Address<'_>> {
         further(Speaks::O3oneWs, ports.websocket);
         #[cfg(feature = "http")]
         ports.page.into_iter().for_each(|port| further(Speaks::O3onePage, port));
+    }
+    if let Some([to_subscribers, from_publishers]) = config.mezzenger {
+        further(Speaks::MezzengerPub, to_subscribers);
+        further(Speaks::MezzengerRecv, from_publishers);
     }
     addresses
 }

@@ -78,7 +78,7 @@ fn fails(command: &mut Command, line: &str) {
 type Layers = (&'static str, [(&'static str, &'static str); 3]);
 
 /// No host of these is one, so that no server listens at these ports.
-const LAYERS: [Layers; 17] = [
+const LAYERS: [Layers; 19] = [
     (
         "host",
         [
@@ -104,6 +104,11 @@ const LAYERS: [Layers; 17] = [
     ),
     ("o3one-ack", [("yes", r#""yes""#), ("", r#""""#), ("thank you", r#""thank you""#)]),
     ("o3one-priority", [("true", "true"), ("false", "false"), ("true", "true")]),
+    (
+        "mezzenger",
+        [("1,2", "Some([1, 2])"), ("0,0", "Some([0, 0])"), ("true", "Some([7201, 7202])")],
+    ),
+    ("mezzenger-resend", [("1s", "1s"), ("2m", "120s"), ("3h", "10800s")]),
     ("max-connections", [("5", "5"), ("6", "6"), ("7", "7")]),
     ("max-message", [("50", "50"), ("60", "60"), ("70", "70")]),
     ("dead-letter-after", [("1", "1"), ("2", "2"), ("3", "3")]),
@@ -383,6 +388,7 @@ fn the_example_says_every_setting() {
     let kept = kept.replace("when_full: None", "when_full: Some(Refuse)");
     let o3one = "o3one: Some(O3onePorts { subscribe: 5555, publish: 5556, websocket: 8765, page: Some(9000) })";
     let kept = kept.replace("o3one: None", o3one);
+    let kept = kept.replace("mezzenger: None", "mezzenger: Some([7201, 7202])");
     let kept = kept.replace("allow_host: []", r#"allow_host: ["queue.example.com"]"#);
     let kept = kept.replace("allow_origin: []", r#"allow_origin: ["https://example.com"]"#);
     assert_eq!(config, kept);

@@ -30,6 +30,7 @@ mod kill;
 #[cfg(target_os = "linux")]
 mod ledger;
 mod line;
+mod mezzenger;
 mod o3one;
 mod o3one_programs;
 #[cfg(feature = "http")]

@@ -25,19 +25,19 @@ fn ready(socket: &str) -> Vec<u8> {
 }
 
 /// A message of one part.
-fn message(text: &str) -> Vec<u8> {
+pub fn message(text: &str) -> Vec<u8> {
     match u8::try_from(text.len()) {
         Ok(len) => [&[0, len], text.as_bytes()].concat(),
         Err(_) => [&[2], &(text.len() as u64).to_be_bytes()[..], text.as_bytes()].concat(),
     }
 }
 
-fn request(text: &str) -> Vec<u8> {
+pub fn request(text: &str) -> Vec<u8> {
     [b"\x01\x00".to_vec(), message(text)].concat()
 }
 
 /// A peer whose hand was shaken.
-fn connect(addr: SocketAddr, socket: &str) -> Peer {
+pub fn connect(addr: SocketAddr, socket: &str) -> Peer {
     let mut peer = Peer::connect_silent(addr);
     peer.send([greeting(), ready(socket)].concat());
     assert_eq!(peer.receive(64)[..10], *b"\xFF\0\0\0\0\0\0\0\x01\x7F");
@@ -52,7 +52,7 @@ fn connect(addr: SocketAddr, socket: &str) -> Peer {
 }
 
 /// One that has subscribed when this returns: what it pings is answered behind that.
-fn subscriber(addr: SocketAddr, prefix: &str) -> Peer {
+pub fn subscriber(addr: SocketAddr, prefix: &str) -> Peer {
     let mut peer = connect(addr, "SUB");
     peer.send(message(&format!("\x01{prefix}")));
     peer.send(b"\x04\x09\x04PING\x00\x0ahi");
@@ -60,7 +60,7 @@ fn subscriber(addr: SocketAddr, prefix: &str) -> Peer {
     peer
 }
 
-fn expect(peer: &mut Peer, text: &str) {
+pub fn expect(peer: &mut Peer, text: &str) {
     let expected = message(text);
     assert_eq!(peer.receive(expected.len()), expected);
 }
@@ -74,7 +74,7 @@ fn o3one() -> Server {
     server_with(Config { o3one: Some([0, 0, 0].into()), ..Config::default() })
 }
 
-fn address_of(server: &Server, protocol: &str) -> SocketAddr {
+pub fn address_of(server: &Server, protocol: &str) -> SocketAddr {
     server.addresses().find(|(name, _)| *name == protocol).unwrap().1
 }
 

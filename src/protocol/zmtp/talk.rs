@@ -24,7 +24,13 @@ pub trait Dialect {
     fn receive(&mut self, messages: &[&[u8]]) -> Vec<Vec<u8>>;
 
     /// Writes one message of a topic, as its subscribers read it. `message` is as it was put.
+    /// Nothing, if it is none of theirs.
     fn write(&self, out: &mut Vec<u8>, topic: &Topic, message: message::Message<'_>);
+
+    /// A message that a subscriber is to have beside those of the topics.
+    fn again(&mut self) -> Option<Arc<[u8]>> {
+        None
+    }
 }
 
 pub struct Talk<D> {
@@ -107,6 +113,13 @@ impl<D: Dialect> Talk<D> {
         }
     }
 
+    /// Sends a message, if the peer has subscribed to what it begins with.
+    fn send_to_subscriber(&mut self, message: &[u8]) {
+        if self.prefixes.iter().any(|prefix| message.starts_with(prefix)) {
+            write_frame(self.link.out(), message, false);
+        }
+    }
+
     fn subscribe(&mut self, prefix: Vec<u8>) {
         let subscribed = match self.prefixes.len() {
             limits::SUBSCRIPTIONS.. => Err("it has as many subscriptions as there may be".into()),
@@ -177,6 +190,10 @@ impl<D: Dialect> talk::Talk for Talk<D> {
 
     fn push(&mut self) -> bool {
         while self.is_subscribed() && self.link.replies().len() < limits::REPLY_BYTES {
+            if let Some(message) = self.dialect.again() {
+                self.send_to_subscriber(&message);
+                continue;
+            }
             let pushes = match self.broker.pushes(&mut self.session) {
                 Ok(Some(pushes)) => pushes,
                 Ok(None) => return false,
@@ -186,11 +203,13 @@ impl<D: Dialect> talk::Talk for Talk<D> {
                 }
             };
             for message in pushes.range.clone().filter_map(|index| pushes.run.get(index)) {
-                self.scratch.clear();
-                self.dialect.write(&mut self.scratch, &pushes.topic, message);
-                if self.prefixes.iter().any(|prefix| self.scratch.starts_with(prefix)) {
-                    write_frame(self.link.out(), &self.scratch, false);
+                let mut scratch = std::mem::take(&mut self.scratch);
+                scratch.clear();
+                self.dialect.write(&mut scratch, &pushes.topic, message);
+                if !scratch.is_empty() {
+                    self.send_to_subscriber(&scratch);
                 }
+                self.scratch = scratch;
             }
         }
         self.is_subscribed()

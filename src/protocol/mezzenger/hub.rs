@@ -1,0 +1,228 @@
+//! What the connections of a server share: the messages that are kept until they are acknowledged,
+//! which are published again as the leases end under which they are taken here.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::task::{Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use super::frame;
+use super::kept::Kept;
+use super::recent::{Outbox, Recent};
+use crate::broker::{Broker, From, Pattern};
+use crate::error::Result;
+use crate::limits;
+use crate::message::{Id, Topic};
+use crate::store::{Batch, Op, Outcome, lock};
+
+/// The topic of what is kept.
+const UNACKED: &str = "mezzenger.unacked";
+
+/// Messages that are taken together.
+const TAKEN_AT_ONCE: usize = 64;
+
+pub struct Hub {
+    broker: Arc<Broker>,
+    topic: Topic,
+    /// Microseconds from one publication to the next.
+    lease: u64,
+    kept: Kept,
+    recent: Recent,
+    outboxes: Mutex<Vec<Weak<Outbox>>>,
+    /// Held by those whose messages are in the store, but not yet in `kept` and `recent`.
+    publishing: RwLock<()>,
+}
+
+impl Hub {
+    /// What is not acknowledged is published again after `resend`.
+    pub fn new(broker: Arc<Broker>, resend: Duration) -> Result<Hub> {
+        let hub = Hub {
+            broker,
+            topic: Topic::new(UNACKED)?,
+            lease: u64::try_from(resend.as_micros()).unwrap_or(u64::MAX),
+            kept: Kept::default(),
+            recent: Recent::default(),
+            outboxes: Mutex::default(),
+            publishing: RwLock::default(),
+        };
+        let read = hub.each_kept(|id, body| {
+            if let Some((checksum, _)) = frame::read_kept(body) {
+                hub.kept.note(&checksum, Some(id));
+            }
+        });
+        if let Err(error) = read {
+            // What was not read is found as it is published again.
+            tracing::error!("not all that is kept for Mezzenger can be read: {error}");
+        }
+        Ok(hub)
+    }
+
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// While this is held, what is put is not yet looked for.
+    pub fn publish(&self) -> RwLockReadGuard<'_, ()> {
+        self.publishing.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for all who publish now.
+    fn wait_for_publishers(&self) {
+        drop(self.publishing.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Remembers the frame of a message, for those who subscribe to it.
+    pub fn add_frame(&self, id: Id, frame: &[u8]) {
+        self.recent.add(id, frame);
+    }
+
+    /// The frame with which a message came; `None` if it came otherwise, or long ago.
+    pub fn frame(&self, id: Id) -> Option<Arc<[u8]>> {
+        self.recent.get(id).or_else(|| {
+            self.wait_for_publishers();
+            self.recent.get(id)
+        })
+    }
+
+    /// A message is about to be kept; false if it is already.
+    pub fn announce(&self, checksum: &str) -> bool {
+        if self.kept.is_crowded() {
+            self.compare_kept();
+        }
+        self.kept.announce(checksum)
+    }
+
+    /// A message is kept under this id, or, without one, is not.
+    pub fn note(&self, checksum: &str, id: Option<Id>) {
+        self.kept.note(checksum, id);
+    }
+
+    /// The id of a message that is kept: the caller removes it.
+    pub fn forget(&self, checksum: &str) -> Option<Id> {
+        self.kept.forget(checksum).or_else(|| {
+            self.wait_for_publishers();
+            self.kept.forget(checksum)
+        })
+    }
+
+    /// Forgets the checksums of what the store has dropped, or somebody has removed.
+    fn compare_kept(&self) {
+        let last = self.broker.session().start();
+        let mut in_store = HashSet::new();
+        match self.each_kept(|id, _| {
+            in_store.insert(id);
+        }) {
+            Ok(()) => self.kept.compare(&in_store, last),
+            Err(error) => tracing::error!("what is kept for Mezzenger is not counted: {error}"),
+        }
+    }
+
+    /// Reads all messages that are kept.
+    fn each_kept(&self, mut each: impl FnMut(Id, &[u8])) -> Result<()> {
+        let mut session = self.broker.session();
+        let topic = vec![Pattern::Topic(self.topic.clone())];
+        self.broker.subscribe(&mut session, topic, From::Oldest, Waker::noop())?;
+        while let Some(pushes) = self.broker.pushes(&mut session)? {
+            let messages = pushes.range.clone().filter_map(|index| pushes.run.get(index));
+            messages.for_each(|message| each(message.id, message.body));
+        }
+        Ok(())
+    }
+
+    /// An outbox for a subscriber, from now on.
+    pub fn outbox(&self, waker: Waker) -> Arc<Outbox> {
+        let outbox = Arc::new(Outbox::new(waker));
+        lock(&self.outboxes).push(Arc::downgrade(&outbox));
+        outbox
+    }
+
+    /// Publishes again what is not acknowledged, on the calling thread, until the broker closes.
+    pub fn run(&self) {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        while self.broker.check_open().is_ok() {
+            match self.take_all() {
+                Ok(()) => self.wait_for_more(&waker),
+                Err(error) => {
+                    tracing::error!("what is kept for Mezzenger has to wait: {error}");
+                    thread::park_timeout(limits::RETRY);
+                }
+            }
+        }
+    }
+
+    /// Takes every message that nobody has a lease of.
+    pub(super) fn take_all(&self) -> Result<()> {
+        let take = || Op::Take { topic: self.topic.clone(), lease: Some(self.lease) };
+        loop {
+            let mut batch = Batch::default();
+            batch.ops.extend(std::iter::repeat_with(take).take(TAKEN_AT_ONCE));
+            self.broker.apply(&mut batch);
+            for outcome in std::mem::take(&mut batch.outcomes) {
+                match outcome? {
+                    Outcome::Taken(Some(taken)) => {
+                        self.taken(taken.id, taken.deliveries, batch.taken_body(&taken));
+                    }
+                    Outcome::Later => break,
+                    _ => return Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Sleeps until there is a message to take, and takes it.
+    fn wait_for_more(&self, waker: &Waker) {
+        let mut waiting = self.broker.wait_to_take(&self.topic, Some(self.lease), waker.clone());
+        let handed = loop {
+            let handed = waiting.handed();
+            if handed.is_some() || self.broker.check_open().is_err() {
+                break handed;
+            }
+            thread::park();
+        };
+        match handed.or_else(|| waiting.leave()) {
+            Some(Ok(message)) => {
+                self.taken(message.taken.id, message.taken.deliveries, &message.body);
+            }
+            Some(Err(error)) => {
+                tracing::error!("what is kept for Mezzenger has to wait: {error}");
+                thread::park_timeout(limits::RETRY);
+            }
+            None => {}
+        }
+    }
+
+    /// A message's lease begins. With the first it has just been published, through its own topic.
+    fn taken(&self, id: Id, deliveries: u32, body: &[u8]) {
+        if deliveries < 2 {
+            return;
+        }
+        let Some((checksum, frame)) = frame::read_kept(body) else {
+            tracing::warn!("the message {id} of {UNACKED} was put by somebody else: delete it");
+            return;
+        };
+        self.kept.note(&checksum, Some(id));
+        tracing::debug!("{checksum} is published again");
+        let frame = Arc::from(frame);
+        lock(&self.outboxes).retain(|outbox| match outbox.upgrade() {
+            Some(outbox) => {
+                outbox.add(&frame);
+                true
+            }
+            None => false,
+        });
+    }
+}
+
+/// Wakes a thread that is parked.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}

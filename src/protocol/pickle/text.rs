@@ -1,0 +1,190 @@
+//! Text, bytes and integers as pickles write them, in the ways of all protocols.
+
+use std::borrow::Cow;
+
+use super::{Fault, Span, Value};
+use crate::limits;
+
+/// How a text or bytes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Text in UTF-8, in which Python lets the halves of surrogate pairs stand.
+    Utf8,
+    /// Text in Latin-1, with \u and \U.
+    Escaped,
+    /// Bytes as they are.
+    Bytes,
+    /// Bytes as Python 2 shows them, in quotes.
+    Quoted,
+    /// Bytes as text, each the character of its number; that text in the one way and in the other.
+    Latin1OfUtf8,
+    Latin1OfEscaped,
+}
+
+impl Form {
+    pub fn is_text(self) -> bool {
+        matches!(self, Form::Utf8 | Form::Escaped)
+    }
+
+    /// The bytes that a text of this form stands for.
+    pub fn latin1(self) -> Option<Form> {
+        match self {
+            Form::Utf8 => Some(Form::Latin1OfUtf8),
+            Form::Escaped => Some(Form::Latin1OfEscaped),
+            _ => None,
+        }
+    }
+}
+
+/// The bytes, or the text in UTF-8, with halves of surrogate pairs as Python writes them; `None` if
+/// it is not well-formed.
+pub fn decode(form: Form, raw: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match form {
+        Form::Utf8 | Form::Bytes => Some(raw.into()),
+        Form::Escaped => unescape(raw).map(Cow::from),
+        Form::Quoted => unquote(raw).map(Cow::from),
+        Form::Latin1OfUtf8 => latin1(raw).map(Cow::from),
+        Form::Latin1OfEscaped => latin1(&unescape(raw)?).map(Cow::from),
+    }
+}
+
+fn unescape(raw: &[u8]) -> Option<Vec<u8>> {
+    let mut text = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        let digits = match (byte, behind.first()) {
+            (b'\\', Some(b'u')) => 4,
+            (b'\\', Some(b'U')) => 8,
+            _ => {
+                push(&mut text, u32::from(byte))?;
+                continue;
+            }
+        };
+        push(&mut text, hex(behind.get(1..=digits)?)?)?;
+        rest = behind.get(1 + digits..)?;
+    }
+    Some(text)
+}
+
+/// Adds a character; the half of a surrogate pair as three bytes, as UTF-8 would have it.
+fn push(text: &mut Vec<u8>, code: u32) -> Option<()> {
+    if let 0xD800..=0xDFFF = code {
+        let low = |shift: u32| 0x80 | ((code >> shift) & 0x3F) as u8;
+        text.extend([0xED, low(6), low(0)]);
+        return Some(());
+    }
+    let character = char::from_u32(code)?;
+    text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+    Some(())
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |code, digit| Some((code << 4) | char::from(*digit).to_digit(16)?))
+}
+
+fn unquote(raw: &[u8]) -> Option<Vec<u8>> {
+    let (quote, inside) = raw.trim_ascii_end().split_first()?;
+    let (last, mut rest) = inside.split_last()?;
+    if quote != last || !matches!(quote, b'\'' | b'"') {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(rest.len());
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        let (&escape, behind) = rest.split_first()?;
+        rest = behind;
+        bytes.push(match escape {
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'x' => {
+                let code = hex(rest.get(..2)?)?;
+                rest = rest.get(2..)?;
+                code as u8
+            }
+            b'\\' | b'\'' | b'"' => escape,
+            _ => return None,
+        });
+    }
+    Some(bytes)
+}
+
+fn latin1(text: &[u8]) -> Option<Vec<u8>> {
+    let text = str::from_utf8(text).ok()?;
+    text.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect()
+}
+
+/// An integer in decimal digits, behind which Python 2 may have written an L; they begin at `start`.
+pub fn decimal(line: &[u8], start: u32) -> Result<Value, Fault> {
+    let number = line.strip_suffix(b"L").unwrap_or(line);
+    let digits = number.strip_prefix(b"-").unwrap_or(number);
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(Fault::Broken("an integer is none"));
+    }
+    if digits.len() > limits::PICKLE_INTEGER_DIGITS {
+        return Err(Fault::HugeInteger);
+    }
+    if let Some(small) = str::from_utf8(number).ok().and_then(|text| text.parse().ok()) {
+        return Ok(Value::Int(small));
+    }
+    if digits.first() == Some(&b'0') {
+        return Err(Fault::Broken("an integer begins with a zero"));
+    }
+    Ok(Value::Digits(Span { start, len: number.len() as u32 }))
+}
+
+/// An integer as a little-endian two's complement.
+pub fn long(bytes: &[u8], span: Span) -> Result<Value, Fault> {
+    if bytes.len() > limits::PICKLE_INTEGER_BYTES {
+        return Err(Fault::HugeInteger);
+    }
+    if bytes.len() > 8 {
+        return Ok(Value::Long(span));
+    }
+    let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+    let mut eight = if negative { [0xFF; 8] } else { [0; 8] };
+    eight.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    Ok(Value::Int(i64::from_le_bytes(eight)))
+}
+
+/// The decimal digits of a little-endian two's complement.
+pub fn digits(bytes: &[u8]) -> String {
+    const BASE: u64 = 1_000_000_000;
+    let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+    let fill = if negative { 0xFF } else { 0 };
+    let mut limbs: Vec<u32> = Vec::with_capacity(bytes.len() / 4 + 1);
+    for four in bytes.chunks(4) {
+        let mut limb = [fill; 4];
+        limb.iter_mut().zip(four).for_each(|(to, from)| *to = *from);
+        limbs.push(u32::from_le_bytes(limb));
+    }
+    if negative {
+        let mut carry = true;
+        for limb in &mut limbs {
+            (*limb, carry) = (!*limb).overflowing_add(u32::from(carry));
+        }
+        if carry {
+            limbs.push(1);
+        }
+    }
+    let mut groups = Vec::new();
+    while limbs.pop_if(|top| *top == 0).is_some() {}
+    while !limbs.is_empty() {
+        let mut rest = 0;
+        for limb in limbs.iter_mut().rev() {
+            let part = (rest << 32) | u64::from(*limb);
+            (*limb, rest) = ((part / BASE) as u32, part % BASE);
+        }
+        groups.push(rest);
+        while limbs.pop_if(|top| *top == 0).is_some() {}
+    }
+    let mut text = String::from(if negative { "-" } else { "" });
+    text.push_str(&groups.pop().unwrap_or(0).to_string());
+    groups.iter().rev().for_each(|group| text.push_str(&format!("{group:09}")));
+    text
+}
