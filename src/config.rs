@@ -3,12 +3,15 @@
 //! and of the defaults.
 
 mod choices;
+mod coremq;
 pub mod file;
+mod ini;
 mod names;
 mod ports;
 mod units;
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
@@ -16,6 +19,8 @@ use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 
 pub use self::choices::{StoreAt, SyncMode, WhenFull};
+pub(crate) use self::coremq::CoreMq;
+pub use self::ports::CoreMqPort;
 use crate::limits;
 
 const HOST: &str = "127.0.0.1";
@@ -44,6 +49,16 @@ pub struct Config {
     /// TCP port to listen on or to connect to; a server given 0 takes a free one and prints it
     #[arg(long, env = "DSMQ_PORT", default_value_t = PORT, global = true)]
     pub port: u16,
+
+    /// Serve programs written for CoreMQ, on a port of their own [without a value: what coremq.conf
+    /// says, or 6747]
+    #[arg(long, env = "DSMQ_COREMQ", value_name = "PORT", value_parser = ports::coremq)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub coremq: Option<CoreMqPort>,
+
+    /// CoreMQ's own configuration file [default: coremq.conf, if it is there]
+    #[arg(long, env = "DSMQ_COREMQ_CONF", value_name = "PATH")]
+    pub coremq_conf: Option<PathBuf>,
 
     /// Serve programs written for O3one MQ, on ports of their own [without a value: 5555,5556,8765]
     #[arg(long, env = "DSMQ_O3ONE", value_name = "PUB,SUB,WS", value_parser = ports::o3one)]
@@ -106,6 +121,8 @@ impl Default for Config {
         Config {
             host: HOST.to_owned(),
             port: PORT,
+            coremq: None,
+            coremq_conf: None,
             o3one: None,
             max_connections: limits::CONNECTIONS,
             max_message: limits::MESSAGE_BYTES,

@@ -55,7 +55,7 @@ mod server;
 mod store;
 
 #[cfg(feature = "server")]
-pub use config::{Config, StoreAt, SyncMode, WhenFull};
+pub use config::{Config, CoreMqPort, StoreAt, SyncMode, WhenFull};
 #[cfg(feature = "server")]
 pub use server::{Server, StartError, run};
 

@@ -7,6 +7,7 @@
 mod buffer;
 mod connection;
 mod connections;
+mod coremq;
 mod error;
 mod listen;
 mod open;
@@ -28,16 +29,17 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tracing::{debug, error, info, warn};
 
-use self::connection::Served;
+use self::connection::{Known, Served};
 use self::connections::Connections;
 pub use self::error::StartError;
 use self::listen::{BACKLOG, Listener, listeners, raise_descriptor_limit, set_options};
 use self::open::open;
 use self::speaks::Speaks;
 use crate::broker::{Broker, Session};
-use crate::config::Config;
+use crate::config::{Config, CoreMq};
 use crate::error::{Code, Error};
 use crate::limits;
+use crate::protocol::coremq::Hub;
 use crate::protocol::json;
 
 /// A connection's thread needs little; what it does not touch costs nothing.
@@ -112,6 +114,7 @@ struct Shared {
     broker: Arc<Broker>,
     config: Config,
     connections: Arc<Connections>,
+    coremq: Arc<Hub>,
     #[cfg(feature = "http")]
     web: web::Web,
 }
@@ -135,27 +138,33 @@ impl Server {
         stop: impl Fn() + Send + Sync + 'static,
     ) -> Result<Server, StartError> {
         config.check().map_err(StartError::Config)?;
+        let coremq = CoreMq::read(&config).map_err(StartError::Config)?;
         let store = open(&config)?;
-        let listeners = listeners(&config)?;
+        let listeners = listeners(&config, coremq.as_ref())?;
         raise_descriptor_limit(config.max_connections);
         let Some(addr) = listeners.first().map(|first| first.addr) else {
             return Err(StartError::Config("there is no address to listen on".to_owned()));
         };
         let config = Config { port: addr.port(), ..config };
-        if !addr.ip().is_loopback() {
-            warn!("{addr} can be reached from other machines, and there are no access rules");
+        for Listener { addr, .. } in listeners.iter().map(AsRef::as_ref) {
+            if !addr.ip().is_loopback() {
+                warn!("{addr} can be reached from other machines, and there are no access rules");
+            }
         }
+        let own = listeners.iter().map(AsRef::as_ref);
+        let coremq = Arc::new(coremq::hub(coremq.as_ref(), own, config.port));
         let broker = Arc::new(Broker::new(store));
         if config.allow_shutdown {
             broker.allow_shutdown(stop);
         }
         #[cfg(feature = "http")]
-        let (runtime, web) = web::start(&broker, &config).map_err(StartError::Thread)?;
+        let (runtime, web) = web::start(&broker, &config, &coremq).map_err(StartError::Thread)?;
         let shared = Arc::new(Shared {
             #[cfg(feature = "http")]
             web,
             broker,
             connections: Arc::new(Connections::new(config.max_connections)),
+            coremq,
             config,
         });
         let mut server = Server {
@@ -321,7 +330,7 @@ impl Shared {
                     }
                     #[cfg(feature = "http")]
                     Served::Http(first, session) => {
-                        let web = shared.web.clone();
+                        let web = shared.web.at(speaks);
                         drop(shared);
                         web.hand_over(serving, &stream, first, peer, session);
                     }
@@ -341,7 +350,9 @@ impl Shared {
         session: Session,
         speaks: Speaks,
     ) -> Served {
-        let served = connection::serve(stream, &self.broker, session, &self.config, speaks);
+        let Shared { broker, config, coremq, .. } = self;
+        let known = Known { broker, config, coremq };
+        let served = connection::serve(stream, peer.ip(), session, &known, speaks);
         match &served {
             Ok(Served::ToItsEnd) => debug!("{peer} ended"),
             #[cfg(feature = "http")]

@@ -53,7 +53,7 @@ pub fn read(named: Option<&Path>) -> Result<Option<Settings>, String> {
     Ok(Some(Settings { path: path.to_owned(), settings }))
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
+pub fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = File::open(path)?.take(BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
     if read > BYTES_MAX {
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let keys = "host, port, o3one, max-connections, max-message, dead-letter-after, store, sync, keep, \
+        let keys = "host, port, coremq, coremq-conf, o3one, max-connections, max-message, dead-letter-after, store, sync, keep, \
                     max-store, when-full, allow-host, allow-origin, allow-shutdown, log, allow-it";
         let kinds = "say a string, an integer or a boolean";
         for (text, error) in [

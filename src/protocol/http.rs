@@ -37,12 +37,15 @@ use self::guard::{Guard, Pass, Preflight};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::error::{Code, Error};
+use crate::protocol::coremq::Hub;
 
 /// What a server serves over HTTP.
 pub struct Site {
     app: Arc<App>,
     guard: Guard,
     router: TowerToHyperService<Router>,
+    /// Whether the JSON protocol is spoken over WebSockets here.
+    has_json: bool,
 }
 
 /// Every route that there is.
@@ -59,11 +62,24 @@ fn router(app: &Arc<App>) -> Router {
 
 impl Site {
     /// `stop` becomes true when the server stops.
-    pub fn new(broker: Arc<Broker>, config: &Config, stop: watch::Receiver<bool>) -> Site {
+    pub fn new(
+        broker: Arc<Broker>,
+        config: &Config,
+        coremq: Arc<Hub>,
+        stop: watch::Receiver<bool>,
+    ) -> Site {
         let guard = Guard::new(config);
-        let app = Arc::new(App::new(broker, config.clone(), stop));
+        let app = Arc::new(App::new(broker, config.clone(), coremq, stop));
         let router = TowerToHyperService::new(router(&app));
-        Site { app, guard, router }
+        Site { app, guard, router, has_json: true }
+    }
+
+    /// The same with CoreMQ's WebSocket and nothing else.
+    pub fn coremq_alone(&self) -> Site {
+        let app = self.app.clone();
+        let guard = Guard::new(&app.config);
+        let router = websocket::routes().fallback(unknown_route).with_state(app.clone());
+        Site { app, guard, router: TowerToHyperService::new(router), has_json: false }
     }
 
     /// Answers a request, unless whoever asks may not.
@@ -79,7 +95,10 @@ impl Site {
                 let allow = [(header::ALLOW, HeaderValue::from_static("GET"))];
                 (allow, method_not_allowed()).into_response()
             }
-            _ if request.uri().path() == websocket::JSON_PATH && websocket::asked_for(&request) => {
+            _ if self.has_json
+                && request.uri().path() == websocket::JSON_PATH
+                && websocket::asked_for(&request) =>
+            {
                 websocket::json(self.app.clone(), request.map(Body::new)).await.into_response()
             }
             _ => self.router.call(request).await?,

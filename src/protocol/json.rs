@@ -373,7 +373,6 @@ impl Conversation {
 }
 
 /// A text that is one JSON value within the limits of a message, without the white space around it.
-#[cfg(feature = "http")]
 pub fn message(text: &[u8], max_message: usize) -> Result<&[u8]> {
     let text = text.trim_ascii();
     if text.len() > max_message {

@@ -2,7 +2,7 @@
 //! socket.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -12,8 +12,9 @@ use super::speaks::Speaks;
 use super::wake::Wake;
 use crate::broker::{Broker, Session};
 use crate::config::Config;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
 use crate::limits;
+use crate::protocol::coremq;
 use crate::protocol::json::{self, Conversation};
 use crate::protocol::talk::{Step, Talk};
 
@@ -28,17 +29,26 @@ pub enum Served {
     Http(Vec<u8>, Session),
 }
 
+/// What the connections of a server share.
+pub struct Known<'a> {
+    pub broker: &'a Arc<Broker>,
+    pub config: &'a Config,
+    pub coremq: &'a Arc<coremq::Hub>,
+}
+
 /// Serves a connection to its end, unless it speaks HTTP.
 pub fn serve(
     stream: &TcpStream,
-    broker: &Arc<Broker>,
+    peer: IpAddr,
     session: Session,
-    config: &Config,
+    known: &Known<'_>,
     speaks: Speaks,
 ) -> io::Result<Served> {
-    let server = Own { stream, broker, config };
+    let server = Own { stream, broker: known.broker, config: known.config };
     match speaks {
         Speaks::ByFirstByte => return server.serve_by_first_byte(session),
+        Speaks::CoreMq => server.serve_coremq(session, known.coremq, peer)?,
+        Speaks::CoreMqWeb => return server.serve_web(session),
         // A protocol with ports of its own is led from here.
         Speaks::O3onePub | Speaks::O3oneSub => close(stream)?,
     }
@@ -62,7 +72,9 @@ impl Own<'_> {
         let text = match buffer.unread().first() {
             Some(b'{' | b' ' | b'\t' | b'\n' | b'\r') => {
                 let (broker, max) = (self.broker.clone(), self.config.max_message);
-                self.lead("json", buffer, |waker| Conversation::new(broker, session, max, waker))?;
+                self.lead("json", buffer, |waker| {
+                    Ok(Conversation::new(broker, session, max, waker))
+                })?;
                 return Ok(Served::ToItsEnd);
             }
             #[cfg(feature = "http")]
@@ -79,12 +91,39 @@ impl Own<'_> {
         Ok(Served::ToItsEnd)
     }
 
+    /// HTTP alone.
+    fn serve_web(&self, _session: Session) -> io::Result<Served> {
+        #[cfg(feature = "http")]
+        {
+            let mut buffer = Buffer::new();
+            buffer.read_from(self.stream)?;
+            if let Some(b'A'..=b'Z') = buffer.unread().first() {
+                return Ok(Served::Http(buffer.unread().to_vec(), _session));
+            }
+        }
+        close(self.stream)?;
+        Ok(Served::ToItsEnd)
+    }
+
+    fn serve_coremq(
+        &self,
+        session: Session,
+        hub: &Arc<coremq::Hub>,
+        peer: IpAddr,
+    ) -> io::Result<()> {
+        let (broker, max) = (self.broker.clone(), self.config.max_message);
+        self.lead("coremq", Buffer::new(), |waker| {
+            let talk = coremq::Talk::new(broker, session, waker, hub.clone(), max)?;
+            Ok(coremq::Connection::new(talk.may_replicate(hub.allows(peer))))
+        })
+    }
+
     /// Leads a talk, which is given what wakes it, to its end; `buffer` was read before.
     fn lead<T: Talk>(
         &self,
         protocol: &'static str,
         buffer: Buffer,
-        talk: impl FnOnce(Waker) -> T,
+        talk: impl FnOnce(Waker) -> Result<T>,
     ) -> io::Result<()> {
         let _speaking = self.broker.speaking(protocol);
         let wake = Wake::new();
@@ -92,7 +131,7 @@ impl Own<'_> {
             stream: self.stream,
             broker: self.broker,
             buffer,
-            talk: talk(Waker::from(wake.clone())),
+            talk: talk(Waker::from(wake.clone())).map_err(io::Error::other)?,
             wake,
             bulky: false,
             ended: false,
@@ -143,7 +182,8 @@ impl<T: Talk> Leader<'_, T> {
         let mut failed = Ok(());
         while failed.is_ok()
             && !self.gone
-            && let Some(rest @ [_, ..]) = self.talk.replies().get(written..)
+            && let Some(rest @ [_, ..]) =
+                self.talk.replies().get(written..self.talk.write_end(written))
         {
             let mut stream = self.stream;
             match stream.write(rest) {

@@ -12,9 +12,11 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use super::connections::Serving;
+use super::speaks::Speaks;
 use crate::broker::{Broker, Session};
 use crate::config::Config;
 use crate::limits;
+use crate::protocol::coremq::Hub;
 use crate::protocol::http::{self, Site};
 
 /// More would take the processors from the threads of the other connections.
@@ -29,10 +31,16 @@ const BUSY: &[u8] =
 pub struct Web {
     runtime: Handle,
     site: Arc<Site>,
+    /// Of the address that CoreMQ's WebSocket has for itself.
+    coremq: Arc<Site>,
     stop: Arc<watch::Sender<bool>>,
 }
 
-pub fn start(broker: &Arc<Broker>, config: &Config) -> io::Result<(Runtime, Web)> {
+pub fn start(
+    broker: &Arc<Broker>,
+    config: &Config,
+    coremq: &Arc<Hub>,
+) -> io::Result<(Runtime, Web)> {
     let workers = thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS_MAX));
     let runtime = Builder::new_multi_thread()
         .thread_name("http")
@@ -42,8 +50,9 @@ pub fn start(broker: &Arc<Broker>, config: &Config) -> io::Result<(Runtime, Web)
         .enable_time()
         .build()?;
     let (stop, stops) = watch::channel(false);
-    let site = Arc::new(Site::new(broker.clone(), config, stops));
-    let web = Web { runtime: runtime.handle().clone(), site, stop: Arc::new(stop) };
+    let site = Arc::new(Site::new(broker.clone(), config, coremq.clone(), stops));
+    let coremq = Arc::new(site.coremq_alone());
+    let web = Web { runtime: runtime.handle().clone(), site, coremq, stop: Arc::new(stop) };
     Ok((runtime, web))
 }
 
@@ -61,6 +70,15 @@ impl Web {
     /// Every connection finishes the request in hand; idle ones and streams end.
     pub fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// What is served at an address.
+    pub fn at(&self, speaks: Speaks) -> Web {
+        let mut web = self.clone();
+        if speaks == Speaks::CoreMqWeb {
+            web.site = web.coremq.clone();
+        }
+        web
     }
 
     /// Goes on with a connection of which `first` was read. It is served until `serving` is dropped.

@@ -7,6 +7,8 @@ mod client;
 mod config;
 #[cfg(feature = "http")]
 mod coremq;
+mod coremq_frames;
+mod coremq_settings;
 mod damage;
 mod examples;
 #[cfg(target_os = "linux")]
@@ -23,9 +25,9 @@ mod http_events;
 #[cfg(feature = "http")]
 mod http_native;
 #[cfg(feature = "http")]
-mod http_waits;
-#[cfg(feature = "http")]
 mod http_page;
+#[cfg(feature = "http")]
+mod http_waits;
 mod kill;
 #[cfg(target_os = "linux")]
 mod ledger;

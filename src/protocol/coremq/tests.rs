@@ -32,7 +32,7 @@ fn received(talk: &mut Talk) -> Vec<(String, String)> {
 
 #[test]
 fn a_message_reaches_all_subscribers_but_its_sender() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(6747)));
+    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
     let [mut a, mut b, mut c] = [(); 3].map(|()| talk(&broker, &hub));
     let subscribed = response("OK: Subscribe successful");
     assert_eq!(said(&mut a, "x", r#"{"coremq_subscribe":"q"}"#), subscribed);
@@ -65,7 +65,7 @@ fn a_message_reaches_all_subscribers_but_its_sender() {
 
 #[test]
 fn the_history_is_the_last_ten() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(6747)));
+    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
     let mut talk = talk(&broker, &hub);
     for number in 0..12 {
         said(&mut talk, "q", &format!(r#"{{"number":{number}}}"#));
@@ -82,7 +82,7 @@ fn the_history_is_the_last_ten() {
 
 #[test]
 fn commands_are_recognised_in_their_order_and_errors_said() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(6747)));
+    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
     let [mut a, _b] = [(); 2].map(|()| talk(&broker, &hub));
     let both = r#"{"coremq_status":1,"coremq_options":{"a":null}}"#;
     assert_eq!(said(&mut a, "x", both), response("OK: Options set"));

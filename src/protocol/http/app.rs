@@ -25,8 +25,12 @@ pub struct App {
 }
 
 impl App {
-    pub fn new(broker: Arc<Broker>, config: Config, stop: watch::Receiver<bool>) -> App {
-        let coremq = Arc::new(coremq::Hub::new(config.port));
+    pub fn new(
+        broker: Arc<Broker>,
+        config: Config,
+        coremq: Arc<coremq::Hub>,
+        stop: watch::Receiver<bool>,
+    ) -> App {
         App { broker, config, stop, coremq }
     }
 
@@ -46,11 +50,6 @@ impl App {
         let broker = self.broker.clone();
         let done = task::spawn_blocking(move || work(&broker)).await;
         done.map_err(|error| Error::new(Code::StoreFailed, format!("it was not done: {error}")))
-    }
-
-    /// The broker, for what never waits for a disk.
-    pub fn broker(&self) -> &Broker {
-        &self.broker
     }
 
     /// One operation that takes nothing, and what it came to.
