@@ -43,7 +43,7 @@ impl Broker {
     }
 
     /// One topic, as [`Broker::busiest`] tells of it; `None` before its first put.
-    pub fn topic(&self, name: &str) -> Option<Busy> {
+    pub fn busy_topic(&self, name: &str) -> Option<Busy> {
         self.store.head(name).map(|head| self.busy(&head))
     }
 
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(names("SO", 3), (vec!["Some".into()], 1));
         let used: Vec<_> = broker.most_used(2).iter().map(|t| t.counts.puts).collect();
         assert_eq!(used, [3, 2]);
-        assert!(broker.topic("few").is_some() && broker.topic("none").is_none());
+        assert!(broker.busy_topic("few").is_some() && broker.busy_topic("none").is_none());
     }
 
     #[test]

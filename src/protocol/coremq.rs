@@ -141,10 +141,12 @@ impl Talk {
     }
 
     /// The connection's id, and the name of its own queue.
+    #[cfg(any(test, feature = "http"))]
     pub fn id(&self) -> &str {
         &self.id
     }
 
+    #[cfg(feature = "http")]
     pub fn hub(&self) -> &Hub {
         &self.hub
     }

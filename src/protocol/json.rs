@@ -8,6 +8,7 @@ pub mod check;
 mod fault;
 mod fields;
 mod look;
+mod message;
 mod outbox;
 mod reply;
 mod request;
@@ -25,6 +26,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use self::fault::fault_error;
+pub use self::message::message;
 use self::outbox::{Answer, Outbox};
 pub use self::reply::Reply;
 pub use self::request::Request;
@@ -32,6 +34,7 @@ use self::request::Text;
 use self::scanner::{Fault, Scan, Scanner};
 #[cfg(feature = "http")]
 pub use self::single::{Single, reply};
+#[cfg(feature = "http")]
 pub use self::string::text;
 use self::wait::{Wait, WaitKind};
 use crate::broker::{Broker, From, Pattern, Session};
@@ -369,30 +372,6 @@ impl Conversation {
     pub fn shrink(&mut self) {
         self.outbox.shrink();
         self.session.shrink();
-    }
-}
-
-/// A text that is one JSON value within the limits of a message, without the white space around it.
-pub fn message(text: &[u8], max_message: usize) -> Result<&[u8]> {
-    let text = text.trim_ascii();
-    if text.len() > max_message {
-        return Err(fault_error(&Fault::FieldTooLarge(fields::Field::Message), max_message));
-    }
-    let request = [br#"{"message":"#, text, b"}"].concat();
-    let mut scanner = Scanner::new(max_message);
-    match scanner.scan(&request) {
-        // And nothing else of a request with it.
-        Ok(Scan::Done(len))
-            if len == request.len()
-                && scanner.fields().get(&request, fields::Field::Message) == Some(text) =>
-        {
-            Ok(text)
-        }
-        Err(fault @ (Fault::TooDeep | Fault::FieldTooLarge(_) | Fault::RequestTooLarge)) => {
-            Err(fault_error(&fault, max_message))
-        }
-        Err(Fault::NotUtf8 { .. }) => Err(Error::new(Code::BadUtf8, "the message is no UTF-8")),
-        _ => Err(Error::new(Code::BadJson, "the message is not one JSON value")),
     }
 }
 

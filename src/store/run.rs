@@ -151,7 +151,6 @@ impl Encoded {
     }
 
     /// Where in that part each of them ends.
-    #[cfg(feature = "http")]
     pub fn ends_in(&self, range: &Range<usize>) -> impl Iterator<Item = usize> {
         let start = self.end_before(range.start);
         self.ends.get(range.clone()).unwrap_or_default().iter().map(move |end| end - start)

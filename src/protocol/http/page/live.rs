@@ -101,7 +101,7 @@ impl HttpBody for Events {
 /// The first event also tells of the time before.
 fn told(app: &App, asked: &Asked, look: &Look, first: bool) -> Value {
     let (topics, matching) = app.broker().busiest(&asked.part, limits::PAGE_TOPICS);
-    let open = asked.open.as_deref().and_then(|name| app.broker().topic(name));
+    let open = asked.open.as_deref().and_then(|name| app.broker().busy_topic(name));
     let stats = &look.stats;
     let mut told = json!({
         "number": look.number,

@@ -1,7 +1,6 @@
 //! Answers as RestMQ writes them: JSON with a space behind each colon and comma, by itself or as a
 //! call of the function that a page has named.
 
-use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
@@ -74,7 +73,7 @@ pub fn json(json: &[u8], ending: Ending, fields: &Fields) -> Response {
 }
 
 /// The same, where it is written already.
-pub fn written(answer: impl Into<Body>, fields: &Fields) -> Response {
+pub fn written(answer: impl IntoResponse, fields: &Fields) -> Response {
     response(if fields.callback().is_some() { SCRIPT } else { JSON }, answer)
 }
 
@@ -87,11 +86,11 @@ pub fn line(text: &str, json: &[u8], fields: &Fields) -> Response {
 }
 
 /// A browser takes it for what it is, and shows it as it comes.
-pub fn response(kind: &'static str, body: impl Into<Body>) -> Response {
+pub fn response(kind: &'static str, body: impl IntoResponse) -> Response {
     let headers: [(HeaderName, HeaderValue); 3] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    (headers, body.into()).into_response()
+    (headers, body).into_response()
 }

@@ -4,7 +4,6 @@ mod parse;
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 
@@ -31,11 +30,10 @@ pub async fn call(State(app): State<Arc<App>>, request: Request) -> Answer<Respo
         Ok(call) => carry_out(&app, call).await,
         Err(error) => Err(error),
     };
-    let body = answered.unwrap_or_else(|error| Body::from(fault(error)));
-    Ok(answer::response(XML, body))
+    Ok(answered.unwrap_or_else(|error| answer::response(XML, fault(error))))
 }
 
-async fn carry_out(app: &App, call: Call) -> Result<Body> {
+async fn carry_out(app: &App, call: Call) -> Result<Response> {
     let mut params = call.params.into_iter();
     match (call.method.as_str(), params.next(), params.next(), params.next()) {
         ("set", Some(queue), Some(value), None) => set(app, &queue, &value).await,
@@ -47,19 +45,20 @@ async fn carry_out(app: &App, call: Call) -> Result<Body> {
     }
 }
 
-async fn set(app: &App, queue: &str, value: &str) -> Result<Body> {
+async fn set(app: &App, queue: &str, value: &str) -> Result<Response> {
     let queue = Topic::new(queue)?;
     let message = serde_json::Value::from(value).to_string();
     match app.put(queue.clone(), message.as_bytes(), None).await? {
         Outcome::Stored { id, .. } => {
-            Ok(response(&format!("<string>{}</string>", xml(&key(&queue, id)))).into())
+            let key = format!("<string>{}</string>", xml(&key(&queue, id)));
+            Ok(answer::response(XML, response(&key)))
         }
         other => Err(not_done(&other)),
     }
 }
 
 /// Takes the oldest value: what is a JSON string as its text, all else as JSON text.
-async fn get(app: &App, queue: &str) -> Result<Body> {
+async fn get(app: &App, queue: &str) -> Result<Response> {
     let queue = Topic::new(queue)?;
     let handed = app.take(queue.clone(), None).await?;
     let handed = handed.ok_or_else(|| Error::new(Code::NotFound, "empty queue"))?;
@@ -68,7 +67,7 @@ async fn get(app: &App, queue: &str) -> Result<Body> {
         + &member("value", &format!("<string>{}</string>", xml(&json::text(handed.text()))))
         + &member("count", "<int>0</int>");
     let answer = response(&format!("<struct>\n{members}</struct>"));
-    Ok(handed.deliver(answer.into_bytes()))
+    Ok(answer::response(XML, handed.deliver(answer.into_bytes())))
 }
 
 fn response(value: &str) -> String {

@@ -1,0 +1,94 @@
+//! What a broker tells of its topics, each by itself and all together.
+
+use std::sync::atomic::Ordering;
+
+use super::Broker;
+use crate::error::Result;
+use crate::message::{Id, Topic};
+use crate::store::{Counts, Extent, Head};
+
+/// A topic, as it is listed.
+#[derive(Debug)]
+pub struct TopicStats {
+    pub topic: Topic,
+    pub counts: Counts,
+    pub oldest: Option<Id>,
+    pub newest: Option<Id>,
+    pub put_rate: f64,
+    pub take_rate: f64,
+    pub consumers: usize,
+}
+
+/// A broker's sums over all topics.
+#[derive(Debug, Default)]
+pub struct Stats {
+    pub uptime_seconds: f64,
+    pub connections: u64,
+    /// Takers that stand in line.
+    pub waiting: u64,
+    pub topics: u64,
+    pub messages: u64,
+    pub bytes: u64,
+    pub leased: u64,
+    pub delayed: u64,
+    pub puts: u64,
+    pub takes: u64,
+    /// Messages that were handed out and stayed, by get and by subscriptions.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
+    pub reads: u64,
+    pub dropped: u64,
+    pub store: Extent,
+}
+
+impl Broker {
+    /// All topics, by name.
+    pub fn topics(&self) -> Result<Vec<TopicStats>> {
+        let topics = self.store.heads().into_iter().map(|head| self.topic_stats(&head));
+        let mut topics = topics.collect::<Result<Vec<_>>>()?;
+        topics.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
+        Ok(topics)
+    }
+
+    /// One topic, if there is one of this name.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone asks for it"))]
+    pub fn topic(&self, name: &str) -> Result<Option<TopicStats>> {
+        self.store.head(name).map(|head| self.topic_stats(&head)).transpose()
+    }
+
+    fn topic_stats(&self, head: &Head) -> Result<TopicStats> {
+        let (put_rate, take_rate) = head.rates(self.store.now());
+        let (oldest, newest) = self.store.ends(head)?;
+        Ok(TopicStats {
+            topic: head.topic().clone(),
+            counts: head.counts(),
+            oldest,
+            newest,
+            put_rate,
+            take_rate,
+            consumers: self.subscribers.followers(head.topic()) + self.consumers.of(head.topic()),
+        })
+    }
+
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            uptime_seconds: self.opened.elapsed().as_secs_f64(),
+            connections: self.sessions.load(Ordering::Relaxed),
+            waiting: self.takers.count() as u64,
+            reads: self.reads.load(Ordering::Relaxed),
+            store: self.store.extent(),
+            ..Stats::default()
+        };
+        for head in self.store.heads() {
+            let counts = head.counts();
+            stats.topics += 1;
+            stats.messages += counts.length;
+            stats.bytes += counts.bytes;
+            stats.leased += counts.leased;
+            stats.delayed += counts.delayed;
+            stats.puts += counts.puts;
+            stats.takes += counts.takes;
+            stats.dropped += counts.dropped;
+        }
+        stats
+    }
+}
