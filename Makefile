@@ -66,8 +66,10 @@ faults:
 	DSMQ_FAULTS_EVERY=$(EVERY) cargo test --release --test tests suite::faults -- --nocapture
 
 # The fuzzer needs compiler flags that are unstable; RUSTC_BOOTSTRAP lets a stable one take them.
-fuzz:
-	RUSTC_BOOTSTRAP=1 cargo fuzz run json -- -runs=$(RUNS) -max_total_time=120 -max_len=4096 -verbosity=0 -print_final_stats=1
+fuzz: fuzz-json fuzz-coremq
+
+fuzz-%:
+	RUSTC_BOOTSTRAP=1 cargo fuzz run $* -- -runs=$(RUNS) -max_total_time=120 -max_len=4096 -verbosity=0 -print_final_stats=1
 
 # Rates beside those of other servers, in memory and in a file: docs/benchmarks.md.
 bench: bench-tools

@@ -1,3 +1,4 @@
 //! What the fuzz targets in `fuzz/` call; compiled by `cargo fuzz` alone.
 
+pub use crate::protocol::coremq::check::coremq;
 pub use crate::protocol::json::check::json;

@@ -1,6 +1,8 @@
 //! CoreMQ's meaning, whatever carries it: an object comes in for a queue, and an object answers it;
 //! messages of other connections come out. A queue is a topic.
 
+#[cfg(any(test, fuzzing))]
+pub mod check;
 mod connection;
 mod frame;
 mod object;

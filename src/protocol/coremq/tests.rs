@@ -1,5 +1,7 @@
 //! CoreMQ's meaning without a connection.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::store::{self, Rules};
 
@@ -110,4 +112,27 @@ fn ids_are_uuids_and_differ() {
     let parts: Vec<_> = first.split('-').map(str::len).collect();
     assert_eq!(parts, [8, 4, 4, 4, 12]);
     assert!(first.chars().nth(14) == Some('4') && "89ab".contains(first.chars().nth(19).unwrap()));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_judged_alike_wherever_they_are_cut(
+        cut in any::<u8>(),
+        parts in prop::collection::vec(
+            prop::sample::select(vec![
+                "+", "0", "1", "9", "24", " ", "q", "{", "}", "\"a\"", ":", "é", "[1]", "+4 q {}", "+6 q [[]]",
+                "+26 q {\"coremq_subscribe\":\"q\"}", "+29 q {\"coremq_gethistory\":[\"q\"]}",
+                "+26 q {\"coremq_replicant\":\"x\"}", "+21 q {\"coremq_status\":1}", "+99999999 ",
+            ]),
+            0..20,
+        ),
+    ) {
+        check::coremq(&[&[cut], parts.concat().as_bytes()].concat());
+    }
+
+    #[test]
+    fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        check::coremq(&bytes);
+        check::coremq(&[b"\x03+9 ", bytes.as_slice()].concat());
+    }
 }
