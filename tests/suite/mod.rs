@@ -7,6 +7,7 @@ mod client;
 mod config;
 #[cfg(feature = "http")]
 mod coremq;
+mod coremq_client;
 mod coremq_frames;
 mod coremq_settings;
 mod damage;
