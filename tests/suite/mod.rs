@@ -30,6 +30,7 @@ mod http_page;
 #[cfg(feature = "http")]
 mod http_waits;
 mod kill;
+mod languages;
 #[cfg(target_os = "linux")]
 mod ledger;
 mod line;
