@@ -8,6 +8,7 @@ mod config;
 #[cfg(feature = "http")]
 mod coremq;
 mod coremq_client;
+mod coremq_document;
 mod coremq_frames;
 mod coremq_settings;
 mod damage;
