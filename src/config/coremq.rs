@@ -104,7 +104,12 @@ fn parse(text: Option<&str>, port: CoreMqPort, host: &str) -> Result<CoreMq, Str
     if let Some(web) = section(WEB) {
         let keys = Keys { name: WEB, sections: [Some(web), default] };
         let address = keys.address()?.unwrap_or_else(|| host.to_owned());
-        coremq.web = Some((address, keys.port()?.unwrap_or(WEB_PORT)));
+        let port = keys.port()?.unwrap_or(WEB_PORT);
+        if cfg!(feature = "http") {
+            coremq.web = Some((address, port));
+        } else {
+            coremq.remarks.push(format!("[{WEB}] is not served: this build has no HTTP"));
+        }
     }
     let unused = sections.iter().flat_map(unused);
     coremq.remarks.extend(unused);
@@ -171,6 +176,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "http")]
     fn every_key_is_used_or_remarked_on() {
         let all = "[CoreMQ]\naddress = 0.0.0.0\nport = 1\nlog_file = stdout\nlog_level = DEBUG\n\
                    cluster_nodes =\nallowed_replicants = a, b.example,\n  c\n\
@@ -193,6 +199,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "http")]
     fn what_is_not_said_is_as_ever() {
         let none = parse(None, CoreMqPort::Own, "127.0.0.1").unwrap();
         assert_eq!((none.host.as_str(), none.port, &none.web), ("127.0.0.1", 6747, &None));

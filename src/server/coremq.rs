@@ -15,6 +15,8 @@ pub fn hub<'l>(
     mut listeners: impl Iterator<Item = &'l Listener>,
     port: u16,
 ) -> Hub {
+    let remarks = coremq.iter().flat_map(|coremq| &coremq.remarks);
+    remarks.for_each(|remark| info!("{remark}"));
     let own = listeners.find(|listener| listener.speaks == Speaks::CoreMq);
     let port = own.map_or(port, |listener| listener.addr.port());
     Hub::new(port, coremq.map(allowed).unwrap_or_default())
@@ -22,7 +24,6 @@ pub fn hub<'l>(
 
 /// The addresses of hosts from which replicants may come.
 fn allowed(coremq: &CoreMq) -> Vec<IpAddr> {
-    coremq.remarks.iter().for_each(|remark| info!("{remark}"));
     let mut allowed = Vec::new();
     for host in &coremq.replicants {
         match (host.as_str(), 0).to_socket_addrs() {

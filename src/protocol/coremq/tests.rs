@@ -114,6 +114,32 @@ fn ids_are_uuids_and_differ() {
     assert!(first.chars().nth(14) == Some('4') && "89ab".contains(first.chars().nth(19).unwrap()));
 }
 
+#[test]
+fn each_frame_is_written_by_itself() {
+    use crate::protocol::talk::{Step, Talk as _};
+    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
+    let mut sender = talk(&broker, &hub);
+    let mut reader = Connection::new(talk(&broker, &hub));
+    let (used, step) = reader.advance(br#"+26 x {"coremq_subscribe":"q"}+9 x {"a":1}"#);
+    assert_eq!((used, step), (42, Step::Read));
+    (0..3).for_each(|_| drop(said(&mut sender, "q", "{}")));
+    assert!(!reader.push());
+    let (mut start, mut frames) = (0, Vec::new());
+    while start < reader.replies().len() {
+        let end = reader.write_end(start);
+        let frame = str::from_utf8(&reader.replies()[start..end]).unwrap();
+        assert_eq!(frame.matches('+').count(), 1, "{frame}");
+        assert!(frame.ends_with('}'), "{frame}");
+        // What could not be written at once goes on to the same end.
+        assert_eq!(reader.write_end(start + 1), end);
+        frames.push(frame);
+        start = end;
+    }
+    assert_eq!(frames.len(), 6);
+    reader.written(start);
+    assert!(reader.replies().is_empty() && !reader.push());
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_judged_alike_wherever_they_are_cut(
