@@ -135,6 +135,7 @@ impl Broker {
             match (op, outcome) {
                 (Op::Nack { topic, .. } | Op::PutBack { topic, .. }, Ok(_)) => self.returned(topic),
                 (Op::SetStopped { topic, stopped: false }, Ok(_)) => self.serve(topic),
+                (Op::Purge { topic }, Ok(_)) => self.recall(topic),
                 _ => {}
             }
         }
@@ -161,7 +162,7 @@ impl Broker {
             self.timer.set(self.store.due());
         }
         if self.consumers.any() {
-            self.consumers.serve(&*self.store, topic);
+            self.consumers.wake(topic);
         }
     }
 

@@ -53,6 +53,7 @@ mod protocol;
 mod server;
 #[cfg(feature = "server")]
 mod store;
+mod text;
 
 #[cfg(feature = "server")]
 pub use config::{Config, CoreMqPort, StoreAt, SyncMode, WhenFull};

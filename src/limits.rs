@@ -53,6 +53,12 @@ pub const WRITE_STALL: Duration = Duration::from_secs(30);
 /// From the first byte of an HTTP request to the end of its header.
 pub const HTTP_HEADER: Duration = Duration::from_secs(10);
 
+/// From the header of an HTTP request to the end of its body.
+pub const HTTP_BODY: Duration = Duration::from_secs(600);
+
+/// From one byte of it to the next.
+pub const HTTP_BODY_STALL: Duration = Duration::from_secs(30);
+
 /// A stream of events that is silent says so this often, lest it be taken for dead.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -83,6 +89,10 @@ pub const REPLY_BYTES: usize = 64 * 1024;
 
 /// Messages that wait to be written to one consumer, in bytes.
 pub const OUTBOX_BYTES: usize = 1024 * 1024;
+
+/// A consumer whose outbox is full and who takes nothing from it for so long, while others wait for
+/// it, is disconnected.
+pub const CONSUMER_STALL: Duration = Duration::from_secs(10);
 
 /// Messages that are taken or peeked at by one transaction of one connection, in bytes, or one
 /// message more: what is asked beyond that is done once these are written.

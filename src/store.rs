@@ -19,6 +19,10 @@ pub use self::shelf::Shelf;
 use crate::error::Result;
 use crate::message::{Id, Topic};
 
+/// A lease that ends when its message is acknowledged or put back, or when the store is opened again:
+/// two hundred years, in microseconds.
+pub const UNTIL_RESTART: u64 = 200 * 365 * 24 * 3_600 * 1_000_000;
+
 /// A place that keeps messages. Every method may be called from any thread at any time.
 pub trait Store: Send + Sync {
     /// Whether a call may wait for a disk, and not only for its turn.
@@ -77,6 +81,9 @@ pub struct Extent {
     /// Bytes that messages take with all that belongs to them.
     pub bytes: u64,
     pub max_bytes: Option<u64>,
+    /// Requests that were refused since the start because it was full.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
+    pub refused: u64,
 }
 
 /// What a tick did.

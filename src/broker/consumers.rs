@@ -1,21 +1,33 @@
 //! Consumers: who receives and removes a topic's messages for as long as it is connected, the
 //! backlog first. By the topic's policy each message goes to all of them or to one in turn.
 //!
-//! A consumer's messages gather in an outbox of its own, from which its connection writes. The
-//! group takes on while its fastest member has half an outbox free; a member that falls behind
-//! the fastest so far that its outbox overflows is dismissed. Those who wait with a take come
-//! first, and while a topic is stopped its consumers get nothing.
+//! Messages are taken under a lease, some at a time, and gather in outboxes, from which connections
+//! write. What has reached its consumers is acknowledged; what has not goes back. No put waits for
+//! that: it wakes a consumer that sleeps, and whoever has nothing left takes for all. A broadcast
+//! goes at the pace of the slowest; one that stands still while others wait is dismissed. Those who
+//! wait with a take come first, and while a topic is stopped its consumers get nothing.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
+use std::time::Instant;
 
 use super::Broker;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::Topic;
-use crate::store::{Batch, Op, Outcome, Policy, Returned, Store, lock};
+use crate::store::{Batch, Op, Outcome, Policy, Returned, Store, UNTIL_RESTART, lock};
+
+/// Messages that are taken by one batch.
+const TAKEN_AT_ONCE: usize = 64;
+
+/// With so many bytes in its outbox a consumer is given no more.
+const ROOM: usize = limits::OUTBOX_BYTES / 2;
+
+/// What a message in an outbox takes beside its text.
+const PARCEL_BYTES: usize = 128;
 
 #[derive(Default)]
 pub struct Consumers {
@@ -24,30 +36,48 @@ pub struct Consumers {
     groups: Mutex<HashMap<Topic, Arc<Group>>>,
 }
 
-/// The consumers of one topic, the next in turn first. Its lock is held while they are served.
+/// The consumers of one topic.
 #[derive(Default)]
-struct Group(Mutex<VecDeque<Arc<Member>>>);
+struct Group {
+    /// The next in turn first.
+    members: Mutex<VecDeque<Arc<Member>>>,
+    turn: Mutex<Turn>,
+}
+
+/// Whether somebody takes for the group. One does so at a time, and holds no lock meanwhile.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Turn {
+    #[default]
+    Free,
+    Taken,
+    /// Somebody else wanted it: there may be something new.
+    Wanted,
+}
 
 struct Member {
     waker: Waker,
     outbox: Mutex<Outbox>,
 }
 
-#[derive(Default)]
 struct Outbox {
-    messages: VecDeque<Parcel>,
+    parcels: VecDeque<Parcel>,
     bytes: usize,
     dismissed: bool,
-    /// The topic was purged, with all that was on its way.
-    purged: bool,
+    /// It was told that there is nothing: only a waker brings it back.
+    asleep: bool,
+    /// When it came back last.
+    moved: Instant,
 }
 
-/// A message on its way to a consumer.
+/// A message on its way to a consumer, and perhaps to others. Whoever has it says what became of it,
+/// by [`Broker::reached`] or [`Broker::leave`].
 #[derive(Debug)]
-pub struct Parcel {
-    pub message: Arc<Returned>,
-    /// Whether it went to others too: then it does not go back if it is not received.
-    shared: bool,
+pub struct Parcel(Arc<Given>);
+
+#[derive(Debug)]
+struct Given {
+    message: Returned,
+    reached: AtomicBool,
 }
 
 /// What a consumer is to do next.
@@ -56,8 +86,22 @@ pub enum Received {
     Message(Parcel),
     /// Nothing is there: sleep until woken.
     Nothing,
-    /// It fell too far behind, or its topic was purged: hang up.
+    /// It stood still while others waited, or its topic was purged: hang up.
     Dismissed,
+}
+
+impl Parcel {
+    fn new(message: Returned) -> Parcel {
+        Parcel(Arc::new(Given { message, reached: AtomicBool::new(false) }))
+    }
+
+    pub fn message(&self) -> &Returned {
+        &self.0.message
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.message.body.len() + PARCEL_BYTES
+    }
 }
 
 impl Consumers {
@@ -67,130 +111,164 @@ impl Consumers {
 
     /// How many consume the topic.
     pub fn of(&self, topic: &Topic) -> usize {
-        self.group(topic).map_or(0, |group| lock(&group.0).len())
+        self.group(topic).map_or(0, |group| lock(&group.members).len())
     }
 
     fn group(&self, topic: &Topic) -> Option<Arc<Group>> {
         lock(&self.groups).get(topic).cloned()
     }
 
-    /// A new consumer. The caller serves the topic once more: a message may have come before.
-    pub fn join(self: &Arc<Self>, topic: &Topic, waker: Waker) -> Consumer {
-        let member = Arc::new(Member { waker, outbox: Mutex::default() });
+    fn join(self: &Arc<Self>, topic: &Topic, waker: Waker) -> Consumer {
+        let outbox = Mutex::new(Outbox {
+            parcels: VecDeque::new(),
+            bytes: 0,
+            dismissed: false,
+            asleep: false,
+            moved: Instant::now(),
+        });
+        let member = Arc::new(Member { waker, outbox });
         let mut groups = lock(&self.groups);
         let group = groups.entry(topic.clone()).or_default().clone();
-        lock(&group.0).push_back(member.clone());
+        // Under the lock of the groups, so that this one is not dropped as empty.
+        lock(&group.members).push_back(member.clone());
         self.count.fetch_add(1, Ordering::SeqCst);
-        Consumer { consumers: self.clone(), topic: topic.clone(), group, member }
+        let consumers = self.clone();
+        Consumer { consumers, topic: topic.clone(), group, member, ended: false }
     }
 
-    /// Takes the topic's messages for its consumers, as long as there are messages and room.
-    pub fn serve(&self, store: &dyn Store, topic: &Topic) {
+    /// There may be something for the topic's consumers: wakes one that sleeps. Of those that do not,
+    /// each looks before it goes to sleep.
+    pub fn wake(&self, topic: &Topic) {
         let Some(group) = self.group(topic) else { return };
-        let mut members = lock(&group.0);
-        loop {
-            let counts = store.head(topic.as_str()).map(|head| head.counts()).unwrap_or_default();
-            if counts.stopped {
-                return;
+        let members = lock(&group.members);
+        let sleeper = members.iter().find(|member| mem::take(&mut lock(&member.outbox).asleep));
+        if let Some(member) = sleeper {
+            member.waker.wake_by_ref();
+        }
+    }
+
+    /// Takes back what is in the outboxes.
+    fn recall(&self, topic: &Topic) -> Vec<Parcel> {
+        let Some(group) = self.group(topic) else { return Vec::new() };
+        let members = lock(&group.members);
+        members.iter().flat_map(|member| lock(&member.outbox).empty()).collect()
+    }
+
+    /// Tells every consumer of the topic to hang up.
+    fn dismiss(&self, topic: &Topic) {
+        let Some(group) = self.group(topic) else { return };
+        lock(&group.members).iter().for_each(|member| member.dismiss());
+    }
+}
+
+impl Group {
+    /// Whether it is the caller who takes now. If not, somebody else looks once more.
+    fn begin(&self) -> bool {
+        let mut turn = lock(&self.turn);
+        match mem::replace(&mut *turn, Turn::Wanted) {
+            Turn::Free => {
+                *turn = Turn::Taken;
+                true
             }
-            let served = match counts.policy {
-                Some(Policy::RoundRobin) => in_turn(store, topic, &mut members),
-                Some(Policy::Broadcast) | None => to_all(store, topic, &mut members),
-            };
-            if !served {
-                return;
+            Turn::Taken | Turn::Wanted => false,
+        }
+    }
+
+    /// Whether the caller is done; if not, it has to look once more.
+    fn end(&self) -> bool {
+        let mut turn = lock(&self.turn);
+        *turn = match *turn {
+            Turn::Wanted => Turn::Taken,
+            Turn::Taken | Turn::Free => Turn::Free,
+        };
+        *turn == Turn::Free
+    }
+
+    /// Whether there is room for more.
+    fn has_room(&self, policy: Option<Policy>, now: Instant) -> bool {
+        let mut members = lock(&self.members);
+        members.retain(|member| !lock(&member.outbox).dismissed);
+        let has_room = |member: &Arc<Member>| lock(&member.outbox).bytes < ROOM;
+        if policy == Some(Policy::RoundRobin) {
+            return members.iter().any(has_room);
+        }
+        if members.iter().any(has_room) {
+            members.iter().filter(|member| !has_room(member)).for_each(|full| full.hurry(now));
+            members.retain(|member| !lock(&member.outbox).dismissed);
+        }
+        !members.is_empty() && members.iter().all(has_room)
+    }
+
+    /// Gives messages to all, or each to the next in turn. Returns those that nobody is there for.
+    fn give(&self, policy: Option<Policy>, messages: Vec<Returned>) -> Vec<Parcel> {
+        let mut members = lock(&self.members);
+        let mut left = Vec::new();
+        for message in messages {
+            let parcel = Parcel::new(message);
+            if policy == Some(Policy::RoundRobin) {
+                let free = |member: &Arc<Member>| lock(&member.outbox).bytes < ROOM;
+                // Who is given one goes to the end.
+                let next = members.iter().position(free).unwrap_or(0);
+                match members.remove(next) {
+                    Some(member) => {
+                        left.extend(member.send(parcel));
+                        members.push_back(member);
+                    }
+                    None => left.push(parcel),
+                }
+            } else {
+                for member in &*members {
+                    left.extend(member.send(Parcel(parcel.0.clone())));
+                }
+                left.push(parcel);
             }
         }
-    }
-
-    /// Tells every consumer of the topic to hang up, once it is purged: nobody is served meanwhile,
-    /// so that what is put afterwards stays.
-    pub fn dismiss_after<T>(&self, topic: &Topic, purge: impl FnOnce() -> Result<T>) -> Result<T> {
-        let Some(group) = self.group(topic) else { return purge() };
-        let members = lock(&group.0);
-        let purged = purge()?;
-        members.iter().for_each(|member| member.dismiss());
-        Ok(purged)
-    }
-}
-
-/// Gives the next message to all; false if there is nothing, or no room.
-fn to_all(store: &dyn Store, topic: &Topic, members: &mut VecDeque<Arc<Member>>) -> bool {
-    members.retain(|member| !lock(&member.outbox).dismissed);
-    if !members.iter().any(|member| member.has_room()) {
-        return false;
-    }
-    let Some(message) = take(store, topic) else { return false };
-    let (message, shared) = (Arc::new(message), members.len() > 1);
-    members.iter().for_each(|member| member.send(message.clone(), shared));
-    true
-}
-
-/// Gives the next message to the next in turn who has room; false if there is nothing, or no room.
-fn in_turn(store: &dyn Store, topic: &Topic, members: &mut VecDeque<Arc<Member>>) -> bool {
-    members.retain(|member| !lock(&member.outbox).dismissed);
-    let Some(next) = members.iter().position(|member| member.has_room()) else { return false };
-    let Some(message) = take(store, topic) else { return false };
-    // Who is served goes to the end.
-    if let Some(member) = members.remove(next) {
-        member.send(Arc::new(message), false);
-        members.push_back(member);
-    }
-    true
-}
-
-/// One message at a time: an outbox has room for it, however large, when it is half empty.
-fn take(store: &dyn Store, topic: &Topic) -> Option<Returned> {
-    let mut batch = Batch::default();
-    batch.ops.push(Op::Take { topic: topic.clone(), lease: None });
-    store.apply(&mut batch);
-    match batch.outcomes.first() {
-        Some(Ok(Outcome::Taken(Some(taken)))) => {
-            let body = batch.taken_body(taken).into();
-            Some(Returned { taken: taken.clone(), body, lease: None })
-        }
-        Some(Err(error)) => {
-            tracing::error!("the consumers of {topic} have to wait: {error}");
-            None
-        }
-        _ => None,
+        left
     }
 }
 
 impl Member {
-    fn has_room(&self) -> bool {
-        lock(&self.outbox).bytes < limits::OUTBOX_BYTES / 2
+    /// Returns what cannot be sent any more.
+    fn send(&self, parcel: Parcel) -> Option<Parcel> {
+        let mut outbox = lock(&self.outbox);
+        if outbox.dismissed {
+            return Some(parcel);
+        }
+        outbox.bytes += parcel.bytes();
+        outbox.parcels.push_back(parcel);
+        if mem::take(&mut outbox.asleep) {
+            self.waker.wake_by_ref();
+        }
+        None
     }
 
-    fn send(&self, message: Arc<Returned>, shared: bool) {
-        let mut outbox = lock(&self.outbox);
-        let half = limits::OUTBOX_BYTES / 2;
-        // One message, however large, goes in behind half an outbox.
-        if outbox.bytes >= half && outbox.bytes + message.body.len() > limits::OUTBOX_BYTES {
-            outbox.dismissed = true;
-        } else if !outbox.dismissed {
-            outbox.bytes += message.body.len();
-            outbox.messages.push_back(Parcel { message, shared });
+    /// Others wait for it: it may not stand still for long.
+    fn hurry(&self, now: Instant) {
+        if now.saturating_duration_since(lock(&self.outbox).moved) >= limits::CONSUMER_STALL {
+            self.dismiss();
         }
-        drop(outbox);
-        self.waker.wake_by_ref();
     }
 
     fn dismiss(&self) {
-        let mut outbox = lock(&self.outbox);
-        outbox.messages.clear();
-        (outbox.dismissed, outbox.purged) = (true, true);
-        drop(outbox);
+        lock(&self.outbox).dismissed = true;
         self.waker.wake_by_ref();
     }
 }
 
-/// One consumer, who leaves when this is dropped.
+impl Outbox {
+    fn empty(&mut self) -> VecDeque<Parcel> {
+        self.bytes = 0;
+        mem::take(&mut self.parcels)
+    }
+}
+
+/// One consumer. Whoever has it must end it with [`Broker::leave`]: it may have messages.
 pub struct Consumer {
     consumers: Arc<Consumers>,
     topic: Topic,
     group: Arc<Group>,
     member: Arc<Member>,
+    ended: bool,
 }
 
 impl Consumer {
@@ -198,46 +276,42 @@ impl Consumer {
         &self.topic
     }
 
-    /// The next message, and whether there is room for more than before it.
-    pub fn receive(&self) -> (Received, bool) {
+    /// The next message, and whether it is time to take more.
+    fn receive(&self) -> (Received, bool) {
         let mut outbox = lock(&self.member.outbox);
+        outbox.moved = Instant::now();
         if outbox.dismissed {
             return (Received::Dismissed, false);
         }
-        let Some(parcel) = outbox.messages.pop_front() else { return (Received::Nothing, false) };
-        let half = limits::OUTBOX_BYTES / 2;
-        let was_full = outbox.bytes >= half;
-        outbox.bytes -= parcel.message.body.len();
-        (Received::Message(parcel), was_full && outbox.bytes < half)
+        let Some(parcel) = outbox.parcels.pop_front() else {
+            let fell_asleep = !mem::replace(&mut outbox.asleep, true);
+            return (Received::Nothing, fell_asleep);
+        };
+        let was_full = outbox.bytes >= ROOM;
+        outbox.bytes = outbox.bytes.saturating_sub(parcel.bytes());
+        (Received::Message(parcel), was_full && outbox.bytes < ROOM)
     }
 
-    /// Leaves, with what was sent to this consumer alone and did not reach it: what it has not
-    /// received, and these.
-    pub fn leave(self, unwritten: Vec<Parcel>) -> Vec<Returned> {
-        self.end();
-        let mut outbox = lock(&self.member.outbox);
-        if outbox.purged {
-            return Vec::new();
+    fn end(&mut self) {
+        if mem::replace(&mut self.ended, true) {
+            return;
         }
-        let parcels = unwritten.into_iter().chain(std::mem::take(&mut outbox.messages));
-        let own = parcels.filter(|parcel| !parcel.shared);
-        own.map(|parcel| Arc::unwrap_or_clone(parcel.message)).collect()
-    }
-
-    fn end(&self) {
         let mut groups = lock(&self.consumers.groups);
-        let mut members = lock(&self.group.0);
+        let mut members = lock(&self.group.members);
         members.retain(|member| !Arc::ptr_eq(member, &self.member));
-        if members.is_empty() {
+        // By now the topic may have another group, made after this one was dropped as empty.
+        let current =
+            groups.get(&self.topic).is_some_and(|current| Arc::ptr_eq(current, &self.group));
+        if members.is_empty() && current {
             groups.remove(&self.topic);
         }
+        self.consumers.count.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
         self.end();
-        self.consumers.count.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -246,41 +320,152 @@ impl Broker {
     /// when there is something.
     pub fn consume(&self, topic: &Topic, waker: Waker) -> Consumer {
         let consumer = self.consumers.join(topic, waker);
-        fence(Ordering::SeqCst);
-        self.consumers.serve(&*self.store, topic);
+        self.take_for(&consumer.group, topic);
         consumer
     }
 
     /// What a consumer is to do next.
     pub fn receive(&self, consumer: &Consumer) -> Received {
         let (received, room) = consumer.receive();
-        if room {
-            self.consumers.serve(&*self.store, consumer.topic());
+        if !room {
+            return received;
         }
-        received
+        // Either whoever makes messages available from now on sees that it sleeps, or it sees them.
+        fence(Ordering::SeqCst);
+        self.take_for(&consumer.group, &consumer.topic);
+        match received {
+            Received::Nothing => consumer.receive().0,
+            received => received,
+        }
     }
 
-    /// Ends a consumer, which has received these and they have not reached it. What was sent to it
-    /// alone and did not reach it goes to the next.
-    pub fn leave(&self, consumer: Consumer, unwritten: Vec<Parcel>) {
-        let topic = consumer.topic().clone();
-        self.put_all_back(&topic, consumer.leave(unwritten));
+    /// These have reached the consumer that received them.
+    pub fn reached(&self, consumer: &Consumer, parcels: Vec<Parcel>) {
+        parcels.iter().for_each(|parcel| parcel.0.reached.store(true, Ordering::Relaxed));
+        self.settle(&consumer.topic, parcels);
     }
 
-    /// Purges the topic, with what is on its way to its consumers, who are told to hang up. Returns
-    /// how many messages it removed.
-    pub fn purge_and_dismiss(&self, topic: &Topic) -> Result<u64> {
-        self.consumers.dismiss_after(topic, || {
-            let mut batch = Batch::default();
-            batch.ops.push(Op::Purge { topic: topic.clone() });
-            self.apply(&mut batch);
-            match batch.outcomes.pop() {
-                Some(Ok(Outcome::Purged(messages))) => Ok(messages),
-                Some(Err(error)) => Err(error),
-                _ => Err(Error::new(Code::StoreFailed, "the store did not answer: try again")),
+    /// Ends a consumer, which has received these and they have not reached it. What reached nobody
+    /// goes to the next.
+    pub fn leave(&self, mut consumer: Consumer, unwritten: Vec<Parcel>) {
+        consumer.end();
+        let sent = lock(&consumer.member.outbox).empty();
+        self.settle(&consumer.topic, unwritten.into_iter().chain(sent));
+        self.consumers.wake(&consumer.topic);
+    }
+
+    /// What becomes of messages is for the last to say who has them.
+    fn settle(&self, topic: &Topic, parcels: impl IntoIterator<Item = Parcel>) {
+        let last = parcels.into_iter().filter_map(|parcel| Arc::into_inner(parcel.0));
+        let ops = last.filter_map(|Given { message, reached }| match reached.into_inner() {
+            false => Some(Op::PutBack { topic: topic.clone(), message: Box::new(message) }),
+            // Without a lease it was removed when it was taken.
+            true => message.lease.map(|_| Op::Ack {
+                topic: topic.clone(),
+                id: message.taken.id,
+                deliveries: message.taken.deliveries,
+            }),
+        });
+        let mut batch = Batch::default();
+        batch.ops.extend(ops);
+        if batch.ops.is_empty() {
+            return;
+        }
+        self.apply(&mut batch);
+        // Of what was purged meanwhile there is nothing to be settled.
+        let failed = batch.outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+        for error in failed.filter(|error| error.code != Code::Gone) {
+            tracing::error!(
+                "a message of {topic} stays out until the server is restarted: {error}"
+            );
+        }
+    }
+
+    /// Takes messages for the group, as long as there are any, and room.
+    fn take_for(&self, group: &Group, topic: &Topic) {
+        if !group.begin() {
+            return;
+        }
+        loop {
+            while self.check_open().is_ok() && self.take_some_for(group, topic) {}
+            if group.end() {
+                return;
             }
-        })
+        }
     }
+
+    /// True if there may be more.
+    fn take_some_for(&self, group: &Group, topic: &Topic) -> bool {
+        let Some(head) = self.store.head(topic.as_str()) else { return false };
+        let counts = head.counts();
+        if counts.stopped || !group.has_room(counts.policy, Instant::now()) {
+            return false;
+        }
+        if self.takers.any() {
+            self.takers.serve(&*self.store, topic);
+        }
+        let (messages, more) = take(&*self.store, topic);
+        self.settle(topic, group.give(counts.policy, messages));
+        more
+    }
+
+    /// Purges the topic and tells its consumers to hang up. True if anything waited in it.
+    pub fn purge_and_dismiss(&self, topic: &Topic) -> Result<bool> {
+        let counts = self.store.head(topic.as_str()).map(|head| head.counts()).unwrap_or_default();
+        let mut batch = Batch::default();
+        batch.ops.push(Op::Purge { topic: topic.clone() });
+        self.apply(&mut batch);
+        self.consumers.dismiss(topic);
+        match batch.outcomes.pop() {
+            Some(Ok(_)) => Ok(counts.length > counts.leased),
+            Some(Err(error)) => Err(error),
+            None => Err(Error::new(Code::StoreFailed, "the store did not answer: try again")),
+        }
+    }
+
+    /// The topic was purged: what is on its way to its consumers is recalled.
+    pub(super) fn recall(&self, topic: &Topic) {
+        self.settle(topic, self.consumers.recall(topic));
+    }
+}
+
+/// The next messages of the topic, and whether there may be more.
+fn take(store: &dyn Store, topic: &Topic) -> (Vec<Returned>, bool) {
+    let taken = match take_under(store, topic, Some(UNTIL_RESTART)) {
+        // A store that is full has no room to note leases: what is taken is removed at once.
+        Err(error) if error.code == Code::Full => take_under(store, topic, None),
+        taken => taken,
+    };
+    taken.unwrap_or_else(|error| {
+        tracing::error!("the consumers of {topic} have to wait: {error}");
+        (Vec::new(), false)
+    })
+}
+
+fn take_under(
+    store: &dyn Store,
+    topic: &Topic,
+    lease: Option<u64>,
+) -> Result<(Vec<Returned>, bool)> {
+    let mut batch = Batch::default();
+    batch.ops.extend((0..TAKEN_AT_ONCE).map(|_| Op::Take { topic: topic.clone(), lease }));
+    store.apply(&mut batch);
+    let mut messages = Vec::new();
+    for outcome in mem::take(&mut batch.outcomes) {
+        match outcome {
+            Ok(Outcome::Taken(Some(taken))) => {
+                let body = batch.taken_body(&taken).into();
+                messages.push(Returned { taken, body, lease });
+            }
+            // These are a lot already.
+            Ok(Outcome::Later) => return Ok((messages, true)),
+            Ok(_) => return Ok((messages, false)),
+            Err(error) if messages.is_empty() => return Err(error),
+            // What was taken before it goes first.
+            Err(_) => return Ok((messages, true)),
+        }
+    }
+    Ok((messages, true))
 }
 
 #[cfg(test)]

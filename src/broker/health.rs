@@ -32,6 +32,8 @@ pub struct Vitals {
     pub refuses: bool,
     /// Messages that were dropped lately.
     pub dropped: u64,
+    /// Requests that were refused lately because the store was full.
+    pub refused: u64,
     /// Whether messages are also dropped because they are old, which is no loss.
     pub drops_old: bool,
 }
@@ -82,8 +84,8 @@ pub fn rules() -> [(Health, String); 4] {
         (
             Health::Overflowed,
             format!(
-                "messages are lost or refused: the full store dropped some in the last {} s, \
-                 or it refuses puts, or it fails",
+                "messages are lost or refused: the full store dropped or refused some in the last \
+                 {} s, or it fails",
                 limits::HEALTH_DROPS.as_secs()
             ),
         ),
@@ -114,19 +116,19 @@ impl Vitals {
 
     fn by_room(&self) -> (Health, String) {
         let full = percent(self.store.bytes, self.store.max_bytes.unwrap_or(u64::MAX));
-        match full {
-            // A put is refused a little before the last byte.
-            99.. if self.refuses => {
-                (Health::Overflowed, "the store is full: it refuses puts".into())
-            }
-            _ if self.refuses => (by_share(full), format!("the store is {full} % full")),
-            _ => (Health::Good, String::new()),
+        match self.refuses {
+            true => (by_share(full), format!("the store is {full} % full")),
+            false => (Health::Good, String::new()),
         }
     }
 
     fn by_losses(&self) -> (Health, String) {
         if let Some(failure) = &self.failure {
             return (Health::Overflowed, format!("the store fails: {failure}"));
+        }
+        if self.refused > 0 {
+            let text = format!("the store is full: it has refused {} requests", self.refused);
+            return (Health::Overflowed, text);
         }
         let room = percent(self.store.bytes, self.store.max_bytes.unwrap_or(u64::MAX))
             < limits::HEALTH_DEGRADED_PERCENT;
@@ -168,7 +170,7 @@ mod tests {
     use crate::store::{self, Rules};
 
     fn vitals() -> Vitals {
-        let store = Extent { kind: "memory", bytes: 0, max_bytes: Some(1_000) };
+        let store = Extent { kind: "memory", bytes: 0, max_bytes: Some(1_000), refused: 0 };
         Vitals { max_connections: 100, store, ..Vitals::default() }
     }
 
@@ -194,7 +196,7 @@ mod tests {
             assert_eq!((taken(share), filled(share * 10, true)), (health, health), "{share}");
             assert_eq!(filled(share * 10, false), Health::Good);
         }
-        assert_eq!((taken(100), filled(990, true)), (Health::Overloaded, Health::Overflowed));
+        assert_eq!((taken(100), filled(1_000, true)), (Health::Overloaded, Health::Overloaded));
     }
 
     #[test]
@@ -207,6 +209,9 @@ mod tests {
         assert_eq!(lost(900, true), (Health::Overflowed, text.to_owned()));
         assert_eq!(lost(100, false), (Health::Overflowed, text.to_owned()));
         assert_eq!(lost(100, true).0, Health::Overloaded);
+        let refused = Vitals { refused: 1, refuses: true, ..vitals() }.judge();
+        let text = "the store is full: it has refused 1 requests";
+        assert_eq!(refused, (Health::Overflowed, text.to_owned()));
         let failing = Vitals { failure: Some("no disk".into()), ..vitals() };
         assert_eq!(failing.judge(), (Health::Overflowed, "the store fails: no disk".to_owned()));
         assert_eq!(vitals().judge().0, Health::Good);

@@ -34,6 +34,7 @@ impl Broker {
             }
             page.parts.push((run, range));
         }
+        self.count_reads(limit - left);
         Ok(page)
     }
 }

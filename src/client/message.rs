@@ -1,12 +1,10 @@
 //! What a client gets: messages with the JSON text that was put, and what a put came to.
 
-use std::fmt;
-
-use serde::Deserializer;
-use serde::de::{DeserializeOwned, Visitor};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Origin, Result};
+use crate::text;
 
 /// A message as it was put.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,30 +58,7 @@ impl Message {
 
     /// The message if it is a JSON string. Half a surrogate pair becomes U+FFFD.
     pub fn text(&self) -> Option<String> {
-        serde_json::Deserializer::from_str(&self.json).deserialize_bytes(Text).ok()
-    }
-}
-
-/// Reads a JSON string as bytes, since `str` refuses the halves of surrogate pairs.
-struct Text;
-
-impl Visitor<'_> for Text {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
-        let mut text = String::with_capacity(bytes.len());
-        for chunk in bytes.utf8_chunks() {
-            text.push_str(chunk.valid());
-            // The three bytes of half a pair are three chunks; only the first is 0xED.
-            if chunk.invalid().first() == Some(&0xED) {
-                text.push(char::REPLACEMENT_CHARACTER);
-            }
-        }
-        Ok(text)
+        text::of_json(self.json.as_bytes())
     }
 }
 

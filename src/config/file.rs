@@ -111,7 +111,8 @@ fn setting(key: &str, value: &DeValue<'_>, table: &Command) -> Result<Setting, S
             _ => Err(format!("wrong value for '{shown}': say true or false")),
         };
     }
-    if is_boolean {
+    // A flag that may stand alone may also be said to be on or off.
+    if is_boolean && flag.get_num_args().is_none_or(|values| values.min_values() > 0) {
         return Err(format!("wrong value for '{shown}': it is neither true nor false"));
     }
     let text = format!("--{key}={value}");

@@ -11,6 +11,7 @@ mod failure;
 mod guard;
 mod handed;
 mod head_timer;
+mod html;
 mod native;
 mod page;
 mod restmq;

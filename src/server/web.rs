@@ -99,7 +99,7 @@ impl Web {
         self.runtime.spawn(async move {
             let serving = serving;
             let served = match stream.and_then(tokio::net::TcpStream::from_std) {
-                Ok(stream) => http::serve(site, stream, first, peer, session, serving).await,
+                Ok(stream) => http::serve(site, stream, first, session, serving).await,
                 Err(error) => return debug!("{peer} cannot be served: {error}"),
             };
             match served {

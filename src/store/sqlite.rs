@@ -61,6 +61,7 @@ pub struct SqliteStore {
     last_id: AtomicU64,
     due: AtomicU64,
     size: AtomicU64,
+    refused: AtomicU64,
     clock: Clock,
     rules: Rules,
     shelf: Shelf,
@@ -164,6 +165,7 @@ impl SqliteStore {
             leader: Leader::default(),
             due: AtomicU64::new(Id::MAX),
             size: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             clock,
             rules,
             shelf: Shelf::default(),
@@ -233,12 +235,15 @@ impl SqliteStore {
                 self.due.fetch_min(due, Ordering::AcqRel);
                 self.size.store(size, Ordering::Release);
                 losses.add(dropped, refused);
+                self.refused.fetch_add(refused, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => {
                 tables.roll_back();
                 ledger.revert();
-                losses.add(0, u64::from(error.code == Code::Full));
+                let refused = u64::from(error.code == Code::Full);
+                losses.add(0, refused);
+                self.refused.fetch_add(refused, Ordering::Relaxed);
                 Err(error)
             }
         }
@@ -342,6 +347,7 @@ impl Store for SqliteStore {
             kind: if self.reader.is_some() { "file" } else { "memory" },
             bytes: self.size.load(Ordering::Acquire),
             max_bytes: self.rules.max_bytes,
+            refused: self.refused.load(Ordering::Relaxed),
         }
     }
 

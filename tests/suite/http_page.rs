@@ -269,7 +269,7 @@ fn a_full_server_says_so() {
     };
     let put = format!(r#"{{"action":"put","topic":"t","message":"{}"}}"#, "x".repeat(10_000));
     for (when_full, expected) in [
-        (WhenFull::Refuse, "the store is full: it refuses puts"),
+        (WhenFull::Refuse, "the store is full: it has refused "),
         (WhenFull::DropOldest, "the full store has dropped its "),
     ] {
         let config = Config { max_store: 1 << 20, when_full: Some(when_full), ..Config::default() };

@@ -1,6 +1,8 @@
 //! Who waits over HTTP: readers and takers, in line, without a thread each; and what becomes of a message
 //! whose taker is gone.
 
+use std::time::Instant;
+
 use dsmq::limits;
 use serde_json::Value;
 
@@ -9,7 +11,7 @@ use super::http_native::{connect, expect, id_in, with};
 use super::peer::Peer;
 #[cfg(target_os = "linux")]
 use super::process::{Process, dsmq};
-use super::support::server;
+use super::support::{PATIENCE, server};
 
 /// How many takers stand in line.
 fn waiting(peer: &mut Peer) -> u64 {
@@ -18,7 +20,10 @@ fn waiting(peer: &mut Peer) -> u64 {
 }
 
 fn until_waiting(peer: &mut Peer, count: u64) {
-    while waiting(peer) != count {}
+    let deadline = Instant::now() + PATIENCE;
+    while waiting(peer) != count {
+        assert!(Instant::now() < deadline, "{count} never wait");
+    }
 }
 
 #[test]

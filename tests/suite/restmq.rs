@@ -182,7 +182,7 @@ fn what_is_wrong_is_said_and_adds_nothing() {
         (post("/q/", "value=1"), 405, "method_not_allowed"),
         (delete("/control/t"), 405, "method_not_allowed"),
         (get("/xmlrpc"), 405, "method_not_allowed"),
-        (get("/ws/t"), 400, "bad_field"),
+        (get("/ws/t"), 426, "bad_field"),
         (
             get("/q/t").replacen("GET", "HEAD", 1).replacen("HEAD", "PUT", 1),
             405,

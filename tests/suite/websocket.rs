@@ -11,6 +11,7 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Bytes, Message, WebSocket, client};
 
+use super::http::{ask, get};
 use super::peer::Peer;
 use super::process::{Process, dsmq};
 use super::support::{PATIENCE, server, server_with};
@@ -430,6 +431,10 @@ fn what_is_no_handshake_is_refused() {
     let own =
         |request: String| request.replacen("\r\n\r\n", "\r\nOrigin: http://localhost\r\n\r\n", 1);
     assert_eq!(asks(&own), "HTTP/1.1 101");
+    let refused = ask(&mut Peer::connect_silent(server.addr()), get("/ws"));
+    for said in ["upgrade: websocket\r\n", "sec-websocket-version: 13\r\n"] {
+        assert!(refused.header.contains(said), "{refused:?}");
+    }
 }
 
 #[test]

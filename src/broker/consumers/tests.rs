@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 use super::{Consumer, Received};
 use crate::broker::Broker;
 use crate::limits;
 use crate::message::Topic;
-use crate::store::{self, Batch, Op, Policy, Rules};
+use crate::store::{self, Batch, Op, Policy, Rules, Synchronous};
 
 fn broker() -> Broker {
     Broker::new(store::in_memory(Rules::default()).unwrap())
@@ -38,23 +39,33 @@ fn consume(broker: &Broker) -> Consumer {
     broker.consume(&topic(), Waker::noop().clone())
 }
 
-/// All that a consumer has been sent; "dismissed" at the end if it is.
+/// All that a consumer has been sent, and it has reached it; "dismissed" at the end if it is.
 fn received(broker: &Broker, consumer: &Consumer) -> Vec<String> {
-    let mut all = Vec::new();
+    let (mut all, mut parcels) = (Vec::new(), Vec::new());
     loop {
         match broker.receive(consumer) {
             Received::Message(parcel) => {
-                all.push(String::from_utf8_lossy(&parcel.message.body).into_owned());
+                all.push(String::from_utf8_lossy(&parcel.message().body).into_owned());
+                parcels.push(parcel);
             }
-            Received::Nothing => return all,
+            Received::Nothing => break,
             Received::Dismissed => {
                 all.push("dismissed".to_owned());
-                return all;
+                break;
             }
         }
     }
+    broker.reached(consumer, parcels);
+    all
 }
 
+/// How many messages nobody has.
+fn waiting(broker: &Broker) -> u64 {
+    let counts = broker.topics().unwrap()[0].counts;
+    counts.length - counts.leased
+}
+
+/// How many messages there are, with those that are on their way.
 fn length(broker: &Broker) -> u64 {
     broker.topics().unwrap()[0].counts.length
 }
@@ -100,7 +111,8 @@ fn who_leaves_gives_back_what_was_its_alone() {
     policy(&broker, Policy::RoundRobin);
     let (first, second) = (consume(&broker), consume(&broker));
     put(&broker, &["1", "2", "3"]);
-    broker.leave(first, Vec::new());
+    let Received::Message(parcel) = broker.receive(&first) else { panic!("nothing came") };
+    broker.leave(first, vec![parcel]);
     assert_eq!(received(&broker, &second), ["2", "1", "3"]);
     put(&broker, &["4"]);
     broker.leave(second, Vec::new());
@@ -116,20 +128,44 @@ fn a_backlog_larger_than_an_outbox_comes_whole() {
         put(&broker, &[&body]);
     }
     let consumer = consume(&broker);
-    assert!(length(&broker) > 30, "only what has room is taken");
+    assert!(waiting(&broker) > 30, "only what has room is taken");
     assert_eq!(received(&broker, &consumer).len(), 50);
+    assert_eq!(length(&broker), 0);
 }
 
 #[test]
-fn who_falls_behind_is_dismissed_and_the_others_go_on() {
+fn a_broadcast_goes_at_the_pace_of_the_slowest() {
     let broker = broker();
     let (fast, slow) = (consume(&broker), consume(&broker));
     let body = "7".repeat(limits::OUTBOX_BYTES / 4);
     for _ in 0..8 {
         put(&broker, &[&body]);
-        assert_eq!(received(&broker, &fast).len(), 1);
     }
+    let before = received(&broker, &fast).len();
+    assert!((1..8).contains(&before), "{before}");
+    assert_eq!(waiting(&broker), 8 - before as u64, "the rest waits for the slow one");
+    assert_eq!(received(&broker, &slow).len(), 8);
+    assert_eq!(received(&broker, &fast).len(), 8 - before);
+    assert_eq!(length(&broker), 0);
+}
+
+#[test]
+fn who_stands_still_is_dismissed_once_others_wait_for_it() {
+    let broker = broker();
+    let (fast, slow) = (consume(&broker), consume(&broker));
+    put(&broker, &[&"7".repeat(limits::OUTBOX_BYTES / 2)]);
+    assert_eq!(received(&broker, &fast).len(), 1);
+    put(&broker, &["1"]);
+    assert_eq!(received(&broker, &fast), [""; 0]);
+    let group = &slow.group;
+    let soon = Instant::now() + limits::CONSUMER_STALL / 2;
+    assert!(!group.has_room(None, soon));
+    assert!(group.has_room(None, soon + limits::CONSUMER_STALL));
+    put(&broker, &["2"]);
+    assert_eq!(received(&broker, &fast), ["1", "2"]);
     assert_eq!(received(&broker, &slow), ["dismissed"]);
+    broker.leave(slow, Vec::new());
+    assert_eq!(length(&broker), 0, "all of it has reached the other");
 }
 
 #[test]
@@ -138,17 +174,33 @@ fn what_was_received_and_not_written_goes_back() {
     let consumer = consume(&broker);
     put(&broker, &["1", "2", "3"]);
     let Received::Message(written) = broker.receive(&consumer) else { panic!("nothing came") };
-    drop(written);
+    broker.reached(&consumer, vec![written]);
     let Received::Message(unwritten) = broker.receive(&consumer) else { panic!("nothing came") };
     broker.leave(consumer, vec![unwritten]);
-    assert_eq!(received(&broker, &consume(&broker)), ["2", "3"]);
-    // What others have got too does not.
+    let next = consume(&broker);
+    assert_eq!(received(&broker, &next), ["2", "3"]);
+    drop(next);
+    // What has reached another does not; what has reached none does.
     let (first, second) = (consume(&broker), consume(&broker));
-    put(&broker, &["4"]);
+    put(&broker, &["4", "5"]);
     let Received::Message(unwritten) = broker.receive(&first) else { panic!("nothing came") };
     broker.leave(first, vec![unwritten]);
-    assert_eq!(received(&broker, &second), ["4"]);
+    let Received::Message(written) = broker.receive(&second) else { panic!("nothing came") };
+    broker.reached(&second, vec![written]);
+    broker.leave(second, Vec::new());
+    assert_eq!(received(&broker, &consume(&broker)), ["5"]);
     assert_eq!(length(&broker), 0);
+}
+
+#[test]
+fn what_is_on_its_way_is_kept_until_it_has_arrived() {
+    let broker = broker();
+    let consumer = consume(&broker);
+    put(&broker, &["1", "2"]);
+    let Received::Message(parcel) = broker.receive(&consumer) else { panic!("nothing came") };
+    assert_eq!((length(&broker), waiting(&broker)), (2, 0));
+    broker.reached(&consumer, vec![parcel]);
+    assert_eq!((length(&broker), waiting(&broker)), (1, 0));
 }
 
 #[test]
@@ -157,13 +209,71 @@ fn a_purge_dismisses_the_consumers_with_all_that_is_on_its_way_to_them() {
     let consumer = consume(&broker);
     put(&broker, &["1", "2"]);
     let Received::Message(unwritten) = broker.receive(&consumer) else { panic!("nothing came") };
-    assert_eq!(broker.purge_and_dismiss(&topic()), Ok(0), "all of it was on its way");
+    assert_eq!(broker.purge_and_dismiss(&topic()), Ok(false), "all of it was on its way");
     assert_eq!(received(&broker, &consumer), ["dismissed"]);
     put(&broker, &["3"]);
     broker.leave(consumer, vec![unwritten]);
     assert_eq!(length(&broker), 1, "nobody is left to take it, and nothing came back");
-    assert_eq!(broker.purge_and_dismiss(&topic()), Ok(1));
+    assert_eq!(broker.purge_and_dismiss(&topic()), Ok(true));
     assert_eq!(length(&broker), 0);
+}
+
+#[test]
+fn a_purge_by_others_leaves_the_consumers_and_recalls_what_is_on_its_way() {
+    let broker = broker();
+    let consumer = consume(&broker);
+    put(&broker, &["1", "2"]);
+    let Received::Message(unwritten) = broker.receive(&consumer) else { panic!("nothing came") };
+    apply(&broker, Op::Purge { topic: topic() });
+    put(&broker, &["3"]);
+    assert_eq!(received(&broker, &consumer), ["3"]);
+    broker.leave(consumer, vec![unwritten]);
+    assert_eq!(length(&broker), 0);
+}
+
+#[test]
+fn a_group_that_was_left_does_not_take_the_next_with_it() {
+    let broker = broker();
+    let (slow, fast) = (consume(&broker), consume(&broker));
+    slow.member.dismiss();
+    put(&broker, &["1"]);
+    assert_eq!(received(&broker, &fast), ["1"]);
+    broker.leave(fast, Vec::new());
+    let next = consume(&broker);
+    broker.leave(slow, Vec::new());
+    put(&broker, &["2"]);
+    assert_eq!(received(&broker, &next), ["2"]);
+    assert_eq!(broker.topics().unwrap()[0].consumers, 1);
+}
+
+#[test]
+fn nothing_is_taken_once_the_broker_closes() {
+    let broker = broker();
+    let consumer = consume(&broker);
+    broker.close();
+    put(&broker, &["1"]);
+    assert_eq!(received(&broker, &consumer), [""; 0]);
+    assert_eq!(waiting(&broker), 1);
+}
+
+#[test]
+fn a_file_that_was_left_has_all_that_had_not_arrived() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.db");
+    let rules = Rules { dead_letter_after: 1, ..Rules::default() };
+    let open = || Broker::new(store::in_file(&path, Synchronous::Full, rules).unwrap());
+    let first = open();
+    put(&first, &["1", "2", "3"]);
+    let consumer = consume(&first);
+    let Received::Message(written) = first.receive(&consumer) else { panic!("nothing came") };
+    first.reached(&consumer, vec![written]);
+    let Received::Message(_unwritten) = first.receive(&consumer) else { panic!("nothing came") };
+    // As if the process were killed: nobody leaves.
+    drop((consumer, first));
+    let second = open();
+    second.tick();
+    assert_eq!(received(&second, &consume(&second)), ["2", "3"]);
+    assert_eq!((length(&second), second.topics().unwrap().len()), (0, 1), "no letter is dead");
 }
 
 #[test]

@@ -52,6 +52,23 @@ impl App {
         done.map_err(|error| Error::new(Code::StoreFailed, format!("it was not done: {error}")))
     }
 
+    /// Does what calls the broker with a connection's talk, which is always there but meanwhile.
+    pub async fn lend<S: Send + 'static, T: Send + 'static>(
+        &self,
+        talk: &mut Option<Box<S>>,
+        work: impl FnOnce(&mut S) -> T + Send + 'static,
+    ) -> Result<T> {
+        let lost = || Error::new(Code::StoreFailed, "what the connection said is lost");
+        let mut lent = talk.take().ok_or_else(lost)?;
+        let work = move |_: &Arc<Broker>| {
+            let done = work(&mut lent);
+            (lent, done)
+        };
+        let (lent, done) = self.run(work).await?;
+        *talk = Some(lent);
+        Ok(done)
+    }
+
     /// One operation that takes nothing, and what it came to.
     pub async fn apply(&self, op: Op) -> Result<Outcome> {
         let mut batch = Batch::default();

@@ -1,7 +1,6 @@
 //! One connection, from its first byte to its end.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
@@ -21,8 +20,6 @@ use crate::store::lock;
 
 /// What a handler can know of its connection: an extension of every request.
 pub struct Connection {
-    #[expect(dead_code, reason = "no route asks for it yet")]
-    pub peer: SocketAddr,
     session: Mutex<Option<Session>>,
     deliveries: Deliveries,
     speaking: Arc<Speaking>,
@@ -55,14 +52,13 @@ pub async fn serve(
     site: Arc<Site>,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     first: Vec<u8>,
-    peer: SocketAddr,
     session: Session,
     held: impl Send + Unpin + 'static,
 ) -> Result<(), hyper::Error> {
     let (arrivals, deliveries) = (Arrivals::default(), Deliveries::default());
     let session = Mutex::new(Some(session));
     let speaking = Arc::new(site.app.broker().speaking("http"));
-    let connection = Connection { peer, session, deliveries: deliveries.clone(), speaking };
+    let connection = Connection { session, deliveries: deliveries.clone(), speaking };
     let connection = Arc::new(connection);
     let stopping = site.clone();
     let stream =

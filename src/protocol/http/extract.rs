@@ -10,9 +10,12 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 
+use tokio::time::{Instant, timeout_at};
+
 use super::app::App;
 use super::failure::{Answer, Failure};
 use crate::error::{Code, Error, Result};
+use crate::limits;
 use crate::message::Topic;
 
 /// The topic that the path's one variable names.
@@ -52,8 +55,12 @@ pub async fn body(request: Request, most: usize) -> Result<Vec<u8>> {
 
 /// Grows with what has arrived, never with what is claimed to come.
 async fn read(mut body: Body, most: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+    let (mut bytes, end) = (Vec::new(), Instant::now() + limits::HTTP_BODY);
+    loop {
+        let patience = end.min(Instant::now() + limits::HTTP_BODY_STALL);
+        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+        let frame = timeout_at(patience, frame).await.map_err(|_| too_slow())?;
+        let Some(frame) = frame else { return Ok(bytes) };
         let frame = frame.map_err(|error| {
             Error::new(Code::BadField, format!("the body cannot be read: {error}"))
         })?;
@@ -63,7 +70,13 @@ async fn read(mut body: Body, most: usize) -> Result<Vec<u8>> {
         }
         bytes.extend_from_slice(&data);
     }
-    Ok(bytes)
+}
+
+fn too_slow() -> Error {
+    let (stall, whole) = (limits::HTTP_BODY_STALL.as_secs(), limits::HTTP_BODY.as_secs());
+    let text =
+        format!("the body comes too slowly: some of it within {stall} s, all within {whole}");
+    Error::new(Code::BadField, text)
 }
 
 fn too_large(most: usize) -> Error {

@@ -23,7 +23,14 @@ impl From<Error> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.status, Json(json::error_reply(&self.error))).into_response()
+        let mut response = (self.status, Json(json::error_reply(&self.error))).into_response();
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            // To what, RFC 9110 wants to be said; and RFC 6455, which version.
+            let headers = response.headers_mut();
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        response
     }
 }
 

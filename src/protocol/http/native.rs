@@ -138,6 +138,9 @@ async fn list(
 
 fn wants_events(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut kinds = accepted.flat_map(|value| value.split([',', ';'])).map(str::trim);
-    kinds.any(|kind| kind.eq_ignore_ascii_case("text/event-stream"))
+    accepted.flat_map(|value| value.split(',')).any(|kind| {
+        let mut parts = kind.split(';').map(str::trim);
+        let is_events = parts.next().is_some_and(|k| k.eq_ignore_ascii_case("text/event-stream"));
+        is_events && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
 }

@@ -2,13 +2,9 @@
 
 #[cfg(feature = "http")]
 use std::borrow::Cow;
-#[cfg(feature = "http")]
-use std::fmt;
 
 #[cfg(feature = "http")]
-use serde::Deserializer;
-#[cfg(feature = "http")]
-use serde::de::Visitor;
+use crate::text;
 
 /// How many bytes from the start of `text` are ASCII that a JSON string holds as it is.
 pub fn plain_len(text: &[u8]) -> usize {
@@ -72,35 +68,7 @@ pub fn unescape(inside: &[u8]) -> Option<String> {
 /// pair becomes U+FFFD.
 #[cfg(feature = "http")]
 pub fn text(json: &[u8]) -> Cow<'_, str> {
-    match serde_json::Deserializer::from_slice(json).deserialize_bytes(Text) {
-        Ok(text) => Cow::Owned(text),
-        Err(_) => String::from_utf8_lossy(json),
-    }
-}
-
-/// Reads a JSON string as bytes, since `str` refuses the halves of surrogate pairs.
-#[cfg(feature = "http")]
-struct Text;
-
-#[cfg(feature = "http")]
-impl Visitor<'_> for Text {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
-        let mut text = String::with_capacity(bytes.len());
-        for chunk in bytes.utf8_chunks() {
-            text.push_str(chunk.valid());
-            // The three bytes of half a pair are three chunks; only the first is 0xED.
-            if chunk.invalid().first() == Some(&0xED) {
-                text.push(char::REPLACEMENT_CHARACTER);
-            }
-        }
-        Ok(text)
-    }
+    text::of_json(json).map_or_else(|| String::from_utf8_lossy(json), Cow::Owned)
 }
 
 #[cfg(all(test, feature = "http"))]

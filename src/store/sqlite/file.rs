@@ -207,6 +207,8 @@ fn prepare(sqlite: &Connection, sync: Synchronous, version: usize) -> rusqlite::
     sqlite.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES, |_| Ok(()))?;
     sqlite.pragma_update(None, "synchronous", sync.as_str())?;
     migrate(sqlite, version, schema::MIGRATIONS)?;
+    sqlite
+        .execute(schema::END_LEASES_UNTIL_RESTART, [crate::store::UNTIL_RESTART.cast_signed()])?;
     // Whether it can be written is found out now, not at the first put.
     sqlite.execute_batch("BEGIN IMMEDIATE; COMMIT")
 }

@@ -186,6 +186,9 @@ pub const DELAY_LEASE: &str = "UPDATE leases SET until = ?3, held = 0 WHERE topi
 pub const DELETE_LEASE: &str = "DELETE FROM leases WHERE topic = ?1 AND id = ?2";
 pub const ENDED_LEASES: &str = "SELECT topic, id, deliveries, rank, size, expires FROM leases
     WHERE until <= ?1 ORDER BY until LIMIT ?2";
+/// Who held these is gone with the server, and has not said that they had a delivery.
+pub const END_LEASES_UNTIL_RESTART: &str =
+    "UPDATE leases SET until = 0, deliveries = deliveries - 1 WHERE until > ?1";
 pub const NEXT_LEASE: &str = "SELECT min(until) FROM leases";
 
 pub const INSERT_DELAYED: &str =

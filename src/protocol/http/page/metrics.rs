@@ -86,6 +86,7 @@ fn server(text: &mut Text, look: &Look, max_connections: usize) {
         ("dsmq_puts_total", "Messages put since the start.", stats.puts),
         ("dsmq_takes_total", "Messages taken since the start.", stats.takes),
         ("dsmq_reads_total", "Messages got or pushed since the start.", stats.reads),
+        ("dsmq_refused_total", "Requests refused by a full store.", stats.store.refused),
         ("dsmq_dropped_total", "Messages removed by a bound since the start.", stats.dropped),
     ] {
         text.one(name, "counter", help, value);

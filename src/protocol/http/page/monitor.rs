@@ -74,7 +74,7 @@ async fn watch_over(app: Arc<App>, looks: watch::Sender<Arc<Look>>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut probe = Probe::begin(&app, Instant::now());
     let mut waits = VecDeque::new();
-    let mut drops = Drops::default();
+    let (mut drops, mut refusals) = (Losses::default(), Losses::default());
     let mut before = Instant::now();
     loop {
         let due = tokio::select! {
@@ -94,6 +94,7 @@ async fn watch_over(app: Arc<App>, looks: watch::Sender<Arc<Look>>) {
             store: stats.store,
             refuses: app.config.when_full() == WhenFull::Refuse,
             dropped: drops.lately(stats.dropped, before),
+            refused: refusals.lately(stats.store.refused, before),
             drops_old: app.config.keep.is_some(),
         };
         let last = looks.borrow().clone();
@@ -158,17 +159,17 @@ impl Probe {
     }
 }
 
-/// How many messages had been dropped, at the looks of the last seconds.
+/// How many messages had been lost, at the looks of the last seconds.
 #[derive(Default)]
-struct Drops(VecDeque<(Instant, u64)>);
+struct Losses(VecDeque<(Instant, u64)>);
 
-impl Drops {
-    fn lately(&mut self, dropped: u64, now: Instant) -> u64 {
-        self.0.push_back((now, dropped));
+impl Losses {
+    fn lately(&mut self, lost: u64, now: Instant) -> u64 {
+        self.0.push_back((now, lost));
         while self.0.front().is_some_and(|(at, _)| now - *at > limits::HEALTH_DROPS) {
             self.0.pop_front();
         }
-        dropped.saturating_sub(self.0.front().map_or(dropped, |(_, before)| *before))
+        lost.saturating_sub(self.0.front().map_or(lost, |(_, before)| *before))
     }
 }
 
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn drops_are_forgotten_in_time() {
-        let (mut drops, start) = (Drops::default(), Instant::now());
+        let (mut drops, start) = (Losses::default(), Instant::now());
         let mut at = |seconds, dropped| drops.lately(dropped, start + Duration::from_secs(seconds));
         // What was dropped before the first look is not known to be of now.
         assert_eq!([at(0, 7), at(1, 7), at(2, 9)], [0, 0, 2]);

@@ -16,6 +16,7 @@ use crate::limits;
 use crate::message::{Id, Timestamp, Topic};
 use crate::protocol::http::app::App;
 use crate::protocol::http::failure::{Answer, Json};
+use crate::protocol::http::html::escape;
 
 /// How the server is, in five texts. The status is O3one's.
 pub async fn api(
@@ -58,25 +59,11 @@ fn row(topic: &Topic, id: Id, body: &[u8]) -> String {
     let (text, timestamp) = (beginning(body), Timestamp(id));
     let cut = if text.len() < body.len() { "…" } else { "" };
     let mut row = format!("<tr><td>{timestamp}<td><bdi>");
-    escape(&mut row, topic.as_str());
+    row.push_str(&escape(topic.as_str()));
     row.push_str("</bdi><td><pre>");
-    escape(&mut row, &text);
+    row.push_str(&escape(&text));
     let _ = writeln!(row, "{cut}</pre>");
     row
-}
-
-/// A stranger's text as HTML that shows it.
-fn escape(html: &mut String, text: &str) {
-    for character in text.chars() {
-        match character {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            other => html.push(other),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -95,8 +82,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_becomes_html(text in "[<>&\"'a-z;/= é]*") {
-            let mut html = String::new();
-            escape(&mut html, &text);
+            let html = escape(&text);
             prop_assert!(!html.contains(['<', '>', '"', '\'']));
             let back = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
             let shown = back.iter().fold(html, |html, (entity, sign)| html.replace(entity, sign));

@@ -200,6 +200,10 @@ $("publish").addEventListener("submit", async (event) => {
   const kind = $("kind").value === "json" ? "application/json" : "text/plain; charset=utf-8";
   const options = { method: "POST", headers: { "content-type": kind }, body: $("text").value };
   say("published", "");
+  if (["", ".", ".."].includes($("to").value)) {
+    say("published", "Not done: a browser cannot address a topic of this name.");
+    return;
+  }
   const answer = await request("published", at($("to").value), options);
   if (answer) say("published", `Published, id ${answer.id}.`);
 });

@@ -87,7 +87,7 @@ pub async fn stats(
     Name(queue): Name,
     fields: Fields,
 ) -> Answer<Response> {
-    let length = look(&app, &queue).await?.map_or(0, |stats| stats.counts.length);
+    let length = look(&app, &queue).await?.map_or(0, |stats| waiting(&stats));
     let object = Object::new().text("redis", &store(&app)).text("queue", queue.as_str());
     let object = object.number("len", length).end();
     Ok(answer::json(&object, Ending::STATS, &fields))
@@ -98,7 +98,7 @@ pub async fn all_stats(State(app): State<Arc<App>>, fields: Fields) -> Answer<Re
     let queues = all.iter().fold(Object::new(), |queues, stats| {
         let name = stats.topic.as_str();
         let status: &[u8] = if stats.counts.stopped { b"\"\"" } else { b"1" };
-        let queue = Object::new().text("name", name).number("len", stats.counts.length);
+        let queue = Object::new().text("name", name).number("len", waiting(stats));
         let queue = queue.json("status", status).json("policy", policy_number(stats));
         queues.json(name, &queue.end())
     });
@@ -119,6 +119,11 @@ fn status(queue: &Topic, started: Option<bool>) -> Vec<u8> {
         None => b"null",
     };
     Object::new().text("queue", queue.as_str()).json("status", status).end()
+}
+
+/// What is in a queue, without what is on its way.
+fn waiting(stats: &TopicStats) -> u64 {
+    stats.counts.length.saturating_sub(stats.counts.leased)
 }
 
 fn policy_number(stats: &TopicStats) -> &'static [u8] {

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use super::super::app::App;
 use super::super::extract::Name;
 use super::super::failure::Answer;
+use super::super::html::escape;
 use super::answer;
 use super::{control, key};
 use crate::message::Topic;
@@ -31,7 +32,7 @@ pub async fn queues(State(app): State<Arc<App>>) -> Answer<Response> {
     let items: String = all
         .iter()
         .map(|stats| {
-            let (name, path) = (html(stats.topic.as_str()), path(&stats.topic));
+            let (name, path) = (escape(stats.topic.as_str()), path(&stats.topic));
             let length = stats.counts.length;
             format!(
                 "<li><a href=\"/q/{path}\">/q/{name}</a> \
@@ -53,10 +54,10 @@ pub async fn jobs(State(app): State<Arc<App>>, Name(queue): Name) -> Answer<Resp
         let text = String::from_utf8_lossy(message.body);
         let shown: String = text.chars().take(SHOWN_CHARS).collect();
         let more = if shown.len() < text.len() { "…" } else { "" };
-        let (key, shown) = (html(&key(&queue, message.id)), html(&shown));
+        let (key, shown) = (escape(&key(&queue, message.id)), escape(&shown));
         let _ = writeln!(items, "<li>{key} <code>{shown}{more}</code></li>");
     }
-    let (name, waiting) = (html(queue.as_str()), counts.length.saturating_sub(counts.leased));
+    let (name, waiting) = (escape(queue.as_str()), counts.length.saturating_sub(counts.leased));
     let length = counts.length;
     let text = format!(
         "<p>queue name: {name}<br>\nqueue objects: {length}<br>\njob count: {waiting}</p>\n\
@@ -84,22 +85,6 @@ fn page(title: &str, text: &str) -> Response {
     );
     let policy = [(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY))];
     (policy, answer::response(HTML, html)).into_response()
-}
-
-/// A text as HTML that shows it.
-fn html(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            other => html.push(other),
-        }
-    }
-    html
 }
 
 /// A queue's name as part of a path.

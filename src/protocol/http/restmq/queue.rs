@@ -76,8 +76,8 @@ pub async fn purge(
     fields: Fields,
 ) -> Answer<Response> {
     let purged = queue.clone();
-    let messages = app.run(move |broker| broker.purge_and_dismiss(&purged)).await??;
+    let waited = app.run(move |broker| broker.purge_and_dismiss(&purged)).await??;
     let object = Object::new().text("queue", queue.as_str());
-    let object = object.number("status", u64::from(messages > 0)).end();
+    let object = object.number("status", u64::from(waited)).end();
     Ok(answer::json(&object, Ending::LINE, &fields))
 }

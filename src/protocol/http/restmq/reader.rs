@@ -31,6 +31,7 @@ struct Seat {
     broker: Arc<Broker>,
     consumer: Option<Consumer>,
     unwritten: VecDeque<Parcel>,
+    written: Vec<Parcel>,
     dismissed: bool,
 }
 
@@ -43,6 +44,7 @@ impl Reader {
             broker: broker.clone(),
             consumer: Some(broker.consume(&queue, waker)),
             unwritten: VecDeque::new(),
+            written: Vec::new(),
             dismissed: false,
         });
         let seat = Arc::new(Mutex::new(seat.await?));
@@ -79,19 +81,23 @@ impl Reader {
 
     /// The message has reached the connection: the next is the one behind it.
     pub fn written(&self) {
-        lock(&self.seat).unwritten.pop_front();
+        let mut seat = lock(&self.seat);
+        let written = seat.unwritten.pop_front();
+        seat.written.extend(written);
     }
 }
 
 impl Seat {
-    /// Receives what is there, up to a limit; true if that is something to go on with.
+    /// Says what was written, and receives what is there, up to a limit; true if that is something to
+    /// go on with.
     fn gather(&mut self) -> bool {
         let Some(consumer) = &self.consumer else { return false };
+        self.broker.reached(consumer, std::mem::take(&mut self.written));
         let mut bytes = 0;
         while bytes < GATHERED_BYTES {
             match self.broker.receive(consumer) {
                 Received::Message(parcel) => {
-                    bytes += parcel.message.body.len();
+                    bytes += parcel.message().body.len();
                     self.unwritten.push_back(parcel);
                 }
                 Received::Nothing => break,
@@ -105,7 +111,7 @@ impl Seat {
     }
 
     fn object(&self) -> Option<Vec<u8>> {
-        let (queue, message) = (self.consumer.as_ref()?.topic(), &self.unwritten.front()?.message);
+        let (queue, message) = (self.consumer.as_ref()?.topic(), self.unwritten.front()?.message());
         let object = Object::new().text("key", &key(queue, message.taken.id));
         Some(object.json("value", &on_one_line(&message.body)).end())
     }
@@ -116,6 +122,7 @@ impl Drop for Seat {
         let Some(consumer) = self.consumer.take() else { return };
         let leaving = Leaving {
             broker: self.broker.clone(),
+            written: std::mem::take(&mut self.written),
             left: Some((consumer, std::mem::take(&mut self.unwritten))),
         };
         match Handle::try_current() {
@@ -129,12 +136,14 @@ impl Drop for Seat {
 /// Leaves when it is dropped.
 struct Leaving {
     broker: Arc<Broker>,
+    written: Vec<Parcel>,
     left: Option<(Consumer, VecDeque<Parcel>)>,
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
         if let Some((consumer, unwritten)) = self.left.take() {
+            self.broker.reached(&consumer, std::mem::take(&mut self.written));
             self.broker.leave(consumer, unwritten.into());
         }
     }

@@ -21,24 +21,29 @@ pub async fn consume(
     let upgrade = Upgrade::new(&mut request, "websocket")?;
     // It reads the queue from now on, not from when the client has heard of it.
     let reader = Reader::join(app.clone(), queue).await?;
-    Ok(upgrade.answer(&app, async move |socket| serve(socket, reader).await))
+    let server = app.clone();
+    Ok(upgrade.answer(&app, async move |socket| serve(server, socket, reader).await))
 }
 
-async fn serve(mut socket: Socket, reader: Reader) {
-    let end = converse(&mut socket, &reader).await;
+async fn serve(app: Arc<App>, mut socket: Socket, reader: Reader) {
+    let end =
+        converse(&mut socket, &reader).await.unwrap_or_else(|| match app.broker().check_open() {
+            Ok(()) => End::Close(CloseCode::NORMAL, "the queue was purged, or you read too slowly"),
+            Err(_) => End::Close(CloseCode::AWAY, "the server stops"),
+        });
     // What was not written goes back before the peer is told of the end.
     drop(reader);
     socket.close(end).await;
 }
 
-/// Until one of both hangs up.
-async fn converse(socket: &mut Socket, reader: &Reader) -> End {
+/// Until one of both hangs up; `None` if that is this side.
+async fn converse(socket: &mut Socket, reader: &Reader) -> Option<End> {
     loop {
         tokio::select! {
             object = reader.next() => {
-                let Some(object) = object else { return End::Close(CloseCode::NORMAL, "") };
+                let object = object?;
                 if socket.send(once(object.as_slice())).await < object.len() {
-                    return End::Gone;
+                    return Some(End::Gone);
                 }
                 reader.written();
             }
@@ -47,7 +52,7 @@ async fn converse(socket: &mut Socket, reader: &Reader) -> End {
                     socket.send(once(text.as_bytes())).await;
                 }
                 Incoming::Binary(bytes) => socket.send_binary(&bytes).await,
-                Incoming::End(end) => return end,
+                Incoming::End(end) => return Some(end),
             },
         }
     }

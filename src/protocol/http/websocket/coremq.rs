@@ -9,7 +9,7 @@ use super::super::app::App;
 use super::super::bell::Bell;
 use super::socket::{End, Incoming, Socket};
 use crate::broker::Session;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::limits;
 use crate::protocol::coremq::{Messages, Object, Talk, names, text};
 use crate::protocol::json;
@@ -71,17 +71,7 @@ impl Talker {
         &mut self,
         work: impl FnOnce(&mut Talk) -> T + Send + 'static,
     ) -> Result<T> {
-        let gone = || Error::new(Code::StoreFailed, "its talk is lost");
-        let mut talk = self.talk.take().ok_or_else(gone)?;
-        let (talk, done) = self
-            .app
-            .run(move |_| {
-                let done = work(&mut talk);
-                (talk, done)
-            })
-            .await?;
-        self.talk = Some(talk);
-        Ok(done)
+        self.app.lend(&mut self.talk, work).await
     }
 
     async fn answer(&mut self, text: String) -> Result<()> {

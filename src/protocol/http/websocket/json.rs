@@ -12,7 +12,7 @@ use super::super::app::App;
 use super::super::bell::Bell;
 use super::socket::{End, Incoming, Socket};
 use crate::broker::Session;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::limits;
 use crate::protocol::json::{Conversation, Step};
 use crate::protocol::websocket::CloseCode;
@@ -87,17 +87,7 @@ impl Talker {
         &mut self,
         work: impl FnOnce(&mut Conversation) -> T + Send + 'static,
     ) -> Result<T> {
-        let gone = || Error::new(Code::StoreFailed, "its conversation is lost");
-        let mut talk = self.talk.take().ok_or_else(gone)?;
-        let (talk, done) = self
-            .app
-            .run(move |_| {
-                let done = work(&mut talk);
-                (talk, done)
-            })
-            .await?;
-        self.talk = Some(talk);
-        Ok(done)
+        self.app.lend(&mut self.talk, work).await
     }
 
     /// Carries out the requests of one frame.

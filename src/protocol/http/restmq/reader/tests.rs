@@ -42,10 +42,10 @@ fn connect(broker: &Arc<Broker>) -> (DuplexStream, JoinHandle<()>) {
     let (stop, stops) = watch::channel(false);
     let coremq = Arc::new(Hub::new(1, Vec::new()));
     let site = Arc::new(Site::new(broker.clone(), &Config::default(), coremq, stops));
-    let (peer, session) = (([127, 0, 0, 1], 1).into(), broker.session());
+    let session = broker.session();
     let served = tokio::spawn(async move {
         // How it ends is not what is asked here.
-        let _ = serve(site, server, Vec::new(), peer, session, stop).await;
+        let _ = serve(site, server, Vec::new(), session, stop).await;
     });
     (client, served)
 }
@@ -71,7 +71,7 @@ fn left(broker: &Arc<Broker>) -> Vec<usize> {
     let consumer = broker.consume(&topic(), Waker::noop().clone());
     let mut numbers = Vec::new();
     while let Received::Message(parcel) = broker.receive(&consumer) {
-        let text = str::from_utf8(&parcel.message.body[1..]).unwrap();
+        let text = str::from_utf8(&parcel.message().body[1..]).unwrap();
         numbers.push(text.split(' ').next().unwrap().parse().unwrap());
     }
     numbers

@@ -1,0 +1,34 @@
+//! The text of a JSON string, for the client and for protocols that carry text.
+
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::Visitor;
+
+/// `None` if the JSON is no string. Half a surrogate pair becomes U+FFFD.
+pub fn of_json(json: &[u8]) -> Option<String> {
+    serde_json::Deserializer::from_slice(json).deserialize_bytes(Text).ok()
+}
+
+/// Reads a JSON string as bytes, since `str` refuses the halves of surrogate pairs.
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+        let mut text = String::with_capacity(bytes.len());
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            // The three bytes of half a pair are three chunks; only the first is 0xED.
+            if chunk.invalid().first() == Some(&0xED) {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        Ok(text)
+    }
+}
