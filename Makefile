@@ -69,8 +69,10 @@ faults:
 	DSMQ_FAULTS_EVERY=$(EVERY) cargo test --release --test tests suite::faults -- --nocapture
 
 # The fuzzer needs compiler flags that are unstable; RUSTC_BOOTSTRAP lets a stable one take them.
-fuzz:
-	for target in json zmtp pickle; do RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -runs=$(RUNS) -max_total_time=120 -max_len=4096 -verbosity=0 -print_final_stats=1 || exit 1; done
+fuzz: fuzz-json fuzz-coremq fuzz-zmtp fuzz-pickle
+
+fuzz-%:
+	RUSTC_BOOTSTRAP=1 cargo fuzz run $* -- -runs=$(RUNS) -max_total_time=120 -max_len=4096 -verbosity=0 -print_final_stats=1
 
 # Rates beside those of other servers, in memory and in a file: docs/benchmarks.md.
 bench: bench-tools
@@ -110,6 +112,9 @@ tools: $(VENV)/installed $(VENV_WEBSOCKET)/installed
 	@command -v redis-server >/dev/null && command -v nc >/dev/null && command -v bash >/dev/null && command -v sqlite3 >/dev/null && command -v curl >/dev/null || \
 	  { apt-get update -qq && apt-get install -y -qq curl redis-server netcat-openbsd sqlite3; } || \
 	  { echo "make: install Debian's curl, redis-server, netcat-openbsd and sqlite3, or run as root" >&2; exit 1; }
+	@command -v node >/dev/null && command -v javac >/dev/null && command -v go >/dev/null && command -v cc >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs default-jdk-headless golang-go gcc libc6-dev; } || \
+	  { echo "make: install Debian's nodejs, default-jdk-headless, golang-go and gcc, or run as root" >&2; exit 1; }
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } || \
 	  { echo "make: install Debian's chromium, or run as root" >&2; exit 1; }
 	@ls $(JARS)/jeromq*.jar >/dev/null 2>&1 || $(MAKE) jeromq || echo "make: without jeromq its test is left out"

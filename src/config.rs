@@ -3,13 +3,16 @@
 //! and of the defaults.
 
 mod choices;
+mod coremq;
 pub mod file;
+mod ini;
 mod names;
 pub mod o3one;
 mod ports;
 mod units;
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
@@ -17,7 +20,8 @@ use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 
 pub use self::choices::{StoreAt, SyncMode, WhenFull};
-pub use self::ports::O3onePorts;
+pub(crate) use self::coremq::CoreMq;
+pub use self::ports::{CoreMqPort, O3onePorts};
 use crate::limits;
 
 const HOST: &str = "127.0.0.1";
@@ -48,6 +52,16 @@ pub struct Config {
     /// TCP port to listen on or to connect to; a server given 0 takes a free one and prints it
     #[arg(long, env = "DSMQ_PORT", default_value_t = PORT, global = true)]
     pub port: u16,
+
+    /// Serve programs written for CoreMQ, on a port of their own [without a value: what coremq.conf
+    /// says, or 6747]
+    #[arg(long, env = "DSMQ_COREMQ", value_name = "PORT", value_parser = ports::coremq)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub coremq: Option<CoreMqPort>,
+
+    /// CoreMQ's own configuration file [default: coremq.conf, if it is there]
+    #[arg(long, env = "DSMQ_COREMQ_CONF", value_name = "PATH")]
+    pub coremq_conf: Option<PathBuf>,
 
     /// Serve programs written for O3one MQ, on ports of their own, and the page on one more
     /// [without a value: 5555,5556,8765,9000]
@@ -130,6 +144,8 @@ impl Default for Config {
         Config {
             host: HOST.to_owned(),
             port: PORT,
+            coremq: None,
+            coremq_conf: None,
             o3one: None,
             o3one_ack: O3ONE_ACK.to_owned(),
             o3one_priority: false,

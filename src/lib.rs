@@ -56,7 +56,7 @@ mod store;
 mod text;
 
 #[cfg(feature = "server")]
-pub use config::{Config, O3onePorts, StoreAt, SyncMode, WhenFull};
+pub use config::{Config, CoreMqPort, O3onePorts, StoreAt, SyncMode, WhenFull};
 #[cfg(feature = "server")]
 pub use server::{Server, StartError, run};
 

@@ -2,7 +2,6 @@
 //! returns. None knows a socket: bytes in, bytes out. The server picks one by the address, or by the
 //! first byte.
 
-#[cfg(feature = "http")]
 pub mod coremq;
 #[cfg(feature = "http")]
 pub mod http;

@@ -7,9 +7,11 @@
 mod buffer;
 mod connection;
 mod connections;
+mod coremq;
 mod error;
 mod listen;
 mod open;
+mod run;
 mod speaks;
 mod wake;
 #[cfg(feature = "http")]
@@ -19,25 +21,24 @@ use std::fmt;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
-use signal_hook::iterator::Signals;
 use tracing::{debug, error, info, warn};
 
-use self::connection::Served;
+use self::connection::{Known, Served};
 use self::connections::Connections;
 pub use self::error::StartError;
 use self::listen::{BACKLOG, Listener, listeners, raise_descriptor_limit, set_options};
 use self::open::open;
+pub use self::run::run;
+pub(crate) use self::run::run_config;
 use self::speaks::Speaks;
 use crate::broker::{Broker, Session};
-use crate::config::Config;
+use crate::config::{Config, CoreMq};
 use crate::error::{Code, Error};
 use crate::limits;
+use crate::protocol::coremq::Hub;
 use crate::protocol::{json, mezzenger};
 
 /// A connection's thread needs little; what it does not touch costs nothing.
@@ -46,56 +47,6 @@ const STACK_BYTES: usize = 256 * 1024;
 /// After a failed accept the next waits this long, then twice as long, up to a second.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(5);
 const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
-
-/// Starts a server and serves until SIGINT or SIGTERM.
-///
-/// Prints `dsmq listening on ADDRESS (json, http)` to standard output once it listens, and a line
-/// for each further address.
-///
-/// # Errors
-///
-/// If it cannot listen at `host` and `port`, say because another program does.
-///
-/// ```no_run
-/// dsmq::run("127.0.0.1", 30008)?;
-/// # Ok::<(), dsmq::StartError>(())
-/// ```
-pub fn run(host: &str, port: u16) -> Result<(), StartError> {
-    run_config(Config { host: host.to_owned(), port, ..Config::default() })
-}
-
-/// [`run`], with a whole configuration.
-pub(crate) fn run_config(config: Config) -> Result<(), StartError> {
-    // Once we have stopped, the signals do again what they did before.
-    let default_again = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_default(signal, default_again.clone())
-            .map_err(StartError::Signals)?;
-    }
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(StartError::Signals)?;
-    let stop = signals.handle();
-    let server = Server::start_with(config, move || stop.close())?;
-    if let Err(error) = print_addresses(&server) {
-        warn!("standard output does not take the addresses: {error}");
-    }
-    let signal = signals.forever().next();
-    // Logged behind the stop, which must not wait for whoever reads the log.
-    server.stop();
-    match signal {
-        Some(signal) => info!("stopped at signal {signal}"),
-        None => info!("stopped by a client"),
-    }
-    default_again.store(true, Ordering::SeqCst);
-    Ok(())
-}
-
-fn print_addresses(server: &Server) -> io::Result<()> {
-    let mut stdout = io::stdout();
-    for (protocol, addr) in server.addresses() {
-        writeln!(stdout, "dsmq listening on {addr} ({protocol})")?;
-    }
-    stdout.flush()
-}
 
 /// A running server. Dropping it stops it.
 pub struct Server {
@@ -113,6 +64,7 @@ struct Shared {
     config: Config,
     connections: Arc<Connections>,
     mezzenger: Option<Arc<mezzenger::Hub>>,
+    coremq: Arc<Hub>,
     #[cfg(feature = "http")]
     web: web::Web,
 }
@@ -136,22 +88,27 @@ impl Server {
         stop: impl Fn() + Send + Sync + 'static,
     ) -> Result<Server, StartError> {
         config.check().map_err(StartError::Config)?;
+        let coremq = CoreMq::read(&config).map_err(StartError::Config)?;
         let store = open(&config)?;
-        let listeners = listeners(&config)?;
+        let listeners = listeners(&config, coremq.as_ref())?;
         raise_descriptor_limit(config.max_connections);
         let Some(addr) = listeners.first().map(|first| first.addr) else {
             return Err(StartError::Config("there is no address to listen on".to_owned()));
         };
         let config = Config { port: addr.port(), ..config };
-        if !addr.ip().is_loopback() {
-            warn!("{addr} can be reached from other machines, and there are no access rules");
+        for Listener { addr, .. } in listeners.iter().map(AsRef::as_ref) {
+            if !addr.ip().is_loopback() {
+                warn!("{addr} can be reached from other machines, and there are no access rules");
+            }
         }
+        let own = listeners.iter().map(AsRef::as_ref);
+        let coremq = Arc::new(coremq::hub(coremq.as_ref(), own, config.port));
         let broker = Arc::new(Broker::new(store));
         if config.allow_shutdown {
             broker.allow_shutdown(stop);
         }
         #[cfg(feature = "http")]
-        let (runtime, web) = web::start(&broker, &config).map_err(StartError::Thread)?;
+        let (runtime, web) = web::start(&broker, &config, &coremq).map_err(StartError::Thread)?;
         let mezzenger = match config.mezzenger {
             Some(_) => Some(Arc::new(
                 mezzenger::Hub::new(broker.clone(), config.mezzenger_resend)
@@ -165,6 +122,7 @@ impl Server {
             web,
             broker,
             connections: Arc::new(Connections::new(config.max_connections)),
+            coremq,
             config,
         });
         let mut server = Server {
@@ -353,14 +311,9 @@ impl Shared {
         session: Session,
         speaks: Speaks,
     ) -> Served {
-        let served = connection::serve(
-            stream,
-            &self.broker,
-            session,
-            &self.config,
-            self.mezzenger.as_ref(),
-            speaks,
-        );
+        let Shared { broker, config, coremq, mezzenger, .. } = self;
+        let known = Known { broker, config, coremq, mezzenger: mezzenger.as_ref() };
+        let served = connection::serve(stream, peer.ip(), session, &known, speaks);
         match &served {
             Ok(Served::ToItsEnd) => debug!("{peer} ended"),
             #[cfg(feature = "http")]

@@ -11,7 +11,8 @@
 //! | `rows` | the rows of the table: what is measured, against what, and what must be reached |
 //! | `resident` | the rows on memory |
 //! | `vocabulary` | the rows on take, lease and push |
-//! | `events` | the row on server-sent events
+//! | `events` | the row on server-sent events |
+//! | `coremq` | the row on CoreMQ |
 //! | `durable` | the rows on puts into a file |
 //! | `deep` | the rows on a file of millions of messages |
 //! | `stalls` | `--stalls`: the longest puts while messages are removed |
@@ -26,6 +27,7 @@
 mod beanstalk;
 mod bound;
 mod contenders;
+mod coremq;
 mod deep;
 mod durable;
 mod echo;

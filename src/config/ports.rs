@@ -1,5 +1,26 @@
 //! Ports of their own, for protocols that expect them.
 
+/// CoreMQ's.
+pub const COREMQ: u16 = 6747;
+
+/// Which port `--coremq` listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CoreMqPort {
+    /// The one that `coremq.conf` names, or else 6747.
+    Own,
+    /// This one; 0 is a free one.
+    Port(u16),
+}
+
+/// The flag's value: a port, or `true` for the one that its programs expect.
+pub fn coremq(text: &str) -> Result<CoreMqPort, String> {
+    if text == "true" {
+        return Ok(CoreMqPort::Own);
+    }
+    let port = text.parse().map(CoreMqPort::Port);
+    port.map_err(|_| format!("say a port, such as {COREMQ}; 0 is a free one"))
+}
+
 /// O3one MQ's ports, by what its programs do there; 0 takes a free one.
 ///
 /// ```
@@ -64,6 +85,15 @@ pub fn mezzenger(text: &str) -> Result<[u16; 2], String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_or_the_one_that_is_expected() {
+        assert_eq!(coremq("true"), Ok(CoreMqPort::Own));
+        assert_eq!(coremq("0"), Ok(CoreMqPort::Port(0)));
+        for wrong in ["", "false", "-1", "65536", "1,2"] {
+            assert_eq!(coremq(wrong), Err("say a port, such as 6747; 0 is a free one".into()));
+        }
+    }
 
     #[test]
     fn as_many_ports_as_there_are_addresses() {

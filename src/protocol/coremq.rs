@@ -1,26 +1,33 @@
 //! CoreMQ's meaning, whatever carries it: an object comes in for a queue, and an object answers it;
 //! messages of other connections come out. A queue is a topic.
 
+#[cfg(any(test, fuzzing))]
+pub mod check;
+mod connection;
+mod frame;
 mod object;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use serde_json::value::RawValue;
 
+pub use self::connection::Connection;
 pub use self::object::Object;
 use self::object::Text;
 use super::json;
 use crate::broker::{Broker, From, Pattern, Pushes, Session};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::Topic;
-use crate::store::{Batch, Op};
+use crate::message::{Id, Topic};
+use crate::store::{Batch, Op, Outcome, lock};
 
 /// Messages of each queue that a history holds.
 const HISTORY_MESSAGES: usize = 10;
@@ -32,15 +39,25 @@ const ADDED: [&str; 3] = ["coremq_sender", "coremq_sent", "coremq_server"];
 pub struct Hub {
     name: String,
     port: u16,
+    /// Who may become a replicant.
+    allowed: Vec<IpAddr>,
     connections: AtomicUsize,
+    /// The names of replicants, by their connections' ids.
+    replicants: Mutex<BTreeMap<String, String>>,
     ids: Ids,
 }
 
 impl Hub {
-    /// `port` stands for this server in what it sends.
-    pub fn new(port: u16) -> Hub {
+    /// `port` stands for this server in what it sends; replicants may come from `allowed` alone.
+    pub fn new(port: u16, allowed: Vec<IpAddr>) -> Hub {
         let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-        Hub { name, port, connections: AtomicUsize::new(0), ids: Ids::default() }
+        let (connections, replicants) = (AtomicUsize::new(0), Mutex::default());
+        Hub { name, port, allowed, connections, replicants, ids: Ids::default() }
+    }
+
+    /// Whether connections from there may become replicants.
+    pub fn allows(&self, peer: IpAddr) -> bool {
+        self.allowed.contains(&peer.to_canonical())
     }
 
     /// How many connections there are.
@@ -83,6 +100,12 @@ pub struct Talk {
     hub: Arc<Hub>,
     id: String,
     max_message: usize,
+    /// Whether it may become a replicant, and whether it is one: it follows every queue.
+    may_replicate: bool,
+    replicates: bool,
+    followed: HashSet<Topic>,
+    /// Messages that it has sent to queues that it follows: they do not come back.
+    own: HashMap<Topic, Vec<Id>>,
 }
 
 impl Talk {
@@ -96,69 +119,117 @@ impl Talk {
     ) -> Result<Talk> {
         let id = hub.ids.next();
         hub.connections.fetch_add(1, Ordering::Relaxed);
-        let mut talk = Talk { broker, session, waker, hub, id, max_message };
+        let mut talk = Talk {
+            broker,
+            session,
+            waker,
+            hub,
+            id,
+            max_message,
+            may_replicate: false,
+            replicates: false,
+            followed: HashSet::new(),
+            own: HashMap::new(),
+        };
         // What is sent to its id reaches a connection without its asking.
         talk.subscribe(&[talk.id.clone()])?;
         Ok(talk)
     }
 
+    /// It may become a replicant, if this is true.
+    pub fn may_replicate(mut self, may_replicate: bool) -> Talk {
+        self.may_replicate = may_replicate;
+        self
+    }
+
     /// The connection's id, and the name of its own queue.
+    #[cfg(any(test, feature = "http"))]
     pub fn id(&self) -> &str {
         &self.id
     }
 
+    #[cfg(feature = "http")]
     pub fn hub(&self) -> &Hub {
         &self.hub
     }
 
     /// Carries out a command, or else sends the object to the queue. The answer is the text of an object.
     pub fn receive(&mut self, queue: &str, object: &Object<'_>) -> String {
-        match self.carry_out(queue, object) {
-            Ok(answer) => answer,
-            Err(error) => json!({ "response": format!("ERROR: {}", error.text) }).to_string(),
-        }
+        self.carry_out(queue, object).unwrap_or_else(|error| failed(&error))
+    }
+
+    /// Sends a list, as it is.
+    pub fn receive_list(&mut self, queue: &str, list: &str) -> Result<String> {
+        self.put(queue, list)?;
+        Ok(said("OK: Message sent"))
     }
 
     fn carry_out(&mut self, queue: &str, object: &Object<'_>) -> Result<String> {
-        let said = |text: &str| Ok(json!({ "response": text }).to_string());
         if let Some(queues) = object.get("coremq_subscribe") {
             self.subscribe(&names(queues)?)?;
-            return said("OK: Subscribe successful");
+            return Ok(said("OK: Subscribe successful"));
         }
         if let Some(queues) = object.get("coremq_unsubscribe") {
-            for queue in names(queues)? {
-                self.broker.unsubscribe(&mut self.session, &Pattern::Topic(Topic::new(&queue)?));
-            }
-            return said("OK: Unsubscribe successful");
+            self.unsubscribe(&names(queues)?)?;
+            return Ok(said("OK: Unsubscribe successful"));
         }
         if let Some(options) = object.get("coremq_options") {
             // There is none that has a meaning, and nothing tells them.
             Object::new(options.get()).ok_or_else(|| wrong("options are an object"))?;
-            return said("OK: Options set");
+            return Ok(said("OK: Options set"));
         }
         if let Some(queues) = object.get("coremq_gethistory") {
             return self.history(&names(queues)?);
         }
-        if object.get("coremq_replicant").is_some() {
-            return Err(Error::new(Code::Forbidden, "Not allowed to be a replicant"));
+        if let Some(name) = object.get("coremq_replicant") {
+            self.replicate(name)?;
+            return Ok(said("OK: Replication request successful"));
         }
         if object.get("coremq_status").is_some() {
             return Ok(json!({
                 "coremq_fwdto": self.id,
                 "master": self.hub.name,
-                "replicants": [],
+                "replicants": lock(&self.hub.replicants).values().collect::<Vec<_>>(),
                 "connections": self.hub.connections(),
             })
             .to_string());
         }
         self.send(queue, object)?;
-        said("OK: Message sent")
+        Ok(said("OK: Message sent"))
     }
 
     pub fn subscribe(&mut self, queues: &[String]) -> Result<()> {
-        let topics = queues.iter().map(|queue| Topic::new(queue).map(Pattern::Topic));
-        let patterns = topics.collect::<Result<Vec<_>>>()?;
+        let topics = queues.iter().map(|queue| Topic::new(queue)).collect::<Result<Vec<_>>>()?;
+        self.follow(topics.iter().cloned().map(Pattern::Topic).collect())?;
+        self.followed.extend(topics);
+        Ok(())
+    }
+
+    fn follow(&mut self, patterns: Vec<Pattern>) -> Result<()> {
         self.broker.subscribe(&mut self.session, patterns, From::Now, &self.waker).map(drop)
+    }
+
+    fn unsubscribe(&mut self, queues: &[String]) -> Result<()> {
+        for queue in queues {
+            let topic = Topic::new(queue)?;
+            self.broker.unsubscribe(&mut self.session, &Pattern::Topic(topic.clone()));
+            self.followed.remove(&topic);
+            if !self.replicates {
+                self.own.remove(&topic);
+            }
+        }
+        Ok(())
+    }
+
+    fn replicate(&mut self, name: &RawValue) -> Result<()> {
+        if !self.may_replicate {
+            return Err(Error::new(Code::Forbidden, "Not allowed to be a replicant"));
+        }
+        let name = text(name).ok_or_else(|| wrong("a replicant has a name"))?;
+        self.follow(vec![Pattern::Prefix("".into())])?;
+        self.replicates = true;
+        lock(&self.hub.replicants).insert(self.id.clone(), name);
+        Ok(())
     }
 
     /// The last messages of these queues, as far as they have any.
@@ -184,22 +255,39 @@ impl Talk {
     }
 
     /// Puts the object, with what the server adds.
-    fn send(&self, queue: &str, object: &Object<'_>) -> Result<()> {
+    fn send(&mut self, queue: &str, object: &Object<'_>) -> Result<()> {
         let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let values = [json!(self.id), json!(sent.as_secs_f64()), json!(self.hub.server())];
         let added: Vec<_> = ADDED.into_iter().zip(values).collect();
-        let message = object.with(&added);
+        self.put(queue, &object.with(&added))
+    }
+
+    fn put(&mut self, queue: &str, message: &str) -> Result<()> {
+        let topic = Topic::new(queue)?;
+        let message = json::message(message.as_bytes(), self.max_message)?;
         let mut batch = Batch::default();
-        batch.put(Topic::new(queue)?, json::message(message.as_bytes(), self.max_message)?, None);
+        batch.put(topic.clone(), message, None);
         batch.confirm();
         self.broker.apply(&mut batch);
-        batch.outcomes.pop().map_or(Ok(()), |outcome| outcome.map(drop))
+        if let Some(Outcome::Stored { id, .. }) = batch.outcomes.pop().transpose()?
+            && (self.replicates || self.followed.contains(&topic))
+        {
+            self.own.entry(topic).or_default().push(id);
+        }
+        Ok(())
     }
 
     /// What other connections have sent; `None` if there is nothing for now.
     pub fn next(&mut self) -> Result<Option<Messages>> {
-        let pushes = self.broker.pushes(&mut self.session)?;
-        Ok(pushes.map(|pushes| Messages { pushes, own: self.id.clone() }))
+        let Some(pushes) = self.broker.pushes(&mut self.session)? else { return Ok(None) };
+        let last = pushes.range.end.checked_sub(1).and_then(|last| pushes.run.get(last));
+        let last = last.map_or(0, |last| last.id);
+        let mut own = self.own.remove(&pushes.topic).unwrap_or_default();
+        let later = own.split_off(own.partition_point(|id| *id <= last));
+        if !later.is_empty() {
+            self.own.insert(pushes.topic.clone(), later);
+        }
+        Ok(Some(Messages { pushes, own }))
     }
 }
 
@@ -207,6 +295,7 @@ impl Drop for Talk {
     /// Nobody reads what was sent to it alone.
     fn drop(&mut self) {
         self.hub.connections.fetch_sub(1, Ordering::Relaxed);
+        lock(&self.hub.replicants).remove(&self.id);
         let Ok(topic) = Topic::new(&self.id) else { return };
         let mut batch = Batch::default();
         batch.ops.push(Op::Purge { topic });
@@ -220,7 +309,8 @@ impl Drop for Talk {
 /// Messages of one queue on their way out.
 pub struct Messages {
     pushes: Pushes,
-    own: String,
+    /// Those that this connection has sent.
+    own: Vec<Id>,
 }
 
 impl Messages {
@@ -229,15 +319,18 @@ impl Messages {
     }
 
     /// The messages, each as it was put, without those that this connection has sent.
+    #[cfg(any(test, feature = "http"))]
     pub fn bodies(&self) -> impl Iterator<Item = &[u8]> {
-        let messages = self.pushes.range.clone().filter_map(|index| self.pushes.run.get(index));
-        messages.map(|message| message.body).filter(|body| !self.is_own(body))
+        let messages = self.indices().filter_map(|index| self.pushes.run.get(index));
+        messages.map(|message| message.body)
     }
 
-    fn is_own(&self, body: &[u8]) -> bool {
-        let object = str::from_utf8(body).ok().and_then(Object::new);
-        let sender = object.as_ref().and_then(|object| object.get("coremq_sender"));
-        sender.and_then(text).is_some_and(|sender| sender == self.own)
+    /// Where they stand in their run.
+    fn indices(&self) -> impl Iterator<Item = usize> {
+        self.pushes.range.clone().filter(|index| {
+            let message = self.pushes.run.get(*index);
+            message.is_some_and(|message| self.own.binary_search(&message.id).is_err())
+        })
     }
 }
 
@@ -257,6 +350,15 @@ pub fn names(value: &RawValue) -> Result<Vec<String>> {
 /// The text of a JSON string.
 pub fn text(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
+}
+
+/// A response that says how it went.
+fn said(text: &str) -> String {
+    json!({ "response": text }).to_string()
+}
+
+fn failed(error: &Error) -> String {
+    said(&format!("ERROR: {}", error.text))
 }
 
 fn wrong(text: &'static str) -> Error {

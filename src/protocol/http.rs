@@ -38,14 +38,24 @@ use self::guard::{Guard, Pass, Preflight};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::error::{Code, Error};
+use crate::protocol::coremq::Hub;
 
 /// What a server serves over HTTP.
 pub struct Site {
     app: Arc<App>,
     guard: Guard,
     router: TowerToHyperService<Router>,
-    /// Whether every path is O3one's WebSocket bridge.
-    is_bridge: bool,
+    serves: Serves,
+}
+
+/// What is there at an address.
+#[derive(PartialEq, Eq)]
+enum Serves {
+    All,
+    /// O3one's WebSocket bridge, at every path.
+    Bridge,
+    /// CoreMQ's WebSocket alone.
+    CoreMq,
 }
 
 /// Every route that there is.
@@ -62,17 +72,29 @@ fn router(app: &Arc<App>) -> Router {
 
 impl Site {
     /// `stop` becomes true when the server stops.
-    pub fn new(broker: Arc<Broker>, config: &Config, stop: watch::Receiver<bool>) -> Site {
+    pub fn new(
+        broker: Arc<Broker>,
+        config: &Config,
+        coremq: Arc<Hub>,
+        stop: watch::Receiver<bool>,
+    ) -> Site {
         let guard = Guard::new(config);
-        let app = Arc::new(App::new(broker, config.clone(), stop));
+        let app = Arc::new(App::new(broker, config.clone(), coremq, stop));
         let router = TowerToHyperService::new(router(&app));
-        Site { app, guard, router, is_bridge: false }
+        Site { app, guard, router, serves: Serves::All }
     }
 
     /// The site on the port of O3one's WebSocket bridge.
     pub fn bridge(&self) -> Site {
         let (app, guard, router) = (self.app.clone(), self.guard.clone(), self.router.clone());
-        Site { app, guard, router, is_bridge: true }
+        Site { app, guard, router, serves: Serves::Bridge }
+    }
+
+    /// The site with CoreMQ's WebSocket and nothing else.
+    pub fn coremq_alone(&self) -> Site {
+        let (app, guard) = (self.app.clone(), self.guard.clone());
+        let router = websocket::routes().fallback(unknown_route).with_state(app.clone());
+        Site { app, guard, router: TowerToHyperService::new(router), serves: Serves::CoreMq }
     }
 
     /// Answers a request, unless whoever asks may not.
@@ -83,7 +105,7 @@ impl Site {
         };
         let mut response = match &pass {
             Pass { preflight: Some(preflight), .. } => preflight.into_response(),
-            _ if self.is_bridge => {
+            _ if self.serves == Serves::Bridge => {
                 websocket::o3one(self.app.clone(), request.map(Body::new)).await.into_response()
             }
             // A route for GET would answer, and remove.
@@ -91,7 +113,10 @@ impl Site {
                 let allow = [(header::ALLOW, HeaderValue::from_static("GET"))];
                 (allow, method_not_allowed()).into_response()
             }
-            _ if request.uri().path() == websocket::JSON_PATH && websocket::asked_for(&request) => {
+            _ if self.serves == Serves::All
+                && request.uri().path() == websocket::JSON_PATH
+                && websocket::asked_for(&request) =>
+            {
                 websocket::json(self.app.clone(), request.map(Body::new)).await.into_response()
             }
             _ => self.router.call(request).await?,

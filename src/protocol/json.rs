@@ -8,6 +8,7 @@ pub mod check;
 mod fault;
 mod fields;
 mod look;
+mod message;
 mod outbox;
 mod reply;
 mod request;
@@ -25,13 +26,14 @@ use std::task::Waker;
 use std::time::Duration;
 
 use self::fault::fault_error;
+pub use self::message::message;
 use self::outbox::{Answer, Outbox};
 pub use self::reply::Reply;
 pub use self::request::Request;
 use self::request::Text;
 use self::scanner::{Fault, Scan, Scanner};
 #[cfg(feature = "http")]
-pub use self::single::{Single, message, reply};
+pub use self::single::{Single, reply};
 pub use self::string::text;
 use self::wait::{Wait, WaitKind};
 use crate::broker::{Broker, From, Pattern, Session};

@@ -24,6 +24,11 @@ pub trait Talk {
     /// What is to be written. The caller says what became of it.
     fn replies(&self) -> &[u8];
 
+    /// Where in them a write that begins at `start` is to end: some peers need some bytes at once.
+    fn write_end(&self, _start: usize) -> usize {
+        self.replies().len()
+    }
+
     /// So many bytes of the replies were written, and if that is not all, no more will be.
     fn written(&mut self, bytes: usize);
 

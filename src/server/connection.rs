@@ -2,7 +2,7 @@
 //! socket.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -12,8 +12,9 @@ use super::speaks::Speaks;
 use super::wake::Wake;
 use crate::broker::{Broker, Session};
 use crate::config::Config;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
 use crate::limits;
+use crate::protocol::coremq;
 use crate::protocol::json::{self, Conversation};
 use crate::protocol::mezzenger::{self, Mezzenger};
 use crate::protocol::o3one::O3one;
@@ -31,26 +32,35 @@ pub enum Served {
     Http(Vec<u8>, Session),
 }
 
+/// What the connections of a server share.
+pub struct Known<'a> {
+    pub broker: &'a Arc<Broker>,
+    pub config: &'a Config,
+    pub coremq: &'a Arc<coremq::Hub>,
+    pub mezzenger: Option<&'a Arc<mezzenger::Hub>>,
+}
+
 /// Serves a connection to its end, unless it speaks HTTP.
 pub fn serve(
     stream: &TcpStream,
-    broker: &Arc<Broker>,
+    peer: IpAddr,
     session: Session,
-    config: &Config,
-    mezzenger: Option<&Arc<mezzenger::Hub>>,
+    known: &Known<'_>,
     speaks: Speaks,
 ) -> io::Result<Served> {
-    let server = Own { stream, broker, config };
+    let server = Own { stream, known };
     match speaks {
         Speaks::ByFirstByte => return server.serve_by_first_byte(session),
         #[cfg(feature = "http")]
         Speaks::O3onePage => return server.serve_by_first_byte(session),
         #[cfg(feature = "http")]
         Speaks::O3oneWs => return Ok(Served::Http(Vec::new(), session)),
+        Speaks::CoreMq => server.serve_coremq(session, peer)?,
+        Speaks::CoreMqWeb => return server.serve_web(session),
         // A protocol with ports of its own is led from here.
         Speaks::O3onePub | Speaks::O3oneSub => server.serve_o3one(Buffer::new(), session)?,
         Speaks::MezzengerPub | Speaks::MezzengerRecv => {
-            server.serve_mezzenger(mezzenger, session)?;
+            server.serve_mezzenger(session)?;
         }
     }
     Ok(Served::ToItsEnd)
@@ -59,8 +69,7 @@ pub fn serve(
 /// A connection, and what its server knows.
 struct Own<'a> {
     stream: &'a TcpStream,
-    broker: &'a Arc<Broker>,
-    config: &'a Config,
+    known: &'a Known<'a>,
 }
 
 impl Own<'_> {
@@ -72,8 +81,10 @@ impl Own<'_> {
         }
         let text = match buffer.unread().first() {
             Some(b'{' | b' ' | b'\t' | b'\n' | b'\r') => {
-                let (broker, max) = (self.broker.clone(), self.config.max_message);
-                self.lead("json", buffer, |waker| Conversation::new(broker, session, max, waker))?;
+                let (broker, max) = (self.known.broker.clone(), self.known.config.max_message);
+                self.lead("json", buffer, |waker| {
+                    Ok(Conversation::new(broker, session, max, waker))
+                })?;
                 return Ok(Served::ToItsEnd);
             }
             #[cfg(feature = "http")]
@@ -95,21 +106,40 @@ impl Own<'_> {
 
     /// O3one MQ is what ØMQ carries unless it is told otherwise: a text that begins with its topic.
     fn serve_o3one(&self, buffer: Buffer, session: Session) -> io::Result<()> {
-        let (broker, max) = (self.broker.clone(), self.config.max_message);
-        let dialect = O3one::new(broker.clone(), self.config);
-        self.lead("zmtp", buffer, |waker| zmtp::Talk::new(broker, session, max, waker, dialect))
+        let (broker, max) = (self.known.broker.clone(), self.known.config.max_message);
+        let dialect = O3one::new(broker.clone(), self.known.config);
+        self.lead("zmtp", buffer, |waker| Ok(zmtp::Talk::new(broker, session, max, waker, dialect)))
     }
 
-    fn serve_mezzenger(
-        &self,
-        hub: Option<&Arc<mezzenger::Hub>>,
-        session: Session,
-    ) -> io::Result<()> {
-        let Some(hub) = hub else { return close(self.stream) };
-        let (broker, max) = (self.broker.clone(), self.config.max_message);
+    fn serve_mezzenger(&self, session: Session) -> io::Result<()> {
+        let Some(hub) = self.known.mezzenger else { return close(self.stream) };
+        let (broker, max) = (self.known.broker.clone(), self.known.config.max_message);
         self.lead("mezzenger", Buffer::new(), |waker| {
             let dialect = Mezzenger::new(hub.clone(), waker.clone(), max);
-            zmtp::Talk::new(broker, session, max, waker, dialect)
+            Ok(zmtp::Talk::new(broker, session, max, waker, dialect))
+        })
+    }
+
+    /// HTTP alone.
+    fn serve_web(&self, _session: Session) -> io::Result<Served> {
+        #[cfg(feature = "http")]
+        {
+            let mut buffer = Buffer::new();
+            buffer.read_from(self.stream)?;
+            if let Some(b'A'..=b'Z') = buffer.unread().first() {
+                return Ok(Served::Http(buffer.unread().to_vec(), _session));
+            }
+        }
+        close(self.stream)?;
+        Ok(Served::ToItsEnd)
+    }
+
+    fn serve_coremq(&self, session: Session, peer: IpAddr) -> io::Result<()> {
+        let hub = self.known.coremq;
+        let (broker, max) = (self.known.broker.clone(), self.known.config.max_message);
+        self.lead("coremq", Buffer::new(), |waker| {
+            let talk = coremq::Talk::new(broker, session, waker, hub.clone(), max)?;
+            Ok(coremq::Connection::new(talk.may_replicate(hub.allows(peer))))
         })
     }
 
@@ -118,15 +148,15 @@ impl Own<'_> {
         &self,
         protocol: &'static str,
         buffer: Buffer,
-        talk: impl FnOnce(Waker) -> T,
+        talk: impl FnOnce(Waker) -> Result<T>,
     ) -> io::Result<()> {
-        let _speaking = self.broker.speaking(protocol);
+        let _speaking = self.known.broker.speaking(protocol);
         let wake = Wake::new();
         let leader = Leader {
             stream: self.stream,
-            broker: self.broker,
+            broker: self.known.broker,
             buffer,
-            talk: talk(Waker::from(wake.clone())),
+            talk: talk(Waker::from(wake.clone())).map_err(io::Error::other)?,
             wake,
             bulky: false,
             ended: false,
@@ -177,7 +207,8 @@ impl<T: Talk> Leader<'_, T> {
         let mut failed = Ok(());
         while failed.is_ok()
             && !self.gone
-            && let Some(rest @ [_, ..]) = self.talk.replies().get(written..)
+            && let Some(rest @ [_, ..]) =
+                self.talk.replies().get(written..self.talk.write_end(written))
         {
             let mut stream = self.stream;
             match stream.write(rest) {

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use super::StartError;
 use super::speaks::{Speaks, addresses};
 use super::wake::Wake;
-use crate::config::Config;
+use crate::config::{Config, CoreMq};
 use crate::limits;
 
 /// Connections that the kernel holds for us while we are busy accepting others.
@@ -37,8 +37,11 @@ pub struct Listener {
 }
 
 /// The listeners that the configuration asks for, the server's own port first.
-pub fn listeners(config: &Config) -> Result<Vec<Arc<Listener>>, StartError> {
-    let listeners = addresses(config).into_iter().map(|address| {
+pub fn listeners(
+    config: &Config,
+    coremq: Option<&CoreMq>,
+) -> Result<Vec<Arc<Listener>>, StartError> {
+    let listeners = addresses(config, coremq).into_iter().map(|address| {
         let bound = bind(address.host, address.port).and_then(|socket| {
             let wake = Wake::new();
             wake.prepare()?;

@@ -1,13 +1,16 @@
 //! What is spoken at each address of a server. Here a protocol that expects ports of its own is
 //! given them; `connection` serves it there.
 
-use crate::config::Config;
+use crate::config::{Config, CoreMq};
 
 /// What the connections of one address speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speaks {
     /// Whatever a connection's first byte says.
     ByFirstByte,
+    CoreMq,
+    /// CoreMQ's WebSocket, and nothing else of HTTP.
+    CoreMqWeb,
     /// O3one MQ, to subscribers and to publishers. What their programs call the sub port is ours
     /// to receive on.
     O3onePub,
@@ -37,6 +40,8 @@ impl Speaks {
         match self {
             Speaks::ByFirstByte if cfg!(feature = "http") => "json, http",
             Speaks::ByFirstByte => "json",
+            Speaks::CoreMq => "coremq",
+            Speaks::CoreMqWeb => "coremq websocket",
             Speaks::O3onePub => "o3one pub",
             Speaks::O3oneSub => "o3one sub",
             #[cfg(feature = "http")]
@@ -52,6 +57,8 @@ impl Speaks {
     pub fn other_port(self) -> &'static str {
         match self {
             Speaks::ByFirstByte => "choose a --port",
+            Speaks::CoreMq => "choose another port with --coremq=PORT",
+            Speaks::CoreMqWeb => "choose another port for [CoreWS] in coremq.conf",
             Speaks::MezzengerPub | Speaks::MezzengerRecv => {
                 "choose other ports with --mezzenger=PUB,RECV"
             }
@@ -61,9 +68,15 @@ impl Speaks {
 }
 
 /// Where a server listens, its own port first.
-pub fn addresses(config: &Config) -> Vec<Address<'_>> {
+pub fn addresses<'c>(config: &'c Config, coremq: Option<&'c CoreMq>) -> Vec<Address<'c>> {
     let host = config.host.as_str();
     let mut addresses = vec![Address { speaks: Speaks::ByFirstByte, host, port: config.port }];
+    if let Some(coremq) = coremq {
+        addresses.push(Address { speaks: Speaks::CoreMq, host: &coremq.host, port: coremq.port });
+        if let Some((host, port)) = &coremq.web {
+            addresses.push(Address { speaks: Speaks::CoreMqWeb, host, port: *port });
+        }
+    }
     let mut further = |speaks, port| addresses.push(Address { speaks, host, port });
     if let Some(ports) = config.o3one {
         further(Speaks::O3onePub, ports.subscribe);

@@ -16,6 +16,7 @@ use super::speaks::Speaks;
 use crate::broker::{Broker, Session};
 use crate::config::Config;
 use crate::limits;
+use crate::protocol::coremq::Hub;
 use crate::protocol::http::{self, Site};
 
 /// More would take the processors from the threads of the other connections.
@@ -32,10 +33,16 @@ pub struct Web {
     site: Arc<Site>,
     /// What is served to O3one's subscribers.
     bridge: Arc<Site>,
+    /// Of the address that CoreMQ's WebSocket has for itself.
+    coremq: Arc<Site>,
     stop: Arc<watch::Sender<bool>>,
 }
 
-pub fn start(broker: &Arc<Broker>, config: &Config) -> io::Result<(Runtime, Web)> {
+pub fn start(
+    broker: &Arc<Broker>,
+    config: &Config,
+    coremq: &Arc<Hub>,
+) -> io::Result<(Runtime, Web)> {
     let workers = thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS_MAX));
     let runtime = Builder::new_multi_thread()
         .thread_name("http")
@@ -45,9 +52,10 @@ pub fn start(broker: &Arc<Broker>, config: &Config) -> io::Result<(Runtime, Web)
         .enable_time()
         .build()?;
     let (stop, stops) = watch::channel(false);
-    let site = Arc::new(Site::new(broker.clone(), config, stops));
-    let bridge = Arc::new(site.bridge());
-    let web = Web { runtime: runtime.handle().clone(), site, bridge, stop: Arc::new(stop) };
+    let site = Arc::new(Site::new(broker.clone(), config, coremq.clone(), stops));
+    let (bridge, coremq) = (Arc::new(site.bridge()), Arc::new(site.coremq_alone()));
+    let runtime_handle = runtime.handle().clone();
+    let web = Web { runtime: runtime_handle, site, bridge, coremq, stop: Arc::new(stop) };
     Ok((runtime, web))
 }
 
@@ -82,7 +90,11 @@ impl Web {
             let mut stream = stream;
             stream.write_all(BUSY).and(Err(e))
         });
-        let site = if speaks == Speaks::O3oneWs { self.bridge } else { self.site };
+        let site = match speaks {
+            Speaks::O3oneWs => self.bridge,
+            Speaks::CoreMqWeb => self.coremq,
+            _ => self.site,
+        };
         self.runtime.spawn(async move {
             let serving = serving;
             let served = match stream.and_then(tokio::net::TcpStream::from_std) {

@@ -21,6 +21,7 @@ pub struct Run {
     /// The messages as a protocol writes them, each made once for all who stand in this run.
     pushes: OnceLock<Encoded>,
     events: OnceLock<Encoded>,
+    frames: OnceLock<Encoded>,
 }
 
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub enum Form {
     /// As server-sent events.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone writes them"))]
     Event,
+    /// As CoreMQ's frames.
+    Frame,
 }
 
 /// A run's messages on their way out, and where each ends.
@@ -134,6 +137,7 @@ impl Run {
         let encoded = match form {
             Form::Push => &self.pushes,
             Form::Event => &self.events,
+            Form::Frame => &self.frames,
         };
         encoded.get_or_init(|| encode(self))
     }

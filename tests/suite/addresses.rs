@@ -69,6 +69,13 @@ fn a_further_port_in_use_is_one_clear_line_and_exit_code_1() {
         );
         assert_eq!(ended, Ended { code: Some(1), stdout: vec![], stderr: line });
     }
+    let coremq = format!("--coremq={port}");
+    let ended = run(&mut dsmq(&["--port", "0", &coremq, "--log", "off"]), "");
+    let line = format!(
+        "dsmq: 127.0.0.1:{port} is in use by another program: stop it, or choose another port with \
+         --coremq=PORT\n"
+    );
+    assert_eq!(ended, Ended { code: Some(1), stdout: vec![], stderr: line });
 }
 
 #[test]

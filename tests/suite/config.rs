@@ -78,7 +78,7 @@ fn fails(command: &mut Command, line: &str) {
 type Layers = (&'static str, [(&'static str, &'static str); 3]);
 
 /// No host of these is one, so that no server listens at these ports.
-const LAYERS: [Layers; 19] = [
+const LAYERS: [Layers; 21] = [
     (
         "host",
         [
@@ -88,6 +88,15 @@ const LAYERS: [Layers; 19] = [
         ],
     ),
     ("port", [("1", "1"), ("2", "2"), ("3", "3")]),
+    ("coremq", [("1", "Some(Port(1))"), ("0", "Some(Port(0))"), ("true", "Some(Own)")]),
+    (
+        "coremq-conf",
+        [
+            ("file.conf", r#"Some("file.conf")"#),
+            ("env.conf", r#"Some("env.conf")"#),
+            ("flag.conf", r#"Some("flag.conf")"#),
+        ],
+    ),
     (
         "o3one",
         [
@@ -386,6 +395,8 @@ fn the_example_says_every_setting() {
     let (config, _) = folder.configured(&[], &args);
     let kept = default.replace("keep: None", "keep: Some(604800s)");
     let kept = kept.replace("when_full: None", "when_full: Some(Refuse)");
+    let kept = kept.replace("coremq: None", "coremq: Some(Port(6747))");
+    let kept = kept.replace("coremq_conf: None", r#"coremq_conf: Some("coremq.conf")"#);
     let o3one = "o3one: Some(O3onePorts { subscribe: 5555, publish: 5556, websocket: 8765, page: Some(9000) })";
     let kept = kept.replace("o3one: None", o3one);
     let kept = kept.replace("mezzenger: None", "mezzenger: Some([7201, 7202])");

@@ -7,6 +7,10 @@ mod client;
 mod config;
 #[cfg(feature = "http")]
 mod coremq;
+mod coremq_client;
+mod coremq_document;
+mod coremq_frames;
+mod coremq_settings;
 mod damage;
 mod examples;
 #[cfg(target_os = "linux")]
@@ -27,6 +31,7 @@ mod http_page;
 #[cfg(feature = "http")]
 mod http_waits;
 mod kill;
+mod languages;
 #[cfg(target_os = "linux")]
 mod ledger;
 mod line;

@@ -21,6 +21,7 @@ impl<'a> Object<'a> {
     }
 
     /// Without a key.
+    #[cfg(feature = "http")]
     pub fn without(mut self, key: &str) -> Object<'a> {
         self.0.retain(|(name, _)| name != key);
         self

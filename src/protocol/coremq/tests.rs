@@ -1,5 +1,7 @@
 //! CoreMQ's meaning without a connection.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::store::{self, Rules};
 
@@ -32,7 +34,7 @@ fn received(talk: &mut Talk) -> Vec<(String, String)> {
 
 #[test]
 fn a_message_reaches_all_subscribers_but_its_sender() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(6747)));
+    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
     let [mut a, mut b, mut c] = [(); 3].map(|()| talk(&broker, &hub));
     let subscribed = response("OK: Subscribe successful");
     assert_eq!(said(&mut a, "x", r#"{"coremq_subscribe":"q"}"#), subscribed);
@@ -65,7 +67,7 @@ fn a_message_reaches_all_subscribers_but_its_sender() {
 
 #[test]
 fn the_history_is_the_last_ten() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(6747)));
+    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
     let mut talk = talk(&broker, &hub);
     for number in 0..12 {
         said(&mut talk, "q", &format!(r#"{{"number":{number}}}"#));
@@ -82,7 +84,7 @@ fn the_history_is_the_last_ten() {
 
 #[test]
 fn commands_are_recognised_in_their_order_and_errors_said() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(6747)));
+    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
     let [mut a, _b] = [(); 2].map(|()| talk(&broker, &hub));
     let both = r#"{"coremq_status":1,"coremq_options":{"a":null}}"#;
     assert_eq!(said(&mut a, "x", both), response("OK: Options set"));
@@ -110,4 +112,53 @@ fn ids_are_uuids_and_differ() {
     let parts: Vec<_> = first.split('-').map(str::len).collect();
     assert_eq!(parts, [8, 4, 4, 4, 12]);
     assert!(first.chars().nth(14) == Some('4') && "89ab".contains(first.chars().nth(19).unwrap()));
+}
+
+#[test]
+fn each_frame_is_written_by_itself() {
+    use crate::protocol::talk::{Step, Talk as _};
+    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
+    let mut sender = talk(&broker, &hub);
+    let mut reader = Connection::new(talk(&broker, &hub));
+    let (used, step) = reader.advance(br#"+26 x {"coremq_subscribe":"q"}+9 x {"a":1}"#);
+    assert_eq!((used, step), (42, Step::Read));
+    (0..3).for_each(|_| drop(said(&mut sender, "q", "{}")));
+    assert!(!reader.push());
+    let (mut start, mut frames) = (0, Vec::new());
+    while start < reader.replies().len() {
+        let end = reader.write_end(start);
+        let frame = str::from_utf8(&reader.replies()[start..end]).unwrap();
+        assert_eq!(frame.matches('+').count(), 1, "{frame}");
+        assert!(frame.ends_with('}'), "{frame}");
+        // What could not be written at once goes on to the same end.
+        assert_eq!(reader.write_end(start + 1), end);
+        frames.push(frame);
+        start = end;
+    }
+    assert_eq!(frames.len(), 6);
+    reader.written(start);
+    assert!(reader.replies().is_empty() && !reader.push());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_judged_alike_wherever_they_are_cut(
+        cut in any::<u8>(),
+        parts in prop::collection::vec(
+            prop::sample::select(vec![
+                "+", "0", "1", "9", "24", " ", "q", "{", "}", "\"a\"", ":", "é", "[1]", "+4 q {}", "+6 q [[]]",
+                "+26 q {\"coremq_subscribe\":\"q\"}", "+29 q {\"coremq_gethistory\":[\"q\"]}",
+                "+26 q {\"coremq_replicant\":\"x\"}", "+21 q {\"coremq_status\":1}", "+99999999 ",
+            ]),
+            0..20,
+        ),
+    ) {
+        check::coremq(&[&[cut], parts.concat().as_bytes()].concat());
+    }
+
+    #[test]
+    fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        check::coremq(&bytes);
+        check::coremq(&[b"\x03+9 ", bytes.as_slice()].concat());
+    }
 }

@@ -25,8 +25,12 @@ pub struct App {
 }
 
 impl App {
-    pub fn new(broker: Arc<Broker>, config: Config, stop: watch::Receiver<bool>) -> App {
-        let coremq = Arc::new(coremq::Hub::new(config.port));
+    pub fn new(
+        broker: Arc<Broker>,
+        config: Config,
+        coremq: Arc<coremq::Hub>,
+        stop: watch::Receiver<bool>,
+    ) -> App {
         App { broker, config, stop, coremq }
     }
 

@@ -105,7 +105,7 @@ fn open() -> Arc<Broker> {
 
 /// A broker that has served a few thousand others at most: a session sees only what is put after
 /// it began, and opening SQLite takes a hundred times as long as a talk.
-fn fresh_enough() -> Arc<Broker> {
+pub fn fresh_enough() -> Arc<Broker> {
     BROKER.with_borrow_mut(|(uses, broker)| {
         *uses += 1;
         if *uses % 4_096 == 0 || broker.check_open().is_err() {

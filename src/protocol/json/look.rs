@@ -10,7 +10,7 @@ use crate::store::{Policy, Run};
 /// What was there to be seen.
 pub enum Shown {
     History(Arc<Run>),
-    Delayed(Run),
+    Delayed(Box<Run>),
     Policy(Option<Policy>),
     Topics(Vec<TopicStats>),
     Stats(Box<Stats>),
@@ -21,7 +21,7 @@ pub enum Shown {
 pub fn show(broker: &Broker, request: &Request<'_>) -> Result<Shown> {
     Ok(match request {
         Request::History { topic, limit, delayed: true } => {
-            Shown::Delayed(broker.delayed(topic.as_str(), *limit)?)
+            Shown::Delayed(Box::new(broker.delayed(topic.as_str(), *limit)?))
         }
         Request::History { topic, limit, .. } => {
             Shown::History(broker.history(topic.as_str(), *limit)?)

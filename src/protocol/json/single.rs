@@ -1,7 +1,6 @@
-//! A request by itself, and a message: for HTTP, which carries the words of this protocol one at a time.
+//! A request by itself: for HTTP, which carries the words of this protocol one at a time.
 
 use super::fault::fault_error;
-use super::fields::Field;
 use super::look;
 use super::request::Text;
 use super::scanner::{Fault, Scan, Scanner};
@@ -60,28 +59,4 @@ pub fn reply(write: impl FnOnce(Reply<'_>)) -> Vec<u8> {
     let mut out = Vec::new();
     write(Reply::new(&mut out, None));
     out
-}
-
-/// A text that is one JSON value within the limits of a message, without the white space around it.
-pub fn message(text: &[u8], max_message: usize) -> Result<&[u8]> {
-    let text = text.trim_ascii();
-    if text.len() > max_message {
-        return Err(fault_error(&Fault::FieldTooLarge(Field::Message), max_message));
-    }
-    let request = [br#"{"message":"#, text, b"}"].concat();
-    let mut scanner = Scanner::new(max_message);
-    match scanner.scan(&request) {
-        // And nothing else of a request with it.
-        Ok(Scan::Done(len))
-            if len == request.len()
-                && scanner.fields().get(&request, Field::Message) == Some(text) =>
-        {
-            Ok(text)
-        }
-        Err(fault @ (Fault::TooDeep | Fault::FieldTooLarge(_) | Fault::RequestTooLarge)) => {
-            Err(fault_error(&fault, max_message))
-        }
-        Err(Fault::NotUtf8 { .. }) => Err(Error::new(Code::BadUtf8, "the message is no UTF-8")),
-        _ => Err(Error::new(Code::BadJson, "the message is not one JSON value")),
-    }
 }

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::broker::{Broker, Received};
 use crate::config::Config;
 use crate::message::Topic;
+use crate::protocol::coremq::Hub;
 use crate::protocol::http::{Site, serve};
 use crate::store::{self, Batch, Rules};
 
@@ -39,7 +40,8 @@ fn broker() -> Arc<Broker> {
 fn connect(broker: &Arc<Broker>) -> (DuplexStream, JoinHandle<()>) {
     let (client, server) = duplex(PIPE_BYTES);
     let (stop, stops) = watch::channel(false);
-    let site = Arc::new(Site::new(broker.clone(), &Config::default(), stops));
+    let coremq = Arc::new(Hub::new(1, Vec::new()));
+    let site = Arc::new(Site::new(broker.clone(), &Config::default(), coremq, stops));
     let session = broker.session();
     let served = tokio::spawn(async move {
         // How it ends is not what is asked here.

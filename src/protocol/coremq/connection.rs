@@ -1,0 +1,181 @@
+//! CoreMQ over TCP: a connection's frames, in and out. The server speaks first.
+
+use serde_json::json;
+
+use super::frame::{Decoder, can_name, parts, write};
+use super::{Object, Talk, failed, wrong};
+use crate::error::Result;
+use crate::limits;
+use crate::protocol::json;
+use crate::protocol::talk::{self, Step};
+use crate::store::{Encoded, Form, Run};
+
+/// One connection's talk in frames.
+pub struct Connection {
+    talk: Talk,
+    decoder: Decoder,
+    is_welcome: bool,
+    has_ended: bool,
+    out: Out,
+}
+
+/// Frames that are to be written.
+#[derive(Default)]
+struct Out {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Out {
+    fn add(&mut self, queue: &str, json: &str) {
+        if write(&mut self.bytes, queue, json) {
+            self.ends.push(self.bytes.len());
+        } else {
+            tracing::warn!("a message of {queue} is larger than a frame can be");
+        }
+    }
+}
+
+impl Connection {
+    pub fn new(talk: Talk) -> Connection {
+        // With room for the queue's name: the message is checked when it is put.
+        let most = most(&talk);
+        let decoder = Decoder::new(most);
+        Connection { talk, decoder, is_welcome: false, has_ended: false, out: Out::default() }
+    }
+
+    /// Says something to the client itself.
+    fn say(&mut self, json: &str) {
+        self.out.add(&self.talk.id, json);
+    }
+
+    fn welcome(&mut self) {
+        if !std::mem::replace(&mut self.is_welcome, true) {
+            let welcome = "OK: Welcome to CoreMQ server";
+            self.say(&json!({ "response": welcome, "server": self.talk.hub.name }).to_string());
+        }
+    }
+
+    /// Carries out a frame; its answer.
+    fn receive(&mut self, text: &str) -> Result<String> {
+        let (queue, json) = parts(text)?;
+        let json = json::message(json.as_bytes(), most(&self.talk))?;
+        let json = str::from_utf8(json).unwrap_or_default();
+        match Object::new(json) {
+            Some(object) => Ok(self.talk.receive(queue, &object)),
+            None if json.starts_with('[') => self.talk.receive_list(queue, json),
+            None => Err(wrong("a message is an object or a list")),
+        }
+    }
+
+    /// Adds what others have sent; true if there may be more.
+    fn pass_on(&mut self) -> Result<bool> {
+        while self.out.bytes.len() < limits::REPLY_BYTES {
+            let Some(messages) = self.talk.next()? else { return Ok(false) };
+            // Another protocol's name may be none that a frame can hold.
+            if can_name(messages.queue()) {
+                let encoded =
+                    messages.pushes.run.encoded(Form::Frame, |run| frames(messages.queue(), run));
+                for index in messages.indices() {
+                    self.out.bytes.extend_from_slice(encoded.part(&(index..index + 1)));
+                    self.out.ends.push(self.out.bytes.len());
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Bytes that a frame's text may have.
+fn most(talk: &Talk) -> usize {
+    talk.max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES)
+}
+
+/// A run's messages as frames. What another protocol put and is neither object nor list goes into
+/// an object.
+fn frames(queue: &str, run: &Run) -> Encoded {
+    let mut out = Out::default();
+    let mut ends = Vec::new();
+    for message in (0..run.len()).filter_map(|index| run.get(index)) {
+        let body = str::from_utf8(message.body).unwrap_or_default();
+        if body.starts_with(['{', '[']) {
+            out.add(queue, body);
+        } else {
+            out.add(queue, &format!("{{\"coremq_string\":{body}}}"));
+        }
+        // One that is too large is nothing, at the same place.
+        ends.push(out.bytes.len());
+    }
+    Encoded { bytes: out.bytes, ends }
+}
+
+impl talk::Talk for Connection {
+    fn advance(&mut self, unread: &[u8]) -> (usize, Step) {
+        self.welcome();
+        let mut done = 0;
+        while self.out.bytes.len() < limits::REPLY_BYTES {
+            let rest = unread.get(done..).unwrap_or_default();
+            match self.decoder.decode(rest) {
+                Ok(Some((text, len))) => {
+                    done += len;
+                    let answer = self.receive(text).unwrap_or_else(|error| failed(&error));
+                    self.say(&answer);
+                }
+                Ok(None) => return (done, Step::Read),
+                Err(error) => {
+                    self.say(&failed(&error));
+                    return (unread.len(), Step::Close);
+                }
+            }
+        }
+        (done, Step::Write)
+    }
+
+    fn replies(&self) -> &[u8] {
+        &self.out.bytes
+    }
+
+    /// Clients take what one read gives them for the begin of a frame.
+    fn write_end(&self, start: usize) -> usize {
+        let next = self.out.ends.partition_point(|end| *end <= start);
+        self.out.ends.get(next).copied().unwrap_or(self.out.bytes.len())
+    }
+
+    fn written(&mut self, _bytes: usize) {
+        self.out.bytes.clear();
+        self.out.ends.clear();
+        if self.out.bytes.capacity() > 2 * limits::REPLY_BYTES {
+            self.out = Out::default();
+        }
+    }
+
+    fn is_subscribed(&self) -> bool {
+        !self.has_ended && self.talk.session.is_subscribed()
+    }
+
+    fn push(&mut self) -> bool {
+        self.pass_on().unwrap_or_else(|error| {
+            self.say(&failed(&error));
+            false
+        })
+    }
+
+    /// Its clients close both sides at once: nobody listens any more.
+    fn end(&mut self, unread: &[u8]) {
+        self.has_ended = true;
+        if self.talk.broker.check_open().is_err() {
+            self.say(&json!({ "response": "BYE" }).to_string());
+        } else if !unread.is_empty() {
+            self.say(&failed(&wrong("the connection ended inside a frame")));
+        }
+    }
+
+    fn is_bulky(&self) -> bool {
+        self.out.bytes.capacity() > limits::BUFFER_BYTES || self.talk.session.is_bulky()
+    }
+
+    fn shrink(&mut self) {
+        self.out = Out::default();
+        self.talk.session.shrink();
+    }
+}
