@@ -1,4 +1,4 @@
-"""Runs the programs of O3one's document against dsmq on O3one's own ports, and prints what they
+"""Runs programs like those of O3one's document against dsmq on O3one's own ports, and prints what they
 print: o3one_programs.py DSMQ [JARS].
 
 With JARS, a folder that has jeromq's, the subscriber is the program in Java.
