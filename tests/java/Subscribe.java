@@ -1,4 +1,3 @@
-import org.zeromq.SocketType;
 import org.zeromq.ZContext;
 import org.zeromq.ZMQ;
 
@@ -7,7 +6,7 @@ public class Subscribe {
     public static void main(String[] arguments) {
         try (ZContext context = new ZContext()) {
             System.out.println("Subscribe to the server");
-            ZMQ.Socket socket = context.createSocket(SocketType.SUB);
+            ZMQ.Socket socket = context.createSocket(ZMQ.SUB);
             socket.connect("tcp://localhost:5555");
             socket.subscribe("o3".getBytes(ZMQ.CHARSET));
             System.out.println(socket.recvStr(0).trim());

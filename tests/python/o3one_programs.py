@@ -24,7 +24,7 @@ def start(command):
 
 def java(classes):
     """The command for the program in Java, which is compiled first."""
-    jars, source = f"{sys.argv[2]}/*", HERE.parent / "java" / "Subscribe.java"
+    jars, source = f"{sys.argv[2]}/jeromq.jar", HERE.parent / "java" / "Subscribe.java"
     subprocess.run(["javac", "-cp", jars, "-d", classes, source], check=True)
     return ["java", "-cp", f"{jars}:{classes}", "Subscribe"]
 

@@ -33,7 +33,7 @@ the server ended with 0
 }
 
 #[test]
-#[ignore = "needs a JDK, jeromq from Maven Central, and O3one's own ports: make test installs the former"]
+#[ignore = "needs a JDK, jeromq, and O3one's own ports: make test installs the former"]
 fn a_program_in_java_prints_what_the_document_says_with_jeromq() {
     let jars = std::env::var("DSMQ_TEST_JEROMQ")
         .expect("DSMQ_TEST_JEROMQ names a folder with jeromq's jars: make test sets it");
