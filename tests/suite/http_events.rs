@@ -31,7 +31,7 @@ struct Event {
 }
 
 impl Reader {
-    fn open(addr: SocketAddr, request: &str) -> Reader {
+    pub fn open(addr: SocketAddr, request: &str) -> Reader {
         let mut peer = Peer::connect_silent(addr);
         peer.send(with(request, "Accept: text/event-stream"));
         let mut head = Vec::new();

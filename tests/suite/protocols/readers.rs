@@ -77,7 +77,10 @@ impl Readers {
                 self.ask(&post("/queue", "body={\"cmd\":\"get\",\"queue\":\"o3\"}"))
             }
             "RestMQ, `GET /q/o3`" => self.ask(&get("/q/o3")),
-            "CoreMQ" => [b"+LENGTH ", &*coremq(&mut self.coremq)].concat(),
+            "CoreMQ" => {
+                // It reads as many characters as the header says.
+                format!("+LENGTH {}", coremq_frames::receive_text(&mut self.coremq)).into_bytes()
+            }
             "CoreMQ at `/ws`" => self.corews.receive_text().into_bytes(),
             "O3one, a subscriber" => zmtp(&mut self.o3one),
             "O3one, the bridge" => self.bridge.receive_text().into_bytes(),
@@ -91,17 +94,6 @@ impl Readers {
         assert_eq!(response.status, 200, "{response:?}");
         response.body.trim_end().into()
     }
-}
-
-/// The text of the next frame, which is as long as its header says.
-pub fn coremq(peer: &mut Peer) -> Vec<u8> {
-    let mut head = Vec::new();
-    while !head.ends_with(b" ") {
-        head.extend(peer.receive(1));
-    }
-    let head = String::from_utf8(head).unwrap();
-    let length = head.strip_prefix('+').unwrap().trim_end().parse().unwrap();
-    peer.receive(length)
 }
 
 /// The next message of one part.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Server, python};
 use crate::suite::coremq_frames::{self, frame};
-use crate::suite::http::{Response, ask, post};
+use crate::suite::http::{Response, ask, post, response};
 use crate::suite::http_native::with;
 use crate::suite::o3one::{address_of, connect};
 use crate::suite::peer::Peer;
@@ -139,4 +139,51 @@ fn send(peer: &mut Peer, body: &[u8]) -> String {
     let head = peer.receive(4);
     assert_eq!(head[..3], *b"\x01\0\0");
     String::from_utf8(peer.receive(head[3].into())).unwrap()
+}
+
+/// A connection that puts these bytes where they are no message, and what it is answered.
+pub fn refused(server: &Server, by: &str, how: &str, bytes: &[u8]) -> (Peer, String) {
+    let put = |peer: &mut Peer, before: &str, behind: &str| {
+        peer.send([before.as_bytes(), bytes, behind.as_bytes()].concat());
+    };
+    let mut peer = match by {
+        "CoreMQ" => coremq_frames::Client::connect(coremq_frames::address(server)).peer,
+        "O3one" => connect(address_of(server, "o3one sub"), "REQ"),
+        "Mezzenger" => connect(address_of(server, "mezzenger recv"), "REQ"),
+        _ => Peer::connect_silent(server.addr()),
+    };
+    let form = |field: &str| {
+        let value: String = bytes.iter().map(|byte| format!("%{byte:02X}")).collect();
+        format!("{field}{value}")
+    };
+    let answer = match (by, how) {
+        ("JSON", "") => {
+            put(&mut peer, r#"{"action":"put","topic":"o3","message":"#, "}");
+            peer.receive_text()
+        }
+        ("HTTP", _) => {
+            let kind = how.strip_prefix("as ").unwrap_or("application/x-www-form-urlencoded");
+            let head = post("/t/o3", &"x".repeat(bytes.len()));
+            let head = with(&head, &format!("Content-Type: {kind}"));
+            put(&mut peer, head.strip_suffix(&"x".repeat(bytes.len())).unwrap(), "");
+            response(&mut peer).body
+        }
+        ("RestMQ", "") => ask(&mut peer, post("/q/o3", &form("value="))).body,
+        ("RestMQ", "at /queue") => {
+            let command = [&b"{\"cmd\":\"add\",\"queue\":\"o3\",\"value\":"[..], bytes, b"}"];
+            let command = encoded(str::from_utf8(&command.concat()).unwrap());
+            ask(&mut peer, post("/queue", &format!("body={command}"))).body
+        }
+        ("CoreMQ", "") => {
+            // What begins a character counts, also where it does not go on.
+            let chars = 3 + bytes.iter().filter(|byte| **byte != b'\xc3').count();
+            put(&mut peer, &format!("+{chars} o3 "), "");
+            let text = coremq_frames::receive_text(&mut peer);
+            text.split_once(' ').unwrap().1.to_owned()
+        }
+        ("O3one", "") => send(&mut peer, &[b"o3 ", bytes].concat()),
+        ("Mezzenger", "as a frame without a pickle") => send(&mut peer, &[b"o3|", bytes].concat()),
+        other => panic!("nobody is refused like {other:?}"),
+    };
+    (peer, answer)
 }
