@@ -82,7 +82,7 @@ fn receive(peer: &mut Peer) -> (String, Value) {
 }
 
 /// The text of the next frame: as many characters as its header says.
-fn receive_text(peer: &mut Peer) -> String {
+pub fn receive_text(peer: &mut Peer) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b" ") {
         head.extend(peer.receive(1));

@@ -16,7 +16,7 @@ use super::process::{Process, dsmq};
 use super::support::server;
 
 /// One who follows.
-struct Reader {
+pub struct Reader {
     peer: Peer,
     /// What has come and was not looked at.
     text: String,
@@ -31,7 +31,7 @@ struct Event {
 }
 
 impl Reader {
-    fn open(addr: SocketAddr, request: &str) -> Reader {
+    pub fn open(addr: SocketAddr, request: &str) -> Reader {
         let mut peer = Peer::connect_silent(addr);
         peer.send(with(request, "Accept: text/event-stream"));
         let mut head = Vec::new();
@@ -59,7 +59,7 @@ impl Reader {
     }
 
     /// Up to the next blank line; `None` where the stream ends.
-    fn block(&mut self) -> Option<String> {
+    pub fn block(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.text.find("\n\n") {
                 let rest = self.text.split_off(at + 2);
@@ -91,7 +91,7 @@ impl Reader {
     }
 }
 
-fn follow(server: &Server, path: &str) -> Reader {
+pub fn follow(server: &Server, path: &str) -> Reader {
     Reader::open(server.addr(), &get(path))
 }
 

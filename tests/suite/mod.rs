@@ -45,6 +45,8 @@ mod peer;
 mod power;
 mod process;
 mod protocol_document;
+#[cfg(feature = "http")]
+mod protocols;
 mod random;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod resident;

@@ -1,0 +1,194 @@
+//! docs/protocols.md, cell by cell: what each protocol puts is read in every other.
+
+mod document;
+mod python;
+mod readers;
+mod topics;
+mod writers;
+
+use dsmq::{Config, CoreMqPort, Server};
+use serde_json::json;
+
+use self::document::{headings, quoted, table};
+use self::readers::{Readers, TOPIC, shown, zmtp};
+use self::topics::{END, listener};
+use self::writers::{Put, Writers, refused};
+use super::o3one::{address_of, subscriber};
+use super::peer::{Peer, masked};
+use super::support::server_with;
+use super::{coremq_frames, http, http_events};
+
+const WRITERS: [&str; 6] = ["JSON", "HTTP", "RestMQ", "CoreMQ", "O3one", "Mezzenger"];
+
+const PUT: &str = "| put | JSON, HTTP, RestMQ | CoreMQ | CoreMQ at `/ws` | O3one | Mezzenger |";
+
+/// All six protocols.
+fn server() -> Server {
+    server_with(Config {
+        coremq: Some(CoreMqPort::Port(0)),
+        o3one: Some([0, 0, 0].into()),
+        mezzenger: Some([0, 0]),
+        ..Config::default()
+    })
+}
+
+/// One who reads: its name, and what a message looks like to it, with M for what its column has.
+struct Reader {
+    name: String,
+    template: String,
+    column: usize,
+}
+
+fn readers() -> Vec<Reader> {
+    let columns = PUT.split('|').map(str::trim).skip(1);
+    let columns: Vec<_> = columns.collect();
+    let rows = table("## How a message arrives", "| who reads | what comes | column |");
+    let reader = |row: Vec<String>| Reader {
+        template: quoted(&row[1]).0.to_owned(),
+        column: columns.iter().position(|column| *column == row[2]).unwrap(),
+        name: row[0].clone(),
+    };
+    let readers: Vec<_> = rows.into_iter().map(reader).collect();
+    // It removes the message that others have to read.
+    assert!(readers.last().is_some_and(|last| last.name == "RestMQ, `GET /q/o3`"));
+    readers
+}
+
+/// What this reader is to read of a message.
+fn expected(reader: &Reader, row: &[String], put: &Put) -> String {
+    let (json, python) = &put.left_out;
+    let left_out = if reader.name == "Mezzenger" { python } else { json };
+    let cell = quoted(&row[reader.column]).0.replace('…', left_out);
+    reader.template.replacen('M', &cell, 1)
+}
+
+/// Puts a line of the document, and reads it in every way.
+fn check(by: &str, how: &str, row: &[String], writers: &mut Writers, readers: &mut Readers) {
+    let put = writers.put(by, how, TOPIC, quoted(&row[0]).0);
+    for reader in self::readers() {
+        let read = readers.read(&reader.name);
+        if let (Some(frame), "Mezzenger") = (&put.frame, &*reader.name) {
+            assert_eq!(&read, frame, "{by} put {}", row[0]);
+            assert_eq!(row[reader.column], row[0]);
+            continue;
+        }
+        let (read, expected) = (shown(&reader.name, &read), expected(&reader, row, &put));
+        assert_eq!(masked(&read), masked(&expected), "{}: {by} put {} {how}", reader.name, row[0]);
+    }
+}
+
+#[test]
+fn what_each_puts_every_other_reads_as_the_document_says() {
+    assert_eq!(headings("## What is put"), WRITERS);
+    let server = server();
+    let (mut writers, mut readers) = (Writers::connect(&server), Readers::connect(&server));
+    for by in WRITERS {
+        for row in table(&format!("### {by}"), PUT) {
+            let how = quoted(&row[0]).1;
+            check(by, how, &row, &mut writers, &mut readers);
+            if by == "JSON" {
+                check(by, "in a WebSocket", &row, &mut writers, &mut readers);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_message_is_refused_as_the_document_says() {
+    let server = server();
+    let rows = table("## What is no message", "| by | put | answer |");
+    assert!(WRITERS.iter().all(|by| rows.iter().any(|row| row[0] == *by)), "{rows:?}");
+    for row in rows {
+        let (put, how) = quoted(&row[1]);
+        let bytes = put.split("\\xc3").map(str::as_bytes).collect::<Vec<_>>().join(&b"\xc3"[..]);
+        let (mut peer, answer) = refused(&server, &row[0], how, &bytes);
+        let (expected, then) = quoted(&row[2]);
+        assert!(answer.contains(expected), "{row:?}: {answer}");
+        if then == ", and the connection is closed" {
+            peer.expect_end();
+        } else {
+            assert_eq!(then, "");
+        }
+    }
+    let mut json = Peer::connect(server.addr());
+    json.ask(r#"{"action":"history","topic":"o3"}"#, r#"{"messages":[]}"#);
+}
+
+/// What a protocol puts to see whether a topic has its name.
+fn something(by: &str) -> (&str, &str, &str) {
+    match by {
+        "CoreMQ" => (by, "", "{\"a\":1}"),
+        "CoreMQ at `/ws`" => ("CoreMQ", "at /ws", "{\"a\":1}"),
+        _ => (by, "", "7"),
+    }
+}
+
+#[test]
+fn who_can_name_a_topic_puts_and_reads_it_as_the_document_says() {
+    let columns = ["JSON", "HTTP", "RestMQ", "CoreMQ", "CoreMQ at `/ws`", "O3one", "Mezzenger"];
+    let server = server();
+    let (mut json, mut writers) = (Peer::connect(server.addr()), Writers::connect(&server));
+    let mut ask = |request: &str, topic: &str| {
+        json.send(request.replace("TOPIC", topic));
+        json.receive_text()
+    };
+    for row in table("## Topics", &format!("| topic | {} |", columns.join(" | "))) {
+        let topic = quoted(&row[0]).0;
+        let listeners = columns.map(|who| listener(who, &server, topic));
+        for (topic, message) in [(topic, "[1]"), (END, "[2]")] {
+            writers.put("JSON", "", topic, message);
+        }
+        let reads = listeners.map(|heard| heard());
+        let puts = columns.map(|who| {
+            ask(r#"{"action":"purge","topic":"TOPIC"}"#, topic);
+            let (by, how, what) = something(who);
+            writers.put(by, how, topic, what);
+            ask(r#"{"action":"history","topic":"TOPIC"}"#, topic) != r#"{"messages":[]}"#
+        });
+        let said = std::iter::zip(puts, reads).map(|said| match said {
+            (true, true) => "puts, reads",
+            (true, false) => "puts",
+            (false, true) => "reads",
+            (false, false) => "neither",
+        });
+        assert_eq!(said.collect::<Vec<_>>(), row[1..], "{columns:?} with {topic}");
+    }
+}
+
+#[test]
+fn what_becomes_of_names_that_a_protocol_cannot_say() {
+    let server = server();
+    let mut writers = Writers::connect(&server);
+    let mut json = Peer::connect(server.addr());
+    let mut get = |topic: &str| {
+        json.send(format!(r#"{{"action":"get","topic":"{topic}"}}"#));
+        json.receive_text()
+    };
+    let refused = |put: Put| assert!(put.answer.starts_with("ERROR: "), "{put:?}");
+
+    refused(writers.put("CoreMQ", "", "a b", "{}"));
+    writers.put("JSON", "", "a b", "[1]");
+    let mut coremq = coremq_frames::Client::connect(coremq_frames::address(&server));
+    let history = coremq.ask(json!({ "coremq_gethistory": ["a b"] }));
+    assert_eq!(history, json!({ "history": { "a b": [[1]] } }));
+
+    let mut o3one = subscriber(address_of(&server, "o3one pub"), "");
+    assert_eq!(writers.put("O3one", "", "a b", "Hello").answer, "OK");
+    assert_eq!(get("a"), r#"{"message":"b Hello"}"#);
+    writers.put("JSON", "", "a b", r#""Hello""#);
+    assert_eq!([zmtp(&mut o3one), zmtp(&mut o3one)], [b"a b Hello", b"a b Hello"]);
+
+    refused(writers.put("Mezzenger", "", "a|b", "7"));
+    refused(writers.put("Mezzenger", "", "mezzenger.unacked", "7"));
+    for topic in ["ping", "ack"] {
+        assert_eq!(writers.put("Mezzenger", "", topic, "'Hello'").answer, "OK");
+        assert_eq!(get(topic), r#"{"message":""}"#);
+    }
+
+    let mut events = http_events::Reader::open(server.addr(), &http::get("/t/?topic=."));
+    assert!(events.block().is_some_and(|block| block.starts_with("id: ")));
+    writers.put("JSON", "", ".", "[1]");
+    assert!(events.block().is_some_and(|block| block.starts_with("event: .\n")));
+    let taken = http::ask(&mut Peer::connect_silent(server.addr()), http::get("/?queue=."));
+    assert!(taken.body.starts_with(r#"{"value": [1], "key": ".:"#), "{taken:?}");
+}

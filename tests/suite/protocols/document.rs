@@ -1,0 +1,39 @@
+//! The tables of docs/protocols.md, cell by cell.
+
+const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocols.md"));
+
+/// The cells of a table's lines under this heading, below its first line, which is this.
+pub fn table(heading: &str, first: &str) -> Vec<Vec<String>> {
+    let behind = DOCUMENT.split_once(&format!("\n{heading}\n")).expect(heading).1;
+    let table = behind.lines().skip_while(|line| !line.starts_with('|'));
+    let mut lines = table.take_while(|line| line.starts_with('|'));
+    assert_eq!(lines.next(), Some(first), "{heading}");
+    let rows: Vec<_> = lines.skip(1).map(cells).collect();
+    let columns = cells(first).len();
+    assert!(rows.iter().all(|row| row.len() == columns), "{heading}: {rows:?}");
+    rows
+}
+
+/// The headings of the third level under one of the second.
+pub fn headings(above: &str) -> Vec<&'static str> {
+    let behind = DOCUMENT.split_once(&format!("\n{above}\n")).expect(above).1;
+    let lines = behind.lines().take_while(|line| !line.starts_with("## "));
+    lines.filter_map(|line| line.strip_prefix("### ")).collect()
+}
+
+fn cells(line: &str) -> Vec<String> {
+    let line = line.strip_prefix('|').and_then(|line| line.strip_suffix('|')).unwrap();
+    // A bar inside of a cell has a backslash before it.
+    let line = line.replace("\\|", "\u{0}");
+    line.split('|').map(|cell| cell.trim().replace('\u{0}', "|")).collect()
+}
+
+/// What a cell quotes, and what it says behind that.
+pub fn quoted(cell: &str) -> (&str, &str) {
+    if let Some(said) = cell.strip_prefix("*empty*") {
+        return ("", said.trim_start());
+    }
+    let parts = cell.strip_prefix('`').and_then(|rest| rest.split_once('`'));
+    let (quoted, said) = parts.unwrap_or_else(|| panic!("{cell:?} quotes nothing"));
+    (quoted, said.trim_start())
+}
