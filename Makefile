@@ -21,7 +21,7 @@ DAMAGES ?= 200
 CUTS ?= 100
 EVERY ?= 1
 
-.PHONY: test lint features doc unit model schedules fuzz kills damage power faults bench spam stalls bound memory screenshot bench-tools tools jeromq clean
+.PHONY: test lint features doc unit model schedules fuzz kills damage power faults bench spam stalls bound memory screenshot bench-tools tools clean
 
 test: tools lint features doc unit model schedules fuzz
 
@@ -40,9 +40,9 @@ features:
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
-# With all tests that a bare `cargo test` leaves out; those with jeromq where Maven Central has lent it.
+# With all tests that a bare `cargo test` leaves out.
 unit:
-	cargo test -- --include-ignored $(if $(wildcard $(JARS)/jeromq*.jar),,--skip jeromq)
+	cargo test -- --include-ignored
 
 # Every rule of the broker against a model of it, with random actions of several sessions.
 model:
@@ -108,7 +108,7 @@ bench-tools: tools
 	  { echo "make: install Debian's beanstalkd, nats-server and wrk, or run as root" >&2; exit 1; }
 
 # What the tests need beside Rust, by package name and version.
-tools: $(VENV)/installed $(VENV_WEBSOCKET)/installed
+tools: $(VENV)/installed $(VENV_WEBSOCKET)/installed $(JARS)/jeromq.jar
 	@command -v redis-server >/dev/null && command -v nc >/dev/null && command -v bash >/dev/null && command -v sqlite3 >/dev/null && command -v curl >/dev/null || \
 	  { apt-get update -qq && apt-get install -y -qq curl redis-server netcat-openbsd sqlite3; } || \
 	  { echo "make: install Debian's curl, redis-server, netcat-openbsd and sqlite3, or run as root" >&2; exit 1; }
@@ -117,15 +117,13 @@ tools: $(VENV)/installed $(VENV_WEBSOCKET)/installed
 	  { echo "make: install Debian's nodejs, default-jdk-headless, golang-go and gcc, or run as root" >&2; exit 1; }
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } || \
 	  { echo "make: install Debian's chromium, or run as root" >&2; exit 1; }
-	@ls $(JARS)/jeromq*.jar >/dev/null 2>&1 || $(MAKE) jeromq || echo "make: without jeromq its test is left out"
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz --version 0.13.2
 
-# From Maven Central, with a JDK and Maven from Debian where there are none.
-jeromq:
-	@command -v javac >/dev/null && command -v mvn >/dev/null || \
-	  { apt-get update -qq && apt-get install -y -qq default-jdk-headless maven; }
-	mvn -q -B dependency:copy -DoutputDirectory=$(abspath $(JARS)) -Dartifact=eu.neilalexander:jnacl:1.0.0
-	mvn -q -B dependency:copy -DoutputDirectory=$(abspath $(JARS)) -Dartifact=org.zeromq:jeromq:0.6.0
+# A package of PyPI carries it; Debian's own is of a time before ZMTP 3.
+$(JARS)/jeromq.jar: $(VENV)/installed
+	mkdir -p $(JARS)
+	$(VENV)/bin/pip download --quiet --disable-pip-version-check --no-deps --dest $(JARS) apache-toree==0.5.0
+	tar -xzf $(JARS)/apache-toree-0.5.0.tar.gz -O apache-toree-0.5.0/toree/lib/toree-assembly-0.5.0-incubating.jar > $@
 
 $(VENV)/installed: Makefile
 	$(PYTHON) -m venv $(VENV)

@@ -1,21 +1,15 @@
-import org.zeromq.SocketType;
 import org.zeromq.ZContext;
 import org.zeromq.ZMQ;
 
-/** The program of O3one's document, in a class. */
+/** Subscribes by prefix on the port that O3one's programs call pub, and ends with the first message. */
 public class Subscribe {
-    public static void main(String[] args) {
-try (ZContext context = new ZContext()) {  
-  System.out.println("Subscribe to the server");  
-  ZMQ.Socket subscriber = context.createSocket(SocketType.SUB);  
-  // Connecting to the "Pub" port
-  subscriber.connect("tcp://localhost:5555");  
-  // Getting the default topic
-  String sub = "o3";  
-  subscriber.subscribe(sub.getBytes(ZMQ.CHARSET));  
-  // Receiving some data & printing it
-  String string = subscriber.recvStr(0).trim();  
-  System.out.println(string);  
-}
+    public static void main(String[] arguments) {
+        try (ZContext context = new ZContext()) {
+            System.out.println("Subscribe to the server");
+            ZMQ.Socket socket = context.createSocket(ZMQ.SUB);
+            socket.connect("tcp://localhost:5555");
+            socket.subscribe("o3".getBytes(ZMQ.CHARSET));
+            System.out.println(socket.recvStr(0).trim());
+        }
     }
 }

@@ -1,8 +1,11 @@
-# The first client of Mezzenger's README, as it is printed there.
-import time, random
+"""Publishes greetings as Mezzenger's programs do, until it is ended."""
+
+import itertools
+import time
+
 import mezzenger_client
-mc = mezzenger_client.Mezzenger(server_address='127.0.0.1', auto_start=False)
-people = ['John', 'David', 'Lucy']
-while True:
-  mc.send_message('greetings', 'Hello %s!' % random.choice(people))
-  time.sleep(3)
+
+sender = mezzenger_client.Mezzenger(server_address="127.0.0.1", auto_start=False)
+for name in itertools.cycle(["John", "David", "Lucy"]):
+    sender.send_message("greetings", f"Hello {name}!")
+    time.sleep(3)

@@ -1,8 +1,7 @@
-# The second client of Mezzenger's README, as it is printed there but for the parentheses of print.
+"""Prints greetings as Mezzenger's programs do, until it is ended."""
+
 import mezzenger_client
 
-def callback(payload, msg_obj):
-  print(payload)
-  
-mc = mezzenger_client.Mezzenger(server_address='127.0.0.1')
-mc.subscribe('greetings', callback)
+mezzenger_client.Mezzenger(server_address="127.0.0.1").subscribe(
+    "greetings", lambda payload, message: print(payload)
+)

@@ -1,4 +1,4 @@
-"""Runs the programs of O3one's document against dsmq on O3one's own ports, and prints what they
+"""Runs programs like those of O3one's document against dsmq on O3one's own ports, and prints what they
 print: o3one_programs.py DSMQ [JARS].
 
 With JARS, a folder that has jeromq's, the subscriber is the program in Java.
@@ -24,7 +24,7 @@ def start(command):
 
 def java(classes):
     """The command for the program in Java, which is compiled first."""
-    jars, source = f"{sys.argv[2]}/*", HERE.parent / "java" / "Subscribe.java"
+    jars, source = f"{sys.argv[2]}/jeromq.jar", HERE.parent / "java" / "Subscribe.java"
     subprocess.run(["javac", "-cp", jars, "-d", classes, source], check=True)
     return ["java", "-cp", f"{jars}:{classes}", "Subscribe"]
 

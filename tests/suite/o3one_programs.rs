@@ -1,4 +1,4 @@
-//! Programs of O3one's own document, as they are printed there, and libzmq's own sockets.
+//! Programs that publish and subscribe as those of O3one's document do, and libzmq's own sockets.
 
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -23,7 +23,7 @@ fn printed(driver: &str, further: &[String]) -> String {
 
 #[test]
 #[ignore = "needs Python with pyzmq, and O3one's own ports: make test installs the one"]
-fn the_python_programs_of_the_document_print_what_it_says() {
+fn programs_in_python_print_what_the_document_says() {
     let expected = "\
 Waiting for message …
 o3 Hello 5
@@ -33,8 +33,8 @@ the server ended with 0
 }
 
 #[test]
-#[ignore = "needs a JDK, jeromq from Maven Central, and O3one's own ports: make test installs the former"]
-fn the_java_program_of_the_document_prints_what_it_says_with_jeromq() {
+#[ignore = "needs a JDK, jeromq, and O3one's own ports: make test installs the former"]
+fn a_program_in_java_prints_what_the_document_says_with_jeromq() {
     let jars = std::env::var("DSMQ_TEST_JEROMQ")
         .expect("DSMQ_TEST_JEROMQ names a folder with jeromq's jars: make test sets it");
     let expected = "\

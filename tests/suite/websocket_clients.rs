@@ -30,11 +30,14 @@ fn the_package_s_own_tests_and_example_clients_find_nothing_wrong() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     let printed = String::from_utf8(output.stdout).unwrap();
+    // The first of their tests says so of a server that it has stopped.
+    let stopped = ["Could not connect to dsmq server.".to_owned()];
     let passed = TESTS.iter().map(|test| format!("{test} passed"));
     let sent = (0..5).map(|number| format!("client sent {number}. Hello, world"));
     let received = (0..5).map(|number| format!("client received {number}. Hello, world"));
     let empty = ["client received ".to_owned(), "client received ".to_owned()];
     let end = ["the server ended with 0".to_owned()];
+    let passed = stopped.into_iter().chain(passed);
     let expected: Vec<_> = passed.chain(sent).chain(received).chain(empty).chain(end).collect();
     assert_eq!(printed.lines().collect::<Vec<_>>(), expected, "{errors}");
 }
