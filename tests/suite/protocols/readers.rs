@@ -1,5 +1,7 @@
 //! Whoever reads: a connection of each protocol, and how what it reads looks.
 
+use std::net::SocketAddr;
+
 use serde_json::json;
 
 use super::{Server, python};
@@ -14,6 +16,7 @@ use crate::suite::websocket;
 pub const TOPIC: &str = "o3";
 
 pub struct Readers {
+    addr: SocketAddr,
     json: Peer,
     json_subscriber: Peer,
     websocket: websocket::Client,
@@ -42,6 +45,7 @@ impl Readers {
         corews.send(r#"{"coremq_subscribe":"o3"}"#);
         assert!(corews.ask(r#"{"corews_status":true}"#).starts_with(r#"{"connections":"#));
         Readers {
+            addr,
             json: Peer::connect(addr),
             json_subscriber,
             websocket,
@@ -77,6 +81,15 @@ impl Readers {
                 self.ask(&post("/queue", "body={\"cmd\":\"get\",\"queue\":\"o3\"}"))
             }
             "RestMQ, `GET /q/o3`" => self.ask(&get("/q/o3")),
+            "RestMQ, XML-RPC's `get`" => {
+                let call = "<methodCall><methodName>get</methodName><params><param><value>o3</value></param>\
+                            </params></methodCall>";
+                let answer = String::from_utf8(self.ask(&post("/xmlrpc", call))).unwrap();
+                let value = answer.split_once("<name>value</name>\n<value><string>").unwrap().1;
+                let value = value.split_once("</string>").unwrap().0;
+                value.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").into()
+            }
+            "RestMQ, a consumer" => self.consume(),
             "CoreMQ" => {
                 // It reads as many characters as the header says.
                 format!("+LENGTH {}", coremq_frames::receive_text(&mut self.coremq)).into_bytes()
@@ -87,6 +100,15 @@ impl Readers {
             "Mezzenger" => zmtp(&mut self.mezzenger),
             other => panic!("nobody reads like {other:?}"),
         }
+    }
+
+    /// As a consumer, which is gone when this returns.
+    fn consume(&mut self) -> Vec<u8> {
+        let mut consumer = websocket::Client::connect(self.addr, "/ws/o3");
+        let message = consumer.receive_text();
+        self.ask(&get("/q/o3").replacen("GET", "DELETE", 1));
+        consumer.expect_close(1000);
+        message.into_bytes()
     }
 
     fn ask(&mut self, request: &str) -> Vec<u8> {

@@ -146,7 +146,7 @@ fn the_backlog_comes_first_then_what_is_added_each_as_a_line() {
     json.send(
         "{\"action\":\"put\",\"topic\":\"test\",\"message\":{\"a\" :\r\n[1.50,\n\"\\n b\"]}}",
     );
-    assert!(comet.line().unwrap().ends_with(", \"value\": {\"a\":[1.50,\"\\n b\"]}}"));
+    assert!(comet.line().unwrap().ends_with(", \"value\": {\"a\" :[1.50,\"\\n b\"]}}"));
     rest.expect(&get("/q/test"), 204, "");
 }
 
