@@ -336,7 +336,7 @@ fn text_that_is_no_json_closes_its_connection_and_no_other() {
         (&b"[1]"[..], "unknown_protocol"),
         (b"hello", "unknown_protocol"),
         (b"\x16\x03\x01\x02\x00\x01", "unknown_protocol"),
-        (b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f", "unknown_protocol"),
+        (b"\xfe", "unknown_protocol"),
         (b"\x00", "unknown_protocol"),
         (b" [1]", "bad_json"),
         (b"{\"action\":\"ping\"", "bad_json"),
