@@ -5,6 +5,7 @@ mod batch;
 #[cfg(test)]
 mod contract;
 mod head;
+mod refusal;
 mod run;
 mod shelf;
 mod sqlite;
