@@ -12,6 +12,7 @@ mod sqlite;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken};
 pub use self::head::{Counts, Head, Policy};
@@ -24,6 +25,20 @@ use crate::message::{Id, Topic};
 pub trait Store: Send + Sync {
     /// Whether a call may wait for a disk, and not only for its turn.
     fn blocks(&self) -> bool;
+
+    /// Whether others than this process put to it and take from it. Then what is known without asking
+    /// may be behind the store by the time that news takes.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Asks a shared store what there is of the topic, so that its head is up to date.
+    fn look(&self, _topic: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// From now on `waker` is woken when others have done something that [`Store::tick`] tells of.
+    fn when_told(&self, _waker: Waker) {}
 
     /// The last id given out: a message put from now on has a larger one.
     fn last_id(&self) -> Id;
