@@ -21,6 +21,8 @@ pub enum Code {
     TooManyPlaces,
     TooManySubscriptions,
     StoreFailed,
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "a store elsewhere is"))]
+    Unavailable,
     Damaged,
     Full,
     Busy,
@@ -38,7 +40,7 @@ pub enum Code {
 impl Code {
     /// Every code, for the document's test.
     #[cfg(test)]
-    pub const ALL: [Code; 23] = [
+    pub const ALL: [Code; 24] = [
         Code::BadJson,
         Code::BadUtf8,
         Code::MissingField,
@@ -53,6 +55,7 @@ impl Code {
         Code::TooManyPlaces,
         Code::TooManySubscriptions,
         Code::StoreFailed,
+        Code::Unavailable,
         Code::Damaged,
         Code::Full,
         Code::Busy,
@@ -81,6 +84,7 @@ impl Code {
             Code::TooManyPlaces => "too_many_places",
             Code::TooManySubscriptions => "too_many_subscriptions",
             Code::StoreFailed => "store_failed",
+            Code::Unavailable => "unavailable",
             Code::Damaged => "damaged",
             Code::Full => "full",
             Code::Busy => "busy",

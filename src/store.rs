@@ -5,6 +5,8 @@ mod batch;
 #[cfg(test)]
 mod contract;
 mod head;
+#[cfg(feature = "redis")]
+mod redis;
 mod refusal;
 mod run;
 mod shelf;
@@ -16,6 +18,10 @@ use std::task::Waker;
 
 pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken};
 pub use self::head::{Counts, Head, Policy};
+#[cfg(feature = "redis")]
+pub use self::redis::RedisAt;
+#[cfg(all(test, feature = "redis"))]
+pub use self::redis::tests::Server as RedisServer;
 pub use self::run::{Encoded, Form, Run};
 pub use self::shelf::Shelf;
 use crate::error::Result;
@@ -128,6 +134,16 @@ pub fn in_file(
     rules: Rules,
 ) -> std::result::Result<Arc<dyn Store>, String> {
     Ok(Arc::new(sqlite::SqliteStore::in_file(path, sync, system_clock, rules)?))
+}
+
+/// The store in a Redis, which others share.
+///
+/// # Errors
+///
+/// A line that says why it cannot be served.
+#[cfg(feature = "redis")]
+pub fn in_redis(at: &RedisAt<'_>, rules: Rules) -> std::result::Result<Arc<dyn Store>, String> {
+    Ok(Arc::new(redis::RedisStore::open(at, rules, None)?))
 }
 
 /// What a commit to a file waits for.
