@@ -11,7 +11,7 @@
 //! | `server` | listen, accept, one thread per connection; HTTP ones share a small runtime |
 //! | `protocol` | translate bytes into the broker's words and back; decide nothing |
 //! | `broker` | what one server knows: sessions and their places, who waits, what is due |
-//! | `store` | what must be atomic: ids, order, priority, leases, delay, in SQLite |
+//! | `store` | what must be atomic: ids, order, priority, leases, delay, in SQLite or Redis |
 //! | `message` | the nouns: a topic's name, an id, a message |
 //! | `error`, `limits` | every error's code; every limit, with its unit |
 //!
@@ -55,7 +55,7 @@ mod server;
 mod store;
 
 #[cfg(feature = "server")]
-pub use config::{Config, StoreAt, SyncMode, WhenFull};
+pub use config::{Config, RedisUrl, StoreAt, SyncMode, WhenFull};
 #[cfg(feature = "server")]
 pub use server::{Server, StartError, run};
 

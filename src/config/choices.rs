@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
-const NO_STORE: &str = "no such store yet: say 'memory' or the path of a file";
+const NO_STORE: &str = "no such store yet: say 'memory', the path of a file, or redis://HOST:PORT";
 const NO_PATH: &str = "no path of a file: say 'memory' or a path, such as ./queue.db";
 
 /// Where messages are kept.
@@ -22,7 +22,59 @@ pub enum StoreAt {
     Memory,
     /// In this file, which is made if it is not there.
     File(PathBuf),
+    /// In this Redis, with other servers.
+    Redis(RedisUrl),
 }
+
+/// Where a Redis is, and who may use it: `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, or
+/// `redis+unix:///PATH`. It is shown without the password.
+#[derive(Clone, Eq, PartialEq)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// How such a URL begins.
+    const SCHEMES: [&str; 2] = ["redis://", "redis+unix://"];
+
+    fn new(text: &str) -> Option<RedisUrl> {
+        let rest = RedisUrl::SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme))?;
+        (!rest.is_empty()).then(|| RedisUrl(text.to_owned()))
+    }
+
+    /// The whole of it, with the password.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.split_once("://").and_then(|(scheme, rest)| {
+            let (user, host) = rest.rsplit_once('@')?;
+            let (user, _) = user.split_once(':')?;
+            Some(format!("{scheme}://{user}:***@{host}"))
+        });
+        f.write_str(shown.as_deref().unwrap_or(&self.0))
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+/// Refuses what no key may begin with: braces say to a cluster where a key is.
+pub(super) fn redis_prefix(text: &str) -> Result<String, String> {
+    let wrong = |c: char| c.is_whitespace() || c.is_control() || c == '{' || c == '}';
+    if text.is_empty() || text.len() > REDIS_PREFIX_BYTES || text.contains(wrong) {
+        return Err(format!(
+            "1 to {REDIS_PREFIX_BYTES} characters, without spaces or braces, such as dsmq:"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+const REDIS_PREFIX_BYTES: usize = 64;
 
 impl StoreAt {
     /// Refuses what SQLite would take for something else than a path.
@@ -47,6 +99,9 @@ impl FromStr for StoreAt {
         if text == "memory" {
             return Ok(StoreAt::Memory);
         }
+        if let Some(url) = RedisUrl::new(text) {
+            return Ok(StoreAt::Redis(url));
+        }
         if text.contains("://") {
             return Err(NO_STORE.to_owned());
         }
@@ -61,6 +116,7 @@ impl fmt::Display for StoreAt {
             StoreAt::Memory => f.write_str("memory"),
             StoreAt::File(path) if path.as_os_str() == "memory" => f.write_str("./memory"),
             StoreAt::File(path) => write!(f, "{}", path.display()),
+            StoreAt::Redis(url) => write!(f, "{url}"),
         }
     }
 }
@@ -97,13 +153,34 @@ mod tests {
         for path in ["queue.db", "./memory", "/var/lib/q", "Memory", "redis", "a:b", "./file:x"] {
             assert_eq!(path.parse(), Ok(StoreAt::File(path.into())));
         }
-        for other in ["redis://host:6379/0", "redis-cluster://a,b", "rediss://h", "sqlite:///q.db"]
-        {
+        for other in ["redis-cluster://a,b", "rediss://h", "redis://", "sqlite:///q.db"] {
             assert_eq!(other.parse::<StoreAt>(), Err(NO_STORE.to_owned()), "{other}");
         }
         for wrong in ["", ":memory:", "file:queue.db?mode=memory", "a\0b"] {
             assert_eq!(wrong.parse::<StoreAt>(), Err(NO_PATH.to_owned()), "{wrong:?}");
             assert_eq!(StoreAt::File(wrong.into()).check(), Err(NO_PATH.to_owned()), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        for (url, shown) in [
+            ("redis://host:6379/0", "redis://host:6379/0"),
+            ("redis://:secret@host", "redis://:***@host"),
+            ("redis://user:se:c@ret@host:1/2", "redis://user:***@host:1/2"),
+            ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
+        ] {
+            let store: StoreAt = url.parse().unwrap();
+            assert_eq!(store.to_string(), shown);
+            assert_eq!(format!("{store:?}"), format!("Redis(\"{shown}\")"));
+        }
+    }
+
+    #[test]
+    fn a_prefix_has_no_braces() {
+        assert_eq!(redis_prefix("dsmq:"), Ok("dsmq:".to_owned()));
+        for wrong in ["", "a b", "{a}", "}", "\n", &"a".repeat(65)] {
+            assert!(redis_prefix(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -80,7 +80,7 @@ impl RedisStore {
         rules: Rules,
         clock: Option<fn() -> Id>,
     ) -> std::result::Result<RedisStore, String> {
-        let client = Client::open(at.url).map_err(|error| format!("--store: {error}"))?;
+        let client = Client::open(at.url).map_err(|error| error.to_string())?;
         let key = format!("{}{TAG}store", at.prefix);
         let shared = Arc::new(Shared {
             link: Link::new(client, key.clone(), at.pool),
@@ -95,11 +95,11 @@ impl RedisStore {
         let (ready, listening) = mpsc::channel();
         news::listen(&shared, ready).map_err(|error| error.to_string())?;
         let listens = listening.recv_timeout(OPEN).map_err(|_| "it does not answer".to_owned());
-        listens.and_then(|listens| listens).map_err(|error| format!("Redis: {error}"))?;
+        listens.and_then(|listens| listens)?;
         let store = RedisStore { shared, shelf: Shelf::default() };
-        store.check(&key).map_err(|error| format!("Redis: {error}"))?;
+        store.check(&key)?;
         let all = store.shared.learn_all(From::Before);
-        all.map_err(|error| format!("Redis: {}", error.text))?;
+        all.map_err(|error| error.text.into_owned())?;
         // Whatever is due is found by the first tick.
         store.shared.known.due_at(0);
         Ok(store)
@@ -126,7 +126,9 @@ impl RedisStore {
     fn read_script(&self, how: &str, topic: &Topic, args: &[u64]) -> Result<Value> {
         let mut call = self.shared.script(Script::Read);
         call.arg(how).arg(topic.as_str());
-        args.iter().for_each(|arg| drop(call.arg(*arg)));
+        for arg in args {
+            call.arg(*arg);
+        }
         self.shared.call(&call)
     }
 }
@@ -137,9 +139,11 @@ impl Shared {
         let Rules { dead_letter_after, max_bytes, when_full, keep } = self.rules;
         let mut call = self.link.script(script);
         call.arg(&self.server);
-        let mut optional = |number: Option<u64>| match number {
-            Some(number) => drop(call.arg(number)),
-            None => drop(call.arg("")),
+        let mut optional = |number: Option<u64>| {
+            match number {
+                Some(number) => call.arg(number),
+                None => call.arg(""),
+            };
         };
         optional(self.clock.map(|clock| clock()));
         optional(max_bytes);

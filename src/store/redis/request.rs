@@ -23,7 +23,9 @@ pub fn write(call: &mut Cmd, batch: &Batch) {
         }
     }
     call.arg(names.len());
-    names.iter().for_each(|name| drop(call.arg(name.as_str())));
+    for name in names {
+        call.arg(name.as_str());
+    }
     let mut rest = batch.ops.as_slice();
     while let Some(op) = rest.first() {
         let place = places.get(op.topic()).copied().unwrap_or_default();
