@@ -48,6 +48,9 @@ impl RedisUrl {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((path, _)) = self.0.split_once('?') {
+            return write!(f, "{path}?***");
+        }
         let shown = self.0.split_once("://").and_then(|(scheme, rest)| {
             let (user, host) = rest.rsplit_once('@')?;
             let (user, _) = user.split_once(':')?;
@@ -168,6 +171,7 @@ mod tests {
             ("redis://host:6379/0", "redis://host:6379/0"),
             ("redis://:secret@host", "redis://:***@host"),
             ("redis://user:se:c@ret@host:1/2", "redis://user:***@host:1/2"),
+            ("redis+unix:///run/redis.sock?db=1&pass=secret", "redis+unix:///run/redis.sock?***"),
             ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
         ] {
             let store: StoreAt = url.parse().unwrap();

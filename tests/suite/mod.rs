@@ -37,6 +37,8 @@ mod power;
 mod process;
 mod protocol_document;
 mod random;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod resident;
 #[cfg(feature = "http")]
