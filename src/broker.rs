@@ -117,7 +117,9 @@ impl Broker {
         if self.takers.any() {
             // Who waits to take comes before who takes now.
             let takes = batch.ops.iter().filter(|op| matches!(op, Op::Take { .. }));
-            takes.for_each(|op| self.takers.serve(&*self.store, op.topic()));
+            let mut topics: Vec<&Topic> = takes.map(Op::topic).collect();
+            topics.dedup();
+            topics.iter().for_each(|topic| self.takers.serve(&*self.store, topic));
         }
         let fresh = self.subscribers.any().then(|| Fresh::new(&*self.store, batch)).flatten();
         self.store.apply(batch);

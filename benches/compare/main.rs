@@ -12,6 +12,7 @@
 //! | `resident` | the rows on memory |
 //! | `vocabulary` | the rows on take, lease and push |
 //! | `events` | the row on server-sent events
+//! | `redis` | the row on a store in Redis |
 //! | `durable` | the rows on puts into a file |
 //! | `deep` | the rows on a file of millions of messages |
 //! | `stalls` | `--stalls`: the longest puts while messages are removed |
@@ -33,6 +34,7 @@ mod events;
 mod files;
 mod http;
 mod nats;
+mod redis;
 mod report;
 mod resident;
 mod resp;

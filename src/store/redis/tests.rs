@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::contract;
+use crate::error::Code;
+use crate::store::{Op, Outcome, contract};
 
 /// The longest that anything takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -92,4 +93,149 @@ fn in_redis_holds_the_contract() {
     contract::hold(&|| {
         Arc::new(server.open(&server.prefix(), Rules::default(), Some(contract::clock)))
     });
+}
+
+fn topic(name: &str) -> Topic {
+    Topic::new(name).unwrap()
+}
+
+/// Puts so many messages of this size; what each came to.
+fn put(store: &RedisStore, name: &str, count: usize, size: usize) -> Vec<Result<Outcome>> {
+    let mut batch = Batch::default();
+    (0..count).for_each(|_| batch.put(topic(name), &vec![b'7'; size], None));
+    store.apply(&mut batch);
+    batch.outcomes
+}
+
+fn take(store: &RedisStore, name: &str, lease: Option<u64>) -> Result<Outcome> {
+    let mut batch = Batch::default();
+    batch.ops.push(Op::Take { topic: topic(name), lease });
+    store.apply(&mut batch);
+    batch.outcomes.remove(0)
+}
+
+fn code<T>(result: &Result<T>) -> Option<Code> {
+    result.as_ref().err().map(|error| error.code)
+}
+
+fn length(store: &RedisStore, name: &str) -> u64 {
+    store.head(name).unwrap().counts().length
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn scripts_that_redis_forgot_are_told_again() {
+    let server = Server::start();
+    let store = server.open("t:", Rules::default(), None);
+    assert!(put(&store, "t", 1, 1)[0].is_ok());
+    let mut connection = server.client().get_connection().unwrap();
+    cmd("SCRIPT").arg("FLUSH").exec(&mut connection).unwrap();
+    assert!(put(&store, "t", 1, 1)[0].is_ok());
+    assert_eq!(length(&store, "t"), 2);
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_redis_without_memory_is_full_and_nothing_is_half_done() {
+    let server = Server::start();
+    let store = server.open("t:", Rules::default(), None);
+    put(&store, "t", 3, 10);
+    let mut connection = server.client().get_connection().unwrap();
+    let mut memory = |bytes: &str| {
+        let mut call = cmd("CONFIG");
+        call.arg("SET").arg("maxmemory").arg(bytes).exec(&mut connection).unwrap();
+    };
+    memory("1");
+    for outcome in [&put(&store, "t", 2, 10)[1], &put(&store, "new", 1, 10)[0]] {
+        assert_eq!(code(outcome), Some(Code::Full));
+    }
+    assert_eq!(code(&take(&store, "t", Some(1))), Some(Code::Full));
+    assert!(matches!(take(&store, "t", None), Ok(Outcome::Taken(Some(_)))), "that makes room");
+    assert_eq!(length(&store, "t"), 2);
+    memory("0");
+    assert!(put(&store, "t", 1, 10)[0].is_ok());
+    assert_eq!(length(&store, "t"), 3);
+    assert_eq!(store.read(&store.head("t").unwrap(), 0, 9).unwrap().len(), 3);
+    assert!(store.head("new").is_none());
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_full_store_refuses_until_there_is_room() {
+    let server = Server::start();
+    let rules = Rules { max_bytes: Some(20_000), ..Rules::default() };
+    let store = server.open("t:", rules, None);
+    let outcomes = put(&store, "t", 100, 400);
+    let stored = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    // A topic takes 1,002 and a message 500 by the measure of the bound.
+    assert_eq!(stored, (20_000 - 1_002) / 500);
+    assert!(outcomes[stored..].iter().all(|outcome| code(outcome) == Some(Code::Full)));
+    assert!(take(&store, "t", None).is_ok());
+    assert!(put(&store, "t", 1, 400)[0].is_ok());
+    assert_eq!(code(&put(&store, "t", 1, 400)[0]), Some(Code::Full));
+    // Topics have a quarter of it.
+    (0..20).for_each(|_| drop(take(&store, "t", None)));
+    let made = ["a", "b", "c", "d"].map(|name| code(&put(&store, name, 1, 1)[0]));
+    assert_eq!(made, [None, None, None, Some(Code::TooManyTopics)]);
+    assert!(store.extent().bytes <= 20_000);
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_store_that_drops_keeps_its_newest_messages() {
+    let server = Server::start();
+    let rules =
+        Rules { max_bytes: Some(100_000), when_full: WhenFull::DropOldest, ..Rules::default() };
+    let store = server.open("t:", rules, None);
+    put(&store, "old", 20, 900);
+    assert!(matches!(take(&store, "old", Some(60_000_000)), Ok(Outcome::Taken(Some(_)))));
+    for _ in 0..20 {
+        assert!(put(&store, "t", 10, 900).iter().all(Result::is_ok));
+        assert!(store.extent().bytes <= 100_000);
+    }
+    let counts = store.head("old").unwrap().counts();
+    assert_eq!((counts.length, counts.dropped, counts.leased, counts.in_line), (0, 20, 0, 0));
+    let counts = store.head("t").unwrap().counts();
+    assert_eq!((counts.length, counts.dropped), ((100_000 - 2_008) / 1_000, 200 - 97));
+    let run = store.read_last(&store.head("t").unwrap(), 1_000).unwrap();
+    assert_eq!((run.len(), run.last_id()), (97, store.last_id()));
+    assert_eq!(code(&put(&store, "t", 1, 100_000)[0]), Some(Code::Full), "larger than the store");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn messages_that_are_older_than_they_may_be_go() {
+    let server = Server::start();
+    let rules = Rules { keep: Some(1_000_000), ..Rules::default() };
+    let store = server.open("t:", rules, Some(contract::clock));
+    put(&store, "t", 2_500, 10);
+    store.tick().unwrap();
+    assert!(store.due() > store.now());
+    contract::advance(600_000);
+    put(&store, "t", 5, 10);
+    contract::advance(600_000);
+    while store.due() <= store.now() {
+        store.tick().unwrap();
+    }
+    assert_eq!(length(&store, "t"), 5);
+    assert_eq!(store.head("t").unwrap().counts().dropped, 2_500);
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_store_of_another_version_is_refused() {
+    let server = Server::start();
+    let mut connection = server.client().get_connection().unwrap();
+    let mut call = cmd("HSET");
+    call.arg("t:{0}:store").arg("schema").arg("2").exec(&mut connection).unwrap();
+    let at = RedisAt { url: &server.url(), prefix: "t:", pool: 1 };
+    let refused = RedisStore::open(&at, Rules::default(), None).err().unwrap();
+    assert!(refused.contains("another version"), "{refused}");
+}
+
+#[test]
+fn a_version_is_two_numbers() {
+    assert_eq!(version("# Server\r\nredis_version:7.0.15\r\n"), Some((7, 0)));
+    assert_eq!(version("redis_version:6.2\n"), Some((6, 2)));
+    assert_eq!(version("valkey:1"), None);
 }
