@@ -28,10 +28,11 @@ lint:
 	cargo fmt --manifest-path shuttle/Cargo.toml -- --check
 	cargo clippy --all-targets -- -D warnings
 
-# What is promised of the smaller builds: the client alone, and the server without the bench.
+# What is promised of the smaller builds: the client alone, and the server without this and that.
 features:
 	cargo clippy --lib --no-default-features -- -D warnings
 	cargo clippy --lib --bins --no-default-features --features server -- -D warnings
+	cargo clippy --lib --bins --no-default-features --features redis -- -D warnings
 	tests/client_depends_on_little.sh
 
 doc:
@@ -43,7 +44,7 @@ unit:
 
 # Every rule of the broker against a model of it, with random actions of several sessions.
 model:
-	DSMQ_MODEL_CASES=$(CASES) cargo test --release --lib model
+	DSMQ_MODEL_CASES=$(CASES) cargo test --release --lib model -- --include-ignored
 
 # The waiting and waking code under a scheduler that tries many orders.
 schedules:

@@ -138,5 +138,5 @@ fn redis_does_as_the_model() {
         let server = server.clone();
         Opened { folder: None, store, rows: Box::new(move || server.rows(&prefix)) }
     };
-    holds(&open, number("DSMQ_MODEL_CASES", CASES) / 10);
+    holds(&open, number("DSMQ_MODEL_CASES", CASES) / 30);
 }

@@ -41,6 +41,7 @@ impl RedisUrl {
     }
 
     /// The whole of it, with the password.
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "nobody goes there"))]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
