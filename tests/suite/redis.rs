@@ -1,6 +1,7 @@
 //! A store in Redis: several servers over one, and what becomes of them when it goes away. Each test
 //! starts a Redis of its own, which listens on a socket in a folder.
 
+mod killed;
 mod shared;
 mod trouble;
 
