@@ -100,9 +100,9 @@ bench-tools: tools
 
 # What the tests need beside Rust, by package name and version.
 tools: $(VENV)/installed $(VENV_WEBSOCKET)/installed
-	@command -v redis-server >/dev/null && command -v nc >/dev/null && command -v bash >/dev/null && command -v sqlite3 >/dev/null && command -v curl >/dev/null || \
-	  { apt-get update -qq && apt-get install -y -qq curl redis-server netcat-openbsd sqlite3; } || \
-	  { echo "make: install Debian's curl, redis-server, netcat-openbsd and sqlite3, or run as root" >&2; exit 1; }
+	@command -v redis-server >/dev/null && command -v nc >/dev/null && command -v bash >/dev/null && command -v sqlite3 >/dev/null && command -v curl >/dev/null && command -v openssl >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq curl redis-server netcat-openbsd openssl sqlite3; } || \
+	  { echo "make: install Debian's curl, redis-server, netcat-openbsd, openssl and sqlite3, or run as root" >&2; exit 1; }
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } || \
 	  { echo "make: install Debian's chromium, or run as root" >&2; exit 1; }
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz --version 0.13.2

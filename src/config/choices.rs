@@ -7,6 +7,8 @@ use std::str::FromStr;
 use clap::ValueEnum;
 
 const NO_STORE: &str = "no such store yet: say 'memory', the path of a file, or redis://HOST:PORT";
+#[cfg(not(feature = "tls"))]
+const NO_TLS: &str = "this dsmq was built without TLS (--features tls)";
 const NO_PATH: &str = "no path of a file: say 'memory' or a path, such as ./queue.db";
 
 /// Where messages are kept.
@@ -26,14 +28,14 @@ pub enum StoreAt {
     Redis(RedisUrl),
 }
 
-/// Where a Redis is, and who may use it: `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, or
-/// `redis+unix:///PATH`. It is shown without the password.
+/// Where a Redis is, and who may use it: `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, `rediss://` with
+/// TLS, or `redis+unix:///PATH`. It is shown without the password.
 #[derive(Clone, Eq, PartialEq)]
 pub struct RedisUrl(String);
 
 impl RedisUrl {
     /// How such a URL begins.
-    const SCHEMES: [&str; 2] = ["redis://", "redis+unix://"];
+    const SCHEMES: [&str; 3] = ["redis://", "rediss://", "redis+unix://"];
 
     fn new(text: &str) -> Option<RedisUrl> {
         let rest = RedisUrl::SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme))?;
@@ -103,6 +105,10 @@ impl FromStr for StoreAt {
         if text == "memory" {
             return Ok(StoreAt::Memory);
         }
+        #[cfg(not(feature = "tls"))]
+        if text.starts_with("rediss://") {
+            return Err(NO_TLS.to_owned());
+        }
         if let Some(url) = RedisUrl::new(text) {
             return Ok(StoreAt::Redis(url));
         }
@@ -157,7 +163,7 @@ mod tests {
         for path in ["queue.db", "./memory", "/var/lib/q", "Memory", "redis", "a:b", "./file:x"] {
             assert_eq!(path.parse(), Ok(StoreAt::File(path.into())));
         }
-        for other in ["redis-cluster://a,b", "rediss://h", "redis://", "sqlite:///q.db"] {
+        for other in ["redis-cluster://a,b", "rediss://", "redis://", "sqlite:///q.db"] {
             assert_eq!(other.parse::<StoreAt>(), Err(NO_STORE.to_owned()), "{other}");
         }
         for wrong in ["", ":memory:", "file:queue.db?mode=memory", "a\0b"] {
@@ -170,6 +176,8 @@ mod tests {
     fn a_password_is_not_shown() {
         for (url, shown) in [
             ("redis://host:6379/0", "redis://host:6379/0"),
+            #[cfg(feature = "tls")]
+            ("rediss://:secret@host", "rediss://:***@host"),
             ("redis://:secret@host", "redis://:***@host"),
             ("redis://user:se:c@ret@host:1/2", "redis://user:***@host:1/2"),
             ("redis+unix:///run/redis.sock?db=1&pass=secret", "redis+unix:///run/redis.sock?***"),

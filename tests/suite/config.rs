@@ -272,7 +272,7 @@ fn what_is_wrong_with_a_flag_or_its_variable_is_said() {
         (
             "store",
             "memory|PATH|URL",
-            "rediss://host",
+            "valkey://host",
             "no such store yet: say 'memory', the path of a file, or redis://HOST:PORT",
         ),
         (

@@ -3,6 +3,8 @@
 
 mod killed;
 mod shared;
+#[cfg(feature = "tls")]
+mod tls;
 mod trouble;
 
 use std::process::{Child, Command, Stdio};
@@ -18,27 +20,27 @@ use super::support::{PATIENCE, server_with};
 pub struct Redis {
     child: Child,
     folder: Folder,
-    flags: Vec<&'static str>,
+    flags: Vec<String>,
 }
 
 impl Redis {
     /// One that keeps nothing over its end.
     pub fn start() -> Redis {
-        Redis::start_with(&["--save", ""])
+        Redis::start_with(words(&["--save", ""]))
     }
 
     /// One that has written what it answered to disk.
     pub fn durable() -> Redis {
-        Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
+        Redis::start_with(words(&["--appendonly", "yes", "--appendfsync", "always"]))
     }
 
-    pub fn start_with(flags: &[&'static str]) -> Redis {
+    pub fn start_with(flags: Vec<String>) -> Redis {
         let folder = Folder::new("redis");
-        let child = Redis::spawn(&folder, flags);
-        Redis { child, folder, flags: flags.to_vec() }
+        let child = Redis::spawn(&folder, &flags);
+        Redis { child, folder, flags }
     }
 
-    fn spawn(folder: &Folder, flags: &[&str]) -> Child {
+    fn spawn(folder: &Folder, flags: &[String]) -> Child {
         let socket = folder.path("socket");
         let mut command = Command::new("redis-server");
         command
@@ -104,6 +106,11 @@ impl Drop for Redis {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Flags of redis-server.
+pub fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| word.to_string()).collect()
 }
 
 fn ask(folder: &Folder, command: &[&str]) -> String {

@@ -128,7 +128,10 @@ impl Field {
         let mut acks = Vec::new();
         while !self.empty.load(Ordering::SeqCst) {
             let mut line = self.connect(&mut random);
-            while !self.empty.load(Ordering::SeqCst) && self.take_and_ack(&mut line, &mut acks) {}
+            let mut alive = true;
+            while alive && !self.empty.load(Ordering::SeqCst) {
+                alive = self.take_and_ack(&mut line, &mut acks);
+            }
         }
         acks
     }

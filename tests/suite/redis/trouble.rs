@@ -158,7 +158,7 @@ fn a_redis_that_comes_back_empty_is_served() {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn a_password_is_asked_for_and_not_told() {
-    let redis = Redis::start_with(&["--requirepass", "secret", "--save", ""]);
+    let redis = Redis::start_with(super::words(&["--requirepass", "secret", "--save", ""]));
     let socket = redis.url().split_once("://").unwrap().1.to_owned();
     let refused = |url: &str| {
         let mut command = dsmq(&["--port", "0", "--log", "error", "--store", url]);
