@@ -72,6 +72,11 @@ pub struct Config {
     #[arg(long, env = "DSMQ_REDIS_POOL", value_name = "N", default_value_t = REDIS_POOL, value_parser = number())]
     pub redis_pool: usize,
 
+    /// Replicas of Redis that must have what is confirmed; where fewer say so in a second, the answer
+    /// is an error of code 'unconfirmed'
+    #[arg(long, env = "DSMQ_REDIS_REPLICAS", value_name = "N", default_value_t = 0)]
+    pub redis_replicas: u32,
+
     /// What a commit to a file waits for; killing the server loses nothing confirmed in any of them
     #[arg(long, env = "DSMQ_SYNC", value_name = "HOW", default_value_t = SyncMode::Full, value_enum)]
     pub sync: SyncMode,
@@ -118,6 +123,7 @@ impl Default for Config {
             store: StoreAt::Memory,
             redis_prefix: REDIS_PREFIX.to_owned(),
             redis_pool: REDIS_POOL,
+            redis_replicas: 0,
             sync: SyncMode::Full,
             keep: None,
             max_store: MAX_STORE,

@@ -23,6 +23,8 @@ pub enum Code {
     StoreFailed,
     #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "a store elsewhere is"))]
     Unavailable,
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only a Redis has replicas"))]
+    Unconfirmed,
     Damaged,
     Full,
     Busy,
@@ -40,7 +42,7 @@ pub enum Code {
 impl Code {
     /// Every code, for the document's test.
     #[cfg(test)]
-    pub const ALL: [Code; 24] = [
+    pub const ALL: [Code; 25] = [
         Code::BadJson,
         Code::BadUtf8,
         Code::MissingField,
@@ -56,6 +58,7 @@ impl Code {
         Code::TooManySubscriptions,
         Code::StoreFailed,
         Code::Unavailable,
+        Code::Unconfirmed,
         Code::Damaged,
         Code::Full,
         Code::Busy,
@@ -85,6 +88,7 @@ impl Code {
             Code::TooManySubscriptions => "too_many_subscriptions",
             Code::StoreFailed => "store_failed",
             Code::Unavailable => "unavailable",
+            Code::Unconfirmed => "unconfirmed",
             Code::Damaged => "damaged",
             Code::Full => "full",
             Code::Busy => "busy",

@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let keys = "host, port, max-connections, max-message, dead-letter-after, store, redis-prefix, redis-pool, sync, keep, \
+        let keys = "host, port, max-connections, max-message, dead-letter-after, store, redis-prefix, redis-pool, redis-replicas, sync, keep, \
                     max-store, when-full, allow-host, allow-origin, allow-shutdown, log, allow-it";
         let kinds = "say a string, an integer or a boolean";
         for (text, error) in [

@@ -18,8 +18,8 @@ pub fn open(config: &Config) -> Result<Arc<dyn Store>, StartError> {
 
 #[cfg(feature = "redis")]
 fn in_redis(url: &RedisUrl, config: &Config, rules: Rules) -> Result<Arc<dyn Store>, String> {
-    let Config { redis_prefix: prefix, redis_pool: pool, .. } = config;
-    let at = store::RedisAt { url: url.as_str(), prefix, pool: *pool };
+    let Config { redis_prefix: prefix, redis_pool: pool, redis_replicas: replicas, .. } = config;
+    let at = store::RedisAt { url: url.as_str(), prefix, pool: *pool, replicas: *replicas };
     store::in_redis(&at, rules).map_err(|error| format!("{url}: {error}"))
 }
 

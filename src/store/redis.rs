@@ -45,6 +45,8 @@ pub struct RedisAt<'a> {
     pub prefix: &'a str,
     /// Connections at most, beside the one that hears news.
     pub pool: usize,
+    /// Replicas that must have what is promised.
+    pub replicas: u32,
 }
 
 pub struct RedisStore {
@@ -62,6 +64,7 @@ struct Shared {
     /// A name that no other server has.
     server: String,
     rules: Rules,
+    replicas: u32,
     /// In place of Redis' own, for tests.
     clock: Option<fn() -> Id>,
 }
@@ -89,6 +92,7 @@ impl RedisStore {
             channel: format!("{}{TAG}news", at.prefix),
             server: format!("{:016x}", RandomState::new().build_hasher().finish()),
             rules,
+            replicas: at.replicas,
             clock,
         });
         // First it listens, then it asks: so nothing is missed.
@@ -133,7 +137,28 @@ impl RedisStore {
     }
 }
 
+/// What became of a batch.
+struct Applied {
+    outcomes: Vec<Value>,
+    put: Due,
+    /// How many replicas have it, if that was asked.
+    replicas: Option<u32>,
+}
+
 impl Shared {
+    fn apply(&self, call: &Cmd, promised: bool) -> Result<Applied> {
+        let wanted = if promised { self.replicas } else { 0 };
+        let called = self.link.call_with(call, wanted);
+        let (answer, replicas) = called.map_err(|failed| self.failed(failed))?;
+        let Value::Array(answer) = answer else { return Err(request::senseless()) };
+        let mut answer = answer.into_iter();
+        let put = self.learn(answer.next(), From::Own)?;
+        match answer.next() {
+            Some(Value::Array(outcomes)) => Ok(Applied { outcomes, put, replicas }),
+            _ => Err(request::senseless()),
+        }
+    }
+
     /// A call of a script, with what all of them are told.
     fn script(&self, script: Script) -> Cmd {
         let Rules { dead_letter_after, max_bytes, when_full, keep } = self.rules;
@@ -154,12 +179,14 @@ impl Shared {
     }
 
     fn call(&self, call: &Cmd) -> Result<Value> {
-        self.link.call(call).map_err(|Failed { error, doubtful }| {
-            if doubtful {
-                self.news.doubt();
-            }
-            error
-        })
+        self.link.call(call).map_err(|failed| self.failed(failed))
+    }
+
+    fn failed(&self, failed: Failed) -> Error {
+        if failed.doubtful {
+            self.news.doubt();
+        }
+        failed.error
     }
 
     /// Learns what a script of this server told.
@@ -243,17 +270,15 @@ impl Store for RedisStore {
         batch.taken.clear();
         let mut call = self.shared.script(Script::Apply);
         request::write(&mut call, batch);
-        let answer = self.shared.call(&call).and_then(|answer| {
-            let Value::Array(answer) = answer else { return Err(request::senseless()) };
-            let mut answer = answer.into_iter();
-            self.shared.learn(answer.next(), From::Own)?;
-            match answer.next() {
-                Some(Value::Array(outcomes)) => Ok(outcomes),
-                _ => Err(request::senseless()),
+        match self.shared.apply(&call, batch.is_promised()) {
+            Ok(Applied { outcomes, put, replicas }) => {
+                request::read(batch, outcomes, &self.shared.rules);
+                if replicas.is_some_and(|replicas| replicas < self.shared.replicas) {
+                    request::doubt(batch, self.shared.replicas);
+                    // Those who wait are not told of what is not confirmed by who asked.
+                    self.shared.news.tell(put);
+                }
             }
-        });
-        match answer {
-            Ok(outcomes) => request::read(batch, outcomes, &self.shared.rules),
             Err(error) => batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect(),
         }
     }

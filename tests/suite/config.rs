@@ -78,7 +78,7 @@ fn fails(command: &mut Command, line: &str) {
 type Layers = (&'static str, [(&'static str, &'static str); 3]);
 
 /// No host of these is one, so that no server listens at these ports.
-const LAYERS: [Layers; 16] = [
+const LAYERS: [Layers; 17] = [
     (
         "host",
         [
@@ -101,6 +101,7 @@ const LAYERS: [Layers; 16] = [
     ),
     ("redis-prefix", [("a:", r#""a:""#), ("b:", r#""b:""#), ("c:", r#""c:""#)]),
     ("redis-pool", [("5", "5"), ("6", "6"), ("7", "7")]),
+    ("redis-replicas", [("1", "1"), ("2", "2"), ("3", "3")]),
     ("sync", [("normal", "Normal"), ("off", "Off"), ("full", "Full")]),
     ("keep", [("90s", "Some(90s)"), ("15m", "Some(900s)"), ("7d", "Some(604800s)")]),
     ("max-store", [("64MiB", "67108864"), ("500MB", "500000000"), ("2097152", "2097152")]),
@@ -372,7 +373,7 @@ fn the_readme_shows_a_file_that_is_understood() {
     let (file, _) = file.split_once("```").unwrap();
     let folder = Folder::with("readme", file);
     let (config, _) = folder.configured(&[], &["--port", "0", "--log", "debug"]);
-    let shown = r#"store: File("queue.db"), redis_prefix: "dsmq:", redis_pool: 8, sync: Full, keep: Some(604800s), max_store: 67108864, "#;
+    let shown = r#"store: File("queue.db"), redis_prefix: "dsmq:", redis_pool: 8, redis_replicas: 0, sync: Full, keep: Some(604800s), max_store: 67108864, "#;
     assert!(config.contains(&format!("{shown}when_full: Some(DropOldest)")), "{config}");
 }
 

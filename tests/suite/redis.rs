@@ -2,6 +2,7 @@
 //! starts a Redis of its own, which listens on a socket in a folder.
 
 mod killed;
+mod replicas;
 mod shared;
 #[cfg(feature = "tls")]
 mod tls;

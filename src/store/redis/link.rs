@@ -18,6 +18,9 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// From a call to its answer.
 const ANSWER: Duration = Duration::from_secs(3);
 
+/// From an answer to its confirmation by replicas.
+const REPLICATED: Duration = Duration::from_secs(1);
+
 /// From a failure to the next try, which doubles with each.
 const RETRY: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
@@ -78,8 +81,16 @@ impl Link {
 
     /// Makes a call.
     pub fn call(&self, call: &Cmd) -> Result<Value, Failed> {
+        self.call_with(call, 0).map(|(answer, _)| answer)
+    }
+
+    /// Makes a call, and then waits for so many replicas to have what it did, if any: how many do.
+    pub fn call_with(&self, call: &Cmd, replicas: u32) -> Result<(Value, Option<u32>), Failed> {
         let (mut connection, round) = self.take()?;
-        let answer = ask(&mut connection, call);
+        let answer = ask(&mut connection, call).and_then(|answer| {
+            let count = (replicas > 0).then(|| wait(&mut connection, replicas)).transpose()?;
+            Ok((answer, count))
+        });
         let broken = answer.as_ref().is_err_and(is_broken);
         self.give_back(connection, round, broken);
         if !broken {
@@ -172,6 +183,16 @@ fn ask(connection: &mut Connection, call: &Cmd) -> redis::RedisResult<Value> {
             ask(call)
         }
         answer => answer,
+    }
+}
+
+/// Waits for replicas to have what this connection's calls did; how many do.
+fn wait(connection: &mut Connection, replicas: u32) -> redis::RedisResult<u32> {
+    let mut wait = cmd("WAIT");
+    wait.arg(replicas).arg(REPLICATED.as_millis() as u64);
+    match connection.req_command(&wait)?.extract_error()? {
+        Value::Int(count) => Ok(u32::try_from(count).unwrap_or(0)),
+        _ => Ok(0),
     }
 }
 

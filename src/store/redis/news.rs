@@ -45,7 +45,7 @@ impl News {
     }
 
     /// Tells those who wait, in a while.
-    fn tell(&self, due: Due) {
+    pub fn tell(&self, due: Due) {
         let any = !due.put.is_empty() || !due.returned.is_empty();
         let mut heard = lock(&self.heard);
         merge(&mut heard.put, due.put);

@@ -146,6 +146,19 @@ pub fn read(batch: &mut Batch, outcomes: Vec<Value>, rules: &Rules) {
     batch.outcomes.resize(wanted, Ok(Outcome::Later));
 }
 
+/// Too few replicas have what the batch did: it is done, but not as it was promised.
+pub fn doubt(batch: &mut Batch, replicas: u32) {
+    for (op, outcome) in batch.ops.iter().zip(&mut batch.outcomes) {
+        let kept = matches!(op, Op::Take { .. } | Op::Peek { .. } | Op::PutBack { .. });
+        if !kept && outcome.is_ok() && !matches!(outcome, Ok(Outcome::Later)) {
+            let text = format!(
+                "it is done, but fewer than {replicas} replicas of Redis say that they have it"
+            );
+            *outcome = Err(Error::new(Code::Unconfirmed, text));
+        }
+    }
+}
+
 fn outcome(batch: &mut Batch, told: Value, rules: &Rules) -> Result<Outcome> {
     let Value::Array(told) = told else { return Err(senseless()) };
     let mut told = told.into_iter();

@@ -60,7 +60,8 @@ impl Server {
     }
 
     pub fn open(&self, prefix: &str, rules: Rules, clock: Option<fn() -> Id>) -> RedisStore {
-        RedisStore::open(&RedisAt { url: &self.url(), prefix, pool: 8 }, rules, clock).unwrap()
+        RedisStore::open(&RedisAt { url: &self.url(), prefix, pool: 8, replicas: 0 }, rules, clock)
+            .unwrap()
     }
 
     /// Rows of a store, whatever they are, but what is known of topics, and hints at them.
@@ -228,7 +229,7 @@ fn a_store_of_another_version_is_refused() {
     let mut connection = server.client().get_connection().unwrap();
     let mut call = cmd("HSET");
     call.arg("t:{0}:store").arg("schema").arg("2").exec(&mut connection).unwrap();
-    let at = RedisAt { url: &server.url(), prefix: "t:", pool: 1 };
+    let at = RedisAt { url: &server.url(), prefix: "t:", pool: 1, replicas: 0 };
     let refused = RedisStore::open(&at, Rules::default(), None).err().unwrap();
     assert!(refused.contains("another version"), "{refused}");
 }
