@@ -112,10 +112,17 @@ impl RedisStore {
     /// Refuses what is no store of ours, and a Redis that is too old for it.
     fn check(&self, key: &str) -> std::result::Result<(), String> {
         let ask = |call: &Cmd| self.shared.link.call(call).map_err(|failed| failed.error);
-        if let Ok(Value::BulkString(info)) = ask(cmd("INFO").arg("server")) {
-            let version = version(&String::from_utf8_lossy(&info));
-            if version.is_some_and(|version| version < (6, 2)) {
+        // Not every user may ask.
+        if let Ok(Value::BulkString(info)) = ask(&cmd("INFO")) {
+            let info = String::from_utf8_lossy(&info);
+            if version(&info).is_some_and(|version| version < (6, 2)) {
                 return Err("it is too old: 6.2 or later is needed".to_owned());
+            }
+            if let Some(policy) = evicts(&info) {
+                tracing::warn!(
+                    "this Redis removes keys when its memory is full, and messages with them \
+                     (maxmemory-policy {policy}): noeviction would refuse new ones instead"
+                );
             }
         }
         let say = |error: Error| error.text.into_owned();
@@ -353,6 +360,13 @@ impl Store for RedisStore {
             }
         }
     }
+}
+
+/// How a Redis makes room by itself, if it does.
+fn evicts(info: &str) -> Option<&str> {
+    let value = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let policy = value("maxmemory_policy:").filter(|policy| *policy != "noeviction");
+    policy.filter(|_| value("maxmemory:").is_some_and(|bytes| bytes != "0"))
 }
 
 /// The first two numbers of the version that Redis says.

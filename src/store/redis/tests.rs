@@ -235,6 +235,14 @@ fn a_store_of_another_version_is_refused() {
 }
 
 #[test]
+fn a_redis_that_evicts_is_known() {
+    let info = "maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n";
+    assert_eq!(evicts(info), Some("allkeys-lru"));
+    assert_eq!(evicts("maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n"), None);
+    assert_eq!(evicts("maxmemory:100\r\nmaxmemory_policy:noeviction\r\n"), None);
+}
+
+#[test]
 fn a_version_is_two_numbers() {
     assert_eq!(version("# Server\r\nredis_version:7.0.15\r\n"), Some((7, 0)));
     assert_eq!(version("redis_version:6.2\n"), Some((6, 2)));

@@ -136,7 +136,12 @@ fn takers_of_two_servers_have_each_message_once() {
 #[ignore = "needs redis-server: make test runs it"]
 fn no_key_stands_outside_the_prefix() {
     let redis = Redis::start();
+    // A user who may do no more than docs/scaling.md says.
+    let rights = ["~mine:*", "&mine:*", "+@all", "-@dangerous"];
+    let user = [&["ACL", "SETUSER", "dsmq", "on", ">secret"][..], &rights].concat();
+    assert_eq!(redis.ask(&user).trim(), "OK");
     let mut config = redis.config();
+    config.store = format!("{}?user=dsmq&pass=secret", redis.url()).parse().unwrap();
     config.redis_prefix = "mine:".to_owned();
     let server = super::server_with(config);
     let mut peer = Peer::connect(server.addr());
@@ -150,6 +155,7 @@ fn no_key_stands_outside_the_prefix() {
         json!({"action":"stop","topic":"c"}),
         json!({"action":"policy","topic":"c","policy":"broadcast"}),
         json!({"action":"purge","topic":"b"}),
+        json!({"action":"history","topic":"a"}),
     ] {
         peer.send(request.to_string());
         let reply = peer.receive_reply();
