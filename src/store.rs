@@ -5,6 +5,7 @@ mod batch;
 #[cfg(test)]
 mod contract;
 mod head;
+mod leader;
 #[cfg(feature = "redis")]
 mod redis;
 mod refusal;

@@ -1,7 +1,7 @@
 //! The store in Redis, which any number of servers share. Only this folder names redis.
 //!
-//! A batch is one call of a script ([`scripts`]), which Redis runs as one transaction; so is what time
-//! does. What is [`known`] of topics here is what scripts told: those of this server in their
+//! Batches of those who meet go through a [`leader`](super::leader) and are one call of a script
+//! ([`scripts`]), which Redis runs as one transaction; so is what time does. What is [`known`] of topics here is what scripts told: those of this server in their
 //! answers, those of others as [`news`]. docs/scaling.md lists the keys.
 
 mod known;
@@ -23,8 +23,9 @@ use self::known::{From, Known};
 use self::link::{Failed, Link};
 use self::news::News;
 use self::scripts::Script;
+use super::leader::Leader;
 use super::{Batch, Due, Extent, Head, Rules, Run, Shelf, Store, WhenFull, system_clock};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{ID_END, Id, Topic};
 
@@ -51,6 +52,7 @@ pub struct RedisAt<'a> {
 
 pub struct RedisStore {
     shared: Arc<Shared>,
+    leader: Leader,
     shelf: Shelf,
 }
 
@@ -100,7 +102,7 @@ impl RedisStore {
         news::listen(&shared, ready).map_err(|error| error.to_string())?;
         let listens = listening.recv_timeout(OPEN).map_err(|_| "it does not answer".to_owned());
         listens.and_then(|listens| listens)?;
-        let store = RedisStore { shared, shelf: Shelf::default() };
+        let store = RedisStore { shared, leader: Leader::default(), shelf: Shelf::default() };
         store.check(&key)?;
         let all = store.shared.learn_all(From::Before);
         all.map_err(|error| error.text.into_owned())?;
@@ -144,7 +146,7 @@ impl RedisStore {
     }
 }
 
-/// What became of a batch.
+/// What became of some batches.
 struct Applied {
     outcomes: Vec<Value>,
     put: Due,
@@ -153,15 +155,57 @@ struct Applied {
 }
 
 impl Shared {
-    fn apply(&self, call: &Cmd, promised: bool) -> Result<Applied> {
+    /// Carries out the batches of those who met, a few at a time.
+    fn commit(&self, batches: &mut [&mut Batch]) {
+        let mut rest = batches;
+        while !rest.is_empty() {
+            let (some, more) = rest.split_at_mut(request::together(rest));
+            self.commit_some(some);
+            rest = more;
+        }
+    }
+
+    fn commit_some(&self, batches: &mut [&mut Batch]) {
+        for batch in batches.iter_mut() {
+            batch.outcomes.clear();
+            batch.taken.clear();
+        }
+        match self.apply(batches) {
+            Ok(Applied { outcomes, put, replicas }) => {
+                let few = replicas.is_some_and(|replicas| replicas < self.replicas);
+                for (batch, outcomes) in batches.iter_mut().zip(outcomes) {
+                    request::read(batch, outcomes, &self.rules);
+                    if few && batch.is_promised() {
+                        request::doubt(batch, self.replicas);
+                    }
+                }
+                if few {
+                    // Who asked does not tell those who wait of what is not confirmed.
+                    self.news.tell(put);
+                }
+            }
+            // Redis has no memory for all of it: a batch that fails fails alone.
+            Err(error) if error.code == Code::Full && batches.len() > 1 => {
+                batches.chunks_mut(1).for_each(|alone| self.commit_some(alone));
+            }
+            Err(error) => batches.iter_mut().for_each(|batch| request::fail(batch, &error)),
+        }
+    }
+
+    fn apply(&self, batches: &[&mut Batch]) -> Result<Applied> {
+        let mut call = self.script(Script::Apply);
+        request::write(&mut call, batches);
+        let promised = batches.iter().any(|batch| batch.is_promised());
         let wanted = if promised { self.replicas } else { 0 };
-        let called = self.link.call_with(call, wanted);
+        let called = self.link.call_with(&call, wanted);
         let (answer, replicas) = called.map_err(|failed| self.failed(failed))?;
         let Value::Array(answer) = answer else { return Err(request::senseless()) };
         let mut answer = answer.into_iter();
         let put = self.learn(answer.next(), From::Own)?;
         match answer.next() {
-            Some(Value::Array(outcomes)) => Ok(Applied { outcomes, put, replicas }),
+            Some(Value::Array(outcomes)) if outcomes.len() == batches.len() => {
+                Ok(Applied { outcomes, put, replicas })
+            }
             _ => Err(request::senseless()),
         }
     }
@@ -273,21 +317,7 @@ impl Store for RedisStore {
         if batch.is_empty() {
             return;
         }
-        batch.outcomes.clear();
-        batch.taken.clear();
-        let mut call = self.shared.script(Script::Apply);
-        request::write(&mut call, batch);
-        match self.shared.apply(&call, batch.is_promised()) {
-            Ok(Applied { outcomes, put, replicas }) => {
-                request::read(batch, outcomes, &self.shared.rules);
-                if replicas.is_some_and(|replicas| replicas < self.shared.replicas) {
-                    request::doubt(batch, self.shared.replicas);
-                    // Those who wait are not told of what is not confirmed by who asked.
-                    self.shared.news.tell(put);
-                }
-            }
-            Err(error) => batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect(),
-        }
+        self.leader.submit(batch, |batches| self.shared.commit(batches));
     }
 
     fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {

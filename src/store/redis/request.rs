@@ -10,11 +10,27 @@ use crate::error::{Code, Error, Result};
 use crate::message::{Id, PRIORITY_MAX, Topic};
 use crate::store::{Batch, Op, Outcome, PutOptions, Returned, Rules, Run, Taken, refusal};
 
-/// Adds a batch to the call of the script.
-pub fn write(call: &mut Cmd, batch: &Batch) {
+/// How many of the batches are carried out by one call: no more operations than this, nor bytes, but
+/// one batch at least.
+pub const OPERATIONS: usize = 1_000;
+const BYTES: usize = 1024 * 1024;
+
+/// How many of the batches from the first on one call carries out, lest others wait for long.
+pub fn together(batches: &[&mut Batch]) -> usize {
+    let (mut operations, mut bytes) = (0, 0);
+    let few = batches.iter().take_while(|batch| {
+        operations += batch.ops.len();
+        bytes += batch.bytes();
+        operations <= OPERATIONS && bytes <= BYTES
+    });
+    few.count().max(1).min(batches.len())
+}
+
+/// Adds batches to the call of the script.
+pub fn write(call: &mut Cmd, batches: &[&mut Batch]) {
     let mut names: Vec<&Topic> = Vec::new();
     let mut places: HashMap<&Topic, usize> = HashMap::new();
-    for op in &batch.ops {
+    for op in batches.iter().flat_map(|batch| &batch.ops) {
         if names.last() != Some(&op.topic()) {
             places.entry(op.topic()).or_insert_with(|| {
                 names.push(op.topic());
@@ -26,6 +42,13 @@ pub fn write(call: &mut Cmd, batch: &Batch) {
     for name in names {
         call.arg(name.as_str());
     }
+    for batch in batches {
+        call.arg("/");
+        write_one(call, &places, batch);
+    }
+}
+
+fn write_one(call: &mut Cmd, places: &HashMap<&Topic, usize>, batch: &Batch) {
     let mut rest = batch.ops.as_slice();
     while let Some(op) = rest.first() {
         let place = places.get(op.topic()).copied().unwrap_or_default();
@@ -137,13 +160,19 @@ fn same_takes(ops: &[Op]) -> usize {
 }
 
 /// Writes the outcomes that the script told into the batch; what it left is for later.
-pub fn read(batch: &mut Batch, outcomes: Vec<Value>, rules: &Rules) {
+pub fn read(batch: &mut Batch, outcomes: Value, rules: &Rules) {
     let wanted = batch.ops.len();
+    let Value::Array(outcomes) = outcomes else { return fail(batch, &senseless()) };
     for told in outcomes {
         let outcome = outcome(batch, told, rules);
         batch.outcomes.push(outcome);
     }
     batch.outcomes.resize(wanted, Ok(Outcome::Later));
+}
+
+/// None of it was done, as far as is known.
+pub fn fail(batch: &mut Batch, error: &Error) {
+    batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect();
 }
 
 /// Too few replicas have what the batch did: it is done, but not as it was promised.

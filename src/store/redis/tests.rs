@@ -235,6 +235,42 @@ fn a_store_of_another_version_is_refused() {
 }
 
 #[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn batches_that_meet_keep_to_themselves() {
+    let server = Server::start();
+    let store = server.open("t:", Rules::default(), None);
+    put(&store, "large", 3, 1 << 20);
+    put(&store, "small", 2, 10);
+    let takes = |name: &str, count: usize| {
+        let mut batch = Batch::default();
+        batch.ops.extend((0..count).map(|_| Op::Take { topic: topic(name), lease: None }));
+        batch
+    };
+    let (mut large, mut none, mut small) = (takes("large", 2), takes("none", 1), takes("small", 3));
+    let mut puts = Batch::default();
+    (0..request::OPERATIONS + 1).for_each(|_| puts.put(topic("many"), b"1", None));
+    store.shared.commit(&mut [&mut large, &mut none, &mut small, &mut puts]);
+    // What is more than a batch may take is left, and nobody else has less for it.
+    assert!(matches!(large.outcomes[..], [Ok(Outcome::Taken(Some(_))), Ok(Outcome::Later)]));
+    assert_eq!(large.taken.len(), 1 << 20);
+    assert_eq!(none.outcomes, [Ok(Outcome::Taken(None))]);
+    let taken = |outcome: &Result<Outcome>| matches!(outcome, Ok(Outcome::Taken(Some(_))));
+    assert_eq!(small.outcomes.iter().map(taken).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(puts.outcomes.len(), request::OPERATIONS + 1);
+
+    // One that has no room fails alone.
+    let mut connection = server.client().get_connection().unwrap();
+    let mut memory = cmd("CONFIG");
+    memory.arg("SET").arg("maxmemory").arg("1").exec(&mut connection).unwrap();
+    let mut more = Batch::default();
+    more.put(topic("many"), b"2", None);
+    let mut some = takes("many", 1);
+    store.shared.commit(&mut [&mut more, &mut some]);
+    assert_eq!(code(&more.outcomes[0]), Some(Code::Full));
+    assert!(taken(&some.outcomes[0]));
+}
+
+#[test]
 fn a_redis_that_evicts_is_known() {
     let info = "maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n";
     assert_eq!(evicts(info), Some("allkeys-lru"));

@@ -1,8 +1,8 @@
--- A batch: its operations in order, all of them or none.
+-- Batches, one after the other: their operations in order, all of them or none.
 
 local names = tonumber(ARGV[7])
 local next_arg = 8 + names
-local outcomes = {}
+local all, outcomes = {}, nil
 
 local function arg()
   next_arg = next_arg + 1
@@ -48,16 +48,23 @@ local WORDS = {
   end,
 }
 
+-- How many arguments each has, behind its topic.
+local ARGS = {p = 1, P = 5, t = 2, a = 2, n = 3, u = 2, b = 7, k = 0, d = 1, g = 0, s = 1, y = 1}
+
 while next_arg <= #ARGV do
-  -- What would be more than a batch may take is done by the next one.
-  if S.taken_bytes >= TAKEN_BYTES then break end
-  local word, t = arg(), named()
-  if word == 't' then
-    local lease, wanted = number(), number()
+  local word = arg()
+  if word == '/' then
+    outcomes, S.taken_bytes = {}, 0
+    all[#all + 1] = outcomes
+  elseif S.taken_bytes >= TAKEN_BYTES then
+    -- It is more than a batch may take, and done when it is asked for again.
+    next_arg = next_arg + 1 + ARGS[word]
+  elseif word == 't' then
+    local t, lease, wanted = named(), number(), number()
     takes(t, outcomes, lease, wanted)
   else
-    outcomes[#outcomes + 1] = WORDS[word](t)
+    outcomes[#outcomes + 1] = WORDS[word](named())
   end
 end
 keep_bound()
-return {finish(), outcomes}
+return {finish(), all}

@@ -20,9 +20,7 @@ local function known(topics)
   })}
   for _, t in ipairs(topics) do
     if t.made then
-      local line = {}
-      for i, field in ipairs(FIELDS) do line[i] = int(t[field]) end
-      lines[#lines + 1] = concat({t.name, '\n0 ', concat(line, ' ')})
+      lines[#lines + 1] = concat({t.name, '\n0 ', concat(t.text, ' ')})
     end
   end
   return concat(lines, '\n')

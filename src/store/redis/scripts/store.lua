@@ -52,10 +52,10 @@ local function topic(name)
   t.log = key(t, 'log')
   local values = call('HMGET', key(t, 'topic'), unpack(FIELDS))
   t.made = values[1] ~= false
-  t.was = {}
+  t.was, t.text = {}, {}
   for i, field in ipairs(FIELDS) do
     local value = tonumber(values[i]) or 0
-    t[field], t.was[i] = value, value
+    t[field], t.was[i], t.text[i] = value, value, values[i] or '0'
   end
   S.topics[name] = t
   S.touched[#S.touched + 1] = t
@@ -179,14 +179,13 @@ end
 
 -- Writes back what changed of a topic; returns what servers are told of it.
 local function save(t)
-  local changed, line = {}, {}
+  local changed, line = {}, t.text
   t.version = t.version + 1
   if t.removed then t.removals = t.removals + 1 end
   for i, field in ipairs(FIELDS) do
-    local value = int(t[field])
-    line[i] = value
     if t[field] ~= t.was[i] then
-      changed[#changed + 1], changed[#changed + 2] = field, value
+      line[i] = int(t[field])
+      changed[#changed + 1], changed[#changed + 2] = field, line[i]
     end
   end
   call('HSET', key(t, 'topic'), unpack(changed))
