@@ -60,7 +60,7 @@ pub struct Config {
     pub dead_letter_after: u32,
 
     /// Where to keep messages: 'memory', for as long as the server runs, the path of a file, or a
-    /// Redis, redis://[USER:PASSWORD@]HOST[:PORT][/DB], which other servers may share
+    /// Redis that other servers may share, `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`
     #[arg(long, env = "DSMQ_STORE", value_name = "memory|PATH|URL", default_value_t = StoreAt::Memory, hide_env_values = true)]
     pub store: StoreAt,
 

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::error::Code;
-use crate::store::{Op, Outcome, contract};
+use crate::store::{Op, Outcome, WhenFull, contract};
 
 /// The longest that anything takes.
 const PATIENCE: Duration = Duration::from_secs(30);
