@@ -241,3 +241,69 @@ pub fn policy_number(policy: Policy) -> u64 {
 fn policy_of(number: u64) -> Option<Policy> {
     [Policy::Broadcast, Policy::RoundRobin].into_iter().find(|p| policy_number(*p) == number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a script tells of the topic "t".
+    fn told(born: u64, version: u64, newest: Id, removals: u64, flags: u64) -> String {
+        let mut fields = [0; FIELDS];
+        (fields[0], fields[2], fields[3], fields[5]) = (version, removals, newest, newest);
+        let fields = fields.map(|field| field.to_string()).join(" ");
+        format!("server {born} 1000 {newest} 5000 77\nt\n{flags} {fields}")
+    }
+
+    fn learn(known: &Known, told: &str, from: From) -> (usize, usize) {
+        let Due { put, returned } = known.learn(told, from, 400).unwrap();
+        (put.len(), returned.len())
+    }
+
+    #[test]
+    fn what_comes_late_changes_nothing_and_is_told_all_the_same() {
+        let known = Known::new();
+        assert!(known.head("t").is_none());
+        assert_eq!(learn(&known, &told(1, 2, 20, 0, PUT), From::Own), (1, 0));
+        let head = known.head("t").unwrap();
+        assert_eq!((head.newest(), head.counts().length, known.last_id()), (20, 20, 20));
+        assert_eq!((known.clock(400), known.due(), known.bytes()), (1_000, 5_000, 77));
+        // Who waits has not heard of this one, which another server did.
+        assert_eq!(learn(&known, &told(1, 1, 10, 0, PUT), From::News), (1, 0));
+        assert_eq!((head.newest(), head.counts().length, known.last_id()), (20, 20, 20));
+        assert_eq!(learn(&known, &told(1, 3, 20, 1, RETURNED), From::News), (0, 1));
+        assert_eq!(head.removals(), 1);
+    }
+
+    #[test]
+    fn what_was_missed_is_told_once() {
+        let known = Known::new();
+        learn(&known, &told(1, 5, 10, 0, 0), From::Before);
+        assert_eq!(learn(&known, &told(1, 5, 10, 0, 0), From::Anew), (0, 0));
+        assert_eq!(learn(&known, &told(1, 7, 20, 0, 0), From::Anew), (1, 1));
+        assert_eq!(learn(&known, &told(1, 7, 20, 0, 0), From::Anew), (0, 0));
+        // A Redis that lost its last moments.
+        assert_eq!(learn(&known, &told(1, 6, 15, 0, 0), From::Anew), (1, 1));
+        assert_eq!(known.head("t").unwrap().counts().length, 15);
+        learn(&known, &told(1, 7, 30, 0, 0), From::Own);
+        assert_eq!(known.head("t").unwrap().counts().length, 30);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_store_that_was_lost() {
+        let known = Known::new();
+        learn(&known, &told(1, 50, 10, 0, 0), From::Before);
+        let head = known.head("t").unwrap();
+        assert!(known.learn("server 2 1000 10 5000 0", From::Own, 400).is_some());
+        assert_eq!((head.counts().length, head.removals()), (0, 1));
+        learn(&known, &told(2, 1, 20, 0, PUT), From::Own);
+        assert_eq!((head.counts().length, head.newest()), (20, 20));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_none() {
+        let known = Known::new();
+        for wrong in ["", "server", "server 1 2 3", "server 1 2 3 4 x", "s 1 2 3 4 5\nt\n1 2 3"] {
+            assert!(known.learn(wrong, From::News, 0).is_none(), "{wrong:?}");
+        }
+    }
+}

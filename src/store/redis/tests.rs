@@ -137,6 +137,21 @@ fn scripts_that_redis_forgot_are_told_again() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
+fn every_topic_is_known_to_who_opens_a_store() {
+    let server = Server::start();
+    let (store, mut batch) = (server.open("t:", Rules::default(), None), Batch::default());
+    (0..3_000).for_each(|i| batch.put(topic(&format!("topic {i}")), b"1", None));
+    store.apply(&mut batch);
+    drop(store);
+    let store = server.open("t:", Rules::default(), None);
+    assert_eq!(store.heads().len(), 3_000);
+    assert_eq!((length(&store, "topic 0"), length(&store, "topic 2999")), (1, 1));
+    assert_eq!(store.last_id(), batch.last_id());
+    assert_eq!(store.head("topic 1").unwrap().counts().puts, 0, "since it was opened");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
 fn a_redis_without_memory_is_full_and_nothing_is_half_done() {
     let server = Server::start();
     let store = server.open("t:", Rules::default(), None);
