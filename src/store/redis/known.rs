@@ -39,8 +39,6 @@ struct Entry {
 #[derive(Default)]
 struct State {
     version: u64,
-    /// Up to this version, who waits has been told.
-    told: u64,
     removals: u64,
     /// Puts, takes and drops from before the store was opened.
     before: [u64; 3],
@@ -128,13 +126,14 @@ impl Known {
                 *field = numbers.next()?.ok()?;
             }
             let entry = self.entry(name, from, &fields)?;
-            let untold = entry.update(&fields, from, now);
-            let topic = || entry.head.topic().clone();
-            if untold || flags & PUT > 0 {
-                done.put.push(topic());
+            entry.update(&fields, from, now);
+            // Who waits may have asked in vain meanwhile.
+            let anew = from == From::Anew;
+            if anew || flags & PUT > 0 {
+                done.put.push(entry.head.topic().clone());
             }
-            if untold || flags & RETURNED > 0 {
-                done.returned.push(topic());
+            if anew || flags & RETURNED > 0 {
+                done.returned.push(entry.head.topic().clone());
             }
         }
         // Who is given this id finds what was put up to it.
@@ -175,8 +174,8 @@ impl Known {
 }
 
 impl Entry {
-    /// Learns the topic's numbers, unless they are old; true if those who wait must be told of all.
-    fn update(&self, numbers: &[u64; FIELDS], from: From, now: Id) -> bool {
+    /// Learns the topic's numbers, unless they are old.
+    fn update(&self, numbers: &[u64; FIELDS], from: From, now: Id) {
         let &[
             version,
             purges,
@@ -199,13 +198,9 @@ impl Entry {
             policy,
         ] = numbers;
         let mut state = lock(&self.state);
-        let untold = from == From::Anew && version != state.told;
-        if from != From::Own {
-            state.told = version;
-        }
         // A Redis that lost its last moments counts them again.
         if version <= state.version && matches!(from, From::Own | From::News) {
-            return untold;
+            return;
         }
         let [puts_before, takes_before, dropped_before] = state.before;
         let counts = Counts {
@@ -226,7 +221,6 @@ impl Entry {
         let number = self.place | (purges.cast_signed() << PLACE_BITS);
         self.head.publish(number, counts, newest, removals != state.removals, now);
         (state.version, state.removals) = (version, removals);
-        untold
     }
 }
 
@@ -275,12 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missed_is_told_once() {
+    fn all_is_told_when_something_was_missed() {
         let known = Known::new();
         learn(&known, &told(1, 5, 10, 0, 0), From::Before);
-        assert_eq!(learn(&known, &told(1, 5, 10, 0, 0), From::Anew), (0, 0));
         assert_eq!(learn(&known, &told(1, 7, 20, 0, 0), From::Anew), (1, 1));
-        assert_eq!(learn(&known, &told(1, 7, 20, 0, 0), From::Anew), (0, 0));
         // A Redis that lost its last moments.
         assert_eq!(learn(&known, &told(1, 6, 15, 0, 0), From::Anew), (1, 1));
         assert_eq!(known.head("t").unwrap().counts().length, 15);
