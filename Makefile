@@ -31,10 +31,11 @@ lint:
 	cargo fmt --manifest-path shuttle/Cargo.toml -- --check
 	cargo clippy --all-targets -- -D warnings
 
-# What is promised of the smaller builds: the client alone, and the server without the bench.
+# What is promised of the smaller builds: the client alone, and the server without this and that.
 features:
 	cargo clippy --lib --no-default-features -- -D warnings
 	cargo clippy --lib --bins --no-default-features --features server -- -D warnings
+	cargo clippy --lib --bins --no-default-features --features redis -- -D warnings
 	tests/client_depends_on_little.sh
 
 doc:
@@ -46,7 +47,7 @@ unit:
 
 # Every rule of the broker against a model of it, with random actions of several sessions.
 model:
-	DSMQ_MODEL_CASES=$(CASES) cargo test --release --lib model
+	DSMQ_MODEL_CASES=$(CASES) cargo test --release --lib model -- --include-ignored
 
 # The waiting and waking code under a scheduler that tries many orders.
 schedules:
@@ -109,9 +110,9 @@ bench-tools: tools
 
 # What the tests need beside Rust, by package name and version.
 tools: $(VENV)/installed $(VENV_WEBSOCKET)/installed $(JARS)/jeromq.jar
-	@command -v redis-server >/dev/null && command -v nc >/dev/null && command -v bash >/dev/null && command -v sqlite3 >/dev/null && command -v curl >/dev/null || \
-	  { apt-get update -qq && apt-get install -y -qq curl redis-server netcat-openbsd sqlite3; } || \
-	  { echo "make: install Debian's curl, redis-server, netcat-openbsd and sqlite3, or run as root" >&2; exit 1; }
+	@command -v redis-server >/dev/null && command -v nc >/dev/null && command -v bash >/dev/null && command -v sqlite3 >/dev/null && command -v curl >/dev/null && command -v openssl >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq curl redis-server netcat-openbsd openssl sqlite3; } || \
+	  { echo "make: install Debian's curl, redis-server, netcat-openbsd, openssl and sqlite3, or run as root" >&2; exit 1; }
 	@command -v node >/dev/null && command -v javac >/dev/null && command -v go >/dev/null && command -v cc >/dev/null || \
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs default-jdk-headless golang-go gcc libc6-dev; } || \
 	  { echo "make: install Debian's nodejs, default-jdk-headless, golang-go and gcc, or run as root" >&2; exit 1; }

@@ -63,7 +63,7 @@ pub struct Broker {
     takers: Arc<Takers>,
     consumers: Arc<Consumers>,
     subscribers: Arc<Subscribers>,
-    timer: Timer,
+    timer: Arc<Timer>,
     closing: AtomicBool,
     opened: Instant,
     sessions: Arc<AtomicU64>,
@@ -76,13 +76,15 @@ pub struct Broker {
 
 impl Broker {
     pub fn new(store: Arc<dyn Store>) -> Broker {
+        let timer = Arc::<Timer>::default();
+        store.when_told(timer.clone().into());
         Broker {
             store,
             waiters: Arc::default(),
             takers: Arc::default(),
             consumers: Arc::default(),
             subscribers: Arc::default(),
-            timer: Timer::default(),
+            timer,
             closing: AtomicBool::new(false),
             opened: Instant::now(),
             sessions: Arc::default(),
@@ -115,7 +117,9 @@ impl Broker {
         if self.takers.any() {
             // Who waits to take comes before who takes now.
             let takes = batch.ops.iter().filter(|op| matches!(op, Op::Take { .. }));
-            takes.for_each(|op| self.takers.serve(&*self.store, op.topic()));
+            let mut topics: Vec<&Topic> = takes.map(Op::topic).collect();
+            topics.dedup();
+            topics.iter().for_each(|topic| self.takers.serve(&*self.store, topic));
         }
         let fresh = self.subscribers.any().then(|| Fresh::new(&*self.store, batch)).flatten();
         self.store.apply(batch);
@@ -289,6 +293,7 @@ impl Broker {
 
     /// The last messages of a topic, oldest first.
     pub fn history(&self, topic: &str, limit: usize) -> Result<Arc<Run>> {
+        self.store.look(topic)?;
         match self.store.head(topic) {
             Some(head) => self.store.read_last(&head, limit),
             None => Ok(Arc::default()),
@@ -297,6 +302,7 @@ impl Broker {
 
     /// A topic's messages that are not due yet, with the times when they are in place of ids.
     pub fn delayed(&self, topic: &str, limit: usize) -> Result<Run> {
+        self.store.look(topic)?;
         match self.store.head(topic) {
             Some(head) => self.store.delayed(&head, limit),
             None => Ok(Run::default()),

@@ -19,7 +19,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 
-pub use self::choices::{StoreAt, SyncMode, WhenFull};
+pub use self::choices::{RedisUrl, StoreAt, SyncMode, WhenFull};
 pub(crate) use self::coremq::CoreMq;
 pub use self::ports::{CoreMqPort, O3onePorts};
 use crate::limits;
@@ -37,6 +37,9 @@ const MAX_STORE_RANGE: RangeInclusive<u64> = 1 << 20..=1 << 43;
 const MAX_STORE: u64 = 1 << 30;
 const MEZZENGER_RESEND_TEXT: &str = "10s";
 const MAX_STORE_TEXT: &str = "1GiB";
+
+const REDIS_PREFIX: &str = "dsmq:";
+const REDIS_POOL: usize = 8;
 
 /// What `--keep` and `--mezzenger-resend` take. A program may also say parts of a second.
 const KEEP_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=limits::DURATION_MAX;
@@ -100,9 +103,23 @@ pub struct Config {
     #[arg(long, env = "DSMQ_DEAD_LETTER_AFTER", value_name = "N", default_value_t = 0)]
     pub dead_letter_after: u32,
 
-    /// Where to keep messages: 'memory', for as long as the server runs, or the path of a file
-    #[arg(long, env = "DSMQ_STORE", value_name = "memory|PATH", default_value_t = StoreAt::Memory)]
+    /// Where to keep messages: 'memory', for as long as the server runs, the path of a file, or a
+    /// Redis that other servers may share, `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`
+    #[arg(long, env = "DSMQ_STORE", value_name = "memory|PATH|URL", default_value_t = StoreAt::Memory, hide_env_values = true)]
     pub store: StoreAt,
+
+    /// What every key in Redis begins with: servers of the same prefix serve the same topics
+    #[arg(long, env = "DSMQ_REDIS_PREFIX", value_name = "TEXT", default_value = REDIS_PREFIX, value_parser = choices::redis_prefix)]
+    pub redis_prefix: String,
+
+    /// Connections to Redis, beside the one that hears of what other servers do
+    #[arg(long, env = "DSMQ_REDIS_POOL", value_name = "N", default_value_t = REDIS_POOL, value_parser = number())]
+    pub redis_pool: usize,
+
+    /// Replicas of Redis that must have what is confirmed; where fewer say so in a second, the answer
+    /// is an error of code 'unconfirmed'
+    #[arg(long, env = "DSMQ_REDIS_REPLICAS", value_name = "N", default_value_t = 0)]
+    pub redis_replicas: u32,
 
     /// What a commit to a file waits for; killing the server loses nothing confirmed in any of them
     #[arg(long, env = "DSMQ_SYNC", value_name = "HOW", default_value_t = SyncMode::Full, value_enum)]
@@ -116,7 +133,7 @@ pub struct Config {
     #[arg(long, env = "DSMQ_MAX_STORE", value_name = "SIZE", default_value = MAX_STORE_TEXT, value_parser = store_size)]
     pub max_store: u64,
 
-    /// What becomes of a put into a full store [default: refuse for a file, drop-oldest for memory]
+    /// What becomes of a put into a full store [default: refuse, drop-oldest for memory]
     #[arg(long, env = "DSMQ_WHEN_FULL", value_name = "WHAT", value_enum)]
     pub when_full: Option<WhenFull>,
 
@@ -155,6 +172,9 @@ impl Default for Config {
             max_message: limits::MESSAGE_BYTES,
             dead_letter_after: 0,
             store: StoreAt::Memory,
+            redis_prefix: REDIS_PREFIX.to_owned(),
+            redis_pool: REDIS_POOL,
+            redis_replicas: 0,
             sync: SyncMode::Full,
             keep: None,
             max_store: MAX_STORE,
@@ -169,11 +189,11 @@ impl Default for Config {
 
 impl Config {
     /// What becomes of a put into a full store: as told, or else as suits the store. What is in a
-    /// file was to be kept.
+    /// file or in Redis was to be kept.
     pub fn when_full(&self) -> WhenFull {
         self.when_full.unwrap_or(match self.store {
             StoreAt::Memory => WhenFull::DropOldest,
-            StoreAt::File(_) => WhenFull::Refuse,
+            StoreAt::File(_) | StoreAt::Redis(_) => WhenFull::Refuse,
         })
     }
 
@@ -195,6 +215,11 @@ impl Config {
         if !MAX_STORE_RANGE.contains(&self.max_store) {
             return Err(format!("max_store {}", units::size_outside(&MAX_STORE_RANGE)));
         }
+        if self.redis_pool == 0 {
+            return Err("redis_pool must be 1 or more".to_owned());
+        }
+        choices::redis_prefix(&self.redis_prefix)
+            .map_err(|text| format!("redis_prefix: {text}"))?;
         self.allow_host.iter().try_for_each(|host| names::host(host).map(drop))?;
         self.allow_origin.iter().try_for_each(|origin| names::origin(origin).map(drop))?;
         self.store.check().map_err(|text| format!("store: {text}"))

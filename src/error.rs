@@ -21,6 +21,10 @@ pub enum Code {
     TooManyPlaces,
     TooManySubscriptions,
     StoreFailed,
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "a store elsewhere is"))]
+    Unavailable,
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only a Redis has replicas"))]
+    Unconfirmed,
     Damaged,
     Full,
     Busy,
@@ -38,7 +42,7 @@ pub enum Code {
 impl Code {
     /// Every code, for the document's test.
     #[cfg(test)]
-    pub const ALL: [Code; 23] = [
+    pub const ALL: [Code; 25] = [
         Code::BadJson,
         Code::BadUtf8,
         Code::MissingField,
@@ -53,6 +57,8 @@ impl Code {
         Code::TooManyPlaces,
         Code::TooManySubscriptions,
         Code::StoreFailed,
+        Code::Unavailable,
+        Code::Unconfirmed,
         Code::Damaged,
         Code::Full,
         Code::Busy,
@@ -81,6 +87,8 @@ impl Code {
             Code::TooManyPlaces => "too_many_places",
             Code::TooManySubscriptions => "too_many_subscriptions",
             Code::StoreFailed => "store_failed",
+            Code::Unavailable => "unavailable",
+            Code::Unconfirmed => "unconfirmed",
             Code::Damaged => "damaged",
             Code::Full => "full",
             Code::Busy => "busy",

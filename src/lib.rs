@@ -11,7 +11,7 @@
 //! | `server` | listen, accept, one thread per connection; HTTP ones share a small runtime |
 //! | `protocol` | translate bytes into the broker's words and back; decide nothing |
 //! | `broker` | what one server knows: sessions and their places, who waits, what is due |
-//! | `store` | what must be atomic: ids, order, priority, leases, delay, in SQLite |
+//! | `store` | what must be atomic: ids, order, priority, leases, delay, in SQLite or Redis |
 //! | `message` | the nouns: a topic's name, an id, a message |
 //! | `error`, `limits` | every error's code; every limit, with its unit |
 //!
@@ -56,7 +56,7 @@ mod store;
 mod text;
 
 #[cfg(feature = "server")]
-pub use config::{Config, CoreMqPort, O3onePorts, StoreAt, SyncMode, WhenFull};
+pub use config::{Config, CoreMqPort, O3onePorts, RedisUrl, StoreAt, SyncMode, WhenFull};
 #[cfg(feature = "server")]
 pub use server::{Server, StartError, run};
 

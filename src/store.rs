@@ -5,15 +5,24 @@ mod batch;
 #[cfg(test)]
 mod contract;
 mod head;
+mod leader;
+#[cfg(feature = "redis")]
+mod redis;
+mod refusal;
 mod run;
 mod shelf;
 mod sqlite;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken};
 pub use self::head::{Counts, Head, Policy};
+#[cfg(feature = "redis")]
+pub use self::redis::RedisAt;
+#[cfg(all(test, feature = "redis"))]
+pub use self::redis::tests::Server as RedisServer;
 pub use self::run::{Encoded, Form, Run};
 pub use self::shelf::Shelf;
 use crate::error::Result;
@@ -27,6 +36,25 @@ pub const UNTIL_RESTART: u64 = 200 * 365 * 24 * 3_600 * 1_000_000;
 pub trait Store: Send + Sync {
     /// Whether a call may wait for a disk, and not only for its turn.
     fn blocks(&self) -> bool;
+
+    /// Whether others than this process put to it and take from it. Then what is known without asking
+    /// may be behind the store by the time that news takes.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Asks a shared store what there is of the topic, so that its head is up to date.
+    fn look(&self, _topic: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// From now on `waker` is woken when others have done something that [`Store::tick`] tells of.
+    fn when_told(&self, _waker: Waker) {}
+
+    /// How long a message may be on its way to a consumer, in microseconds: then it is taken for lost.
+    fn consumer_lease(&self) -> u64 {
+        UNTIL_RESTART
+    }
 
     /// The last id given out: a message put from now on has a larger one.
     fn last_id(&self) -> Id;
@@ -119,6 +147,16 @@ pub fn in_file(
     rules: Rules,
 ) -> std::result::Result<Arc<dyn Store>, String> {
     Ok(Arc::new(sqlite::SqliteStore::in_file(path, sync, system_clock, rules)?))
+}
+
+/// The store in a Redis, which others share.
+///
+/// # Errors
+///
+/// A line that says why it cannot be served.
+#[cfg(feature = "redis")]
+pub fn in_redis(at: &RedisAt<'_>, rules: Rules) -> std::result::Result<Arc<dyn Store>, String> {
+    Ok(Arc::new(redis::RedisStore::open(at, rules, None)?))
 }
 
 /// What a commit to a file waits for.

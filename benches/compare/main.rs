@@ -13,6 +13,7 @@
 //! | `vocabulary` | the rows on take, lease and push |
 //! | `events` | the row on server-sent events |
 //! | `coremq` | the row on CoreMQ |
+//! | `redis` | the row on a store in Redis |
 //! | `durable` | the rows on puts into a file |
 //! | `deep` | the rows on a file of millions of messages |
 //! | `stalls` | `--stalls`: the longest puts while messages are removed |
@@ -35,6 +36,7 @@ mod events;
 mod files;
 mod http;
 mod nats;
+mod redis;
 mod report;
 mod resident;
 mod resp;

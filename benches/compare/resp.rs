@@ -70,6 +70,41 @@ pub fn xreadgroup(size: usize) -> Step {
     Step { request: Request::Same(command(&words)), reply: Reply::Parts(parts) }
 }
 
+/// Makes the stream, and a group that reads it; and the answer.
+pub fn make_group() -> (Vec<u8>, &'static [u8]) {
+    (command(&["XGROUP", "CREATE", STREAM, GROUP, "0", "MKSTREAM"]), b"+OK\r\n")
+}
+
+/// Adds one entry, to which Redis gives its id.
+pub fn xadd(size: usize) -> Step {
+    let value = message(size);
+    let parts = vec![Part::Exactly(b"$".to_vec()), Part::Until(b'\n'), Part::Until(b'\n')];
+    let request = Request::Same(command(&["XADD", STREAM, "*", "m", &value]));
+    Step { request, reply: Reply::Parts(parts) }
+}
+
+/// As [`xreadgroup`], of entries whose ids have any length.
+pub fn xreadgroup_any(size: usize) -> Step {
+    let Step { request, .. } = xreadgroup(size);
+    let name = STREAM.len();
+    let begin = format!("*1\r\n*2\r\n${name}\r\n{STREAM}\r\n*1\r\n*2\r\n$");
+    let end = format!("*2\r\n$1\r\nm\r\n${size}\r\n{}\r\n", message(size));
+    let parts = vec![
+        Part::Exactly(begin.into_bytes()),
+        Part::Until(b'\n'),
+        Part::Id(b'\r'),
+        Part::Exactly([b"\n", end.as_bytes()].concat()),
+    ];
+    Step { request, reply: Reply::Parts(parts) }
+}
+
+/// Acknowledges one entry whose id has any length: so it is said inline.
+pub fn xack_any() -> Step {
+    let begin = format!("XACK {STREAM} {GROUP} ").into_bytes();
+    let request = Request::Naming { begin, end: b"\r\n".to_vec() };
+    Step { request, reply: Reply::Is(b":1\r\n".to_vec()) }
+}
+
 /// Acknowledges one entry.
 pub fn xack() -> Step {
     let mut begin = command(&["XACK", STREAM, GROUP]);

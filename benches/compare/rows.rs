@@ -10,7 +10,7 @@ use dsmq::cli::load::{Amount, Laps, Pattern, Reply, Work, ask, blast, connect, j
 use crate::Result;
 use crate::contenders::{Contender, HOST, OneCore, redis_benchmark};
 use crate::report::{Row, Target, Target::AtLeast, Unit};
-use crate::{coremq, deep, durable, events, http, resident, resp, vocabulary};
+use crate::{coremq, deep, durable, events, http, redis, resident, resp, vocabulary};
 
 /// Bytes in every message.
 pub const SIZE: usize = 100;
@@ -42,7 +42,7 @@ impl Effort {
 type Measure = fn(&Effort) -> Result<Vec<Row>>;
 
 /// What can be asked for by name.
-pub const ROWS: [(&str, Measure); 21] = [
+pub const ROWS: [(&str, Measure); 22] = [
     ("put", put),
     ("get-1", get_1),
     ("get-50", get_50),
@@ -64,6 +64,7 @@ pub const ROWS: [(&str, Measure); 21] = [
     ("file-deep", deep::deep),
     ("http", http::put_and_take),
     ("coremq", coremq::stress),
+    ("redis", redis::put_and_take),
 ];
 
 /// Names for several rows together.

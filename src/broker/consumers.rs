@@ -18,7 +18,7 @@ use super::Broker;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::Topic;
-use crate::store::{Batch, Op, Outcome, Policy, Returned, Store, UNTIL_RESTART, lock};
+use crate::store::{Batch, Op, Outcome, Policy, Returned, Store, lock};
 
 /// Messages that are taken by one batch.
 const TAKEN_AT_ONCE: usize = 64;
@@ -432,7 +432,7 @@ impl Broker {
 
 /// The next messages of the topic, and whether there may be more.
 fn take(store: &dyn Store, topic: &Topic) -> (Vec<Returned>, bool) {
-    let taken = match take_under(store, topic, Some(UNTIL_RESTART)) {
+    let taken = match take_under(store, topic, Some(store.consumer_lease())) {
         // A store that is full has no room to note leases: what is taken is removed at once.
         Err(error) if error.code == Code::Full => take_under(store, topic, None),
         taken => taken,

@@ -51,7 +51,7 @@ pub struct Opened {
 }
 
 /// Makes an empty store whose clock is [`clock`], and that keeps these rules.
-pub type Open = fn(Rules) -> Opened;
+pub type Open<'a> = &'a (dyn Fn(Rules) -> Opened + Sync);
 
 /// The beginning of time.
 const START: Id = 1_780_000_000_000_000;
@@ -66,7 +66,7 @@ pub fn clock() -> Id {
 }
 
 /// The suite, against a store of any kind. The cases are shared out among threads.
-pub fn holds(open: Open, cases: u32) {
+pub fn holds(open: Open<'_>, cases: u32) {
     let seed = number("DSMQ_MODEL_SEED", 0);
     found::cases().iter().for_each(|case| live(open, case));
     std::thread::scope(|scope| {
@@ -81,7 +81,7 @@ fn number(variable: &str, default: u32) -> u32 {
     value.map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{variable}: a number")))
 }
 
-fn run(open: Open, cases: u32, seed: u32, share: u32) {
+fn run(open: Open<'_>, cases: u32, seed: u32, share: u32) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let seed = [seed.to_le_bytes(), share.to_le_bytes()].concat().repeat(4);
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
@@ -95,7 +95,7 @@ fn run(open: Open, cases: u32, seed: u32, share: u32) {
 }
 
 /// One case, from an empty store to its end.
-fn live(open: Open, case: &Case) {
+fn live(open: Open<'_>, case: &Case) {
     NOW.set(START);
     let mut world = World::new(open, case.dead_letter_after);
     for action in &case.actions {
@@ -111,7 +111,7 @@ fn sqlite_in_memory_does_as_the_model() {
         let (store, rows) = crate::store::in_memory_with(clock, rules);
         Opened { folder: None, store, rows }
     };
-    holds(open, number("DSMQ_MODEL_CASES", CASES));
+    holds(&open, number("DSMQ_MODEL_CASES", CASES));
 }
 
 /// A file costs more to make, so it has fewer cases.
@@ -123,5 +123,20 @@ fn sqlite_in_a_file_does_as_the_model() {
             crate::store::in_file_with(&folder.path().join("dsmq.db"), clock, rules);
         Opened { folder: Some(folder), store, rows }
     };
-    holds(open, number("DSMQ_MODEL_CASES", CASES) / 20);
+    holds(&open, number("DSMQ_MODEL_CASES", CASES) / 20);
+}
+
+/// Each operation is a round trip, so it has fewer cases.
+#[cfg(feature = "redis")]
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn redis_does_as_the_model() {
+    let server = Arc::new(crate::store::RedisServer::start());
+    let open = |rules| {
+        let prefix = server.prefix();
+        let store = Arc::new(server.open(&prefix, rules, Some(clock)));
+        let server = server.clone();
+        Opened { folder: None, store, rows: Box::new(move || server.rows(&prefix)) }
+    };
+    holds(&open, number("DSMQ_MODEL_CASES", CASES) / 30);
 }

@@ -51,6 +51,9 @@ impl Session {
         topic: &str,
         since: Option<Id>,
     ) -> Result<Option<Message<'s>>> {
+        if store.is_shared() {
+            self.look(store, topic, since)?;
+        }
         let Some(place) = place(&mut self.places, self.start, store, topic, since)? else {
             return Ok(None);
         };
@@ -60,12 +63,22 @@ impl Session {
         Ok(next.and_then(|_| place.take()))
     }
 
+    /// Where nothing is known of a next message, the store is asked: another server may have put one.
+    fn look(&mut self, store: &dyn Store, topic: &str, since: Option<Id>) -> Result<()> {
+        let known = match place(&mut self.places, self.start, store, topic, since)? {
+            Some(place) => place.advance(store, topic)?,
+            None => None,
+        };
+        if known.is_none() { store.look(topic) } else { Ok(()) }
+    }
+
     pub fn get_latest<'s>(
         &'s mut self,
         store: &dyn Store,
         topic: &str,
         since: Option<Id>,
     ) -> Result<Option<Message<'s>>> {
+        store.look(topic)?;
         let Some(place) = place(&mut self.places, self.start, store, topic, since)? else {
             return Ok(None);
         };

@@ -52,6 +52,7 @@ impl Broker {
     /// One topic, if there is one of this name.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone asks for it"))]
     pub fn topic(&self, name: &str) -> Result<Option<TopicStats>> {
+        self.store.look(name)?;
         self.store.head(name).map(|head| self.topic_stats(&head)).transpose()
     }
 

@@ -104,6 +104,9 @@ impl Subscriptions {
             );
             return Err(Error::new(Code::TooManySubscriptions, text));
         }
+        if let (Pattern::Topic(topic), From::Last(_)) = (&pattern, from) {
+            store.look(topic.as_str())?;
+        }
         self.subscribers.add(&pattern, &self.mailbox);
         // From here on the mailbox is told of every put: what was put before is found below.
         let now = store.last_id();

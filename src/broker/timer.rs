@@ -1,6 +1,7 @@
 //! The clock of a server: one thread that has the store do what is due.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use super::Broker;
@@ -64,5 +65,12 @@ impl Timer {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Timer {
+    /// Others have done something in the store: that is due at once.
+    fn wake(self: Arc<Self>) {
+        self.set(0);
     }
 }

@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
-const NO_STORE: &str = "no such store yet: say 'memory' or the path of a file";
+const NO_STORE: &str = "no such store yet: say 'memory', the path of a file, or redis://HOST:PORT";
+#[cfg(not(feature = "tls"))]
+const NO_TLS: &str = "this dsmq was built without TLS (--features tls)";
 const NO_PATH: &str = "no path of a file: say 'memory' or a path, such as ./queue.db";
 
 /// Where messages are kept.
@@ -22,7 +24,63 @@ pub enum StoreAt {
     Memory,
     /// In this file, which is made if it is not there.
     File(PathBuf),
+    /// In this Redis, with other servers.
+    Redis(RedisUrl),
 }
+
+/// Where a Redis is, and who may use it: `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, `rediss://` with
+/// TLS, or `redis+unix:///PATH`. It is shown without the password.
+#[derive(Clone, Eq, PartialEq)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// How such a URL begins.
+    const SCHEMES: [&str; 3] = ["redis://", "rediss://", "redis+unix://"];
+
+    fn new(text: &str) -> Option<RedisUrl> {
+        let rest = RedisUrl::SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme))?;
+        (!rest.is_empty()).then(|| RedisUrl(text.to_owned()))
+    }
+
+    /// The whole of it, with the password.
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "nobody goes there"))]
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((path, _)) = self.0.split_once('?') {
+            return write!(f, "{path}?***");
+        }
+        let shown = self.0.split_once("://").and_then(|(scheme, rest)| {
+            let (user, host) = rest.rsplit_once('@')?;
+            let (user, _) = user.split_once(':')?;
+            Some(format!("{scheme}://{user}:***@{host}"))
+        });
+        f.write_str(shown.as_deref().unwrap_or(&self.0))
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+/// Refuses what no key may begin with: braces say to a cluster where a key is.
+pub(super) fn redis_prefix(text: &str) -> Result<String, String> {
+    let wrong = |c: char| c.is_whitespace() || c.is_control() || c == '{' || c == '}';
+    if text.is_empty() || text.len() > REDIS_PREFIX_BYTES || text.contains(wrong) {
+        return Err(format!(
+            "1 to {REDIS_PREFIX_BYTES} characters, without spaces or braces, such as dsmq:"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+const REDIS_PREFIX_BYTES: usize = 64;
 
 impl StoreAt {
     /// Refuses what SQLite would take for something else than a path.
@@ -47,6 +105,13 @@ impl FromStr for StoreAt {
         if text == "memory" {
             return Ok(StoreAt::Memory);
         }
+        #[cfg(not(feature = "tls"))]
+        if text.starts_with("rediss://") {
+            return Err(NO_TLS.to_owned());
+        }
+        if let Some(url) = RedisUrl::new(text) {
+            return Ok(StoreAt::Redis(url));
+        }
         if text.contains("://") {
             return Err(NO_STORE.to_owned());
         }
@@ -61,6 +126,7 @@ impl fmt::Display for StoreAt {
             StoreAt::Memory => f.write_str("memory"),
             StoreAt::File(path) if path.as_os_str() == "memory" => f.write_str("./memory"),
             StoreAt::File(path) => write!(f, "{}", path.display()),
+            StoreAt::Redis(url) => write!(f, "{url}"),
         }
     }
 }
@@ -97,13 +163,37 @@ mod tests {
         for path in ["queue.db", "./memory", "/var/lib/q", "Memory", "redis", "a:b", "./file:x"] {
             assert_eq!(path.parse(), Ok(StoreAt::File(path.into())));
         }
-        for other in ["redis://host:6379/0", "redis-cluster://a,b", "rediss://h", "sqlite:///q.db"]
-        {
+        for other in ["redis-cluster://a,b", "rediss://", "redis://", "sqlite:///q.db"] {
             assert_eq!(other.parse::<StoreAt>(), Err(NO_STORE.to_owned()), "{other}");
         }
         for wrong in ["", ":memory:", "file:queue.db?mode=memory", "a\0b"] {
             assert_eq!(wrong.parse::<StoreAt>(), Err(NO_PATH.to_owned()), "{wrong:?}");
             assert_eq!(StoreAt::File(wrong.into()).check(), Err(NO_PATH.to_owned()), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        for (url, shown) in [
+            ("redis://host:6379/0", "redis://host:6379/0"),
+            #[cfg(feature = "tls")]
+            ("rediss://:secret@host", "rediss://:***@host"),
+            ("redis://:secret@host", "redis://:***@host"),
+            ("redis://user:se:c@ret@host:1/2", "redis://user:***@host:1/2"),
+            ("redis+unix:///run/redis.sock?db=1&pass=secret", "redis+unix:///run/redis.sock?***"),
+            ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
+        ] {
+            let store: StoreAt = url.parse().unwrap();
+            assert_eq!(store.to_string(), shown);
+            assert_eq!(format!("{store:?}"), format!("Redis(\"{shown}\")"));
+        }
+    }
+
+    #[test]
+    fn a_prefix_has_no_braces() {
+        assert_eq!(redis_prefix("dsmq:"), Ok("dsmq:".to_owned()));
+        for wrong in ["", "a b", "{a}", "}", "\n", &"a".repeat(65)] {
+            assert!(redis_prefix(wrong).is_err(), "{wrong:?}");
         }
     }
 

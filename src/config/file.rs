@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let keys = "host, port, coremq, coremq-conf, o3one, o3one-ack, o3one-priority, mezzenger, mezzenger-resend, max-connections, max-message, dead-letter-after, store, sync, keep, \
+        let keys = "host, port, coremq, coremq-conf, o3one, o3one-ack, o3one-priority, mezzenger, mezzenger-resend, max-connections, max-message, dead-letter-after, store, redis-prefix, redis-pool, redis-replicas, sync, keep, \
                     max-store, when-full, allow-host, allow-origin, allow-shutdown, log, allow-it";
         let kinds = "say a string, an integer or a boolean";
         for (text, error) in [

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::StartError;
-use crate::config::{Config, StoreAt, SyncMode, WhenFull};
+use crate::config::{Config, RedisUrl, StoreAt, SyncMode, WhenFull};
 use crate::store::{self, Rules, Store, Synchronous};
 
 pub fn open(config: &Config) -> Result<Arc<dyn Store>, StartError> {
@@ -11,8 +11,21 @@ pub fn open(config: &Config) -> Result<Arc<dyn Store>, StartError> {
     let opened = match &config.store {
         StoreAt::Memory => store::in_memory(rules).map_err(|error| error.text.into_owned()),
         StoreAt::File(path) => store::in_file(path, synchronous(config.sync), rules),
+        StoreAt::Redis(url) => in_redis(url, config, rules),
     };
     opened.map_err(StartError::Store)
+}
+
+#[cfg(feature = "redis")]
+fn in_redis(url: &RedisUrl, config: &Config, rules: Rules) -> Result<Arc<dyn Store>, String> {
+    let Config { redis_prefix: prefix, redis_pool: pool, redis_replicas: replicas, .. } = config;
+    let at = store::RedisAt { url: url.as_str(), prefix, pool: *pool, replicas: *replicas };
+    store::in_redis(&at, rules).map_err(|error| format!("{url}: {error}"))
+}
+
+#[cfg(not(feature = "redis"))]
+fn in_redis(url: &RedisUrl, _: &Config, _: Rules) -> Result<Arc<dyn Store>, String> {
+    Err(format!("{url}: this dsmq was built without Redis (--features redis)"))
 }
 
 fn rules(config: &Config) -> Rules {

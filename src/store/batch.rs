@@ -176,6 +176,12 @@ impl Batch {
         self.ops.is_empty()
     }
 
+    /// Bytes of messages to put.
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "Redis is sent so many"))]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Bytes of messages that it has memory for.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity() + self.taken.capacity()

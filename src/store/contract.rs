@@ -19,6 +19,12 @@ pub fn clock() -> Id {
     NOW.load(Ordering::SeqCst)
 }
 
+/// Time passes, for every store under test.
+#[cfg(feature = "redis")]
+pub fn advance(microseconds: u64) {
+    NOW.fetch_add(microseconds, Ordering::SeqCst);
+}
+
 /// Every check, against fresh stores.
 pub fn hold(open: Open<'_>) {
     ids_rise_and_follow_the_clock(open);

@@ -1,6 +1,6 @@
 //! The store in SQLite: every message is a row. Only this folder names rusqlite.
 //!
-//! One connection to SQLite under one lock. Batches go through the [`leader`], which commits what
+//! One connection to SQLite under one lock. Batches go through the [`leader`](super::leader), which commits what
 //! has gathered in one [`transaction`]; readers take the lock for one run at a time. The readers
 //! of a [`file`] have a connection of their own, so that they need not wait for the disk.
 
@@ -13,7 +13,6 @@ mod due;
 mod file;
 #[cfg(test)]
 mod kept;
-mod leader;
 mod ledger;
 mod put;
 mod remove;
@@ -38,10 +37,10 @@ use rusqlite::ErrorCode;
 pub use self::backup::backup;
 pub use self::check::check;
 use self::checksum::Damaged;
-use self::leader::Leader;
 use self::ledger::Ledger;
 use self::tables::{Bounds, Tables};
 use self::transaction::Transaction;
+use super::leader::Leader;
 use super::{Batch, Due, Extent, Head, Rules, Run, Shelf, Store, Synchronous, lock};
 use crate::error::{Code, Error, Result};
 use crate::limits;

@@ -78,7 +78,7 @@ fn fails(command: &mut Command, line: &str) {
 type Layers = (&'static str, [(&'static str, &'static str); 3]);
 
 /// No host of these is one, so that no server listens at these ports.
-const LAYERS: [Layers; 21] = [
+const LAYERS: [Layers; 24] = [
     (
         "host",
         [
@@ -129,6 +129,9 @@ const LAYERS: [Layers; 21] = [
             ("flag.db", r#"File("flag.db")"#),
         ],
     ),
+    ("redis-prefix", [("a:", r#""a:""#), ("b:", r#""b:""#), ("c:", r#""c:""#)]),
+    ("redis-pool", [("5", "5"), ("6", "6"), ("7", "7")]),
+    ("redis-replicas", [("1", "1"), ("2", "2"), ("3", "3")]),
     ("sync", [("normal", "Normal"), ("off", "Off"), ("full", "Full")]),
     ("keep", [("90s", "Some(90s)"), ("15m", "Some(900s)"), ("7d", "Some(604800s)")]),
     ("max-store", [("64MiB", "67108864"), ("500MB", "500000000"), ("2097152", "2097152")]),
@@ -312,19 +315,19 @@ fn what_is_wrong_with_a_flag_or_its_variable_is_said() {
     for (flag, name, value, reason) in [
         (
             "store",
-            "memory|PATH",
-            "redis://host",
-            "no such store yet: say 'memory' or the path of a file",
+            "memory|PATH|URL",
+            "valkey://host",
+            "no such store yet: say 'memory', the path of a file, or redis://HOST:PORT",
         ),
         (
             "store",
-            "memory|PATH",
+            "memory|PATH|URL",
             "redis-cluster://host",
-            "no such store yet: say 'memory' or the path of a file",
+            "no such store yet: say 'memory', the path of a file, or redis://HOST:PORT",
         ),
         (
             "store",
-            "memory|PATH",
+            "memory|PATH|URL",
             ":memory:",
             "no path of a file: say 'memory' or a path, such as ./queue.db",
         ),
@@ -354,7 +357,8 @@ fn what_is_wrong_with_a_flag_or_its_variable_is_said() {
 #[test]
 fn a_backup_is_of_a_file() {
     let folder = Folder::with("backup", "");
-    let memory = "dsmq: a store in memory has no file: say which, dsmq --store PATH backup DEST";
+    let memory =
+        "dsmq: only a store in a file has one to copy: say which, dsmq --store PATH backup DEST";
     fails(&mut folder.dsmq(&["backup", "copy.db"]), memory);
     assert!(!folder.join("copy.db").exists());
     // There is no such file, however it is named.
@@ -418,8 +422,7 @@ fn the_readme_shows_a_file_that_is_understood() {
     let (file, _) = file.split_once("```").unwrap();
     let folder = Folder::with("readme", file);
     let (config, _) = folder.configured(&[], &["--port", "0", "--log", "debug"]);
-    let shown =
-        r#"store: File("queue.db"), sync: Full, keep: Some(604800s), max_store: 67108864, "#;
+    let shown = r#"store: File("queue.db"), redis_prefix: "dsmq:", redis_pool: 8, redis_replicas: 0, sync: Full, keep: Some(604800s), max_store: 67108864, "#;
     assert!(config.contains(&format!("{shown}when_full: Some(DropOldest)")), "{config}");
 }
 
@@ -434,7 +437,7 @@ fn help_says_what_each_choice_costs() {
         "off: A power cut may destroy the file",
         "[default: keep them for ever]",
         "[default: 1GiB]",
-        "[default: refuse for a file, drop-oldest for memory]",
+        "[default: refuse, drop-oldest for memory]",
         "[default: dsmq.toml, if it is there]",
     ] {
         assert!(help.contains(said), "{said}");

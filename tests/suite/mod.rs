@@ -48,6 +48,8 @@ mod protocol_document;
 #[cfg(feature = "http")]
 mod protocols;
 mod random;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod resident;
 #[cfg(feature = "http")]

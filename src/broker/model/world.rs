@@ -98,7 +98,7 @@ pub fn microseconds(units: u64, topic: Name) -> u64 {
 }
 
 impl World {
-    pub fn new(open: Open, dead_letter_after: u32) -> World {
+    pub fn new(open: Open<'_>, dead_letter_after: u32) -> World {
         let opened = open(Rules { dead_letter_after, ..Rules::default() });
         let log = Log::new(clock(), opened.store.last_id(), dead_letter_after);
         let mut world = World {

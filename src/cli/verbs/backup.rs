@@ -7,7 +7,8 @@ use super::{Failure, say};
 use crate::store;
 use crate::{Config, StoreAt};
 
-const NO_FILE: &str = "a store in memory has no file: say which, dsmq --store PATH backup DEST";
+const NO_FILE: &str =
+    "only a store in a file has one to copy: say which, dsmq --store PATH backup DEST";
 
 /// Copies the file of the store, and prints how large the copy is.
 pub fn backup(args: &Backup, config: &Config) -> Result<bool, Failure> {

@@ -64,7 +64,9 @@ fn status(code: Code) -> StatusCode {
         Code::WrongHost => StatusCode::MISDIRECTED_REQUEST,
         Code::TooManyPlaces | Code::TooManySubscriptions => StatusCode::TOO_MANY_REQUESTS,
         Code::StoreFailed | Code::Damaged => StatusCode::INTERNAL_SERVER_ERROR,
-        Code::Busy | Code::Closing => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Busy | Code::Closing | Code::Unavailable | Code::Unconfirmed => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Code::TooManyTopics | Code::Full => StatusCode::INSUFFICIENT_STORAGE,
     }
 }

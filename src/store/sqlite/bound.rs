@@ -8,7 +8,7 @@ use super::sweep::Old;
 use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::store::WhenFull;
+use crate::store::{WhenFull, refusal};
 
 /// What a message costs beside its text, about; a transaction that comes near the bound by this
 /// looks again.
@@ -44,7 +44,7 @@ impl Transaction<'_> {
             }
             None => {
                 self.refused += 1;
-                Err(full(bound))
+                Err(refusal::full(bound))
             }
         }
     }
@@ -176,13 +176,6 @@ impl Amount {
         });
         before.count()
     }
-}
-
-fn full(bound: u64) -> Error {
-    let text = format!(
-        "the store is full (--max-store, {bound} bytes): take or purge messages, then put again"
-    );
-    Error::new(Code::Full, text)
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use super::put::{RANK_DEFAULT, priority};
 use super::schema;
 use super::tables::Stored;
 use super::transaction::Transaction;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::limits;
 use crate::message::{Id, Topic};
-use crate::store::{Batch, Outcome, Taken};
+use crate::store::{Batch, Outcome, Taken, refusal};
 
 /// A message in `ready`.
 struct Ready {
@@ -272,11 +272,7 @@ impl Transaction<'_> {
             Some(number) => self.live_lease(number, id, deliveries)?,
             None => None,
         };
-        lease.ok_or_else(|| {
-            let text = "there is no such lease: it has ended, or the message was removed; \
-                        take again";
-            Error::new(Code::Gone, text)
-        })
+        lease.ok_or_else(refusal::gone)
     }
 
     fn live_lease(&mut self, number: i64, id: Id, deliveries: u32) -> Result<Option<Lease>> {

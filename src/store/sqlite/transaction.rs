@@ -15,10 +15,7 @@ use super::tables::{Stored, Tables};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{ID_END, Id, Topic};
-use crate::store::{Batch, Counts, Head, Op, Outcome, Policy, Rules};
-
-/// Topics take at most this share of the bound by themselves: they are never removed.
-const TOPICS_SHARE: u64 = 4;
+use crate::store::{Batch, Counts, Head, Op, Outcome, Policy, Rules, refusal};
 
 pub struct Transaction<'a> {
     pub tables: &'a Tables,
@@ -131,17 +128,12 @@ impl<'a> Transaction<'a> {
             return Ok(number);
         }
         if self.heads.len() + self.new_heads.len() >= limits::TOPICS {
-            let text = format!("the store has its {} topics: put to one of them", limits::TOPICS);
-            return Err(Error::new(Code::TooManyTopics, text));
+            return Err(refusal::too_many_topics());
         }
         if let Some(bound) = self.rules.max_bytes
-            && self.ledger.topic_bytes() + topic_bytes(topic) > bound / TOPICS_SHARE
+            && self.ledger.topic_bytes() + topic_bytes(topic) > bound / refusal::TOPICS_SHARE
         {
-            let text = format!(
-                "topics take 1/{TOPICS_SHARE} of what the store may take (--max-store, {bound} \
-                 bytes): put to one that is there"
-            );
-            return Err(Error::new(Code::TooManyTopics, text));
+            return Err(refusal::too_much_for_topics(bound));
         }
         let number = self.ledger.next_number();
         self.run(schema::INSERT_TOPIC, (number, topic.as_str()))?;

@@ -1,0 +1,301 @@
+//! What this server knows of the store without asking: topics, the last id, when something is due.
+//! Every answer of a script tells what it changed; what other servers' scripts changed comes as news.
+//! Each topic's changes are counted, so that what comes late changes nothing.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::message::{Id, Topic};
+use crate::store::{Counts, Due, Head, Policy, lock};
+
+/// A topic's numbers, in the order in which scripts tell them.
+const FIELDS: usize = 19;
+
+/// A head's number is the topic's place here and, above these bits, how often it was purged.
+const PLACE_BITS: u32 = 20;
+
+/// What a script flags a topic with: messages were put, or can be taken again.
+const PUT: u64 = 1;
+const RETURNED: u64 = 2;
+
+pub struct Known {
+    topics: RwLock<HashMap<Topic, Arc<Entry>>>,
+    last_id: AtomicU64,
+    due: AtomicU64,
+    bytes: AtomicU64,
+    /// When the store was made: another one, if what was there is lost.
+    born: AtomicU64,
+    /// What the store's clock is ahead of this machine's.
+    ahead: AtomicI64,
+}
+
+struct Entry {
+    head: Arc<Head>,
+    place: i64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    version: u64,
+    removals: u64,
+    /// Puts, takes and drops from before the store was opened.
+    before: [u64; 3],
+}
+
+/// What is learnt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum From {
+    /// All that there is, as a store is opened.
+    Before,
+    /// All that there is, when something may have been missed.
+    Anew,
+    /// What a script of this server answers: who waits for what it did is told by who asked.
+    Own,
+    /// What a script of another server did.
+    News,
+}
+
+impl Known {
+    pub fn new() -> Known {
+        Known {
+            topics: RwLock::default(),
+            last_id: AtomicU64::new(0),
+            due: AtomicU64::new(Id::MAX),
+            bytes: AtomicU64::new(0),
+            born: AtomicU64::new(0),
+            ahead: AtomicI64::new(0),
+        }
+    }
+
+    pub fn last_id(&self) -> Id {
+        self.last_id.load(Ordering::Acquire)
+    }
+
+    pub fn due(&self) -> Id {
+        self.due.load(Ordering::Acquire)
+    }
+
+    /// What is due is being found out anew.
+    pub fn forget_due(&self) {
+        self.due.store(Id::MAX, Ordering::Release);
+    }
+
+    pub fn due_at(&self, at: Id) {
+        self.due.fetch_min(at, Ordering::AcqRel);
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// The store's clock, by this machine's.
+    pub fn clock(&self, local: Id) -> Id {
+        local.saturating_add_signed(self.ahead.load(Ordering::Acquire))
+    }
+
+    pub fn head(&self, topic: &str) -> Option<Arc<Head>> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        topics.get(topic).map(|entry| entry.head.clone())
+    }
+
+    pub fn heads(&self) -> Vec<Arc<Head>> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        topics.values().map(|entry| entry.head.clone()).collect()
+    }
+
+    /// Learns what a script tells, at `local` by this machine's clock; returns what those who wait
+    /// must hear of, if it is news. `None` if it makes no sense.
+    pub fn learn(&self, told: &str, from: From, local: Id) -> Option<Due> {
+        let mut lines = told.split('\n');
+        let mut head = lines.next()?.split(' ').skip(1).map(str::parse::<u64>);
+        let [born, now, last, due, bytes] = std::array::from_fn(|_| head.next());
+        let (born, now) = (born?.ok()?, now?.ok()?);
+        if born > 0 && self.born.swap(born, Ordering::AcqRel) != born {
+            self.forget(now);
+        }
+        self.ahead.store(now.cast_signed() - local.cast_signed(), Ordering::Release);
+        self.bytes.store(bytes?.ok()?, Ordering::Release);
+        let mut done = Due::default();
+        while let (Some(name), Some(numbers)) = (lines.next(), lines.next()) {
+            let mut numbers = numbers.split(' ').map(str::parse::<u64>);
+            let flags = numbers.next()?.ok()?;
+            let mut fields = [0; FIELDS];
+            for field in &mut fields {
+                *field = numbers.next()?.ok()?;
+            }
+            let entry = self.entry(name, from, &fields)?;
+            entry.update(&fields, from, now);
+            // Who waits may have asked in vain meanwhile.
+            let anew = from == From::Anew;
+            if anew || flags & PUT > 0 {
+                done.put.push(entry.head.topic().clone());
+            }
+            if anew || flags & RETURNED > 0 {
+                done.returned.push(entry.head.topic().clone());
+            }
+        }
+        // Who is given this id finds what was put up to it.
+        self.last_id.fetch_max(last?.ok()?, Ordering::AcqRel);
+        self.due_at(due?.ok()?);
+        Some(done)
+    }
+
+    /// The store is another one: nothing is known of its topics.
+    fn forget(&self, now: Id) {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        for entry in topics.values() {
+            *lock(&entry.state) = State::default();
+            entry.head.publish(entry.head.number(), Counts::default(), 0, true, now);
+        }
+    }
+
+    fn entry(&self, name: &str, from: From, numbers: &[u64; FIELDS]) -> Option<Arc<Entry>> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = topics.get(name) {
+            return Some(entry.clone());
+        }
+        drop(topics);
+        // One that nobody can have put to: it is not ours.
+        let topic = Topic::new(name).ok()?;
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let place = topics.len() as i64 + 1;
+        let entry = topics.entry(topic.clone()).or_insert_with(|| {
+            let before = match (from, numbers) {
+                (From::Before, [.., puts, takes, dropped, _, _, _, _]) => [*puts, *takes, *dropped],
+                _ => [0; 3],
+            };
+            let state = Mutex::new(State { before, ..State::default() });
+            Arc::new(Entry { head: Arc::new(Head::new(topic, place)), place, state })
+        });
+        Some(entry.clone())
+    }
+}
+
+impl Entry {
+    /// Learns the topic's numbers, unless they are old.
+    fn update(&self, numbers: &[u64; FIELDS], from: From, now: Id) {
+        let &[
+            version,
+            purges,
+            removals,
+            newest,
+            taken_to,
+            length,
+            bytes,
+            in_line,
+            ready,
+            leased,
+            delayed,
+            _,
+            puts,
+            takes,
+            dropped,
+            looks,
+            _,
+            stopped,
+            policy,
+        ] = numbers;
+        let mut state = lock(&self.state);
+        // A Redis that lost its last moments counts them again.
+        if version <= state.version && matches!(from, From::Own | From::News) {
+            return;
+        }
+        let [puts_before, takes_before, dropped_before] = state.before;
+        let counts = Counts {
+            length,
+            bytes,
+            leased,
+            delayed,
+            puts: puts.saturating_sub(puts_before),
+            takes: takes.saturating_sub(takes_before),
+            dropped: dropped.saturating_sub(dropped_before),
+            ready,
+            in_line,
+            taken_to,
+            noted: looks,
+            stopped: stopped > 0,
+            policy: policy_of(policy),
+        };
+        let number = self.place | (purges.cast_signed() << PLACE_BITS);
+        self.head.publish(number, counts, newest, removals != state.removals, now);
+        (state.version, state.removals) = (version, removals);
+    }
+}
+
+/// A policy as scripts keep it; 0 is none.
+pub fn policy_number(policy: Policy) -> u64 {
+    match policy {
+        Policy::Broadcast => 1,
+        Policy::RoundRobin => 2,
+    }
+}
+
+fn policy_of(number: u64) -> Option<Policy> {
+    [Policy::Broadcast, Policy::RoundRobin].into_iter().find(|p| policy_number(*p) == number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a script tells of the topic "t".
+    fn told(born: u64, version: u64, newest: Id, removals: u64, flags: u64) -> String {
+        let mut fields = [0; FIELDS];
+        (fields[0], fields[2], fields[3], fields[5]) = (version, removals, newest, newest);
+        let fields = fields.map(|field| field.to_string()).join(" ");
+        format!("server {born} 1000 {newest} 5000 77\nt\n{flags} {fields}")
+    }
+
+    fn learn(known: &Known, told: &str, from: From) -> (usize, usize) {
+        let Due { put, returned } = known.learn(told, from, 400).unwrap();
+        (put.len(), returned.len())
+    }
+
+    #[test]
+    fn what_comes_late_changes_nothing_and_is_told_all_the_same() {
+        let known = Known::new();
+        assert!(known.head("t").is_none());
+        assert_eq!(learn(&known, &told(1, 2, 20, 0, PUT), From::Own), (1, 0));
+        let head = known.head("t").unwrap();
+        assert_eq!((head.newest(), head.counts().length, known.last_id()), (20, 20, 20));
+        assert_eq!((known.clock(400), known.due(), known.bytes()), (1_000, 5_000, 77));
+        // Who waits has not heard of this one, which another server did.
+        assert_eq!(learn(&known, &told(1, 1, 10, 0, PUT), From::News), (1, 0));
+        assert_eq!((head.newest(), head.counts().length, known.last_id()), (20, 20, 20));
+        assert_eq!(learn(&known, &told(1, 3, 20, 1, RETURNED), From::News), (0, 1));
+        assert_eq!(head.removals(), 1);
+    }
+
+    #[test]
+    fn all_is_told_when_something_was_missed() {
+        let known = Known::new();
+        learn(&known, &told(1, 5, 10, 0, 0), From::Before);
+        assert_eq!(learn(&known, &told(1, 7, 20, 0, 0), From::Anew), (1, 1));
+        // A Redis that lost its last moments.
+        assert_eq!(learn(&known, &told(1, 6, 15, 0, 0), From::Anew), (1, 1));
+        assert_eq!(known.head("t").unwrap().counts().length, 15);
+        learn(&known, &told(1, 7, 30, 0, 0), From::Own);
+        assert_eq!(known.head("t").unwrap().counts().length, 30);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_store_that_was_lost() {
+        let known = Known::new();
+        learn(&known, &told(1, 50, 10, 0, 0), From::Before);
+        let head = known.head("t").unwrap();
+        assert!(known.learn("server 2 1000 10 5000 0", From::Own, 400).is_some());
+        assert_eq!((head.counts().length, head.removals()), (0, 1));
+        learn(&known, &told(2, 1, 20, 0, PUT), From::Own);
+        assert_eq!((head.counts().length, head.newest()), (20, 20));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_none() {
+        let known = Known::new();
+        for wrong in ["", "server", "server 1 2 3", "server 1 2 3 4 x", "s 1 2 3 4 5\nt\n1 2 3"] {
+            assert!(known.learn(wrong, From::News, 0).is_none(), "{wrong:?}");
+        }
+    }
+}

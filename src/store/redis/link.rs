@@ -1,0 +1,221 @@
+//! The way to Redis: connections that calls share, and what becomes of a call when it does not answer.
+//!
+//! A call waits for an answer no longer than [`ANSWER`]. While Redis is away calls fail at once, and
+//! now and then one of them tries to reach it.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::{Client, Cmd, Connection, ConnectionLike, RedisError, Value, cmd};
+
+use super::scripts::{self, Script};
+use crate::error::{Code, Error};
+use crate::store::lock;
+
+/// To connect, and to be let in.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// From a call to its answer.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// From an answer to its confirmation by replicas.
+const REPLICATED: Duration = Duration::from_secs(1);
+
+/// From a failure to the next try, which doubles with each.
+const RETRY: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+pub struct Link {
+    client: Client,
+    /// The key that names the store to every script.
+    key: String,
+    most: usize,
+    pool: Mutex<Pool>,
+    freed: Condvar,
+    away: Mutex<Option<Away>>,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: Vec<Connection>,
+    /// Those that calls have.
+    busy: usize,
+    /// How often all were thrown away.
+    round: u64,
+}
+
+/// Redis did not answer.
+struct Away {
+    again: Instant,
+    pause: Duration,
+}
+
+/// A call that failed.
+#[derive(Debug)]
+pub struct Failed {
+    pub error: Error,
+    /// Whether it may have been done all the same.
+    pub doubtful: bool,
+}
+
+impl Link {
+    pub fn new(client: Client, key: String, most: usize) -> Link {
+        let (pool, freed, away) = (Mutex::default(), Condvar::new(), Mutex::default());
+        Link { client, key, most, pool, freed, away }
+    }
+
+    /// A connection of one's own, for so long without an answer.
+    pub fn connect(&self, patience: Duration) -> redis::RedisResult<Connection> {
+        let connection = self.client.get_connection_with_timeout(CONNECT)?;
+        connection.set_read_timeout(Some(patience))?;
+        connection.set_write_timeout(Some(patience))?;
+        Ok(connection)
+    }
+
+    /// A call of this script, to which its arguments are added.
+    pub fn script(&self, script: Script) -> Cmd {
+        let mut call = cmd("EVALSHA");
+        call.arg(scripts::digest(script)).arg(1).arg(&self.key);
+        call
+    }
+
+    /// Makes a call.
+    pub fn call(&self, call: &Cmd) -> Result<Value, Failed> {
+        self.call_with(call, 0).map(|(answer, _)| answer)
+    }
+
+    /// Makes a call, and then waits for so many replicas to have what it did, if any: how many do.
+    pub fn call_with(&self, call: &Cmd, replicas: u32) -> Result<(Value, Option<u32>), Failed> {
+        let (mut connection, round) = self.take()?;
+        let answer = ask(&mut connection, call).and_then(|answer| {
+            let count = (replicas > 0).then(|| wait(&mut connection, replicas)).transpose()?;
+            Ok((answer, count))
+        });
+        let broken = answer.as_ref().is_err_and(is_broken);
+        self.give_back(connection, round, broken);
+        if !broken {
+            *lock(&self.away) = None;
+        }
+        answer.map_err(|error| Failed { error: explain(&error), doubtful: broken })
+    }
+
+    /// A connection that nobody else has.
+    fn take(&self) -> Result<(Connection, u64), Failed> {
+        self.check_away()?;
+        let deadline = Instant::now() + ANSWER;
+        let mut pool = lock(&self.pool);
+        while pool.busy >= self.most {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(unavailable("all connections to Redis are busy (--redis-pool)".into()));
+            }
+            let waited = self.freed.wait_timeout(pool, left);
+            pool = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        pool.busy += 1;
+        let round = pool.round;
+        if let Some(connection) = pool.idle.pop() {
+            return Ok((connection, round));
+        }
+        drop(pool);
+        self.connect(ANSWER).map(|connection| (connection, round)).map_err(|error| {
+            self.give_up(round);
+            Failed { error: explain(&error), doubtful: false }
+        })
+    }
+
+    /// While Redis is away, an error for all but those who are to try again.
+    fn check_away(&self) -> Result<(), Failed> {
+        let mut away = lock(&self.away);
+        let Some(Away { again, pause }) = &mut *away else { return Ok(()) };
+        let now = Instant::now();
+        if now < *again {
+            return Err(unavailable("Redis cannot be reached".into()));
+        }
+        *again = now + *pause;
+        *pause = (*pause * 2).min(RETRY_MAX);
+        Ok(())
+    }
+
+    fn give_back(&self, connection: Connection, round: u64, broken: bool) {
+        if broken {
+            drop(connection);
+            self.give_up(round);
+            return;
+        }
+        let mut pool = lock(&self.pool);
+        pool.busy -= 1;
+        if pool.round == round {
+            pool.idle.push(connection);
+        }
+        drop(pool);
+        self.freed.notify_one();
+    }
+
+    /// A connection broke: so did most likely those that are idle, of the same round.
+    fn give_up(&self, round: u64) {
+        let mut pool = lock(&self.pool);
+        pool.busy -= 1;
+        let gone = if pool.round == round {
+            pool.round += 1;
+            std::mem::take(&mut pool.idle)
+        } else {
+            Vec::new()
+        };
+        drop(pool);
+        self.freed.notify_one();
+        drop(gone);
+        let mut away = lock(&self.away);
+        if away.is_none() {
+            *away = Some(Away { again: Instant::now() + RETRY, pause: RETRY * 2 });
+        }
+    }
+}
+
+/// Asks; a Redis that does not know the script is told it first.
+fn ask(connection: &mut Connection, call: &Cmd) -> redis::RedisResult<Value> {
+    let mut ask = |call: &Cmd| connection.req_command(call).and_then(Value::extract_error);
+    match ask(call) {
+        Err(error) if error.code() == Some("NOSCRIPT") => {
+            for text in scripts::texts() {
+                ask(cmd("SCRIPT").arg("LOAD").arg(text))?;
+            }
+            ask(call)
+        }
+        answer => answer,
+    }
+}
+
+/// Waits for replicas to have what this connection's calls did; how many do.
+fn wait(connection: &mut Connection, replicas: u32) -> redis::RedisResult<u32> {
+    let mut wait = cmd("WAIT");
+    wait.arg(replicas).arg(REPLICATED.as_millis() as u64);
+    match connection.req_command(&wait)?.extract_error()? {
+        Value::Int(count) => Ok(u32::try_from(count).unwrap_or(0)),
+        _ => Ok(0),
+    }
+}
+
+/// Whether the connection is of no more use, and nobody knows what became of the call.
+fn is_broken(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_unrecoverable_error() || error.code().is_none()
+}
+
+/// What a person reads of it, and a program.
+pub fn explain(error: &RedisError) -> Error {
+    match error.code() {
+        Some("OOM") => {
+            Error::new(Code::Full, "Redis has no memory left (maxmemory): take or purge messages")
+        }
+        Some(
+            "LOADING" | "MASTERDOWN" | "READONLY" | "BUSY" | "MISCONF" | "NOREPLICAS" | "TRYAGAIN"
+            | "CLUSTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOPERM",
+        ) => unavailable(format!("Redis refuses ({error})")).error,
+        Some(_) => Error::new(Code::StoreFailed, format!("Redis failed ({error}): try again")),
+        None => unavailable(format!("Redis does not answer ({error})")).error,
+    }
+}
+
+fn unavailable(why: String) -> Failed {
+    Failed { error: Error::new(Code::Unavailable, format!("{why}: try again")), doubtful: false }
+}

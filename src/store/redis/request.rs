@@ -1,0 +1,301 @@
+//! A batch as the script is given it, and what the script answers.
+
+use std::collections::HashMap;
+
+use redis::{Cmd, Value};
+
+use super::known::policy_number;
+use super::scripts::outcome;
+use crate::error::{Code, Error, Result};
+use crate::message::{Id, PRIORITY_MAX, Topic};
+use crate::store::{Batch, Op, Outcome, PutOptions, Returned, Rules, Run, Taken, refusal};
+
+/// How many of the batches are carried out by one call: no more operations than this, nor bytes, but
+/// one batch at least.
+pub const OPERATIONS: usize = 1_000;
+const BYTES: usize = 1024 * 1024;
+
+/// How many of the batches from the first on one call carries out, lest others wait for long.
+pub fn together(batches: &[&mut Batch]) -> usize {
+    let (mut operations, mut bytes) = (0, 0);
+    let few = batches.iter().take_while(|batch| {
+        operations += batch.ops.len();
+        bytes += batch.bytes();
+        operations <= OPERATIONS && bytes <= BYTES
+    });
+    few.count().max(1).min(batches.len())
+}
+
+/// Adds batches to the call of the script.
+pub fn write(call: &mut Cmd, batches: &[&mut Batch]) {
+    let mut names: Vec<&Topic> = Vec::new();
+    let mut places: HashMap<&Topic, usize> = HashMap::new();
+    for op in batches.iter().flat_map(|batch| &batch.ops) {
+        if names.last() != Some(&op.topic()) {
+            places.entry(op.topic()).or_insert_with(|| {
+                names.push(op.topic());
+                names.len()
+            });
+        }
+    }
+    call.arg(names.len());
+    for name in names {
+        call.arg(name.as_str());
+    }
+    for batch in batches {
+        call.arg("/");
+        write_one(call, &places, batch);
+    }
+}
+
+fn write_one(call: &mut Cmd, places: &HashMap<&Topic, usize>, batch: &Batch) {
+    let mut rest = batch.ops.as_slice();
+    while let Some(op) = rest.first() {
+        let place = places.get(op.topic()).copied().unwrap_or_default();
+        let done = match op {
+            Op::Take { lease, .. } => {
+                let same = same_takes(rest);
+                call.arg("t").arg(place);
+                optional(call, *lease);
+                call.arg(same);
+                same
+            }
+            op => {
+                one(call, place, batch, op);
+                1
+            }
+        };
+        rest = rest.get(done..).unwrap_or_default();
+    }
+}
+
+fn one(call: &mut Cmd, place: usize, batch: &Batch, op: &Op) {
+    let mut word = |word: &str| {
+        call.arg(word).arg(place);
+    };
+    match op {
+        Op::Put(put) => match &put.options {
+            None => {
+                word("p");
+                call.arg(batch.body(put));
+            }
+            Some(options) => {
+                word("P");
+                call.arg(batch.body(put));
+                put_options(call, options);
+            }
+        },
+        Op::Take { .. } => {}
+        Op::Ack { id, deliveries, .. } => {
+            word("a");
+            call.arg(*id).arg(*deliveries);
+        }
+        Op::Nack { id, deliveries, delay, .. } => {
+            word("n");
+            call.arg(*id).arg(*deliveries).arg(*delay);
+        }
+        Op::PutBack { message, .. } if message.lease.is_some() => {
+            word("u");
+            call.arg(message.taken.id).arg(message.taken.deliveries);
+        }
+        Op::PutBack { message, .. } => {
+            word("b");
+            returned(call, message);
+        }
+        Op::Peek { .. } => word("k"),
+        Op::Delete { id, .. } => {
+            word("d");
+            call.arg(*id);
+        }
+        Op::Purge { .. } => word("g"),
+        Op::SetStopped { stopped, .. } => {
+            word("s");
+            call.arg(u8::from(*stopped));
+        }
+        Op::SetPolicy { policy, .. } => {
+            word("y");
+            call.arg(policy_number(*policy));
+        }
+    }
+}
+
+fn put_options(call: &mut Cmd, options: &PutOptions) {
+    let PutOptions { priority, ttl, delay, dedupe } = options;
+    let default = PutOptions::default().priority;
+    optional(call, (*priority != default).then(|| u64::from(PRIORITY_MAX - priority)));
+    optional(call, *ttl);
+    optional(call, *delay);
+    text(call, dedupe.as_deref());
+}
+
+fn returned(call: &mut Cmd, message: &Returned) {
+    let Returned { taken, body, .. } = message;
+    call.arg(taken.id).arg(taken.deliveries).arg(PRIORITY_MAX - taken.priority);
+    optional(call, taken.expires);
+    text(call, taken.origin.as_ref().map(|origin| origin.0.as_str()));
+    optional(call, taken.origin.as_ref().map(|origin| origin.1));
+    call.arg(&**body);
+}
+
+fn optional(call: &mut Cmd, number: Option<u64>) {
+    match number {
+        Some(number) => call.arg(number),
+        None => call.arg(""),
+    };
+}
+
+/// With a sign in front: an empty text is another thing than none.
+fn text(call: &mut Cmd, text: Option<&str>) {
+    match text {
+        Some(text) => call.arg(format!("={text}")),
+        None => call.arg(""),
+    };
+}
+
+/// How many operations from the first on are the same take.
+fn same_takes(ops: &[Op]) -> usize {
+    let Some(Op::Take { topic: first, lease: first_lease }) = ops.first() else { return 0 };
+    let same = |op: &&Op| matches!(op, Op::Take { topic, lease } if topic == first && lease == first_lease);
+    ops.iter().take_while(same).count()
+}
+
+/// Writes the outcomes that the script told into the batch; what it left is for later.
+pub fn read(batch: &mut Batch, outcomes: Value, rules: &Rules) {
+    let wanted = batch.ops.len();
+    let Value::Array(outcomes) = outcomes else { return fail(batch, &senseless()) };
+    for told in outcomes {
+        let outcome = outcome(batch, told, rules);
+        batch.outcomes.push(outcome);
+    }
+    batch.outcomes.resize(wanted, Ok(Outcome::Later));
+}
+
+/// None of it was done, as far as is known.
+pub fn fail(batch: &mut Batch, error: &Error) {
+    batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect();
+}
+
+/// Too few replicas have what the batch did: it is done, but not as it was promised.
+pub fn doubt(batch: &mut Batch, replicas: u32) {
+    for (op, outcome) in batch.ops.iter().zip(&mut batch.outcomes) {
+        let kept = matches!(op, Op::Take { .. } | Op::Peek { .. } | Op::PutBack { .. });
+        if !kept && outcome.is_ok() && !matches!(outcome, Ok(Outcome::Later)) {
+            let text = format!(
+                "it is done, but fewer than {replicas} replicas of Redis say that they have it"
+            );
+            *outcome = Err(Error::new(Code::Unconfirmed, text));
+        }
+    }
+}
+
+fn outcome(batch: &mut Batch, told: Value, rules: &Rules) -> Result<Outcome> {
+    let Value::Array(told) = told else { return Err(senseless()) };
+    let mut told = told.into_iter();
+    let mut number = || match told.next() {
+        Some(Value::Int(number)) => Ok(number.cast_unsigned()),
+        _ => Err(senseless()),
+    };
+    Ok(match number()?.cast_signed() {
+        outcome::STORED => Outcome::Stored { id: number()?, after: number()?, duplicate: false },
+        outcome::DUPLICATE => Outcome::Stored { id: number()?, after: 0, duplicate: true },
+        outcome::DUE => Outcome::Due { at: number()?, duplicate: false },
+        outcome::DUE_DUPLICATE => Outcome::Due { at: number()?, duplicate: true },
+        outcome::TAKEN => {
+            let (id, deliveries, rank) = (number()?, number()?, number()?);
+            let mut taken = taken(batch, id, told)?;
+            taken.deliveries = u32::try_from(deliveries).unwrap_or(u32::MAX);
+            taken.priority =
+                PRIORITY_MAX.saturating_sub(u8::try_from(rank).unwrap_or(PRIORITY_MAX));
+            Outcome::Taken(Some(taken))
+        }
+        outcome::NOTHING => Outcome::Taken(None),
+        outcome::LOOK => {
+            let (id, looks, _) = (number()?, number()?, number()?);
+            Outcome::Peeked(Some((taken(batch, id, told)?, looks)))
+        }
+        outcome::NO_LOOK => Outcome::Peeked(None),
+        outcome::DONE => Outcome::Done,
+        outcome::DELETED => Outcome::Deleted(number()? > 0),
+        outcome::PURGED => Outcome::Purged(number()?),
+        outcome::REFUSED => return Err(refused(told.next(), rules)),
+        _ => return Err(senseless()),
+    })
+}
+
+/// A message that was taken: when it expires, its text, and where it came from.
+fn taken(batch: &mut Batch, id: Id, told: std::vec::IntoIter<Value>) -> Result<Taken> {
+    let message = message(id, told)?;
+    let start = batch.taken.len();
+    batch.taken.extend_from_slice(&message.body);
+    Ok(Taken {
+        id,
+        body: start..batch.taken.len(),
+        deliveries: 0,
+        priority: 0,
+        expires: message.expires,
+        origin: message.origin.map(Box::new),
+    })
+}
+
+struct Told {
+    expires: Option<Id>,
+    body: Vec<u8>,
+    origin: Option<(Topic, Id)>,
+}
+
+fn message(id: Id, mut told: std::vec::IntoIter<Value>) -> Result<Told> {
+    let (Some(Value::Int(expires)), Some(Value::BulkString(body))) = (told.next(), told.next())
+    else {
+        return Err(senseless());
+    };
+    let origin = match (told.next(), told.next()) {
+        (Some(Value::BulkString(name)), Some(Value::Int(from_id))) => {
+            let name = std::str::from_utf8(&name).ok().and_then(|name| Topic::new(name).ok());
+            name.map(|name| (name, from_id.cast_unsigned()))
+        }
+        _ => None,
+    };
+    debug_assert!(id > 0);
+    let expires = (expires > 0).then(|| expires.cast_unsigned());
+    Ok(Told { expires, body, origin })
+}
+
+/// Adds the messages of an answer to a run.
+pub fn read_run(mut run: Run, messages: Value) -> Result<Run> {
+    let Value::Array(messages) = messages else { return Err(senseless()) };
+    for told in messages {
+        let Value::Array(told) = told else { return Err(senseless()) };
+        let mut told = told.into_iter();
+        let Some(Value::Int(id)) = told.next() else { return Err(senseless()) };
+        let id = id.cast_unsigned();
+        let message = message(id, told)?;
+        run.push(id, &message.body, message.expires);
+        if let Some((topic, id)) = message.origin {
+            run.set_origin(topic, id);
+        }
+    }
+    Ok(run)
+}
+
+fn refused(why: Option<Value>, rules: &Rules) -> Error {
+    let bound = rules.max_bytes.unwrap_or(u64::MAX);
+    let why = match why {
+        Some(Value::BulkString(why)) => why,
+        _ => Vec::new(),
+    };
+    match why.as_slice() {
+        b"gone" => refusal::gone(),
+        b"full" => refusal::full(bound),
+        b"topics" => refusal::too_many_topics(),
+        b"topic_bytes" => refusal::too_much_for_topics(bound),
+        _ => senseless(),
+    }
+}
+
+/// An answer that none of our scripts gives.
+pub fn senseless() -> Error {
+    Error::new(
+        Code::StoreFailed,
+        "what Redis answers makes no sense: is another program's data there?",
+    )
+}

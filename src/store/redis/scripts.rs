@@ -1,0 +1,121 @@
+//! The scripts, which Redis runs: each is all or nothing, and nobody comes between.
+//!
+//! | script | what |
+//! | --- | --- |
+//! | `apply` | a batch: a function for each word of the store |
+//! | `tick` | what time does |
+//! | `read` | everything that changes nothing |
+//!
+//! Each begins with the constants below and with `store`, `put`, `take` and `remove`, which they share.
+
+use std::sync::LazyLock;
+
+use sha1_smol::Sha1;
+
+use crate::limits;
+use crate::message::{DEAD_SUFFIX, ID_END, PRIORITY_DEFAULT, PRIORITY_MAX};
+use crate::store::refusal;
+
+/// What a message takes beside its text, and a topic beside its name, by the measure of
+/// `--max-store`.
+pub const MESSAGE_BYTES: u64 = 100;
+pub const TOPIC_BYTES: u64 = 1_000;
+
+/// What an operation came to, as scripts say it.
+pub mod outcome {
+    pub const STORED: i64 = 1;
+    pub const DUPLICATE: i64 = 2;
+    pub const DUE: i64 = 3;
+    pub const DUE_DUPLICATE: i64 = 4;
+    pub const TAKEN: i64 = 5;
+    pub const NOTHING: i64 = 6;
+    pub const LOOK: i64 = 7;
+    pub const NO_LOOK: i64 = 8;
+    pub const DONE: i64 = 9;
+    pub const DELETED: i64 = 10;
+    pub const PURGED: i64 = 11;
+    pub const REFUSED: i64 = 12;
+}
+
+/// Which script.
+#[derive(Clone, Copy, Debug)]
+pub enum Script {
+    Apply,
+    Tick,
+    Read,
+}
+
+static TEXTS: LazyLock<[String; 3]> = LazyLock::new(|| {
+    let ends = [
+        include_str!("scripts/apply.lua"),
+        include_str!("scripts/tick.lua"),
+        include_str!("scripts/read.lua"),
+    ];
+    let shared = [
+        include_str!("scripts/store.lua"),
+        include_str!("scripts/put.lua"),
+        include_str!("scripts/take.lua"),
+        include_str!("scripts/remove.lua"),
+    ];
+    let begin = constants() + &shared.concat();
+    ends.map(|end| format!("{begin}{end}"))
+});
+
+static DIGESTS: LazyLock<[String; 3]> =
+    LazyLock::new(|| TEXTS.each_ref().map(|text| Sha1::from(text).digest().to_string()));
+
+pub fn texts() -> &'static [String] {
+    &*TEXTS
+}
+
+/// The name by which Redis knows a script.
+pub fn digest(script: Script) -> &'static str {
+    let [apply, tick, read] = &*DIGESTS;
+    match script {
+        Script::Apply => apply,
+        Script::Tick => tick,
+        Script::Read => read,
+    }
+}
+
+/// What scripts are told by name.
+fn constants() -> String {
+    let rank = u64::from(PRIORITY_MAX - PRIORITY_DEFAULT);
+    let numbers = [
+        ("MESSAGE_BYTES", MESSAGE_BYTES),
+        ("TOPIC_BYTES", TOPIC_BYTES),
+        ("TOPICS", limits::TOPICS as u64),
+        ("TOPICS_SHARE", refusal::TOPICS_SHARE),
+        ("NAME_BYTES", limits::TOPIC_BYTES as u64),
+        ("TAKEN_BYTES", limits::TAKEN_BYTES as u64),
+        ("RUN_BYTES", limits::RUN_BYTES as u64),
+        ("RUN_MESSAGES", limits::RUN_MESSAGES as u64),
+        ("HISTORY_BYTES", limits::HISTORY_BYTES as u64),
+        ("DEDUPE", limits::DEDUPE.as_micros() as u64),
+        ("RANK_DEFAULT", rank),
+        ("MAX_DUE", ID_END),
+        // What one script does at most of what is due, or too much.
+        ("DUE_TOPICS", 64),
+        ("DUE_ROWS", 256),
+        ("DROPS", 1_000),
+        ("DROP_RUN", 64),
+        ("DROP_BYTES", limits::TAKEN_BYTES as u64),
+    ];
+    let outcomes = [
+        ("STORED", outcome::STORED),
+        ("DUPLICATE", outcome::DUPLICATE),
+        ("DUE", outcome::DUE),
+        ("DUE_DUPLICATE", outcome::DUE_DUPLICATE),
+        ("TAKEN", outcome::TAKEN),
+        ("NOTHING", outcome::NOTHING),
+        ("LOOK", outcome::LOOK),
+        ("NO_LOOK", outcome::NO_LOOK),
+        ("DONE", outcome::DONE),
+        ("DELETED", outcome::DELETED),
+        ("PURGED", outcome::PURGED),
+        ("REFUSED", outcome::REFUSED),
+    ];
+    let numbers = numbers.map(|(name, value)| format!("local {name} = {value}\n")).concat();
+    let outcomes = outcomes.map(|(name, value)| format!("local {name} = {value}\n")).concat();
+    format!("{numbers}{outcomes}local DEAD_SUFFIX = '{DEAD_SUFFIX}'\n")
+}

@@ -1,0 +1,70 @@
+-- Batches, one after the other: their operations in order, all of them or none.
+
+local names = tonumber(ARGV[7])
+local next_arg = 8 + names
+local all, outcomes = {}, nil
+
+local function arg()
+  next_arg = next_arg + 1
+  return ARGV[next_arg - 1]
+end
+local function number() return tonumber(arg()) end
+local function named() return topic(ARGV[7 + arg()]) end
+-- One that is given has a sign in front.
+local function text()
+  local value = arg()
+  return value ~= '' and string.sub(value, 2) or nil
+end
+
+local WORDS = {
+  p = function(t) return put(t, arg()) end,
+  P = function(t)
+    local body, rank, ttl, wait, dedupe = arg(), number(), number(), number(), text()
+    return put(t, body, rank, ttl, wait, dedupe)
+  end,
+  a = function(t) return ack(t, number(), number()) end,
+  n = function(t) return nack(t, number(), number(), number()) end,
+  u = function(t) return give_back_unread(t, number(), number()) end,
+  b = function(t)
+    local m, deliveries = {id = number()}, number()
+    m.rank, m.expires, m.from, m.from_id, m.body = number(), number(), text(), number(), arg()
+    return put_back(t, m, deliveries)
+  end,
+  k = function(t) return peek(t) end,
+  d = function(t) return delete(t, number()) end,
+  g = function(t) return purge(t) end,
+  s = function(t)
+    local stopped, refused = number(), make(t)
+    if refused then return {REFUSED, refused} end
+    t.stopped = stopped
+    t.returned = t.returned or stopped == 0
+    return {DONE}
+  end,
+  y = function(t)
+    local policy, refused = number(), make(t)
+    if refused then return {REFUSED, refused} end
+    t.policy = policy
+    return {DONE}
+  end,
+}
+
+-- How many arguments each has, behind its topic.
+local ARGS = {p = 1, P = 5, t = 2, a = 2, n = 3, u = 2, b = 7, k = 0, d = 1, g = 0, s = 1, y = 1}
+
+while next_arg <= #ARGV do
+  local word = arg()
+  if word == '/' then
+    outcomes, S.taken_bytes = {}, 0
+    all[#all + 1] = outcomes
+  elseif S.taken_bytes >= TAKEN_BYTES then
+    -- It is more than a batch may take, and done when it is asked for again.
+    next_arg = next_arg + 1 + ARGS[word]
+  elseif word == 't' then
+    local t, lease, wanted = named(), number(), number()
+    takes(t, outcomes, lease, wanted)
+  else
+    outcomes[#outcomes + 1] = WORDS[word](named())
+  end
+end
+keep_bound()
+return {finish(), all}

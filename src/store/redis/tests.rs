@@ -1,0 +1,301 @@
+//! Tests of the store in Redis: the contract, and what two servers see of one another. Each starts a
+//! Redis of its own, which listens on a socket in a folder.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::error::Code;
+use crate::store::{Op, Outcome, WhenFull, contract};
+
+/// The longest that anything takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A Redis, which ends with the test.
+pub struct Server {
+    child: Child,
+    folder: TempDir,
+    stores: AtomicUsize,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    pub fn start() -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--port", "0", "--save", "", "--unixsocket"])
+            .arg(folder.path().join("redis"));
+        command.arg("--dir").arg(folder.path()).stdout(Stdio::null());
+        let child = command.spawn().expect("Debian's redis-server: make tools installs it");
+        let server = Server { child, folder, stores: AtomicUsize::new(0) };
+        let deadline = Instant::now() + PATIENCE;
+        while server.client().get_connection().is_err() {
+            assert!(Instant::now() < deadline, "it does not listen");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("redis+unix://{}", self.folder.path().join("redis").display())
+    }
+
+    fn client(&self) -> Client {
+        Client::open(self.url()).unwrap()
+    }
+
+    /// A prefix that no store has had.
+    pub fn prefix(&self) -> String {
+        format!("test{}:", self.stores.fetch_add(1, Ordering::SeqCst))
+    }
+
+    pub fn open(&self, prefix: &str, rules: Rules, clock: Option<fn() -> Id>) -> RedisStore {
+        RedisStore::open(&RedisAt { url: &self.url(), prefix, pool: 8, replicas: 0 }, rules, clock)
+            .unwrap()
+    }
+
+    /// Rows of a store, whatever they are, but what is known of topics, and hints at them.
+    pub fn rows(&self, prefix: &str) -> i64 {
+        let mut connection = self.client().get_connection().unwrap();
+        let keys: Vec<String> =
+            cmd("KEYS").arg(format!("{prefix}*")).query(&mut connection).unwrap();
+        let about = |key: &&String| {
+            let kind = &key[prefix.len() + TAG.len()..];
+            !(kind.starts_with("topic:") || ["topics", "store", "oldest", "due"].contains(&kind))
+        };
+        let rows = keys.iter().filter(about).map(|key| {
+            let kind: String = cmd("TYPE").arg(key).query(&mut connection).unwrap();
+            let count = match kind.as_str() {
+                "zset" => "ZCARD",
+                "hash" => "HLEN",
+                "stream" => "XLEN",
+                other => panic!("{key} is a {other}"),
+            };
+            cmd(count).arg(key).query::<i64>(&mut connection).unwrap()
+        });
+        rows.sum()
+    }
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn in_redis_holds_the_contract() {
+    let server = Server::start();
+    contract::hold(&|| {
+        Arc::new(server.open(&server.prefix(), Rules::default(), Some(contract::clock)))
+    });
+}
+
+fn topic(name: &str) -> Topic {
+    Topic::new(name).unwrap()
+}
+
+/// Puts so many messages of this size; what each came to.
+fn put(store: &RedisStore, name: &str, count: usize, size: usize) -> Vec<Result<Outcome>> {
+    let mut batch = Batch::default();
+    (0..count).for_each(|_| batch.put(topic(name), &vec![b'7'; size], None));
+    store.apply(&mut batch);
+    batch.outcomes
+}
+
+fn take(store: &RedisStore, name: &str, lease: Option<u64>) -> Result<Outcome> {
+    let mut batch = Batch::default();
+    batch.ops.push(Op::Take { topic: topic(name), lease });
+    store.apply(&mut batch);
+    batch.outcomes.remove(0)
+}
+
+fn code<T>(result: &Result<T>) -> Option<Code> {
+    result.as_ref().err().map(|error| error.code)
+}
+
+fn length(store: &RedisStore, name: &str) -> u64 {
+    store.head(name).unwrap().counts().length
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn scripts_that_redis_forgot_are_told_again() {
+    let server = Server::start();
+    let store = server.open("t:", Rules::default(), None);
+    assert!(put(&store, "t", 1, 1)[0].is_ok());
+    let mut connection = server.client().get_connection().unwrap();
+    cmd("SCRIPT").arg("FLUSH").exec(&mut connection).unwrap();
+    assert!(put(&store, "t", 1, 1)[0].is_ok());
+    assert_eq!(length(&store, "t"), 2);
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn every_topic_is_known_to_who_opens_a_store() {
+    let server = Server::start();
+    let (store, mut batch) = (server.open("t:", Rules::default(), None), Batch::default());
+    (0..3_000).for_each(|i| batch.put(topic(&format!("topic {i}")), b"1", None));
+    store.apply(&mut batch);
+    drop(store);
+    let store = server.open("t:", Rules::default(), None);
+    assert_eq!(store.heads().len(), 3_000);
+    assert_eq!((length(&store, "topic 0"), length(&store, "topic 2999")), (1, 1));
+    assert_eq!(store.last_id(), batch.last_id());
+    assert_eq!(store.head("topic 1").unwrap().counts().puts, 0, "since it was opened");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_redis_without_memory_is_full_and_nothing_is_half_done() {
+    let server = Server::start();
+    let store = server.open("t:", Rules::default(), None);
+    put(&store, "t", 3, 10);
+    let mut connection = server.client().get_connection().unwrap();
+    let mut memory = |bytes: &str| {
+        let mut call = cmd("CONFIG");
+        call.arg("SET").arg("maxmemory").arg(bytes).exec(&mut connection).unwrap();
+    };
+    memory("1");
+    for outcome in [&put(&store, "t", 2, 10)[1], &put(&store, "new", 1, 10)[0]] {
+        assert_eq!(code(outcome), Some(Code::Full));
+    }
+    assert_eq!(code(&take(&store, "t", Some(1))), Some(Code::Full));
+    assert!(matches!(take(&store, "t", None), Ok(Outcome::Taken(Some(_)))), "that makes room");
+    assert_eq!(length(&store, "t"), 2);
+    memory("0");
+    assert!(put(&store, "t", 1, 10)[0].is_ok());
+    assert_eq!(length(&store, "t"), 3);
+    assert_eq!(store.read(&store.head("t").unwrap(), 0, 9).unwrap().len(), 3);
+    assert!(store.head("new").is_none());
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_full_store_refuses_until_there_is_room() {
+    let server = Server::start();
+    let rules = Rules { max_bytes: Some(20_000), ..Rules::default() };
+    let store = server.open("t:", rules, None);
+    let outcomes = put(&store, "t", 100, 400);
+    let stored = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    // A topic takes 1,002 and a message 500 by the measure of the bound.
+    assert_eq!(stored, (20_000 - 1_002) / 500);
+    assert!(outcomes[stored..].iter().all(|outcome| code(outcome) == Some(Code::Full)));
+    assert!(take(&store, "t", None).is_ok());
+    assert!(put(&store, "t", 1, 400)[0].is_ok());
+    assert_eq!(code(&put(&store, "t", 1, 400)[0]), Some(Code::Full));
+    // Topics have a quarter of it.
+    (0..20).for_each(|_| drop(take(&store, "t", None)));
+    let made = ["a", "b", "c", "d"].map(|name| code(&put(&store, name, 1, 1)[0]));
+    assert_eq!(made, [None, None, None, Some(Code::TooManyTopics)]);
+    assert!(store.extent().bytes <= 20_000);
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_store_that_drops_keeps_its_newest_messages() {
+    let server = Server::start();
+    let rules =
+        Rules { max_bytes: Some(100_000), when_full: WhenFull::DropOldest, ..Rules::default() };
+    let store = server.open("t:", rules, None);
+    put(&store, "old", 20, 900);
+    assert!(matches!(take(&store, "old", Some(60_000_000)), Ok(Outcome::Taken(Some(_)))));
+    for _ in 0..20 {
+        assert!(put(&store, "t", 10, 900).iter().all(Result::is_ok));
+        assert!(store.extent().bytes <= 100_000);
+    }
+    let counts = store.head("old").unwrap().counts();
+    assert_eq!((counts.length, counts.dropped, counts.leased, counts.in_line), (0, 20, 0, 0));
+    let counts = store.head("t").unwrap().counts();
+    assert_eq!((counts.length, counts.dropped), ((100_000 - 2_008) / 1_000, 200 - 97));
+    let run = store.read_last(&store.head("t").unwrap(), 1_000).unwrap();
+    assert_eq!((run.len(), run.last_id()), (97, store.last_id()));
+    assert_eq!(code(&put(&store, "t", 1, 100_000)[0]), Some(Code::Full), "larger than the store");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn messages_that_are_older_than_they_may_be_go() {
+    let server = Server::start();
+    let rules = Rules { keep: Some(1_000_000), ..Rules::default() };
+    let store = server.open("t:", rules, Some(contract::clock));
+    put(&store, "t", 2_500, 10);
+    store.tick().unwrap();
+    assert!(store.due() > store.now());
+    contract::advance(600_000);
+    put(&store, "t", 5, 10);
+    contract::advance(600_000);
+    while store.due() <= store.now() {
+        store.tick().unwrap();
+    }
+    assert_eq!(length(&store, "t"), 5);
+    assert_eq!(store.head("t").unwrap().counts().dropped, 2_500);
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_store_of_another_version_is_refused() {
+    let server = Server::start();
+    let mut connection = server.client().get_connection().unwrap();
+    let mut call = cmd("HSET");
+    call.arg("t:{0}:store").arg("schema").arg("2").exec(&mut connection).unwrap();
+    let at = RedisAt { url: &server.url(), prefix: "t:", pool: 1, replicas: 0 };
+    let refused = RedisStore::open(&at, Rules::default(), None).err().unwrap();
+    assert!(refused.contains("another version"), "{refused}");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn batches_that_meet_keep_to_themselves() {
+    let server = Server::start();
+    let store = server.open("t:", Rules::default(), None);
+    put(&store, "large", 3, 1 << 20);
+    put(&store, "small", 2, 10);
+    let takes = |name: &str, count: usize| {
+        let mut batch = Batch::default();
+        batch.ops.extend((0..count).map(|_| Op::Take { topic: topic(name), lease: None }));
+        batch
+    };
+    let (mut large, mut none, mut small) = (takes("large", 2), takes("none", 1), takes("small", 3));
+    let mut puts = Batch::default();
+    (0..request::OPERATIONS + 1).for_each(|_| puts.put(topic("many"), b"1", None));
+    store.shared.commit(&mut [&mut large, &mut none, &mut small, &mut puts]);
+    // What is more than a batch may take is left, and nobody else has less for it.
+    assert!(matches!(large.outcomes[..], [Ok(Outcome::Taken(Some(_))), Ok(Outcome::Later)]));
+    assert_eq!(large.taken.len(), 1 << 20);
+    assert_eq!(none.outcomes, [Ok(Outcome::Taken(None))]);
+    let taken = |outcome: &Result<Outcome>| matches!(outcome, Ok(Outcome::Taken(Some(_))));
+    assert_eq!(small.outcomes.iter().map(taken).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(puts.outcomes.len(), request::OPERATIONS + 1);
+
+    // One that has no room fails alone.
+    let mut connection = server.client().get_connection().unwrap();
+    let mut memory = cmd("CONFIG");
+    memory.arg("SET").arg("maxmemory").arg("1").exec(&mut connection).unwrap();
+    let mut more = Batch::default();
+    more.put(topic("many"), b"2", None);
+    let mut some = takes("many", 1);
+    store.shared.commit(&mut [&mut more, &mut some]);
+    assert_eq!(code(&more.outcomes[0]), Some(Code::Full));
+    assert!(taken(&some.outcomes[0]));
+}
+
+#[test]
+fn a_redis_that_evicts_is_known() {
+    let info = "maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n";
+    assert_eq!(evicts(info), Some("allkeys-lru"));
+    assert_eq!(evicts("maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n"), None);
+    assert_eq!(evicts("maxmemory:100\r\nmaxmemory_policy:noeviction\r\n"), None);
+}
+
+#[test]
+fn a_version_is_two_numbers() {
+    assert_eq!(version("# Server\r\nredis_version:7.0.15\r\n"), Some((7, 0)));
+    assert_eq!(version("redis_version:6.2\n"), Some((6, 2)));
+    assert_eq!(version("valkey:1"), None);
+}

@@ -1,0 +1,121 @@
+//! A store in Redis: several servers over one, and what becomes of them when it goes away. Each test
+//! starts a Redis of its own, which listens on a socket in a folder.
+
+mod killed;
+mod replicas;
+mod shared;
+#[cfg(feature = "tls")]
+mod tls;
+mod trouble;
+
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dsmq::{Config, Server};
+
+use super::folder::Folder;
+use super::support::{PATIENCE, server_with};
+
+/// A Redis, which ends with the test.
+pub struct Redis {
+    child: Child,
+    folder: Folder,
+    flags: Vec<String>,
+}
+
+impl Redis {
+    /// One that keeps nothing over its end.
+    pub fn start() -> Redis {
+        Redis::start_with(words(&["--save", ""]))
+    }
+
+    /// One that has written what it answered to disk.
+    pub fn durable() -> Redis {
+        Redis::start_with(words(&["--appendonly", "yes", "--appendfsync", "always"]))
+    }
+
+    pub fn start_with(flags: Vec<String>) -> Redis {
+        let folder = Folder::new("redis");
+        let child = Redis::spawn(&folder, &flags);
+        Redis { child, folder, flags }
+    }
+
+    fn spawn(folder: &Folder, flags: &[String]) -> Child {
+        let socket = folder.path("socket");
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--port", "0", "--unixsocket"])
+            .arg(&socket)
+            .arg("--dir")
+            .arg(folder.path(""));
+        let child = command.args(flags).stdout(Stdio::null()).spawn();
+        let child = child.expect("Debian's redis-server: make tools installs it");
+        let deadline = Instant::now() + PATIENCE;
+        // It says no before it lets anybody in, if it has a password.
+        while !["PONG", "NOAUTH"].iter().any(|said| ask(folder, &["PING"]).starts_with(said)) {
+            assert!(Instant::now() < deadline, "it does not answer");
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        child
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis+unix://{}", self.folder.path("socket").display())
+    }
+
+    pub fn config(&self) -> Config {
+        Config { store: self.url().parse().unwrap(), ..Config::default() }
+    }
+
+    /// A dsmq server over it.
+    pub fn server(&self) -> Server {
+        server_with(self.config())
+    }
+
+    /// What redis-cli prints of a command.
+    pub fn ask(&self, command: &[&str]) -> String {
+        ask(&self.folder, command)
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn start_again(&mut self) {
+        self.child = Redis::spawn(&self.folder, &self.flags);
+    }
+
+    /// It goes on living, and does nothing.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Flags of redis-server.
+pub fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| word.to_string()).collect()
+}
+
+fn ask(folder: &Folder, command: &[&str]) -> String {
+    let socket = folder.path("socket");
+    let output = Command::new("redis-cli").arg("-s").arg(socket).args(command).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -1,0 +1,187 @@
+//! Redis goes away, is slow, or lets nobody in: who asks is told so, and nothing hangs or is lost.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use super::Redis;
+use crate::suite::peer::Peer;
+use crate::suite::process::{dsmq, run};
+
+/// Messages that are put and taken while Redis is killed.
+const MESSAGES: usize = 3_000;
+
+/// How often it is.
+const KILLS: usize = 5;
+
+/// Asks again while Redis is away; how often it was.
+fn ask(peer: &mut Peer, request: &Value, away: &AtomicUsize) -> Value {
+    loop {
+        peer.send(request.to_string());
+        let reply = peer.receive_reply();
+        assert_eq!(reply["tag"], request["tag"], "{reply}");
+        if reply["code"] != "unavailable" {
+            return reply;
+        }
+        away.fetch_add(1, Ordering::SeqCst);
+        thread::yield_now();
+    }
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn redis_is_killed_during_load_and_what_it_confirmed_is_there() {
+    let mut redis = Redis::durable();
+    let servers = [redis.server(), redis.server()];
+    let (away, acked, killed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let taken: Vec<Vec<u64>> = thread::scope(|scope| {
+        for (number, server) in servers.iter().enumerate() {
+            let away = &away;
+            scope.spawn(move || {
+                let mut peer = Peer::connect(server.addr());
+                for message in (0..MESSAGES).filter(|message| message % 2 == number) {
+                    let request = json!({
+                        "action": "put", "topic": "t", "message": message, "confirm": true,
+                        "dedupe": message.to_string(), "tag": message,
+                    });
+                    let reply = ask(&mut peer, &request, away);
+                    assert_eq!(reply["ok"], true, "{reply}");
+                }
+            });
+        }
+        let takers: Vec<_> = (0..4)
+            .map(|taker| {
+                let (addr, away, acked) = (servers[taker % 2].addr(), &away, &acked);
+                let killed = &killed;
+                scope.spawn(move || work(&mut Peer::connect(addr), away, acked, killed))
+            })
+            .collect();
+        for kill in 1..=KILLS {
+            while acked.load(Ordering::SeqCst) < kill * MESSAGES / (KILLS + 1) {
+                thread::yield_now();
+            }
+            redis.kill();
+            redis.start_again();
+        }
+        killed.store(true, Ordering::SeqCst);
+        takers.into_iter().map(|taker| taker.join().unwrap()).collect()
+    });
+    // An ack whose answer was lost may have been done: each message was acked once, or in doubt.
+    let mut times = BTreeMap::new();
+    taken.into_iter().flatten().for_each(|message| *times.entry(message).or_insert(0) += 1);
+    assert_eq!(times.len(), MESSAGES, "none is lost");
+    assert!(times.values().all(|times| *times == 1), "{times:?}");
+    assert!(away.load(Ordering::SeqCst) > 0, "nobody noticed");
+}
+
+/// Takes and acks until all is done; what was acked, also in doubt.
+fn work(peer: &mut Peer, away: &AtomicUsize, acked: &AtomicUsize, killed: &AtomicBool) -> Vec<u64> {
+    let mut done = Vec::new();
+    while acked.load(Ordering::SeqCst) < MESSAGES || !killed.load(Ordering::SeqCst) {
+        let take = json!({"action":"take","topic":"t","lease":2,"wait":1,"tag":1});
+        let taken = ask(peer, &take, away);
+        let Some(message) = taken["message"].as_u64() else { continue };
+        let (id, deliveries) = (&taken["id"], &taken["deliveries"]);
+        let before = away.load(Ordering::SeqCst);
+        let ack = json!({"action":"ack","topic":"t","id":id,"deliveries":deliveries,"tag":2});
+        let reply = ask(peer, &ack, away);
+        // It is gone, because an ack without an answer did it, or because the lease has ended.
+        let doubtful = reply["code"] == "gone" && away.load(Ordering::SeqCst) > before;
+        assert!(reply["ok"] == true || reply["code"] == "gone", "{reply}");
+        if reply["ok"] == true || (doubtful && is_gone(peer, id, away)) {
+            done.push(message);
+            acked.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    done
+}
+
+/// Whether the topic has no message of this id any more.
+fn is_gone(peer: &mut Peer, id: &Value, away: &AtomicUsize) -> bool {
+    let since = id.as_u64().unwrap() - 1;
+    let get = json!({"action":"get","topic":"t","since":since,"meta":true,"tag":3});
+    ask(peer, &get, away)["id"] != *id
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_redis_that_is_silent_is_unavailable_and_comes_back() {
+    let redis = Redis::start();
+    let [here, there] = [redis.server(), redis.server()];
+    let (mut peer, mut waiter) = (Peer::connect(here.addr()), Peer::connect(there.addr()));
+    let put = r#"{"action":"put","topic":"t","message":1,"confirm":true,"tag":"x"}"#;
+    peer.send(put);
+    assert_eq!(peer.receive_reply()["ok"], true);
+    waiter.ask(r#"{"action":"subscribe","topic":"t"}"#, r#"{"ok":true}"#);
+    redis.pause();
+    for _ in 0..3 {
+        peer.send(put);
+        assert_eq!(peer.expect_error("unavailable")["tag"], "x");
+    }
+    // What needs no Redis is answered meanwhile, to who has connected meanwhile too.
+    Peer::connect(here.addr()).ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
+    redis.go_on();
+    let away = AtomicUsize::new(0);
+    let again = json!({"action":"put","topic":"t","message":2,"confirm":true,"tag":"y"});
+    assert_eq!(ask(&mut peer, &again, &away)["ok"], true);
+    // What was put before is pushed too, if it was done in the end.
+    while waiter.receive_reply()["message"] != 2 {}
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_redis_that_comes_back_empty_is_served() {
+    let mut redis = Redis::start();
+    let [here, there] = [redis.server(), redis.server()];
+    let (mut peer, mut reader) = (Peer::connect(here.addr()), Peer::connect(there.addr()));
+    let away = AtomicUsize::new(0);
+    for message in 0..10 {
+        let put = json!({"action":"put","topic":"t","message":message,"confirm":true,"tag":1});
+        assert_eq!(ask(&mut peer, &put, &away)["ok"], true);
+    }
+    reader.ask(r#"{"action":"get","topic":"t"}"#, r#"{"message":0}"#);
+    redis.kill();
+    redis.start_again();
+    let put = json!({"action":"put","topic":"t","message":"new","confirm":true,"tag":1});
+    assert_eq!(ask(&mut peer, &put, &away)["ok"], true);
+    // What was read before the end may still be handed out, until there is news.
+    let get = json!({"action":"get","topic":"t","wait":60,"tag":2});
+    while ask(&mut reader, &get, &away)["message"] != "new" {}
+    let history = json!({"action":"history","topic":"t","tag":3});
+    let history = ask(&mut reader, &history, &away);
+    assert_eq!(history["messages"].as_array().unwrap().len(), 1, "{history}");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_password_is_asked_for_and_not_told() {
+    let redis = Redis::start_with(super::words(&["--requirepass", "secret", "--save", ""]));
+    let socket = redis.url().split_once("://").unwrap().1.to_owned();
+    let refused = |url: &str| {
+        let mut command = dsmq(&["--port", "0", "--log", "error", "--store", url]);
+        let ended = run(command.stdout(Stdio::piped()), "");
+        assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0), "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        assert!(!ended.stderr.contains("wrong"), "{ended:?}");
+    };
+    refused(&redis.url());
+    refused(&format!("redis+unix://{socket}?pass=wrong"));
+    let mut config = redis.config();
+    config.store = format!("redis+unix://{socket}?pass=secret").parse().unwrap();
+    let server = super::server_with(config);
+    let mut peer = Peer::connect(server.addr());
+    peer.send(r#"{"action":"put","topic":"t","message":1,"confirm":true}"#);
+    assert_eq!(peer.receive_reply()["ok"], true);
+}
+
+#[test]
+fn a_redis_that_is_not_there_is_one_line() {
+    let mut command = dsmq(&["--port", "0", "--store", "redis+unix:///nowhere/redis"]);
+    let ended = run(&mut command, "");
+    assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0), "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    assert!(ended.stderr.contains("redis+unix:///nowhere/redis: "), "{ended:?}");
+}
