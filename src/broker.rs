@@ -12,7 +12,6 @@ mod model;
 #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
 mod overview;
 mod place;
-#[cfg(feature = "http")]
 mod read;
 mod session;
 mod speaking;

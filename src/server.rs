@@ -42,7 +42,7 @@ use crate::protocol::coremq::Hub;
 use crate::protocol::{json, mezzenger};
 
 /// A connection's thread needs little; what it does not touch costs nothing.
-const STACK_BYTES: usize = 256 * 1024;
+const STACK_BYTES: usize = 1024 * 1024;
 
 /// After a failed accept the next waits this long, then twice as long, up to a second.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(5);

@@ -5,6 +5,7 @@
 pub mod check;
 mod connection;
 mod frame;
+mod mailbox;
 mod object;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 pub use self::connection::Connection;
+use self::mailbox::{Letter, Mailbox, Mailboxes};
 pub use self::object::Object;
 use self::object::Text;
 use super::json;
@@ -44,6 +46,7 @@ pub struct Hub {
     connections: AtomicUsize,
     /// The names of replicants, by their connections' ids.
     replicants: Mutex<BTreeMap<String, String>>,
+    mailboxes: Mailboxes,
     ids: Ids,
 }
 
@@ -52,7 +55,8 @@ impl Hub {
     pub fn new(port: u16, allowed: Vec<IpAddr>) -> Hub {
         let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
         let (connections, replicants) = (AtomicUsize::new(0), Mutex::default());
-        Hub { name, port, allowed, connections, replicants, ids: Ids::default() }
+        let mailboxes = Mailboxes::default();
+        Hub { name, port, allowed, connections, replicants, mailboxes, ids: Ids::default() }
     }
 
     /// Whether connections from there may become replicants.
@@ -99,6 +103,7 @@ pub struct Talk {
     waker: Waker,
     hub: Arc<Hub>,
     id: String,
+    mailbox: Arc<Mailbox>,
     max_message: usize,
     /// Whether it may become a replicant, and whether it is one: it follows every queue.
     may_replicate: bool,
@@ -119,19 +124,22 @@ impl Talk {
     ) -> Result<Talk> {
         let id = hub.ids.next();
         hub.connections.fetch_add(1, Ordering::Relaxed);
+        let mailbox = hub.mailboxes.open(&id, waker.clone());
         let mut talk = Talk {
             broker,
             session,
             waker,
             hub,
             id,
+            mailbox,
             max_message,
             may_replicate: false,
             replicates: false,
             followed: HashSet::new(),
             own: HashMap::new(),
         };
-        // What is sent to its id reaches a connection without its asking.
+        // What is sent to its id reaches a connection without its asking, also what others than CoreMQ's
+        // programs put there.
         talk.subscribe(&[talk.id.clone()])?;
         Ok(talk)
     }
@@ -262,9 +270,26 @@ impl Talk {
         self.put(queue, &object.with(&added))
     }
 
+    /// To one connection alone; replicants get that too. It does not come back to its sender.
+    fn deliver(&self, id: &str, message: &str) -> Result<()> {
+        let letter = Letter { queue: id.to_owned(), json: message.to_owned() };
+        let replicants: Vec<_> = lock(&self.hub.replicants).keys().cloned().collect();
+        let others = replicants.iter().filter(|other| *other != id && **other != self.id);
+        for other in others {
+            if let Err(error) = self.hub.mailboxes.deliver(other, letter.clone()) {
+                tracing::warn!("a replicant misses a message: {error}");
+            }
+        }
+        if id == self.id { Ok(()) } else { self.hub.mailboxes.deliver(id, letter) }
+    }
+
     fn put(&mut self, queue: &str, message: &str) -> Result<()> {
         let topic = Topic::new(queue)?;
+        let text = message;
         let message = json::message(message.as_bytes(), self.max_message)?;
+        if self.hub.mailboxes.has(queue) {
+            return self.deliver(queue, text);
+        }
         let mut batch = Batch::default();
         batch.put(topic.clone(), message, None);
         batch.confirm();
@@ -275,6 +300,11 @@ impl Talk {
             self.own.entry(topic).or_default().push(id);
         }
         Ok(())
+    }
+
+    /// What was sent to this connection alone.
+    pub fn letter(&self) -> Option<Letter> {
+        self.mailbox.next()
     }
 
     /// What other connections have sent; `None` if there is nothing for now.
@@ -296,6 +326,7 @@ impl Drop for Talk {
     fn drop(&mut self) {
         self.hub.connections.fetch_sub(1, Ordering::Relaxed);
         lock(&self.hub.replicants).remove(&self.id);
+        self.hub.mailboxes.close(&self.id);
         let Ok(topic) = Topic::new(&self.id) else { return };
         let mut batch = Batch::default();
         batch.ops.push(Op::Purge { topic });

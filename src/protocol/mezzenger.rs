@@ -17,6 +17,7 @@ pub use self::hub::Hub;
 use self::recent::Outbox;
 use super::zmtp::Dialect;
 use crate::error::{Code, Error, Result};
+use crate::limits;
 use crate::message::{Id, Message, Topic};
 use crate::store::{Batch, Op, Outcome};
 
@@ -30,7 +31,7 @@ pub struct Mezzenger {
     outbox: Option<Arc<Outbox>>,
 }
 
-/// What a command has put into the batch, and whose checksum is to be remembered.
+/// What a command asks for; of a publication, whether it is being kept.
 enum Asked<'m> {
     Nothing,
     Forget(String, Id),
@@ -60,6 +61,13 @@ impl Mezzenger {
         })
     }
 
+    /// Removes what was put for nothing: a message is both kept and published, or neither.
+    fn remove(&self, topic: &Topic, id: Id) {
+        let mut batch = Batch::default();
+        batch.ops.push(Op::Delete { topic: topic.clone(), id });
+        self.hub.broker().apply(&mut batch);
+    }
+
     /// Adds what is asked for to the batch.
     fn add(&self, batch: &mut Batch, asked: &mut Asked<'_>) {
         match asked {
@@ -68,15 +76,16 @@ impl Mezzenger {
                 batch.ops.push(Op::Delete { topic: self.hub.topic().clone(), id: *id });
             }
             Asked::Publish(publication, keeps) => {
-                batch.put(publication.topic.clone(), &publication.json, None);
-                batch.confirm();
                 if let Some(kept) = &publication.kept {
                     // One that is kept already was sent twice.
                     *keeps = self.hub.announce(&publication.checksum);
                     if *keeps {
                         batch.put(self.hub.topic().clone(), kept.as_bytes(), None);
+                        batch.confirm();
                     }
                 }
+                batch.put(publication.topic.clone(), &publication.json, None);
+                batch.confirm();
             }
         }
     }
@@ -87,10 +96,7 @@ impl Mezzenger {
         asked: Asked<'_>,
         outcomes: &mut impl Iterator<Item = Result<Outcome>>,
     ) -> Result<()> {
-        let mut next = || {
-            let not_done = || Error::new(Code::StoreFailed, "the store did not answer: try again");
-            outcomes.next().unwrap_or_else(|| Err(not_done()))
-        };
+        let mut next = || outcomes.next().unwrap_or_else(not_done);
         match asked {
             Asked::Nothing => Ok(()),
             Asked::Forget(checksum, id) => {
@@ -101,43 +107,55 @@ impl Mezzenger {
                 forgotten.map(drop)
             }
             Asked::Publish(publication, keeps) => {
+                let id = |outcome: &Result<Outcome>| match outcome {
+                    Ok(Outcome::Stored { id, .. }) => Some(*id),
+                    _ => None,
+                };
+                let kept = keeps.then(&mut next);
                 let published = next();
-                if let Ok(Outcome::Stored { id, .. }) = published {
+                let (kept_id, published_id) = (kept.as_ref().and_then(id), id(&published));
+                if keeps {
+                    let whole = published_id.and(kept_id);
+                    self.hub.note(&publication.checksum, whole);
+                    match (kept_id, published_id) {
+                        (Some(id), None) => self.remove(self.hub.topic(), id),
+                        (None, Some(id)) => self.remove(&publication.topic, id),
+                        _ => {}
+                    }
+                }
+                kept.transpose()?;
+                if let Some(id) = published_id {
                     self.hub.add_frame(id, &publication.frame);
                 }
-                let kept = if keeps { Some(next()) } else { None };
-                if let Some(kept) = &kept {
-                    let id = match kept {
-                        Ok(Outcome::Stored { id, .. }) => Some(*id),
-                        _ => None,
-                    };
-                    self.hub.note(&publication.checksum, id);
-                }
-                published.and_then(|_| kept.transpose()).map(drop)
+                published.map(drop)
             }
         }
     }
+}
+
+fn not_done() -> Result<Outcome> {
+    Err(Error::new(Code::StoreFailed, "the store did not answer: try again"))
 }
 
 impl Dialect for Mezzenger {
     const SEPARATOR: u8 = b'|';
 
     fn receive(&mut self, messages: &[&[u8]]) -> Vec<Vec<u8>> {
-        let mut asked: Vec<_> = messages.iter().map(|message| self.ask(message)).collect();
-        let _publishing = self.hub.publish();
-        let mut batch = Batch::default();
-        asked.iter_mut().flatten().for_each(|asked| self.add(&mut batch, asked));
-        if !batch.is_empty() {
-            self.hub.broker().apply(&mut batch);
-        }
-        let mut outcomes = std::mem::take(&mut batch.outcomes).into_iter();
-        let answers = asked.into_iter().map(|asked| {
-            match asked.and_then(|asked| self.settle(asked, &mut outcomes)) {
-                Ok(()) => b"OK".to_vec(),
-                Err(error) => format!("ERROR: {error}").into_bytes(),
+        let mut answers = Vec::with_capacity(messages.len());
+        let mut messages = messages.iter().peekable();
+        while messages.peek().is_some() {
+            // A small pickle may be a large message: what is put together is bounded by that.
+            let (mut asked, mut bytes) = (Vec::new(), 0);
+            while bytes < limits::READ_BYTES
+                && let Some(message) = messages.next()
+            {
+                let ask = self.ask(message);
+                bytes += ask.as_ref().map_or(0, Asked::bytes);
+                asked.push(ask);
             }
-        });
-        answers.collect()
+            answers.extend(self.carry_out(asked));
+        }
+        answers
     }
 
     fn write(&self, out: &mut Vec<u8>, topic: &Topic, message: Message<'_>) {
@@ -154,5 +172,33 @@ impl Dialect for Mezzenger {
     fn again(&mut self) -> Option<Arc<[u8]>> {
         let outbox = self.outbox.get_or_insert_with(|| self.hub.outbox(self.waker.clone()));
         outbox.next()
+    }
+}
+
+impl Asked<'_> {
+    fn bytes(&self) -> usize {
+        match self {
+            Asked::Publish(publication, _) => publication.json.len(),
+            Asked::Nothing | Asked::Forget(..) => 0,
+        }
+    }
+}
+
+impl Mezzenger {
+    fn carry_out(&self, mut asked: Vec<Result<Asked<'_>>>) -> Vec<Vec<u8>> {
+        let _publishing = self.hub.publish();
+        let mut batch = Batch::default();
+        asked.iter_mut().flatten().for_each(|asked| self.add(&mut batch, asked));
+        if !batch.is_empty() {
+            self.hub.broker().apply(&mut batch);
+        }
+        let mut outcomes = std::mem::take(&mut batch.outcomes).into_iter();
+        let answers = asked.into_iter().map(|asked| {
+            match asked.and_then(|asked| self.settle(asked, &mut outcomes)) {
+                Ok(()) => b"OK".to_vec(),
+                Err(error) => format!("ERROR: {error}").into_bytes(),
+            }
+        });
+        answers.collect()
     }
 }

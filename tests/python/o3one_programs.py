@@ -1,13 +1,10 @@
 """Runs programs like those of O3one's document against dsmq on O3one's own ports, and prints what they
-print: o3one_programs.py DSMQ [JARS].
-
-With JARS, a folder that has jeromq's, the subscriber is the program in Java.
+print: o3one_programs.py DSMQ.
 """
 
 import pathlib
 import subprocess
 import sys
-import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
@@ -20,13 +17,6 @@ def program(name):
 
 def start(command):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def java(classes):
-    """The command for the program in Java, which is compiled first."""
-    jars, source = f"{sys.argv[2]}/jeromq.jar", HERE.parent / "java" / "Subscribe.java"
-    subprocess.run(["javac", "-cp", jars, "-d", classes, source], check=True)
-    return ["java", "-cp", f"{jars}:{classes}", "Subscribe"]
 
 
 def main(subscribe):
@@ -52,5 +42,5 @@ def main(subscribe):
             process.kill()
 
 
-with tempfile.TemporaryDirectory() as folder:
-    main(java(folder) if sys.argv[2:] else program("subscribe.py"))
+main(program("subscribe.py"))
+

@@ -18,6 +18,41 @@ fn interpreted(words: &[&str], name: &str) -> Command {
     command
 }
 
+/// A subscriber over ØMQ, on the server's own port, and one who publishes to it.
+fn publish(mut publish: Command, mut subscribe: Command, printed: &str) {
+    let server = server();
+    let port = server.addr().port().to_string();
+    let mut observer = Client::connect(server.addr()).unwrap();
+    observer.put("greetings", "too early").unwrap();
+    let mut subscriber = Process::spawn(subscribe.arg(&port));
+    while observer.topics().unwrap()[0].consumers < 1 {}
+    let publisher = run(publish.arg(&port), "");
+    assert_eq!((publisher.code, publisher.stderr.as_str()), (Some(0), ""));
+    assert_eq!(subscriber.line(), printed);
+    assert_eq!(subscriber.end().code, Some(0));
+}
+
+#[test]
+#[ignore = "needs Python with pyzmq from PyPI: make test installs it"]
+fn in_python_over_zmq() {
+    let python = std::env::var("DSMQ_TEST_PYTHON")
+        .expect("DSMQ_TEST_PYTHON names a Python that has pyzmq: make test sets it");
+    let [publisher, subscriber] =
+        ["publish", "subscribe"].map(|name| interpreted(&[&python], &format!("zmq/{name}.py")));
+    publish(publisher, subscriber, "greetings Hello from pyzmq!");
+}
+
+#[test]
+#[ignore = "needs a JDK and jeromq: make test installs them"]
+fn in_java_over_zmq() {
+    let folder = std::env::var("DSMQ_TEST_JEROMQ")
+        .expect("DSMQ_TEST_JEROMQ names a folder with jeromq.jar: make test sets it");
+    let jar = format!("{folder}/jeromq.jar");
+    let [publisher, subscriber] = ["Publish", "Subscribe"]
+        .map(|name| interpreted(&["java", "-cp", &jar], &format!("zmq/{name}.java")));
+    publish(publisher, subscriber, "greetings Hello from jeromq!");
+}
+
 /// The getter waits before the putter starts, and prints what that put.
 fn greet(mut put: Command, mut get: Command, printed: &str) {
     let server = server();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dsmq::{Config, Server};
 
 use super::folder::Folder;
-use super::o3one::{address_of, connect, expect, message, request, subscriber};
+use super::o3one::{address_of, answer, connect, expect, message, request, subscriber};
 use super::peer::Peer;
 use super::process::{Ended, Process, dsmq, run};
 use super::support::server_with;
@@ -79,6 +79,30 @@ fn what_is_not_acknowledged_comes_again_and_then_no_more() {
         r#"{"message":1,"id":1234567890123456,"timestamp":1234567890.123456,"deliveries":1}"#,
     );
     json.ask(r#"{"action":"take","topic":"job"}"#, r#"{"message":"","empty":true}"#);
+}
+
+/// On the stack that a connection has.
+#[test]
+fn a_pickle_that_is_deep_or_holds_itself_costs_its_sender_an_error() {
+    let server = server();
+    let recv = address_of(&server, "mezzenger recv");
+    let nested = |depth: usize| {
+        let payload = format!("{}N{}", "(dS'a'\n".repeat(depth), "s".repeat(depth));
+        frame("deep", &payload, 0, "deep")
+    };
+    for (what, frame) in [
+        ("a dict in itself", "k|\x28dp0\nS'name'\nS'k'\nsS'payload'\ng0\ns.".to_owned()),
+        ("a list in itself", "k|(dS'name'\nS'k'\nsS'payload'\n(lp0\ng0\nas.".to_owned()),
+        ("deeper than a message may be", nested(200)),
+        ("very deep", nested(100_000)),
+    ] {
+        let mut sender = connect(recv, "REQ");
+        sender.send(request(&frame));
+        assert!(answer(&mut sender).starts_with("ERROR: "), "{what}");
+    }
+    let mut sender = connect(recv, "REQ");
+    sender.send(request(&nested(100)));
+    assert_eq!(answer(&mut sender), "OK");
 }
 
 #[test]

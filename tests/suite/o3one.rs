@@ -44,6 +44,7 @@ pub fn connect(addr: SocketAddr, socket: &str) -> Peer {
     let own = match socket {
         "REQ" => "REP",
         "DEALER" => "ROUTER",
+        "PUSH" => "PULL",
         _ => "PUB",
     };
     let ready = ready(own);
@@ -63,6 +64,27 @@ pub fn subscriber(addr: SocketAddr, prefix: &str) -> Peer {
 pub fn expect(peer: &mut Peer, text: &str) {
     let expected = message(text);
     assert_eq!(peer.receive(expected.len()), expected);
+}
+
+/// What a request is answered.
+pub fn answer(peer: &mut Peer) -> String {
+    assert_eq!(peer.receive(3), b"\x01\x00\x00");
+    let len = peer.receive(1)[0].into();
+    String::from_utf8(peer.receive(len)).unwrap()
+}
+
+#[test]
+fn a_message_of_several_parts_is_refused_and_one_without_answer_has_no_envelope() {
+    let server = o3one();
+    let publishers = address_of(&server, "o3one sub");
+    let mut listener = subscriber(address_of(&server, "o3one pub"), "o3");
+    let mut asks = connect(publishers, "REQ");
+    asks.send([&b"\x01\x00"[..], b"\x01\x02o3", &message("x")].concat());
+    assert_eq!(answer(&mut asks), "ERROR: a message has one part here");
+    let mut pushes = connect(publishers, "PUSH");
+    pushes.send([b"\x01\x05o3 no", &message("")[..]].concat());
+    pushes.send(message("o3 yes"));
+    expect(&mut listener, "o3 yes");
 }
 
 fn publish(peer: &mut Peer, text: &str) {

@@ -9,12 +9,12 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/");
 static PORTS: Mutex<()> = Mutex::new(());
 
 /// What a driver prints that is given the `dsmq` command.
-fn printed(driver: &str, further: &[String]) -> String {
+fn printed(driver: &str) -> String {
     let _ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     let python = std::env::var_os("DSMQ_TEST_PYTHON")
         .expect("DSMQ_TEST_PYTHON names a Python that has pyzmq: make test sets it");
     let mut command = Command::new(python);
-    command.arg(format!("{FOLDER}{driver}")).arg(env!("CARGO_BIN_EXE_dsmq")).args(further);
+    command.arg(format!("{FOLDER}{driver}")).arg(env!("CARGO_BIN_EXE_dsmq"));
     let output = command.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
@@ -29,20 +29,7 @@ Waiting for message …
 o3 Hello 5
 the server ended with 0
 ";
-    assert_eq!(printed("o3one_programs.py", &[]), expected);
-}
-
-#[test]
-#[ignore = "needs a JDK, jeromq, and O3one's own ports: make test installs the former"]
-fn a_program_in_java_prints_what_the_document_says_with_jeromq() {
-    let jars = std::env::var("DSMQ_TEST_JEROMQ")
-        .expect("DSMQ_TEST_JEROMQ names a folder with jeromq's jars: make test sets it");
-    let expected = "\
-Subscribe to the server
-o3 Hello 5
-the server ended with 0
-";
-    assert_eq!(printed("o3one_programs.py", &[jars]), expected);
+    assert_eq!(printed("o3one_programs.py"), expected);
 }
 
 #[test]
@@ -56,5 +43,5 @@ spam: 5001 of 5001
 1000 subscribers: 500 of 500 have all of 2000
 the server ended with 0
 ";
-    assert_eq!(printed("o3one_pyzmq.py", &[]), expected);
+    assert_eq!(printed("o3one_pyzmq.py"), expected);
 }

@@ -71,6 +71,10 @@ impl Connection {
     /// Adds what others have sent; true if there may be more.
     fn pass_on(&mut self) -> Result<bool> {
         while self.out.bytes.len() < limits::REPLY_BYTES {
+            if let Some(letter) = self.talk.letter() {
+                self.out.add(&letter.queue, &letter.json);
+                continue;
+            }
             let Some(messages) = self.talk.next()? else { return Ok(false) };
             // Another protocol's name may be none that a frame can hold.
             if can_name(messages.queue()) {

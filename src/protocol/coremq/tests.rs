@@ -48,13 +48,16 @@ fn a_message_reaches_all_subscribers_but_its_sender() {
     assert!(text.ends_with(&format!(r#","coremq_server":"{}"}}"#, hub.server())), "{text}");
     assert_eq!((received(&mut a), received(&mut c)), (vec![], vec![]));
 
-    // Point to point, and only as long as it is there.
+    // Point to point: no topic is made of it.
     let id = a.id().to_owned();
+    let topics = broker.topics().unwrap().len();
     said(&mut c, &id, r#"{"to":"a"}"#);
-    assert_eq!(received(&mut a).remove(0).0, id);
-    assert_eq!(broker.history(&id, 9).unwrap().len(), 1);
+    said(&mut a, &id, r#"{"to":"itself"}"#);
+    let letter = a.letter().unwrap();
+    assert!(letter.queue == id && letter.json.starts_with(r#"{"to":"a","coremq_sender":"#));
+    assert_eq!((a.letter(), received(&mut a)), (None, vec![]));
+    assert_eq!(broker.topics().unwrap().len(), topics);
     drop(a);
-    assert_eq!(broker.history(&id, 9).unwrap().len(), 0);
 
     assert_eq!(
         said(&mut b, "", r#"{"coremq_unsubscribe":"q"}"#),
@@ -63,6 +66,36 @@ fn a_message_reaches_all_subscribers_but_its_sender() {
     said(&mut c, "q", "{}");
     said(&mut c, "r", "{}");
     assert_eq!(received(&mut b).into_iter().map(|(queue, _)| queue).collect::<Vec<_>>(), ["r"]);
+}
+
+#[test]
+fn who_does_not_read_its_letters_is_sent_no_more() {
+    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
+    let (reader, mut writer) = (talk(&broker, &hub), talk(&broker, &hub));
+    let (id, ok) = (reader.id().to_owned(), response("OK: Message sent"));
+    let large = format!(r#"{{"large":"{}"}}"#, "x".repeat(limits::OUTBOX_BYTES));
+    assert_eq!(said(&mut writer, &id, &large), ok);
+    assert!(said(&mut writer, &id, "{}").contains("ERROR: that connection does not read"));
+    assert!(reader.letter().is_some());
+    for _ in 0..limits::MAILBOX_LETTERS {
+        assert_eq!(said(&mut writer, &id, "{}"), ok);
+    }
+    assert!(said(&mut writer, &id, "{}").contains("ERROR: that connection does not read"));
+}
+
+#[test]
+fn a_replicant_gets_what_is_sent_to_one_alone() {
+    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
+    let mut replicant = talk(&broker, &hub).may_replicate(true);
+    said(&mut replicant, "", r#"{"coremq_replicant":"other"}"#);
+    let (reader, mut writer) = (talk(&broker, &hub), talk(&broker, &hub));
+    let id = reader.id().to_owned();
+    said(&mut writer, &id, r#"{"n":1}"#);
+    assert_eq!(reader.letter().unwrap().queue, id);
+    assert_eq!(replicant.letter().unwrap().queue, id);
+    // What it sends itself does not come back to it.
+    said(&mut replicant, &id, r#"{"n":2}"#);
+    assert_eq!((replicant.letter(), reader.letter().is_some()), (None, true));
 }
 
 #[test]

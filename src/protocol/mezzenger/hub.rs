@@ -94,7 +94,18 @@ impl Hub {
         if self.kept.is_crowded() {
             self.compare_kept();
         }
+        // The store may have dropped it, or somebody purged it.
+        if let Some(id) = self.kept.id(checksum)
+            && !self.is_in_store(id)
+        {
+            self.kept.forget(checksum);
+        }
         self.kept.announce(checksum)
+    }
+
+    fn is_in_store(&self, id: Id) -> bool {
+        let page = self.broker.read(self.topic.as_str(), id.saturating_sub(1), 1);
+        page.is_ok_and(|page| page.last == id)
     }
 
     /// A message is kept under this id, or, without one, is not.

@@ -46,6 +46,11 @@ impl Kept {
         };
     }
 
+    /// The id of a message that is kept.
+    pub fn id(&self, checksum: &str) -> Option<Id> {
+        lock(&self.0).ids.get(&key(checksum)).copied().flatten()
+    }
+
     /// Takes away the id of a message that is kept.
     pub fn forget(&self, checksum: &str) -> Option<Id> {
         let mut index = lock(&self.0);

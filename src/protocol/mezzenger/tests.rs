@@ -206,6 +206,40 @@ fn what_the_store_has_dropped_is_no_more_kept_here() {
 }
 
 #[test]
+fn what_was_purged_is_kept_again_when_it_is_sent_again() {
+    let broker = broker();
+    let hub = hub(&broker);
+    let mut sender = connection(&hub);
+    let job = framed("job", "1", 1, "one");
+    for _ in 0..2 {
+        send(&mut sender, &job);
+        assert_eq!(kept(&broker), 1);
+        send(&mut sender, &job);
+        assert_eq!(kept(&broker), 1, "the same sent twice is kept once");
+        let mut batch = Batch::default();
+        batch.ops.push(Op::Purge { topic: hub.topic().clone() });
+        broker.apply(&mut batch);
+        assert_eq!(kept(&broker), 0);
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_is_not_published() {
+    let rules =
+        Rules { max_bytes: Some(1 << 20), when_full: store::WhenFull::Refuse, ..Rules::default() };
+    let broker = Arc::new(Broker::new(store::in_memory(rules).unwrap()));
+    let hub = hub(&broker);
+    let mut sender = connection(&hub);
+    let large = format!("\"{}\"", "x".repeat(MOST_BYTES / 2));
+    let sent = (0..100).map(|n| answer(&mut sender, &framed("job", &large, 1, &n.to_string())));
+    let accepted = sent.filter(|answer| answer == "OK").count();
+    assert!((1..100).contains(&accepted), "{accepted}");
+    // The last may have been kept, and then taken back.
+    assert_eq!(kept(&broker), accepted);
+    assert_eq!(bodies(&broker, "job").len(), accepted);
+}
+
+#[test]
 fn what_somebody_else_has_put_there_is_left_alone() {
     let broker = broker();
     let hub = hub(&broker);

@@ -29,13 +29,17 @@ impl Message {
         starts.zip(&self.ends).map(|(start, end)| self.bytes.get(*start..*end).unwrap_or_default())
     }
 
-    /// Splits a request, or what looks like one: what goes back in front of its reply, up to an
-    /// empty part, and what is asked.
-    pub fn split(&self) -> (usize, impl Iterator<Item = &[u8]>) {
+    /// How many parts of a request go back in front of its reply: those up to an empty one.
+    pub fn envelope(&self) -> usize {
         let envelope = self.parts().position(<[u8]>::is_empty);
         // A single empty part is no envelope of nothing, but an empty message.
-        let envelope = envelope.filter(|_| self.ends.len() > 1).map_or(0, |empty| empty + 1);
-        (envelope, self.parts().skip(envelope))
+        envelope.filter(|_| self.ends.len() > 1).map_or(0, |empty| empty + 1)
+    }
+
+    /// The part behind the envelope, if that is one.
+    pub fn only_part(&self, envelope: usize) -> Option<&[u8]> {
+        let mut parts = self.parts().skip(envelope);
+        parts.next().filter(|_| parts.next().is_none())
     }
 }
 

@@ -97,19 +97,22 @@ impl<D: Dialect> Talk<D> {
             return;
         }
         let received = std::mem::take(&mut self.received);
-        let asked = |message: &Message| {
-            let (_, asked) = message.split();
-            asked.collect::<Vec<_>>().concat()
-        };
-        let bodies: Vec<Vec<u8>> = received.iter().map(asked).collect();
-        let bodies: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
-        let answers = self.dialect.receive(&bodies);
-        if !self.link.peer().is_some_and(Peer::is_answered) {
-            return;
-        }
-        for (message, answer) in received.iter().zip(&answers) {
-            let (envelope, _) = message.split();
-            self.link.send(message.parts().take(envelope).chain([answer.as_slice()]));
+        let is_answered = self.link.peer().is_some_and(Peer::is_answered);
+        // Who is not answered puts no envelope around what it says.
+        let envelope = |message: &Message| if is_answered { message.envelope() } else { 0 };
+        let bodies: Vec<Option<&[u8]>> =
+            received.iter().map(|message| message.only_part(envelope(message))).collect();
+        let whole: Vec<&[u8]> = bodies.iter().flatten().copied().collect();
+        let mut answers = self.dialect.receive(&whole).into_iter();
+        for (message, body) in received.iter().zip(&bodies) {
+            let answer = match body {
+                Some(_) => answers.next().unwrap_or_default(),
+                None => b"ERROR: a message has one part here".to_vec(),
+            };
+            if is_answered {
+                let parts = message.parts().take(envelope(message));
+                self.link.send(parts.chain([answer.as_slice()]));
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use super::socket::{End, Incoming, Socket};
 use crate::broker::Session;
 use crate::error::Result;
 use crate::limits;
-use crate::protocol::coremq::{Messages, Object, Talk, names, text};
+use crate::protocol::coremq::{Object, Talk, names, text};
 use crate::protocol::json;
 use crate::protocol::websocket::CloseCode;
 
@@ -84,9 +84,13 @@ impl Talker {
 
     /// Sends what others have sent; true if there may be more.
     async fn push(&mut self) -> Result<bool> {
+        while let Some(letter) = self.talk.as_ref().and_then(|talk| talk.letter()) {
+            let frame = frame(&letter.queue, letter.json.as_bytes()).unwrap_or_default();
+            self.socket.send(std::iter::once(frame.as_bytes())).await;
+        }
         let Some(messages) = self.with(Talk::next).await?? else { return Ok(false) };
         let bodies = messages.bodies();
-        let frames: Vec<_> = bodies.filter_map(|body| frame(&messages, body)).collect();
+        let frames: Vec<_> = bodies.filter_map(|body| frame(messages.queue(), body)).collect();
         self.socket.send(frames.iter().map(String::as_bytes)).await;
         Ok(true)
     }
@@ -123,9 +127,9 @@ fn receive(talk: &mut Talk, frame: &str, max_message: usize) -> Option<String> {
 }
 
 /// A message with its queue. What another protocol put and is no object goes into one.
-fn frame(messages: &Messages, body: &[u8]) -> Option<String> {
+fn frame(queue: &str, body: &[u8]) -> Option<String> {
     let body = str::from_utf8(body).ok()?;
-    let queue = Value::from(messages.queue());
+    let queue = Value::from(queue);
     Some(match Object::new(body) {
         Some(object) => object.with(&[("queue", queue)]),
         None => format!("{{\"coremq_string\":{body},\"queue\":{queue}}}"),
