@@ -6,7 +6,7 @@ use std::path::Path;
 use super::file::read_text;
 use super::ini::{self, Entry, Section};
 use super::ports::CoreMqPort;
-use super::{Config, ports};
+use super::{Config, StoreAt, ports};
 
 /// Read if it is there and no other file is named.
 const CONF: &str = "coremq.conf";
@@ -54,7 +54,8 @@ impl CoreMq {
             Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
             Ok(text) => Some(text),
         };
-        let parsed = parse(text.as_deref(), port, &config.host);
+        let is_shared = matches!(config.store, StoreAt::Redis(_));
+        let parsed = parse(text.as_deref(), port, &config.host, is_shared);
         let mut coremq = parsed.map_err(|fault| format!("{}{fault}", path.display()))?;
         if text.is_some() {
             let remarks = coremq.remarks.iter();
@@ -67,8 +68,18 @@ impl CoreMq {
     }
 }
 
-/// What a file says, if there is one.
-fn parse(text: Option<&str>, port: CoreMqPort, host: &str) -> Result<CoreMq, String> {
+fn hosts(list: &str) -> impl Iterator<Item = String> {
+    let hosts = list.split([',', '\n']).map(str::trim);
+    hosts.filter(|host| !host.is_empty()).map(str::to_owned)
+}
+
+/// What a file says, if there is one. Servers whose store is shared are each other's masters.
+fn parse(
+    text: Option<&str>,
+    port: CoreMqPort,
+    host: &str,
+    is_shared: bool,
+) -> Result<CoreMq, String> {
     let sections = ini::parse(text.unwrap_or_default())
         .map_err(|(line, wrong)| format!(", line {line}: {wrong}"))?;
     let section = |name: &str| sections.iter().find(|section| section.name == name);
@@ -91,15 +102,20 @@ fn parse(text: Option<&str>, port: CoreMqPort, host: &str) -> Result<CoreMq, Str
         (CoreMqPort::Own, said) => said.unwrap_or(ports::COREMQ),
     };
     if let Some(entry) = queues.get("cluster_nodes").filter(|entry| !entry.value.is_empty()) {
-        return Err(format!(
-            ", line {}: cluster_nodes would be several servers with the same queues, which this version \
-             is not: remove it, and let all programs connect to this server",
-            entry.line
-        ));
+        if !is_shared {
+            return Err(format!(
+                ", line {}: cluster_nodes are servers with the same queues: give each of them the same \
+                 --store redis://…, or remove it, and let all programs connect to this server",
+                entry.line
+            ));
+        }
+        let text =
+            "cluster_nodes of [CoreMQ] needs no more: servers over one Redis have the same queues";
+        coremq.remarks.push(text.to_owned());
+        coremq.replicants.extend(hosts(&entry.value));
     }
     if let Some(entry) = queues.get("allowed_replicants") {
-        let hosts = entry.value.split([',', '\n']).map(str::trim);
-        coremq.replicants = hosts.filter(|host| !host.is_empty()).map(str::to_owned).collect();
+        coremq.replicants.extend(hosts(&entry.value));
     }
     if let Some(web) = section(WEB) {
         let keys = Keys { name: WEB, sections: [Some(web), default] };
@@ -172,7 +188,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<CoreMq, String> {
-        parse(Some(text), CoreMqPort::Own, "127.0.0.1")
+        parse(Some(text), CoreMqPort::Own, "127.0.0.1", false)
     }
 
     #[test]
@@ -201,7 +217,7 @@ mod tests {
     #[test]
     #[cfg(feature = "http")]
     fn what_is_not_said_is_as_ever() {
-        let none = parse(None, CoreMqPort::Own, "127.0.0.1").unwrap();
+        let none = parse(None, CoreMqPort::Own, "127.0.0.1", false).unwrap();
         assert_eq!((none.host.as_str(), none.port, &none.web), ("127.0.0.1", 6747, &None));
         assert_eq!(none.remarks.len(), 1, "{none:?}");
         let web = read("[CoreWS]").unwrap().web;
@@ -212,10 +228,19 @@ mod tests {
 
     #[test]
     fn a_port_that_is_typed_goes_before_the_file() {
-        let typed = parse(Some("[CoreMQ]\naddress = ::1\nport = 1"), CoreMqPort::Port(2), "::1");
+        let text = "[CoreMQ]\naddress = ::1\nport = 1";
+        let typed = parse(Some(text), CoreMqPort::Port(2), "::1", false);
         let typed = typed.unwrap();
         assert_eq!(typed.port, 2);
         assert_eq!(typed.remarks, ["the port of [CoreMQ] gives way to --coremq=2"]);
+    }
+
+    #[test]
+    fn nodes_of_a_cluster_share_a_store_and_may_be_replicants() {
+        let text = "[CoreMQ]\ncluster_nodes = a, b\nallowed_replicants = c";
+        let coremq = parse(Some(text), CoreMqPort::Own, "127.0.0.1", true).unwrap();
+        assert_eq!(coremq.replicants, ["a", "b", "c"]);
+        assert!(coremq.remarks.iter().any(|remark| remark.starts_with("cluster_nodes")));
     }
 
     #[test]
@@ -223,7 +248,7 @@ mod tests {
         for (text, begin) in [
             ("[CoreMQ]\nport = x", ", line 2: wrong value for port of [CoreMQ]: say a port"),
             ("[CoreWS]\naddress =", ", line 2: wrong value for address of [CoreWS]: say an IP"),
-            ("[CoreMQ]\ncluster_nodes = a,b", ", line 2: cluster_nodes would be several servers"),
+            ("[CoreMQ]\ncluster_nodes = a,b", ", line 2: cluster_nodes are servers with the same"),
             ("port = 1", ", line 1: a section comes first"),
         ] {
             let refused = read(text).unwrap_err();

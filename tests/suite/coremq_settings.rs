@@ -94,8 +94,8 @@ fn what_a_file_asks_for_in_vain_is_one_line() {
     let path = conf(&folder, "[CoreMQ]\ncluster_nodes = a, b\n");
     let path = path.to_str().unwrap();
     let cluster = format!(
-        "dsmq: {path}, line 2: cluster_nodes would be several servers with the same queues, which this \
-         version is not: remove it, and let all programs connect to this server\n"
+        "dsmq: {path}, line 2: cluster_nodes are servers with the same queues: give each of them the same \
+         --store redis://…, or remove it, and let all programs connect to this server\n"
     );
     let alone = format!("dsmq: {path} is read with --coremq: say that too\n");
     let missing = "dsmq: cannot read none.conf: No such file or directory (os error 2)\n";

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use dsmq::{Config, CoreMqPort};
 use serde_json::json;
 
 use super::Redis;
+use crate::suite::coremq_frames::{Client, address, said};
 use crate::suite::peer::Peer;
+use crate::suite::support::server_with;
 
 /// Messages that takers of two servers share.
 const MESSAGES: usize = 2_000;
@@ -197,4 +200,24 @@ fn a_server_that_starts_finds_what_is_there() {
     assert_eq!(peer.receive_reply()["message"], 9);
     peer.ask(r#"{"action":"get","topic":"t","since":0}"#, r#"{"message":0}"#);
     peer.ask(r#"{"action":"get","topic":"t"}"#, r#"{"message":1}"#);
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn servers_of_coremq_over_one_redis_are_each_other_s_masters() {
+    let redis = Redis::start();
+    let [here, there] = [(); 2]
+        .map(|()| server_with(Config { coremq: Some(CoreMqPort::Port(0)), ..redis.config() }));
+    let mut sender = Client::connect(address(&here));
+    let mut listener = Client::connect(address(&there));
+    listener.subscribe(json!("q"));
+    let id = listener.id.clone();
+    for (round, queue) in ["q", id.as_str()].into_iter().enumerate() {
+        assert_eq!(sender.ask_at(queue, json!({ "n": round })), said("OK: Message sent"));
+        let (from, message) = listener.receive();
+        assert_eq!((from.as_str(), &message["n"]), (queue, &json!(round)));
+        assert_eq!(message["coremq_sender"], sender.id);
+    }
+    let history = listener.ask(json!({ "coremq_gethistory": ["q"] }));
+    assert_eq!(history["history"]["q"][0]["n"], 0);
 }
