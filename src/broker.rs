@@ -240,23 +240,13 @@ impl Broker {
 
     /// Puts back a message that did not reach its taker, who so has had no delivery of it.
     pub fn put_back(&self, topic: Topic, message: Returned) {
-        self.put_all_back(&topic, vec![message]);
-    }
-
-    fn put_all_back(&self, topic: &Topic, messages: Vec<Returned>) {
-        if messages.is_empty() {
-            return;
-        }
         let mut batch = Batch::default();
-        batch.ops.extend(
-            messages
-                .into_iter()
-                .map(|message| Op::PutBack { topic: topic.clone(), message: Box::new(message) }),
-        );
+        batch.ops.push(Op::PutBack { topic, message: Box::new(message) });
         self.apply(&mut batch);
         // One whose lease has ended meanwhile is with its topic already.
-        let lost = batch.outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-        for error in lost.filter(|error| error.code != Code::Gone) {
+        if let Err(error) = batch.only()
+            && error.code != Code::Gone
+        {
             tracing::error!("a message that did not reach its taker is lost: {error}");
         }
     }

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken};
+pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken, not_done};
 pub use self::head::{Counts, Head, Policy};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisAt;

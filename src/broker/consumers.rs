@@ -7,21 +7,18 @@
 //! goes at the pace of the slowest; one that stands still while others wait is dismissed. Those who
 //! wait with a take come first, and while a topic is stopped its consumers get nothing.
 
+mod serve;
+
 use std::collections::{HashMap, VecDeque};
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Instant;
 
-use super::Broker;
-use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::Topic;
-use crate::store::{Batch, Op, Outcome, Policy, Returned, Store, lock};
-
-/// Messages that are taken by one batch.
-const TAKEN_AT_ONCE: usize = 64;
+use crate::store::{Policy, Returned, lock};
 
 /// With so many bytes in its outbox a consumer is given no more.
 const ROOM: usize = limits::OUTBOX_BYTES / 2;
@@ -314,159 +311,6 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-impl Broker {
-    /// Receives and removes the topic's messages from now on, the backlog first; `waker` is woken
-    /// when there is something.
-    pub fn consume(&self, topic: &Topic, waker: Waker) -> Consumer {
-        let consumer = self.consumers.join(topic, waker);
-        self.take_for(&consumer.group, topic);
-        consumer
-    }
-
-    /// What a consumer is to do next.
-    pub fn receive(&self, consumer: &Consumer) -> Received {
-        let (received, room) = consumer.receive();
-        if !room {
-            return received;
-        }
-        // Either whoever makes messages available from now on sees that it sleeps, or it sees them.
-        fence(Ordering::SeqCst);
-        self.take_for(&consumer.group, &consumer.topic);
-        match received {
-            Received::Nothing => consumer.receive().0,
-            received => received,
-        }
-    }
-
-    /// These have reached the consumer that received them.
-    pub fn reached(&self, consumer: &Consumer, parcels: Vec<Parcel>) {
-        parcels.iter().for_each(|parcel| parcel.0.reached.store(true, Ordering::Relaxed));
-        self.settle(&consumer.topic, parcels);
-    }
-
-    /// Ends a consumer, which has received these and they have not reached it. What reached nobody
-    /// goes to the next.
-    pub fn leave(&self, mut consumer: Consumer, unwritten: Vec<Parcel>) {
-        consumer.end();
-        let sent = lock(&consumer.member.outbox).empty();
-        self.settle(&consumer.topic, unwritten.into_iter().chain(sent));
-        self.consumers.wake(&consumer.topic);
-    }
-
-    /// What becomes of messages is for the last to say who has them.
-    fn settle(&self, topic: &Topic, parcels: impl IntoIterator<Item = Parcel>) {
-        let last = parcels.into_iter().filter_map(|parcel| Arc::into_inner(parcel.0));
-        let ops = last.filter_map(|Given { message, reached }| match reached.into_inner() {
-            false => Some(Op::PutBack { topic: topic.clone(), message: Box::new(message) }),
-            // Without a lease it was removed when it was taken.
-            true => message.lease.map(|_| Op::Ack {
-                topic: topic.clone(),
-                id: message.taken.id,
-                deliveries: message.taken.deliveries,
-            }),
-        });
-        let mut batch = Batch::default();
-        batch.ops.extend(ops);
-        if batch.ops.is_empty() {
-            return;
-        }
-        self.apply(&mut batch);
-        // Of what was purged meanwhile there is nothing to be settled.
-        let failed = batch.outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-        for error in failed.filter(|error| error.code != Code::Gone) {
-            tracing::error!(
-                "a message of {topic} stays out until the server is restarted: {error}"
-            );
-        }
-    }
-
-    /// Takes messages for the group, as long as there are any, and room.
-    fn take_for(&self, group: &Group, topic: &Topic) {
-        if !group.begin() {
-            return;
-        }
-        loop {
-            while self.check_open().is_ok() && self.take_some_for(group, topic) {}
-            if group.end() {
-                return;
-            }
-        }
-    }
-
-    /// True if there may be more.
-    fn take_some_for(&self, group: &Group, topic: &Topic) -> bool {
-        let Some(head) = self.store.head(topic.as_str()) else { return false };
-        let counts = head.counts();
-        if counts.stopped || !group.has_room(counts.policy, Instant::now()) {
-            return false;
-        }
-        if self.takers.any() {
-            self.takers.serve(&*self.store, topic);
-        }
-        let (messages, more) = take(&*self.store, topic);
-        self.settle(topic, group.give(counts.policy, messages));
-        more
-    }
-
-    /// Purges the topic and tells its consumers to hang up. True if anything waited in it.
-    pub fn purge_and_dismiss(&self, topic: &Topic) -> Result<bool> {
-        let counts = self.store.head(topic.as_str()).map(|head| head.counts()).unwrap_or_default();
-        let mut batch = Batch::default();
-        batch.ops.push(Op::Purge { topic: topic.clone() });
-        self.apply(&mut batch);
-        self.consumers.dismiss(topic);
-        match batch.outcomes.pop() {
-            Some(Ok(_)) => Ok(counts.length > counts.leased),
-            Some(Err(error)) => Err(error),
-            None => Err(Error::new(Code::StoreFailed, "the store did not answer: try again")),
-        }
-    }
-
-    /// The topic was purged: what is on its way to its consumers is recalled.
-    pub(super) fn recall(&self, topic: &Topic) {
-        self.settle(topic, self.consumers.recall(topic));
-    }
-}
-
-/// The next messages of the topic, and whether there may be more.
-fn take(store: &dyn Store, topic: &Topic) -> (Vec<Returned>, bool) {
-    let taken = match take_under(store, topic, Some(store.consumer_lease())) {
-        // A store that is full has no room to note leases: what is taken is removed at once.
-        Err(error) if error.code == Code::Full => take_under(store, topic, None),
-        taken => taken,
-    };
-    taken.unwrap_or_else(|error| {
-        tracing::error!("the consumers of {topic} have to wait: {error}");
-        (Vec::new(), false)
-    })
-}
-
-fn take_under(
-    store: &dyn Store,
-    topic: &Topic,
-    lease: Option<u64>,
-) -> Result<(Vec<Returned>, bool)> {
-    let mut batch = Batch::default();
-    batch.ops.extend((0..TAKEN_AT_ONCE).map(|_| Op::Take { topic: topic.clone(), lease }));
-    store.apply(&mut batch);
-    let mut messages = Vec::new();
-    for outcome in mem::take(&mut batch.outcomes) {
-        match outcome {
-            Ok(Outcome::Taken(Some(taken))) => {
-                let body = batch.taken_body(&taken).into();
-                messages.push(Returned { taken, body, lease });
-            }
-            // These are a lot already.
-            Ok(Outcome::Later) => return Ok((messages, true)),
-            Ok(_) => return Ok((messages, false)),
-            Err(error) if messages.is_empty() => return Err(error),
-            // What was taken before it goes first.
-            Err(_) => return Ok((messages, true)),
-        }
-    }
-    Ok((messages, true))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::zmtp::Dialect;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{Id, Message, Topic};
-use crate::store::{Batch, Op, Outcome};
+use crate::store::{Batch, Op, Outcome, not_done};
 
 /// One connection's part.
 pub struct Mezzenger {
@@ -131,10 +131,6 @@ impl Mezzenger {
             }
         }
     }
-}
-
-fn not_done() -> Result<Outcome> {
-    Err(Error::new(Code::StoreFailed, "the store did not answer: try again"))
 }
 
 impl Dialect for Mezzenger {

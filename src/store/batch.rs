@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Policy;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::message::{Id, Topic};
 
 /// Operations that are carried out together, in order. It is reused: `clear` keeps its memory.
@@ -136,6 +136,11 @@ pub struct Returned {
     pub lease: Option<u64>,
 }
 
+/// What stands for an outcome that a store does not give.
+pub fn not_done() -> Result<Outcome> {
+    Err(Error::new(Code::StoreFailed, "the store did not answer: try again"))
+}
+
 impl Op {
     pub fn topic(&self) -> &Topic {
         match self {
@@ -154,6 +159,11 @@ impl Op {
 }
 
 impl Batch {
+    /// What its only operation came to, once the store has had it.
+    pub fn only(&mut self) -> Result<Outcome> {
+        self.outcomes.pop().unwrap_or_else(not_done)
+    }
+
     /// Adds a put; `body` is JSON text.
     pub fn put(&mut self, topic: Topic, body: &[u8], options: Option<Box<PutOptions>>) {
         let start = self.bytes.len();

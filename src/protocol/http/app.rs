@@ -112,7 +112,7 @@ impl App {
             let mut batch = Batch::default();
             batch.ops.push(Op::Take { topic: topic.clone(), lease });
             broker.apply(&mut batch);
-            match batch.outcomes.pop().unwrap_or_else(not_done)? {
+            match batch.only()? {
                 Outcome::Taken(Some(taken)) => {
                     let body = batch.taken_body(&taken).into();
                     Ok(Some(Handed::new(broker.clone(), topic, taken, body, lease)))
@@ -158,11 +158,7 @@ impl App {
 
 fn only(broker: &Broker, mut batch: Batch) -> Result<Outcome> {
     broker.apply(&mut batch);
-    batch.outcomes.pop().unwrap_or_else(not_done)
-}
-
-fn not_done() -> Result<Outcome> {
-    Err(Error::new(Code::StoreFailed, "the store did not answer: try again"))
+    batch.only()
 }
 
 fn too_large(max_message: usize) -> Error {

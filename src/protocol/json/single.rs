@@ -48,8 +48,7 @@ impl Single {
         let mut batch = Batch::default();
         batch.ops.push(op);
         broker.apply(&mut batch);
-        let not_done = || Err(Error::new(Code::StoreFailed, "the store did not answer: try again"));
-        let outcome = batch.outcomes.pop().unwrap_or_else(not_done)?;
+        let outcome = batch.only()?;
         Ok(reply(|reply| answer.write(reply, &batch, &outcome)))
     }
 }
