@@ -120,7 +120,7 @@ impl Broker {
     }
 
     /// The topic was purged: what is on its way to its consumers is recalled.
-    pub(in crate::broker) fn recall(&self, topic: &Topic) {
+    pub(in super::super) fn recall(&self, topic: &Topic) {
         self.settle(topic, self.consumers.recall(topic));
     }
 }
