@@ -1,7 +1,12 @@
-//! A store in Redis: several servers over one, and what becomes of them when it goes away. Each test
-//! starts a Redis of its own, which listens on a socket in a folder.
+//! A store in Redis, or over a cluster: several servers over one, and what becomes of them when it goes
+//! away or fails over. Each test starts a Redis of its own, which listens on a socket in a folder, or a
+//! cluster of them.
 
+mod cluster;
+mod failovers;
 mod killed;
+mod load;
+mod moved;
 mod replicas;
 mod shared;
 #[cfg(feature = "tls")]
