@@ -77,7 +77,9 @@ fn moved(outcome: Outcome, base: usize) -> Outcome {
     };
     match outcome {
         Outcome::Taken(taken) => Outcome::Taken(taken.map(moved)),
-        Outcome::Peeked(found) => Outcome::Peeked(found.map(|(taken, looks)| (moved(taken), looks))),
+        Outcome::Peeked(found) => {
+            Outcome::Peeked(found.map(|(taken, looks)| (moved(taken), looks)))
+        }
         other => other,
     }
 }
