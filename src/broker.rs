@@ -99,15 +99,15 @@ impl Broker {
         self.store.blocks()
     }
 
-    /// The last id given out.
+    /// What is put to the topic from now on has a larger id.
     #[cfg(feature = "http")]
-    pub fn last_id(&self) -> Id {
-        self.store.last_id()
+    pub fn last_id(&self, topic: &str) -> Id {
+        self.store.moment().of(topic)
     }
 
     /// Begins a session: it will be handed what is put from now on.
     pub fn session(&self) -> Session {
-        Session::new(self.store.last_id(), self.sessions.clone())
+        Session::new(self.store.moment(), self.sessions.clone())
     }
 
     /// Carries out a batch of puts, takes, acks and so on, then wakes who waits for what it made
@@ -260,10 +260,11 @@ impl Broker {
         from: From,
         waker: &Waker,
     ) -> Result<Id> {
+        let start = session.start().clone();
         let subscriptions = session.subscriptions.get_or_insert_with(|| {
             Box::new(subscription::Subscriptions::new(self.subscribers.clone(), waker.clone()))
         });
-        subscriptions.subscribe(&*self.store, patterns, from)
+        subscriptions.subscribe(&*self.store, patterns, from, &start)
     }
 
     pub fn unsubscribe(&self, session: &mut Session, pattern: &Pattern) {

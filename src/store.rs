@@ -6,6 +6,7 @@ mod batch;
 mod contract;
 mod head;
 mod leader;
+mod moment;
 #[cfg(feature = "redis")]
 mod redis;
 mod refusal;
@@ -19,6 +20,7 @@ use std::task::Waker;
 
 pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken, not_done};
 pub use self::head::{Counts, Head, Policy};
+pub use self::moment::Moment;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]
@@ -56,8 +58,13 @@ pub trait Store: Send + Sync {
         UNTIL_RESTART
     }
 
-    /// The last id given out: a message put from now on has a larger one.
+    /// The last id given out, the largest if the store has several parts.
     fn last_id(&self) -> Id;
+
+    /// The last ids given out: a message put from now on has a larger one.
+    fn moment(&self) -> Moment {
+        Moment::at(self.last_id())
+    }
 
     /// Microseconds since 1970 by the store's clock.
     fn now(&self) -> Id;

@@ -174,7 +174,7 @@ impl Conversation {
                 self.outbox.answer(tag, |reply| reply.ok());
             }
             Request::Ping { meta: true } => {
-                let since = self.session.start();
+                let since = self.session.since();
                 self.outbox.answer(tag, |reply| reply.since(since));
             }
             Request::Shutdown => {

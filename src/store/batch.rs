@@ -19,7 +19,7 @@ pub struct Batch {
 }
 
 /// One operation. Times are microseconds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Op {
     Put(Put),
     /// The next message of the topic for the caller alone; gone at once unless there is a lease.
@@ -64,7 +64,7 @@ pub enum Op {
 }
 
 /// A message to store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Put {
     pub topic: Topic,
     /// Where its JSON text stands in the batch.
@@ -171,6 +171,19 @@ impl Batch {
         self.ops.push(Op::Put(Put { topic, body: start..self.bytes.len(), options }));
     }
 
+    /// A batch of some of its operations, in their order.
+    #[cfg(feature = "redis")]
+    pub fn some(&self, indexes: &[usize]) -> Batch {
+        let mut some = Batch { confirms: self.confirms, ..Batch::default() };
+        for op in indexes.iter().filter_map(|index| self.ops.get(*index)) {
+            match op {
+                Op::Put(put) => some.put(put.topic.clone(), self.body(put), put.options.clone()),
+                op => some.ops.push(op.clone()),
+            }
+        }
+        some
+    }
+
     /// One of its puts is to be confirmed.
     pub fn confirm(&mut self) {
         self.confirms = true;
@@ -210,13 +223,13 @@ impl Batch {
         self.confirms = false;
     }
 
-    /// The last id that a put of the batch was given; 0 if there was none.
+    /// The largest id that a put of the batch was given; 0 if there was none.
     pub fn last_id(&self) -> Id {
-        let ids = self.outcomes.iter().rev().filter_map(|outcome| match outcome {
-            Ok(Outcome::Stored { id, duplicate: false, .. }) => Some(*id),
-            _ => None,
+        let ids = self.outcomes.iter().map(|outcome| match outcome {
+            Ok(Outcome::Stored { id, duplicate: false, .. }) => *id,
+            _ => 0,
         });
-        ids.take(1).next().unwrap_or(0)
+        ids.max().unwrap_or(0)
     }
 
     /// The topics in which messages were stored, in order, a run of the same one once.

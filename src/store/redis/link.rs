@@ -6,9 +6,13 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::{Client, Cmd, Connection, ConnectionLike, RedisError, Value, cmd};
+use redis::{
+    Client, Cmd, Connection, ConnectionInfo, ConnectionLike, ProtocolVersion, RedisError, Value,
+    cmd,
+};
 
-use super::scripts::{self, Script};
+use super::address::Address;
+use super::scripts;
 use crate::error::{Code, Error};
 use crate::store::lock;
 
@@ -27,8 +31,7 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 
 pub struct Link {
     client: Client,
-    /// The key that names the store to every script.
-    key: String,
+    address: Address,
     most: usize,
     pool: Mutex<Pool>,
     freed: Condvar,
@@ -56,27 +59,37 @@ pub struct Failed {
     pub error: Error,
     /// Whether it may have been done all the same.
     pub doubtful: bool,
+    /// Where a cluster's node says that it is done, as `HOST:PORT`.
+    pub moved: Option<String>,
 }
 
 impl Link {
-    pub fn new(client: Client, key: String, most: usize) -> Link {
+    /// So many connections at most. None is made yet.
+    pub fn new(info: ConnectionInfo, most: usize) -> redis::RedisResult<Link> {
+        let address = Address::from(info.addr());
         let (pool, freed, away) = (Mutex::default(), Condvar::new(), Mutex::default());
-        Link { client, key, most, pool, freed, away }
+        Ok(Link { client: Client::open(info)?, address, most, pool, freed, away })
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Whether it did not answer when it was last asked.
+    pub fn is_away(&self) -> bool {
+        lock(&self.away).is_some()
     }
 
     /// A connection of one's own, for so long without an answer.
     pub fn connect(&self, patience: Duration) -> redis::RedisResult<Connection> {
-        let connection = self.client.get_connection_with_timeout(CONNECT)?;
-        connection.set_read_timeout(Some(patience))?;
-        connection.set_write_timeout(Some(patience))?;
-        Ok(connection)
+        connect(&self.client, patience)
     }
 
-    /// A call of this script, to which its arguments are added.
-    pub fn script(&self, script: Script) -> Cmd {
-        let mut call = cmd("EVALSHA");
-        call.arg(scripts::digest(script)).arg(1).arg(&self.key);
-        call
+    /// The same, on which a cluster's nodes tell what was published in a part.
+    pub fn connect_to_hear(&self, patience: Duration) -> redis::RedisResult<Connection> {
+        let info = self.client.get_connection_info().clone();
+        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        connect(&Client::open(info.set_redis_settings(redis))?, patience)
     }
 
     /// Makes a call.
@@ -96,7 +109,11 @@ impl Link {
         if !broken {
             *lock(&self.away) = None;
         }
-        answer.map_err(|error| Failed { error: explain(&error), doubtful: broken })
+        answer.map_err(|error| Failed {
+            error: explain(&error),
+            doubtful: broken,
+            moved: moved(&error),
+        })
     }
 
     /// A connection that nobody else has.
@@ -120,7 +137,7 @@ impl Link {
         drop(pool);
         self.connect(ANSWER).map(|connection| (connection, round)).map_err(|error| {
             self.give_up(round);
-            Failed { error: explain(&error), doubtful: false }
+            Failed { error: explain(&error), doubtful: false, moved: None }
         })
     }
 
@@ -172,6 +189,13 @@ impl Link {
     }
 }
 
+fn connect(client: &Client, patience: Duration) -> redis::RedisResult<Connection> {
+    let connection = client.get_connection_with_timeout(CONNECT)?;
+    connection.set_read_timeout(Some(patience))?;
+    connection.set_write_timeout(Some(patience))?;
+    Ok(connection)
+}
+
 /// Asks; a Redis that does not know the script is told it first.
 fn ask(connection: &mut Connection, call: &Cmd) -> redis::RedisResult<Value> {
     let mut ask = |call: &Cmd| connection.req_command(call).and_then(Value::extract_error);
@@ -201,6 +225,13 @@ fn is_broken(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error() || error.code().is_none()
 }
 
+/// Where a node of a cluster says that a call belongs. Only for good: while a slot is on its way its
+/// messages are in two places, and nothing is done.
+pub fn moved(error: &RedisError) -> Option<String> {
+    let (address, _) = error.redirect_node()?;
+    (error.code() == Some("MOVED")).then(|| address.to_owned())
+}
+
 /// What a person reads of it, and a program.
 pub fn explain(error: &RedisError) -> Error {
     match error.code() {
@@ -209,7 +240,7 @@ pub fn explain(error: &RedisError) -> Error {
         }
         Some(
             "LOADING" | "MASTERDOWN" | "READONLY" | "BUSY" | "MISCONF" | "NOREPLICAS" | "TRYAGAIN"
-            | "CLUSTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOPERM",
+            | "CLUSTERDOWN" | "MOVED" | "ASK" | "NOAUTH" | "WRONGPASS" | "NOPERM",
         ) => unavailable(format!("Redis refuses ({error})")).error,
         Some(_) => Error::new(Code::StoreFailed, format!("Redis failed ({error}): try again")),
         None => unavailable(format!("Redis does not answer ({error})")).error,
@@ -217,5 +248,6 @@ pub fn explain(error: &RedisError) -> Error {
 }
 
 fn unavailable(why: String) -> Failed {
-    Failed { error: Error::new(Code::Unavailable, format!("{why}: try again")), doubtful: false }
+    let error = Error::new(Code::Unavailable, format!("{why}: try again"));
+    Failed { error, doubtful: false, moved: None }
 }

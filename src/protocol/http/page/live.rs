@@ -168,7 +168,7 @@ pub async fn topic(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> An
     let topic = Topic::new(name)?;
     let told: Result<Value> = app
         .run(move |broker| {
-            let since = broker.last_id();
+            let since = broker.last_id(topic.as_str());
             let run = broker.history(topic.as_str(), limits::PAGE_MESSAGES)?;
             let messages = (0..run.len()).filter_map(|index| run.get(index));
             let messages: Vec<_> = messages.map(|m| message_told(m.id, m.body)).collect();

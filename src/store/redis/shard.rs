@@ -1,30 +1,46 @@
-//! What the store in Redis shares with the thread that listens: calls of scripts, and what is learnt
-//! of their answers.
+//! One part of the store in Redis, which is all of it unless there is a cluster: its calls of scripts,
+//! and what is learnt of their answers.
 
-use redis::{Cmd, Value};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::known::{From, Known};
-use super::link::{Failed, Link};
+use redis::{Cmd, Value, cmd};
+
+use super::known::{From, Known, Total};
+use super::link::Failed;
 use super::news::News;
+use super::nodes::{Nodes, Route};
 use super::request;
-use super::scripts::Script;
+use super::scripts::{self, Script};
 use crate::error::{Code, Error, Result};
-use crate::message::Id;
+use crate::limits;
+use crate::message::{Id, Topic};
+use crate::store::leader::Leader;
 use crate::store::{Batch, Due, Rules, WhenFull, system_clock};
 
-/// What the store shares with the thread that listens.
-pub struct Shared {
-    pub link: Link,
-    pub known: Known,
+/// What all parts have in common.
+pub struct Common {
+    pub nodes: Nodes,
     pub news: News,
-    /// Where scripts publish what they did.
-    pub channel: String,
     /// A name that no other server has.
     pub server: String,
     pub rules: Rules,
     pub replicas: u32,
     /// In place of Redis' own, for tests.
     pub clock: Option<fn() -> Id>,
+    /// How large all of them are.
+    pub total: Arc<Total>,
+}
+
+pub struct Shard {
+    pub common: Arc<Common>,
+    pub route: Arc<Route>,
+    pub known: Known,
+    /// What its keys begin with.
+    keys: String,
+    leader: Leader,
+    /// Something may have been done of which no answer told.
+    pub doubt: AtomicBool,
 }
 
 /// What became of some batches.
@@ -35,7 +51,29 @@ struct Applied {
     replicas: Option<u32>,
 }
 
-impl Shared {
+impl Shard {
+    /// `keys` is what its keys begin with.
+    pub fn new(common: Arc<Common>, route: Arc<Route>, keys: String) -> Shard {
+        let known = Known::new(route.part(), common.total.clone());
+        let (leader, doubt) = (Leader::default(), AtomicBool::new(false));
+        Shard { common, route, known, keys, leader, doubt }
+    }
+
+    /// The key that names this part to every script.
+    pub fn key(&self) -> String {
+        format!("{}store", self.keys)
+    }
+
+    /// Where scripts publish what they did.
+    pub fn channel(&self) -> String {
+        format!("{}news", self.keys)
+    }
+
+    /// Carries out a batch, with those of others who come at the same time.
+    pub fn apply(&self, batch: &mut Batch) {
+        self.leader.submit(batch, |batches| self.commit(batches));
+    }
+
     /// Carries out the batches of those who met, a few at a time.
     pub fn commit(&self, batches: &mut [&mut Batch]) {
         let mut rest = batches;
@@ -51,18 +89,19 @@ impl Shared {
             batch.outcomes.clear();
             batch.taken.clear();
         }
-        match self.apply(batches) {
+        let (rules, wanted) = (&self.common.rules, self.common.replicas);
+        match self.call_apply(batches) {
             Ok(Applied { outcomes, put, replicas }) => {
-                let few = replicas.is_some_and(|replicas| replicas < self.replicas);
+                let few = replicas.is_some_and(|replicas| replicas < wanted);
                 for (batch, outcomes) in batches.iter_mut().zip(outcomes) {
-                    request::read(batch, outcomes, &self.rules);
+                    request::read(batch, outcomes, rules);
                     if few && batch.is_promised() {
-                        request::doubt(batch, self.replicas);
+                        request::doubt(batch, wanted);
                     }
                 }
                 if few {
                     // Who asked does not tell those who wait of what is not confirmed.
-                    self.news.tell(put);
+                    self.common.news.tell(put);
                 }
             }
             // Redis has no memory for all of it: a batch that fails fails alone.
@@ -73,12 +112,12 @@ impl Shared {
         }
     }
 
-    fn apply(&self, batches: &[&mut Batch]) -> Result<Applied> {
+    fn call_apply(&self, batches: &[&mut Batch]) -> Result<Applied> {
         let mut call = self.script(Script::Apply);
         request::write(&mut call, batches);
         let promised = batches.iter().any(|batch| batch.is_promised());
-        let wanted = if promised { self.replicas } else { 0 };
-        let called = self.link.call_with(&call, wanted);
+        let wanted = if promised { self.common.replicas } else { 0 };
+        let called = self.common.nodes.call(&self.route, &call, wanted);
         let (answer, replicas) = called.map_err(|failed| self.failed(failed))?;
         let Value::Array(answer) = answer else { return Err(request::senseless()) };
         let mut answer = answer.into_iter();
@@ -93,30 +132,61 @@ impl Shared {
 
     /// A call of a script, with what all of them are told.
     pub fn script(&self, script: Script) -> Cmd {
-        let Rules { dead_letter_after, max_bytes, when_full, keep } = self.rules;
-        let mut call = self.link.script(script);
-        call.arg(&self.server);
+        let Rules { dead_letter_after, when_full, keep, .. } = self.common.rules;
+        let mut call = cmd("EVALSHA");
+        call.arg(scripts::digest(script)).arg(1).arg(self.key());
+        call.arg(&self.common.server);
         let mut optional = |number: Option<u64>| {
             match number {
                 Some(number) => call.arg(number),
                 None => call.arg(""),
             };
         };
-        optional(self.clock.map(|clock| clock()));
-        optional(max_bytes);
+        optional(self.common.clock.map(|clock| clock()));
+        optional(self.max_bytes());
         optional((when_full == WhenFull::DropOldest).then_some(1));
         optional(keep);
-        call.arg(dead_letter_after);
+        call.arg(dead_letter_after).arg(self.max_topics());
+        call.arg(u8::from(self.common.nodes.is_cluster()));
         call
     }
 
+    /// How large it may become. Where the oldest make room each part has its share, since they are of
+    /// the same part; else it has what others do not need.
+    fn max_bytes(&self) -> Option<u64> {
+        let max_bytes = self.common.rules.max_bytes?;
+        Some(match self.common.rules.when_full {
+            WhenFull::DropOldest => max_bytes / self.common.nodes.routes().len().max(1) as u64,
+            WhenFull::Refuse => {
+                let others = self.common.total.bytes().saturating_sub(self.known.bytes());
+                max_bytes.saturating_sub(others)
+            }
+        })
+    }
+
+    fn max_topics(&self) -> u64 {
+        let others = self.common.total.topics().saturating_sub(self.known.topics());
+        (limits::TOPICS as u64).saturating_sub(others)
+    }
+
+    /// What is read of a topic.
+    pub fn read(&self, how: &str, topic: &Topic, args: &[u64]) -> Result<Value> {
+        let mut call = self.script(Script::Read);
+        call.arg(how).arg(topic.as_str());
+        for arg in args {
+            call.arg(*arg);
+        }
+        self.call(&call)
+    }
+
     pub fn call(&self, call: &Cmd) -> Result<Value> {
-        self.link.call(call).map_err(|failed| self.failed(failed))
+        let called = self.common.nodes.call(&self.route, call, 0);
+        called.map(|(answer, _)| answer).map_err(|failed| self.failed(failed))
     }
 
     fn failed(&self, failed: Failed) -> Error {
         if failed.doubtful {
-            self.news.doubt();
+            self.doubt.store(true, Ordering::Release);
         }
         failed.error
     }
@@ -148,7 +218,7 @@ impl Shared {
         }
     }
 
-    pub fn tick(&self) -> Result<Due> {
+    pub fn call_tick(&self) -> Result<Due> {
         let Value::Array(answer) = self.call(&self.script(Script::Tick))? else {
             return Err(request::senseless());
         };
