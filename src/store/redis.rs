@@ -98,6 +98,9 @@ impl RedisStore {
             // Whatever is due is found by the first tick.
             shard.known.due_at(0);
         }
+        if store.common.nodes.is_cluster() {
+            tracing::info!("parts of the store: {}", store.common.nodes.told());
+        }
         Ok(store)
     }
 

@@ -51,7 +51,6 @@ impl Route {
     }
 
     fn set(&self, link: Arc<Link>) {
-        tracing::info!("part {} of the store is at {}", self.part, link.address());
         *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
     }
 }
@@ -147,6 +146,7 @@ impl Nodes {
         if let Some(address) = Address::parse(address, from.address())
             && let Some(link) = self.link_to(&address)
         {
+            tracing::info!("part {} of the store is at {} now", route.part, link.address());
             route.set(link);
         }
         // So are others, most likely.
@@ -163,8 +163,10 @@ impl Nodes {
         if !self.is_cluster || looked.is_some_and(|at| at.elapsed() < LOOK) {
             return;
         }
-        if let Some(found) = self.ask() {
-            self.follow(&found);
+        if let Some(found) = self.ask()
+            && self.follow(&found)
+        {
+            tracing::info!("parts of the store have moved: {}", self.told());
         }
         *looked = Some(Instant::now());
     }
@@ -179,7 +181,9 @@ impl Nodes {
         })
     }
 
-    fn follow(&self, found: &[(u16, u16, Address)]) {
+    /// Goes where the parts are; says whether one is elsewhere than before.
+    fn follow(&self, found: &[(u16, u16, Address)]) -> bool {
+        let mut moved = false;
         for route in &self.routes {
             let has = |(from, to, _): &&(u16, u16, Address)| (*from..=*to).contains(&route.slot);
             if let Some((_, _, address)) = found.iter().find(has)
@@ -187,8 +191,17 @@ impl Nodes {
                 && let Some(link) = self.link_to(address)
             {
                 route.set(link);
+                moved = true;
             }
         }
+        moved
+    }
+
+    /// How many parts each node has, for a person.
+    pub fn told(&self) -> String {
+        let told = self.links().into_iter();
+        let told = told.map(|(link, parts)| format!("{parts} at {}", link.address()));
+        told.collect::<Vec<_>>().join(", ")
     }
 
     /// The node at this address: the same for all parts.

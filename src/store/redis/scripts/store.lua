@@ -9,7 +9,7 @@ local OWN = 9
 
 -- While a slot is on its way to another node, keys that are not here may be there. This one is nowhere: it
 -- is refused then, before anything is done.
-if IS_CLUSTER and redis.pcall('EXISTS', PREFIX .. 'nowhere').err then
+if IS_CLUSTER and type(redis.pcall('EXISTS', PREFIX .. 'nowhere')) == 'table' then
   return redis.error_reply('TRYAGAIN this part of the store is being moved to another node')
 end
 
