@@ -100,20 +100,22 @@ impl Link {
     /// Makes a call, and then waits for so many replicas to have what it did, if any: how many do.
     pub fn call_with(&self, call: &Cmd, replicas: u32) -> Result<(Value, Option<u32>), Failed> {
         let (mut connection, round) = self.take()?;
-        let answer = ask(&mut connection, call).and_then(|answer| {
-            let count = (replicas > 0).then(|| wait(&mut connection, replicas)).transpose()?;
-            Ok((answer, count))
-        });
-        let broken = answer.as_ref().is_err_and(is_broken);
+        let answer = ask(&mut connection, call);
+        let mut broken = answer.as_ref().is_err_and(is_broken);
+        let mut count = None;
+        if answer.is_ok() && replicas > 0 {
+            let waited = wait(&mut connection, replicas);
+            broken = waited.as_ref().is_err_and(is_broken);
+            // It is done, and what it answered is known: a master that fails now has not confirmed it.
+            count = Some(waited.unwrap_or(0));
+        }
         self.give_back(connection, round, broken);
         if !broken {
             *lock(&self.away) = None;
         }
-        answer.map_err(|error| Failed {
-            error: explain(&error),
-            doubtful: broken,
-            moved: moved(&error),
-        })
+        let failed =
+            |error| Failed { error: explain(&error), doubtful: broken, moved: moved(&error) };
+        answer.map(|answer| (answer, count)).map_err(failed)
     }
 
     /// A connection that nobody else has.
