@@ -91,9 +91,12 @@ fn what_was_confirmed_survives_failovers() {
         }
     });
     let told = puts.told.into_inner().unwrap();
+    let stored = stored(&cluster);
+    servers.iter().for_each(|server| until_known(server, stored));
     let there = take_all(&servers[0]);
     report(failovers, &told, &there);
     judge(&told, &there, seed);
+    assert_eq!(there.values().sum::<usize>(), stored, "seed {seed}");
 }
 
 fn fail(cluster: &mut Cluster, how: Failure, master: usize, puts: &Puts) {
@@ -199,6 +202,32 @@ fn put(message: &usize) -> String {
         "confirm": true, "dedupe": message.to_string(), "tag": message,
     })
     .to_string()
+}
+
+/// Waits until a server knows how many messages there are: what it missed it asks for.
+fn until_known(server: &Server, there: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut peer = Peer::connect(server.addr());
+    loop {
+        peer.send(r#"{"action":"topics"}"#);
+        let reply = peer.receive_reply();
+        let topics = reply["topics"].as_array().unwrap();
+        let known: u64 = topics.iter().map(|topic| topic["length"].as_u64().unwrap()).sum();
+        if known == there as u64 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{known} messages known, and {there} there: {reply}");
+        thread::park_timeout(PAUSE);
+    }
+}
+
+/// How many messages the nodes have.
+fn stored(cluster: &Cluster) -> usize {
+    let of = |node| -> usize {
+        let logs: Vec<String> = cluster.ask(node, &["KEYS", "dsmq:{*}:log:*"]).unwrap();
+        logs.iter().map(|log| cluster.ask::<usize>(node, &["XLEN", log]).unwrap()).sum()
+    };
+    cluster.masters().into_iter().map(of).sum()
 }
 
 /// How often each message is there, as someone reads it who takes all.
