@@ -185,8 +185,9 @@ impl Link {
         self.freed.notify_one();
         drop(gone);
         let mut away = lock(&self.away);
-        if away.is_none() {
-            *away = Some(Away { again: Instant::now() + RETRY, pause: RETRY * 2 });
+        match &mut *away {
+            Some(Away { again, pause }) => *again = Instant::now() + *pause,
+            None => *away = Some(Away { again: Instant::now() + RETRY, pause: RETRY * 2 }),
         }
     }
 }
