@@ -7,6 +7,7 @@ mod failovers;
 mod killed;
 mod load;
 mod moved;
+mod parts;
 mod replicas;
 mod shared;
 #[cfg(feature = "tls")]

@@ -74,9 +74,9 @@ fn a_put_wakes_those_who_wait_on_another_server(store: &Shared) {
     subscriber.ask(r#"{"action":"subscribe","topic":"t"}"#, r#"{"ok":true}"#);
     prefix.ask(r#"{"action":"subscribe","topic":"t*"}"#, r#"{"ok":true}"#);
     for round in 0..20 {
-        getter.send(r#"{"action":"get","topic":"t","wait":60}"#);
+        getter.send(r#"{"action":"get","topic":"t","wait":600}"#);
         // What is taken at once nobody else sees: so these are two topics.
-        taker.send(r#"{"action":"take","topic":"jobs","wait":60}"#);
+        taker.send(r#"{"action":"take","topic":"jobs","wait":600}"#);
         for topic in ["t", "jobs"] {
             let put = json!({"action":"put","topic":topic,"message":round,"confirm":true});
             putter.send(put.to_string());
@@ -99,8 +99,8 @@ fn a_prefix_is_heard_of_on_all_topics(store: &Shared) {
     let mut putter = Peer::connect(here.addr());
     for topic in 0..TOPICS {
         let (pushed, taken) = (format!("m{topic}"), format!("jobs{topic}"));
-        getter.send(json!({"action":"get","topic":pushed,"wait":60}).to_string());
-        taker.send(json!({"action":"take","topic":taken,"wait":60}).to_string());
+        getter.send(json!({"action":"get","topic":pushed,"wait":600}).to_string());
+        taker.send(json!({"action":"take","topic":taken,"wait":600}).to_string());
         for name in [&pushed, &taken] {
             putter.send(json!({"action":"put","topic":name,"message":topic}).to_string());
         }
@@ -145,7 +145,7 @@ fn leases_that_end_are_given_to_those_who_wait_on_another_server(store: &Shared)
     assert_eq!(taker.receive_reply()["deliveries"], 1);
     let there = store.server();
     let mut next = Peer::connect(there.addr());
-    next.send(r#"{"action":"take","topic":"t","lease":60,"wait":60}"#);
+    next.send(r#"{"action":"take","topic":"t","lease":60,"wait":600}"#);
     // Whoever held it is gone, and the server that knew of it.
     drop(here);
     let taken = next.receive_reply();
@@ -258,7 +258,7 @@ fn a_server_that_starts_finds_what_is_there(store: &Shared) {
     let listed = topics["topics"].as_array().unwrap();
     let lengths: Vec<_> = listed.iter().map(|t| (t["topic"].as_str(), &t["length"])).collect();
     assert_eq!(lengths[1], (Some("t"), &json!(3)), "{topics}");
-    peer.send(r#"{"action":"take","topic":"later","wait":60}"#);
+    peer.send(r#"{"action":"take","topic":"later","wait":600}"#);
     assert_eq!(peer.receive_reply()["message"], 9);
     peer.ask(r#"{"action":"get","topic":"t","since":0}"#, r#"{"message":0}"#);
     peer.ask(r#"{"action":"get","topic":"t"}"#, r#"{"message":1}"#);
