@@ -67,12 +67,18 @@ impl Server {
     }
 
     /// A store of so many parts, all of them here.
-    fn open_parts(&self, parts: usize) -> RedisStore {
-        let (url, prefix) = (self.url(), self.prefix());
-        let at = RedisAt { url: &url, prefix: &prefix, pool: 8, replicas: 0 };
+    pub fn open_parts(
+        &self,
+        prefix: &str,
+        rules: Rules,
+        clock: fn() -> Id,
+        parts: usize,
+    ) -> RedisStore {
+        let url = self.url();
+        let at = RedisAt { url: &url, prefix, pool: 8, replicas: 0 };
         let Ok(Named::One(info)) = address::parse(&url) else { panic!("{url} is one") };
         let nodes = Nodes::one(info, 8, parts).unwrap();
-        RedisStore::over(nodes, &at, Rules::default(), Some(contract::clock)).unwrap()
+        RedisStore::over(nodes, &at, rules, Some(clock)).unwrap()
     }
 
     /// Rows of a store, whatever they are, but what is known of topics, and hints at them.
@@ -111,7 +117,9 @@ fn in_redis_holds_the_contract() {
 #[ignore = "needs redis-server: make test runs it"]
 fn each_part_holds_the_contract() {
     let server = Server::start();
-    contract::hold_in_parts(&|| Arc::new(server.open_parts(7)));
+    contract::hold_in_parts(&|| {
+        Arc::new(server.open_parts(&server.prefix(), Rules::default(), contract::clock, 7))
+    });
 }
 
 fn topic(name: &str) -> Topic {
