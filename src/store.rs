@@ -21,6 +21,8 @@ use std::task::Waker;
 pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken, not_done};
 pub use self::head::{Counts, Head, Policy};
 pub use self::moment::Moment;
+#[cfg(test)]
+pub use self::moment::part;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]

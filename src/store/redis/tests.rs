@@ -66,6 +66,21 @@ impl Server {
             .unwrap()
     }
 
+    /// A store of so many parts, all of them here.
+    pub fn open_parts(
+        &self,
+        prefix: &str,
+        rules: Rules,
+        clock: fn() -> Id,
+        parts: usize,
+    ) -> RedisStore {
+        let url = self.url();
+        let at = RedisAt { url: &url, prefix, pool: 8, replicas: 0 };
+        let Ok(Named::One(info)) = address::parse(&url) else { panic!("{url} is one") };
+        let nodes = Nodes::one(info, 8, parts).unwrap();
+        RedisStore::over(nodes, &at, rules, Some(clock)).unwrap()
+    }
+
     /// Rows of a store, whatever they are, but what is known of topics, and hints at them.
     pub fn rows(&self, prefix: &str) -> i64 {
         let mut connection = self.client().get_connection().unwrap();
@@ -95,6 +110,15 @@ fn in_redis_holds_the_contract() {
     let server = Server::start();
     contract::hold(&|| {
         Arc::new(server.open(&server.prefix(), Rules::default(), Some(contract::clock)))
+    });
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn each_part_holds_the_contract() {
+    let server = Server::start();
+    contract::hold_in_parts(&|| {
+        Arc::new(server.open_parts(&server.prefix(), Rules::default(), contract::clock, 7))
     });
 }
 
