@@ -26,7 +26,7 @@ pub use self::moment::part;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]
-pub use self::redis::tests::Server as RedisServer;
+pub use self::redis::{cluster_tests::Server as RedisCluster, tests::Server as RedisServer};
 pub use self::run::{Encoded, Form, Run};
 pub use self::shelf::Shelf;
 use crate::error::Result;
