@@ -6,6 +6,8 @@ mod batch;
 mod contract;
 mod head;
 mod leader;
+mod losses;
+mod node;
 #[cfg(feature = "redis")]
 mod redis;
 mod refusal;
@@ -19,6 +21,9 @@ use std::task::Waker;
 
 pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken, not_done};
 pub use self::head::{Counts, Head, Policy};
+#[cfg(feature = "redis")]
+pub use self::node::Replicas;
+pub use self::node::{Away, Node};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]
@@ -92,6 +97,11 @@ pub trait Store: Send + Sync {
 
     /// How large it is, by its own measure.
     fn extent(&self) -> Extent;
+
+    /// The nodes that hold it, if it is on others than this one.
+    fn nodes(&self) -> Vec<Node> {
+        Vec::new()
+    }
 
     /// When [`Store::tick`] will have something to do, by the store's clock.
     fn due(&self) -> Id;

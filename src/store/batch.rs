@@ -70,6 +70,8 @@ pub struct Put {
     /// Where its JSON text stands in the batch.
     pub body: Range<usize>,
     pub options: Option<Box<PutOptions>>,
+    /// Whether somebody is told that it is done.
+    pub confirms: bool,
 }
 
 /// What few puts have.
@@ -168,11 +170,15 @@ impl Batch {
     pub fn put(&mut self, topic: Topic, body: &[u8], options: Option<Box<PutOptions>>) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(body);
-        self.ops.push(Op::Put(Put { topic, body: start..self.bytes.len(), options }));
+        let body = start..self.bytes.len();
+        self.ops.push(Op::Put(Put { topic, body, options, confirms: false }));
     }
 
-    /// One of its puts is to be confirmed.
+    /// The put that was added last is to be confirmed.
     pub fn confirm(&mut self) {
+        if let Some(Op::Put(put)) = self.ops.last_mut() {
+            put.confirms = true;
+        }
         self.confirms = true;
     }
 

@@ -7,14 +7,17 @@
 mod known;
 mod link;
 mod news;
+mod presence;
 mod request;
 mod scripts;
 mod shared;
 #[cfg(test)]
 pub mod tests;
+mod watch;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -26,7 +29,7 @@ use self::news::News;
 use self::scripts::Script;
 use self::shared::Shared;
 use super::leader::Leader;
-use super::{Batch, Due, Extent, Head, Rules, Run, Shelf, Store, system_clock};
+use super::{Batch, Due, Extent, Head, Node, Rules, Run, Shelf, Store, system_clock};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::message::{ID_END, Id, Topic};
@@ -84,6 +87,8 @@ impl RedisStore {
             channel: format!("{}{TAG}news", at.prefix),
             server: format!("{:016x}", RandomState::new().build_hasher().finish()),
             rules,
+            refused: AtomicU64::new(0),
+            losses: Mutex::default(),
             replicas: at.replicas,
             clock,
         });
@@ -98,6 +103,9 @@ impl RedisStore {
         all.map_err(|error| error.text.into_owned())?;
         // Whatever is due is found by the first tick.
         store.shared.known.due_at(0);
+        let shared = Arc::downgrade(&store.shared);
+        let back = move || drop(shared.upgrade().inspect(|shared| shared.come_back()));
+        store.shared.link.watch(back).map_err(|error| error.to_string())?;
         Ok(store)
     }
 
@@ -226,8 +234,18 @@ impl Store for RedisStore {
     }
 
     fn extent(&self) -> Extent {
-        let max_bytes = self.shared.rules.max_bytes;
-        Extent { kind: "redis", bytes: self.shared.known.bytes(), max_bytes, refused: 0 }
+        let Shared { known, rules, refused, .. } = &*self.shared;
+        Extent {
+            kind: "redis",
+            bytes: known.bytes(),
+            max_bytes: rules.max_bytes,
+            refused: refused.load(Ordering::Relaxed),
+        }
+    }
+
+    fn nodes(&self) -> Vec<Node> {
+        let Shared { link, news, .. } = &*self.shared;
+        vec![Node { parts: vec![0], news_lag: news.lag(), ..link.presence().node() }]
     }
 
     fn due(&self) -> Id {
@@ -249,7 +267,9 @@ impl Store for RedisStore {
             }
             Err(error) => {
                 self.shared.known.due_at(self.now() + limits::RETRY.as_micros() as u64);
-                if due.put.is_empty() && due.returned.is_empty() {
+                // That it is away is said already.
+                let said = self.shared.link.presence().round().is_none();
+                if !said && due.put.is_empty() && due.returned.is_empty() {
                     return Err(error);
                 }
                 Ok(due)

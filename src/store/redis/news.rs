@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak, mpsc};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{Connection, RedisResult};
 
@@ -26,6 +26,8 @@ pub struct News {
     waker: Mutex<Option<Waker>>,
     /// Something may have been done of which no answer told.
     doubt: AtomicBool,
+    /// Since when nothing is heard, or not all that was missed is known.
+    lost: Mutex<Option<Instant>>,
     ended: Mutex<bool>,
     end: Condvar,
 }
@@ -58,7 +60,7 @@ impl News {
         self.wake();
     }
 
-    fn wake(&self) {
+    pub fn wake(&self) {
         if let Some(waker) = &*lock(&self.waker) {
             waker.wake_by_ref();
         }
@@ -67,6 +69,19 @@ impl News {
     /// All that there is shall be asked for.
     pub fn doubt(&self) {
         self.doubt.store(true, Ordering::Release);
+    }
+
+    /// How long it is that not all that others do is known here.
+    pub fn lag(&self) -> Option<Duration> {
+        lock(&self.lost).map(|since| since.elapsed())
+    }
+
+    /// The connection broke; true if that is new.
+    fn lose(&self) -> bool {
+        let mut lost = lock(&self.lost);
+        let new = lost.is_none();
+        lost.get_or_insert_with(Instant::now);
+        new
     }
 
     pub fn end(&self) {
@@ -114,8 +129,11 @@ fn run(shared: &Weak<Shared>, ready: mpsc::Sender<Result<(), String>>) {
             let _ = ready.send(Err(error.to_string()));
             return;
         }
-        tracing::warn!("no news from Redis ({error}): trying again");
         let Some(store) = shared.upgrade() else { return };
+        store.link.presence().ask();
+        if store.news.lose() {
+            tracing::warn!("no news from Redis ({error}): what other servers do is not heard of");
+        }
         store.news.pause(pause);
         pause = (pause * 2).min(RETRY_MAX);
     }
@@ -165,7 +183,10 @@ fn learn_what_was_missed(shared: &Weak<Shared>, pause: &mut Duration) -> bool {
     match store.learn_all(From::Anew) {
         Ok(due) => {
             *pause = RETRY;
-            tracing::info!("what Redis holds is known again");
+            if let Some(since) = lock(&store.news.lost).take() {
+                let seconds = since.elapsed().as_secs_f64();
+                tracing::info!("what Redis holds is known again after {seconds:.1} s");
+            }
             store.news.tell(due);
             true
         }

@@ -1,6 +1,9 @@
 //! What the store in Redis shares with the thread that listens: calls of scripts, and what is learnt
 //! of their answers.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use redis::{Cmd, Value};
 
 use super::known::{From, Known};
@@ -10,7 +13,8 @@ use super::request;
 use super::scripts::Script;
 use crate::error::{Code, Error, Result};
 use crate::message::Id;
-use crate::store::{Batch, Due, Rules, WhenFull, system_clock};
+use crate::store::losses::Losses;
+use crate::store::{Batch, Due, Rules, WhenFull, lock, system_clock};
 
 /// What the store shares with the thread that listens.
 pub struct Shared {
@@ -22,6 +26,9 @@ pub struct Shared {
     /// A name that no other server has.
     pub server: String,
     pub rules: Rules,
+    /// Requests that were refused since it was full.
+    pub refused: AtomicU64,
+    pub losses: Mutex<Losses>,
     pub replicas: u32,
     /// In place of Redis' own, for tests.
     pub clock: Option<fn() -> Id>,
@@ -67,9 +74,20 @@ impl Shared {
             }
             // Redis has no memory for all of it: a batch that fails fails alone.
             Err(error) if error.code == Code::Full && batches.len() > 1 => {
-                batches.chunks_mut(1).for_each(|alone| self.commit_some(alone));
+                return batches.chunks_mut(1).for_each(|alone| self.commit_some(alone));
             }
             Err(error) => batches.iter_mut().for_each(|batch| request::fail(batch, &error)),
+        }
+        self.count_refused(batches);
+    }
+
+    fn count_refused(&self, batches: &[&mut Batch]) {
+        let outcomes = batches.iter().flat_map(|batch| &batch.outcomes);
+        let full = |outcome: &&Result<_>| outcome.as_ref().is_err_and(|e| e.code == Code::Full);
+        let refused = outcomes.filter(full).count() as u64;
+        if refused > 0 {
+            self.refused.fetch_add(refused, Ordering::Relaxed);
+            lock(&self.losses).add(0, refused);
         }
     }
 
@@ -119,6 +137,13 @@ impl Shared {
             self.news.doubt();
         }
         failed.error
+    }
+
+    /// Redis was away and is back: what is due is done, and whoever waits may have asked in vain.
+    pub fn come_back(&self) {
+        self.known.due_at(0);
+        self.news.doubt();
+        self.news.wake();
     }
 
     /// Learns what a script of this server told.
