@@ -52,6 +52,7 @@ use self::timer::Timer;
 use self::waiters::Waiters;
 pub use self::waiters::Watch;
 use crate::error::{Code, Error, Result};
+use crate::limits;
 use crate::message::{Id, Message, Topic};
 use crate::store::{Batch, Op, Policy, Returned, Run, Store};
 
@@ -162,7 +163,7 @@ impl Broker {
         if self.takers.any() {
             self.takers.serve(&*self.store, topic);
             // Those who were served may have leases, which end.
-            self.timer.set(self.store.due());
+            self.timer.set(self.due());
         }
         if self.consumers.any() {
             self.consumers.wake(topic);
@@ -240,14 +241,19 @@ impl Broker {
 
     /// Puts back a message that did not reach its taker, who so has had no delivery of it.
     pub fn put_back(&self, topic: Topic, message: Returned) {
-        let mut batch = Batch::default();
+        let (leased, mut batch) = (message.lease.is_some(), Batch::default());
         batch.ops.push(Op::PutBack { topic, message: Box::new(message) });
         self.apply(&mut batch);
-        // One whose lease has ended meanwhile is with its topic already.
-        if let Err(error) = batch.only()
-            && error.code != Code::Gone
-        {
-            tracing::error!("a message that did not reach its taker is lost: {error}");
+        match batch.only() {
+            // One whose lease has ended meanwhile is with its topic already.
+            Err(error) if error.code == Code::Gone => {}
+            Err(error) if leased => {
+                tracing::warn!("a message comes back when its lease ends: {error}");
+            }
+            Err(error) => {
+                tracing::error!("a message that did not reach its taker is lost: {error}");
+            }
+            Ok(_) => {}
         }
     }
 
@@ -306,7 +312,11 @@ impl Broker {
 
     /// When something is due next, and what time it is, by the store's clock.
     fn due(&self) -> Id {
-        self.store.due()
+        let due = self.store.due();
+        match self.takers.any_unserved() {
+            true => due.min(self.now() + limits::RETRY.as_micros() as u64),
+            false => due,
+        }
     }
 
     fn now(&self) -> Id {
@@ -315,6 +325,7 @@ impl Broker {
 
     /// Does some of what is due by now.
     pub fn tick(&self) {
+        self.takers.unserved().iter().for_each(|topic| self.serve(topic));
         if self.store.due() > self.store.now() {
             return;
         }
@@ -324,7 +335,7 @@ impl Broker {
                 self.put_to(&put, self.store.last_id());
                 done.returned.iter().for_each(|topic| self.serve(topic));
             }
-            Err(error) => tracing::error!("what is due has to wait: {error}"),
+            Err(error) => self.timer.failed(&error),
         }
     }
 

@@ -6,7 +6,9 @@ mod batch;
 mod contract;
 mod head;
 mod leader;
+mod losses;
 mod moment;
+mod node;
 #[cfg(feature = "redis")]
 mod redis;
 mod refusal;
@@ -23,6 +25,9 @@ pub use self::head::{Counts, Head, Policy};
 pub use self::moment::Moment;
 #[cfg(test)]
 pub use self::moment::part;
+#[cfg(feature = "redis")]
+pub use self::node::Replicas;
+pub use self::node::{Away, Node};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]
@@ -101,6 +106,11 @@ pub trait Store: Send + Sync {
 
     /// How large it is, by its own measure.
     fn extent(&self) -> Extent;
+
+    /// The nodes that hold it, if it is on others than this one.
+    fn nodes(&self) -> Vec<Node> {
+        Vec::new()
+    }
 
     /// When [`Store::tick`] will have something to do, by the store's clock.
     fn due(&self) -> Id;

@@ -70,6 +70,8 @@ pub struct Put {
     /// Where its JSON text stands in the batch.
     pub body: Range<usize>,
     pub options: Option<Box<PutOptions>>,
+    /// Whether somebody is told that it is done.
+    pub confirms: bool,
 }
 
 /// What few puts have.
@@ -168,24 +170,33 @@ impl Batch {
     pub fn put(&mut self, topic: Topic, body: &[u8], options: Option<Box<PutOptions>>) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(body);
-        self.ops.push(Op::Put(Put { topic, body: start..self.bytes.len(), options }));
+        let body = start..self.bytes.len();
+        self.ops.push(Op::Put(Put { topic, body, options, confirms: false }));
     }
 
     /// A batch of some of its operations, in their order.
     #[cfg(feature = "redis")]
     pub fn some(&self, indexes: &[usize]) -> Batch {
-        let mut some = Batch { confirms: self.confirms, ..Batch::default() };
+        let mut some = Batch::default();
         for op in indexes.iter().filter_map(|index| self.ops.get(*index)) {
             match op {
-                Op::Put(put) => some.put(put.topic.clone(), self.body(put), put.options.clone()),
+                Op::Put(put) => {
+                    some.put(put.topic.clone(), self.body(put), put.options.clone());
+                    if put.confirms {
+                        some.confirm();
+                    }
+                }
                 op => some.ops.push(op.clone()),
             }
         }
         some
     }
 
-    /// One of its puts is to be confirmed.
+    /// The put that was added last is to be confirmed.
     pub fn confirm(&mut self) {
+        if let Some(Op::Put(put)) = self.ops.last_mut() {
+            put.confirms = true;
+        }
         self.confirms = true;
     }
 

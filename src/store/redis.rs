@@ -14,15 +14,18 @@ mod link;
 mod news;
 mod nodes;
 mod open;
+mod presence;
 mod request;
 mod scripts;
 mod shard;
 mod split;
 #[cfg(test)]
 pub mod tests;
+mod watch;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -36,7 +39,7 @@ use self::open::Opened;
 pub use self::open::RedisAt;
 use self::shard::{Common, Shard};
 use super::moment::part;
-use super::{Batch, Due, Extent, Head, Moment, Rules, Run, Shelf, Store, system_clock};
+use super::{Batch, Due, Extent, Head, Moment, Node, Rules, Run, Shelf, Store, system_clock};
 use crate::error::Result;
 use crate::limits;
 use crate::message::{ID_END, Id, Topic};
@@ -84,6 +87,8 @@ impl RedisStore {
             news: News::default(),
             server: format!("{:016x}", RandomState::new().build_hasher().finish()),
             rules,
+            refused: AtomicU64::new(0),
+            losses: Mutex::default(),
             replicas: at.replicas,
             clock,
             total: Arc::default(),
@@ -100,6 +105,7 @@ impl RedisStore {
             // Whatever is due is found by the first tick.
             shard.known.due_at(0);
         }
+        store.watch();
         if store.common.nodes.is_cluster() {
             tracing::info!("parts of the store: {}", store.common.nodes.told());
         }
@@ -119,6 +125,21 @@ impl RedisStore {
             listens.and_then(|listens| listens)?;
         }
         Ok(())
+    }
+
+    /// Has the nodes watched over, also those that are found later.
+    fn watch(&self) {
+        let (common, shards) = (Arc::downgrade(&self.common), self.shards.clone());
+        let shards: Vec<_> = shards.iter().map(Arc::downgrade).collect();
+        self.common.nodes.watch(move |was_away| {
+            if let Some(common) = common.upgrade() {
+                common.nodes.look();
+            }
+            if was_away {
+                let shards = shards.iter().filter_map(Weak::upgrade);
+                shards.for_each(|shard| shard.come_back());
+            }
+        });
     }
 
     fn shard(&self, topic: &str) -> Result<&Arc<Shard>> {
@@ -258,8 +279,23 @@ impl Store for RedisStore {
 
     fn extent(&self) -> Extent {
         let kind = if self.common.nodes.is_cluster() { "redis-cluster" } else { "redis" };
-        let (bytes, max_bytes) = (self.common.total.bytes(), self.common.rules.max_bytes);
-        Extent { kind, bytes, max_bytes, refused: 0 }
+        Extent {
+            kind,
+            bytes: self.common.total.bytes(),
+            max_bytes: self.common.rules.max_bytes,
+            refused: self.common.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    fn nodes(&self) -> Vec<Node> {
+        let nodes = self.common.nodes.links().into_iter().map(|(link, parts)| {
+            let lost = self.shards.iter().filter(|shard| parts.contains(&shard.route.part()));
+            let lost = { lost }.any(|shard| shard.lost.load(Ordering::Acquire));
+            let news_lag = self.common.news.lag().filter(|_| lost);
+            let parts = parts.into_iter().filter_map(|part| u16::try_from(part).ok()).collect();
+            Node { parts, news_lag, ..link.presence().node() }
+        });
+        nodes.collect()
     }
 
     /// By the latest of the clocks: what is due in a part is by its own.
@@ -281,6 +317,8 @@ impl Store for RedisStore {
                     due.put.extend(done.put);
                     due.returned.extend(done.returned);
                 }
+                // That its node is away is said already.
+                Err(_) if shard.route.link().is_away() => {}
                 Err(error) => failed = Err(error),
             }
         }

@@ -3,17 +3,20 @@
 //! cluster of them.
 
 mod cluster;
+mod cut;
 mod failovers;
 mod killed;
 mod load;
 mod moved;
 mod parts;
+mod proxy;
 mod replicas;
 mod shared;
 #[cfg(feature = "tls")]
 mod tls;
 mod trouble;
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -68,6 +71,11 @@ impl Redis {
 
     pub fn url(&self) -> String {
         format!("redis+unix://{}", self.folder.path("socket").display())
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path("socket")
     }
 
     pub fn config(&self) -> Config {

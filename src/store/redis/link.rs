@@ -1,9 +1,9 @@
 //! The way to Redis: connections that calls share, and what becomes of a call when it does not answer.
 //!
-//! A call waits for an answer no longer than [`ANSWER`]. While Redis is away calls fail at once, and
-//! now and then one of them tries to reach it.
+//! A call waits for an answer no longer than [`ANSWER`]. While Redis is away calls fail at once: the
+//! [`watch`](super::watch) finds out when it is back.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::{
@@ -12,7 +12,8 @@ use redis::{
 };
 
 use super::address::Address;
-use super::scripts;
+use super::presence::Presence;
+use super::{scripts, watch};
 use crate::error::{Code, Error};
 use crate::store::lock;
 
@@ -20,14 +21,10 @@ use crate::store::lock;
 const CONNECT: Duration = Duration::from_secs(1);
 
 /// From a call to its answer.
-const ANSWER: Duration = Duration::from_secs(3);
+pub const ANSWER: Duration = Duration::from_secs(3);
 
 /// From an answer to its confirmation by replicas.
 const REPLICATED: Duration = Duration::from_secs(1);
-
-/// From a failure to the next try, which doubles with each.
-const RETRY: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(1);
 
 pub struct Link {
     client: Client,
@@ -35,7 +32,7 @@ pub struct Link {
     most: usize,
     pool: Mutex<Pool>,
     freed: Condvar,
-    away: Mutex<Option<Away>>,
+    presence: Arc<Presence>,
 }
 
 #[derive(Default)]
@@ -43,14 +40,8 @@ struct Pool {
     idle: Vec<Connection>,
     /// Those that calls have.
     busy: usize,
-    /// How often all were thrown away.
+    /// Of which round they are: those of another one are thrown away.
     round: u64,
-}
-
-/// Redis did not answer.
-struct Away {
-    again: Instant,
-    pause: Duration,
 }
 
 /// A call that failed.
@@ -63,21 +54,39 @@ pub struct Failed {
     pub moved: Option<String>,
 }
 
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.presence.end();
+    }
+}
+
 impl Link {
     /// So many connections at most. None is made yet.
     pub fn new(info: ConnectionInfo, most: usize) -> redis::RedisResult<Link> {
         let address = Address::from(info.addr());
-        let (pool, freed, away) = (Mutex::default(), Condvar::new(), Mutex::default());
-        Ok(Link { client: Client::open(info)?, address, most, pool, freed, away })
+        let presence = Arc::new(Presence::new(address.to_string()));
+        let (pool, freed) = (Mutex::default(), Condvar::new());
+        Ok(Link { client: Client::open(info)?, address, most, pool, freed, presence })
     }
 
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Whether it did not answer when it was last asked.
+    /// Has the node watched over; `probed` is called when it has answered, and told whether it was away
+    /// before.
+    pub fn watch(&self, probed: impl Fn(bool) + Send + 'static) -> std::io::Result<()> {
+        watch::begin(self.client.clone(), self.presence.clone(), probed)
+    }
+
+    /// Whether it is taken for away.
     pub fn is_away(&self) -> bool {
-        lock(&self.away).is_some()
+        self.presence.round().is_none()
+    }
+
+    /// How the node is.
+    pub fn presence(&self) -> &Presence {
+        &self.presence
     }
 
     /// A connection of one's own, for so long without an answer.
@@ -101,26 +110,28 @@ impl Link {
     pub fn call_with(&self, call: &Cmd, replicas: u32) -> Result<(Value, Option<u32>), Failed> {
         let (mut connection, round) = self.take()?;
         let answer = ask(&mut connection, call);
-        let mut broken = answer.as_ref().is_err_and(is_broken);
-        let mut count = None;
-        if answer.is_ok() && replicas > 0 {
-            let waited = wait(&mut connection, replicas);
-            broken = waited.as_ref().is_err_and(is_broken);
+        let count = match &answer {
+            Ok(_) if replicas > 0 => Some(wait(&mut connection, replicas)),
+            _ => None,
+        };
+        let error = answer.as_ref().err().or(count.as_ref().and_then(|count| count.as_ref().err()));
+        self.give_back(connection, round, error.filter(|error| is_broken(error)));
+        match answer {
             // It is done, and what it answered is known: a master that fails now has not confirmed it.
-            count = Some(waited.unwrap_or(0));
+            Ok(answer) => Ok((answer, count.map(|count| count.unwrap_or(0)))),
+            Err(error) => Err(Failed {
+                doubtful: is_broken(&error),
+                error: explain(&error),
+                moved: moved(&error),
+            }),
         }
-        self.give_back(connection, round, broken);
-        if !broken {
-            *lock(&self.away) = None;
-        }
-        let failed =
-            |error| Failed { error: explain(&error), doubtful: broken, moved: moved(&error) };
-        answer.map(|answer| (answer, count)).map_err(failed)
     }
 
     /// A connection that nobody else has.
     fn take(&self) -> Result<(Connection, u64), Failed> {
-        self.check_away()?;
+        let Some(round) = self.presence.round() else {
+            return Err(unavailable("Redis cannot be reached".into()));
+        };
         let deadline = Instant::now() + ANSWER;
         let mut pool = lock(&self.pool);
         while pool.busy >= self.most {
@@ -132,67 +143,50 @@ impl Link {
             pool = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         pool.busy += 1;
+        // A connection broke since these were used: so did most likely all of them.
+        let gone = pool.begin(round);
         let round = pool.round;
-        if let Some(connection) = pool.idle.pop() {
-            return Ok((connection, round));
-        }
+        let idle = pool.idle.pop();
         drop(pool);
-        self.connect(ANSWER).map(|connection| (connection, round)).map_err(|error| {
-            self.give_up(round);
+        drop(gone);
+        let connection = idle.map_or_else(|| self.connect(ANSWER), Ok);
+        connection.map(|connection| (connection, round)).map_err(|error| {
+            self.free(None, round);
+            self.presence.suspect(round, error.to_string());
             Failed { error: explain(&error), doubtful: false, moved: None }
         })
     }
 
-    /// While Redis is away, an error for all but those who are to try again.
-    fn check_away(&self) -> Result<(), Failed> {
-        let mut away = lock(&self.away);
-        let Some(Away { again, pause }) = &mut *away else { return Ok(()) };
-        let now = Instant::now();
-        if now < *again {
-            return Err(unavailable("Redis cannot be reached".into()));
-        }
-        *again = now + *pause;
-        *pause = (*pause * 2).min(RETRY_MAX);
-        Ok(())
+    fn give_back(&self, connection: Connection, round: u64, broken: Option<&RedisError>) {
+        let Some(error) = broken else { return self.free(Some(connection), round) };
+        self.free(None, round);
+        self.presence.suspect(round, error.to_string());
     }
 
-    fn give_back(&self, connection: Connection, round: u64, broken: bool) {
-        if broken {
-            drop(connection);
-            self.give_up(round);
-            return;
-        }
+    fn free(&self, connection: Option<Connection>, round: u64) {
         let mut pool = lock(&self.pool);
         pool.busy -= 1;
         if pool.round == round {
-            pool.idle.push(connection);
+            pool.idle.extend(connection);
         }
         drop(pool);
         self.freed.notify_one();
-    }
-
-    /// A connection broke: so did most likely those that are idle, of the same round.
-    fn give_up(&self, round: u64) {
-        let mut pool = lock(&self.pool);
-        pool.busy -= 1;
-        let gone = if pool.round == round {
-            pool.round += 1;
-            std::mem::take(&mut pool.idle)
-        } else {
-            Vec::new()
-        };
-        drop(pool);
-        self.freed.notify_one();
-        drop(gone);
-        let mut away = lock(&self.away);
-        match &mut *away {
-            Some(Away { again, pause }) => *again = Instant::now() + *pause,
-            None => *away = Some(Away { again: Instant::now() + RETRY, pause: RETRY * 2 }),
-        }
     }
 }
 
-fn connect(client: &Client, patience: Duration) -> redis::RedisResult<Connection> {
+impl Pool {
+    /// Connections of an earlier round, if this one is new.
+    fn begin(&mut self, round: u64) -> Vec<Connection> {
+        if round <= self.round {
+            return Vec::new();
+        }
+        self.round = round;
+        std::mem::take(&mut self.idle)
+    }
+}
+
+/// A connection, for so long without an answer.
+pub fn connect(client: &Client, patience: Duration) -> redis::RedisResult<Connection> {
     let connection = client.get_connection_with_timeout(CONNECT)?;
     connection.set_read_timeout(Some(patience))?;
     connection.set_write_timeout(Some(patience))?;
@@ -246,6 +240,7 @@ pub fn explain(error: &RedisError) -> Error {
             | "CLUSTERDOWN" | "MOVED" | "ASK" | "NOAUTH" | "WRONGPASS" | "NOPERM",
         ) => unavailable(format!("Redis refuses ({error})")).error,
         Some(_) => Error::new(Code::StoreFailed, format!("Redis failed ({error}): try again")),
+        None if error.is_timeout() => unavailable("Redis did not answer in time".into()).error,
         None => unavailable(format!("Redis does not answer ({error})")).error,
     }
 }

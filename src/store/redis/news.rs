@@ -4,9 +4,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak, mpsc};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use redis::{Connection, RedisResult, cmd};
+use redis::{Connection, RedisError, RedisResult, cmd};
 
 use super::known::From;
 use super::link::{self, Link};
@@ -22,12 +22,20 @@ const STACK_BYTES: usize = 256 * 1024;
 const RETRY: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// Parts of which nothing is heard, or not all that was missed is known.
+#[derive(Default)]
+struct Lost {
+    parts: usize,
+    since: Option<Instant>,
+}
+
 /// What has been heard, until a tick tells of it.
 #[derive(Default)]
 pub struct News {
     heard: Mutex<Due>,
     any: AtomicBool,
     waker: Mutex<Option<Waker>>,
+    lost: Mutex<Lost>,
     ended: Mutex<bool>,
     end: Condvar,
 }
@@ -60,10 +68,15 @@ impl News {
         self.wake();
     }
 
-    fn wake(&self) {
+    pub fn wake(&self) {
         if let Some(waker) = &*lock(&self.waker) {
             waker.wake_by_ref();
         }
+    }
+
+    /// How long it is that not all that others do is known here.
+    pub fn lag(&self) -> Option<Duration> {
+        lock(&self.lost).since.map(|since| since.elapsed())
     }
 
     pub fn end(&self) {
@@ -117,7 +130,8 @@ fn run(shard: &Weak<Shard>, ready: mpsc::Sender<Result<(), String>>) {
         match link::moved(&error) {
             Some(address) => part.common.nodes.move_to(&part.route, &link, &address),
             None => {
-                tracing::warn!("no news from Redis at {} ({error}): trying again", link.address());
+                link.presence().ask();
+                part.lose_news(&error);
                 part.common.nodes.look();
             }
         }
@@ -180,7 +194,7 @@ fn learn_what_was_missed(shard: &Weak<Shard>, pause: &mut Duration) -> bool {
     match part.learn_all(From::Anew) {
         Ok(due) => {
             *pause = RETRY;
-            tracing::info!("what Redis holds is known again");
+            part.find_news();
             part.common.news.tell(due);
             true
         }
@@ -209,6 +223,34 @@ impl Shard {
         if self.common.nodes.is_cluster() {
             // The next message, or the next silence, tells how it went.
             let _ = self.call(cmd("EXISTS").arg(self.key()));
+        }
+    }
+
+    /// The connection that heard of this part broke. It is logged once for all parts.
+    fn lose_news(&self, error: &RedisError) {
+        if self.lost.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut lost = lock(&self.common.news.lost);
+        lost.parts += 1;
+        if lost.since.is_none() {
+            lost.since = Some(Instant::now());
+            tracing::warn!("no news from Redis ({error}): what other servers do is not heard of");
+        }
+    }
+
+    /// All is known again.
+    fn find_news(&self) {
+        if !self.lost.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let mut lost = lock(&self.common.news.lost);
+        lost.parts -= 1;
+        if lost.parts == 0
+            && let Some(since) = lost.since.take()
+        {
+            let seconds = since.elapsed().as_secs_f64();
+            tracing::info!("what Redis holds is known again after {seconds:.1} s");
         }
     }
 

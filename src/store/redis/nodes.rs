@@ -2,7 +2,7 @@
 //! slot. A node that says that a part is elsewhere is believed; when one does not answer, the
 //! others are asked who has its parts now.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, ConnectionInfo, Value, cmd};
@@ -25,11 +25,13 @@ pub struct Nodes {
     /// Connections to each.
     pool: usize,
     /// Those that were named, which may know the others.
-    seeds: Vec<Arc<Link>>,
+    seeds: Vec<ConnectionInfo>,
     /// Where each part is.
     routes: Vec<Arc<Route>>,
     is_cluster: bool,
     looked: Mutex<Option<Instant>>,
+    /// Called when a node has answered the watch, and told whether it was away before.
+    probed: OnceLock<Arc<dyn Fn(bool) + Send + Sync>>,
 }
 
 /// Where one part of the store is.
@@ -60,8 +62,9 @@ impl Nodes {
     pub fn one(info: ConnectionInfo, pool: usize, parts: usize) -> redis::RedisResult<Nodes> {
         let link = Arc::new(Link::new(info.clone(), pool)?);
         let route = |part| Arc::new(Route { part, slot: 0, link: RwLock::new(link.clone()) });
-        let (routes, seeds) = ((0..parts).map(route).collect(), vec![link.clone()]);
-        Ok(Nodes { info, pool, seeds, routes, is_cluster: false, looked: Mutex::default() })
+        let routes = (0..parts).map(route).collect();
+        let (seeds, is_cluster, looked) = (Vec::new(), false, Mutex::default());
+        Ok(Nodes { info, pool, seeds, routes, is_cluster, looked, probed: OnceLock::new() })
     }
 
     /// A cluster, of which these nodes are known; `keys` has one key of each part.
@@ -80,14 +83,14 @@ impl Nodes {
                 false
             }
         });
-        let (first, info) = first.zip(seeds.into_iter().next()).ok_or(why)?;
+        let (first, info) = first.zip(seeds.first().cloned()).ok_or(why)?;
         let routes = keys.iter().enumerate().map(|(part, key)| {
             let link = RwLock::new(first.clone());
             slot(first, key).map(|slot| Arc::new(Route { part, slot, link }))
         });
         let routes = routes.collect::<std::result::Result<_, String>>()?;
-        let looked = Mutex::default();
-        let nodes = Nodes { info, pool, seeds: links, routes, is_cluster: true, looked };
+        let (is_cluster, looked, probed) = (true, Mutex::default(), OnceLock::new());
+        let nodes = Nodes { info, pool, seeds, routes, is_cluster, looked, probed };
         let found = nodes.ask().ok_or("none of its nodes says which has what")?;
         nodes.follow(&found);
         Ok(nodes)
@@ -102,13 +105,28 @@ impl Nodes {
         &self.routes
     }
 
-    /// The nodes that have parts, with how many.
-    pub fn links(&self) -> Vec<(Arc<Link>, usize)> {
-        let mut links: Vec<(Arc<Link>, usize)> = Vec::new();
-        for link in self.routes.iter().map(|route| route.link()) {
+    /// From now on nodes are watched over.
+    pub fn watch(&self, probed: impl Fn(bool) + Send + Sync + 'static) {
+        if self.probed.set(Arc::new(probed)).is_ok() {
+            self.links().iter().for_each(|(link, _)| self.begin_watch(link));
+        }
+    }
+
+    fn begin_watch(&self, link: &Link) {
+        let Some(probed) = self.probed.get().cloned() else { return };
+        if let Err(error) = link.watch(move |was_away| probed(was_away)) {
+            tracing::error!("{} is not watched over: {error}", link.address());
+        }
+    }
+
+    /// The nodes that have parts, and which.
+    pub fn links(&self) -> Vec<(Arc<Link>, Vec<usize>)> {
+        let mut links: Vec<(Arc<Link>, Vec<usize>)> = Vec::new();
+        for route in &self.routes {
+            let link = route.link();
             match links.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &link)) {
-                Some((_, parts)) => *parts += 1,
-                None => links.push((link, 1)),
+                Some((_, parts)) => parts.push(route.part),
+                None => links.push((link, vec![route.part])),
             }
         }
         links
@@ -173,7 +191,9 @@ impl Nodes {
 
     /// What a node that answers says of all: slots from, to, and who has them.
     fn ask(&self) -> Option<Vec<(u16, u16, Address)>> {
-        let links = self.links().into_iter().map(|(link, _)| link).chain(self.seeds.clone());
+        let links = self.links().into_iter().map(|(link, _)| link);
+        let seeds = self.seeds.iter().filter_map(|seed| Link::new(seed.clone(), 1).ok());
+        let links = links.chain(seeds.map(Arc::new));
         let (away, here): (Vec<_>, Vec<_>) = links.partition(|link| link.is_away());
         here.into_iter().chain(away).find_map(|link| {
             let answer = link.call(cmd("CLUSTER").arg("SLOTS")).ok()?;
@@ -200,17 +220,18 @@ impl Nodes {
     /// How many parts each node has, for a person.
     pub fn told(&self) -> String {
         let told = self.links().into_iter();
-        let told = told.map(|(link, parts)| format!("{parts} at {}", link.address()));
+        let told = told.map(|(link, parts)| format!("{} at {}", parts.len(), link.address()));
         told.collect::<Vec<_>>().join(", ")
     }
 
     /// The node at this address: the same for all parts.
     fn link_to(&self, address: &Address) -> Option<Arc<Link>> {
-        let known = self.links().into_iter().map(|(link, _)| link).chain(self.seeds.clone());
-        let known = { known }.find(|link| link.address() == address);
-        known.or_else(|| {
+        let known = self.links().into_iter().find(|(link, _)| link.address() == address);
+        known.map(|(link, _)| link).or_else(|| {
             let info = self.info.clone().set_addr(address.of(self.info.addr()));
-            Link::new(info, self.pool).map(Arc::new).ok()
+            let link = Link::new(info, self.pool).map(Arc::new).ok()?;
+            self.begin_watch(&link);
+            Some(link)
         })
     }
 }

@@ -1,8 +1,8 @@
 //! One part of the store in Redis, which is all of it unless there is a cluster: its calls of scripts,
 //! and what is learnt of their answers.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use redis::{Cmd, Value, cmd};
 
@@ -16,7 +16,8 @@ use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{Id, Topic};
 use crate::store::leader::Leader;
-use crate::store::{Batch, Due, Rules, WhenFull, system_clock};
+use crate::store::losses::Losses;
+use crate::store::{Batch, Due, Rules, WhenFull, lock, system_clock};
 
 /// What all parts have in common.
 pub struct Common {
@@ -25,6 +26,9 @@ pub struct Common {
     /// A name that no other server has.
     pub server: String,
     pub rules: Rules,
+    /// Requests that were refused since it was full.
+    pub refused: AtomicU64,
+    pub losses: Mutex<Losses>,
     pub replicas: u32,
     /// In place of Redis' own, for tests.
     pub clock: Option<fn() -> Id>,
@@ -41,6 +45,8 @@ pub struct Shard {
     leader: Leader,
     /// Something may have been done of which no answer told.
     pub doubt: AtomicBool,
+    /// Nothing is heard, or not all that was missed is known.
+    pub lost: AtomicBool,
 }
 
 /// What became of some batches.
@@ -55,8 +61,9 @@ impl Shard {
     /// `keys` is what its keys begin with.
     pub fn new(common: Arc<Common>, route: Arc<Route>, keys: String) -> Shard {
         let known = Known::new(route.part(), common.total.clone());
-        let (leader, doubt) = (Leader::default(), AtomicBool::new(false));
-        Shard { common, route, known, keys, leader, doubt }
+        let (leader, doubt, lost) =
+            (Leader::default(), AtomicBool::default(), AtomicBool::default());
+        Shard { common, route, known, keys, leader, doubt, lost }
     }
 
     /// The key that names this part to every script.
@@ -106,9 +113,20 @@ impl Shard {
             }
             // Redis has no memory for all of it: a batch that fails fails alone.
             Err(error) if error.code == Code::Full && batches.len() > 1 => {
-                batches.chunks_mut(1).for_each(|alone| self.commit_some(alone));
+                return batches.chunks_mut(1).for_each(|alone| self.commit_some(alone));
             }
             Err(error) => batches.iter_mut().for_each(|batch| request::fail(batch, &error)),
+        }
+        self.count_refused(batches);
+    }
+
+    fn count_refused(&self, batches: &[&mut Batch]) {
+        let outcomes = batches.iter().flat_map(|batch| &batch.outcomes);
+        let full = |outcome: &&Result<_>| outcome.as_ref().is_err_and(|e| e.code == Code::Full);
+        let refused = outcomes.filter(full).count() as u64;
+        if refused > 0 {
+            self.common.refused.fetch_add(refused, Ordering::Relaxed);
+            lock(&self.common.losses).add(0, refused);
         }
     }
 
@@ -189,6 +207,13 @@ impl Shard {
             self.doubt.store(true, Ordering::Release);
         }
         failed.error
+    }
+
+    /// The node was away and is back: what is due is done, and whoever waits may have asked in vain.
+    pub fn come_back(&self) {
+        self.known.due_at(0);
+        self.doubt.store(true, Ordering::Release);
+        self.common.news.wake();
     }
 
     /// Learns what a script of this server told.
