@@ -70,7 +70,7 @@ impl fmt::Debug for RedisUrl {
 }
 
 /// Refuses what no key may begin with: braces say to a cluster where a key is.
-pub(super) fn redis_prefix(text: &str) -> Result<String, String> {
+pub(crate) fn redis_prefix(text: &str) -> Result<String, String> {
     let wrong = |c: char| c.is_whitespace() || c.is_control() || c == '{' || c == '}';
     if text.is_empty() || text.len() > REDIS_PREFIX_BYTES || text.contains(wrong) {
         return Err(format!(

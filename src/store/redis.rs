@@ -4,6 +4,7 @@
 //! ([`scripts`]), which Redis runs as one transaction; so is what time does. What is [`known`] of topics here is what scripts told: those of this server in their
 //! answers, those of others as [`news`]. docs/scaling.md lists the keys.
 
+mod copy;
 mod known;
 mod link;
 mod news;
@@ -26,7 +27,7 @@ use self::news::News;
 use self::scripts::Script;
 use self::shared::Shared;
 use super::leader::Leader;
-use super::{Batch, Due, Extent, Head, Rules, Run, Shelf, Store, system_clock};
+use super::{Batch, Due, Extent, Head, Kept, Place, Rules, Run, Shelf, Store, system_clock};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::message::{ID_END, Id, Topic};
@@ -208,6 +209,10 @@ impl Store for RedisStore {
         }
         let messages = self.read_script("delayed", head.topic(), &[limit as u64])?;
         request::read_run(Run::default(), messages)
+    }
+
+    fn kept(&self, head: &Head, after: Place) -> Result<Vec<Kept>> {
+        copy::kept(after, |how, args| self.read_script(how, head.topic(), args))
     }
 
     fn shelf(&self) -> &Shelf {
