@@ -233,3 +233,6 @@ impl Walk<'_> {
         Ok(next)
     }
 }
+
+#[cfg(test)]
+mod tests;
