@@ -40,6 +40,8 @@ fn copy_all(args: &Copy, config: &Config) -> Result<Copied, String> {
     if [from, to].contains(&&StoreAt::Memory) {
         return Err(MEMORY.to_owned());
     }
+    let prefix = |own: &Option<String>| own.clone().unwrap_or(config.redis_prefix.clone());
+    let (from_prefix, to_prefix) = (prefix(from_prefix), prefix(to_prefix));
     if from == to && from_prefix == to_prefix {
         return Err(ONE.to_owned());
     }
@@ -49,8 +51,8 @@ fn copy_all(args: &Copy, config: &Config) -> Result<Copied, String> {
         return Err(format!("{from}: there is no such file"));
     }
     let instead = format!(": stop it, or copy what 'dsmq --store {from} backup DEST' makes of it");
-    let from = open(from, from_prefix.as_deref(), config).map_err(in_use(&instead))?;
-    let to = open(to, to_prefix.as_deref(), config).map_err(in_use(": stop it"))?;
+    let from = open(from, from_prefix, config).map_err(in_use(&instead))?;
+    let to = open(to, to_prefix, config).map_err(in_use(": stop it"))?;
     let mut said = Instant::now();
     store::copy::copy(&from, &to, topics, |Progress { topic, messages, of }| {
         if said.elapsed() >= SAID {
@@ -60,10 +62,10 @@ fn copy_all(args: &Copy, config: &Config) -> Result<Copied, String> {
     })
 }
 
-fn open(at: &StoreAt, prefix: Option<&str>, config: &Config) -> Result<Side, String> {
+fn open(at: &StoreAt, prefix: String, config: &Config) -> Result<Side, String> {
     let config = Config {
         store: at.clone(),
-        redis_prefix: prefix.unwrap_or(&config.redis_prefix).to_owned(),
+        redis_prefix: prefix,
         // What is to be copied is not to be dropped.
         when_full: Some(WhenFull::Refuse),
         keep: None,
