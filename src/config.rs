@@ -19,6 +19,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 
+pub(crate) use self::choices::redis_prefix;
 pub use self::choices::{RedisUrl, StoreAt, SyncMode, WhenFull};
 pub(crate) use self::coremq::CoreMq;
 pub use self::ports::{CoreMqPort, O3onePorts};
