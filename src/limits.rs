@@ -107,6 +107,12 @@ pub const RUN_MESSAGES: usize = 256;
 /// A run: bytes of messages, or one message if that is larger.
 pub const RUN_BYTES: usize = 64 * 1024;
 
+/// What is copied from store to store at a time: messages.
+pub const COPY_MESSAGES: usize = 1_000;
+
+/// What is copied at a time: bytes of messages, or one message more.
+pub const COPY_BYTES: usize = 1024 * 1024;
+
 /// Runs that a store keeps at hand for others who read the same.
 pub const SHELF_RUNS: usize = 64;
 

@@ -30,7 +30,7 @@ use self::connection::{Known, Served};
 use self::connections::Connections;
 pub use self::error::StartError;
 use self::listen::{BACKLOG, Listener, listeners, raise_descriptor_limit, set_options};
-use self::open::open;
+pub use self::open::open;
 pub use self::run::run;
 pub(crate) use self::run::run_config;
 use self::speaks::Speaks;

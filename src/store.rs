@@ -4,7 +4,9 @@
 mod batch;
 #[cfg(test)]
 mod contract;
+pub mod copy;
 mod head;
+mod kept;
 mod leader;
 mod losses;
 mod moment;
@@ -22,6 +24,7 @@ use std::task::Waker;
 
 pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken, not_done};
 pub use self::head::{Counts, Head, Policy};
+pub use self::kept::{Kept, Place};
 pub use self::moment::Moment;
 #[cfg(test)]
 pub use self::moment::part;
@@ -34,6 +37,7 @@ pub use self::redis::RedisAt;
 pub use self::redis::{cluster_tests::Server as RedisCluster, tests::Server as RedisServer};
 pub use self::run::{Encoded, Form, Run};
 pub use self::shelf::Shelf;
+pub use self::sqlite::IN_USE;
 use crate::error::Result;
 use crate::message::{Id, Topic};
 
@@ -97,6 +101,11 @@ pub trait Store: Send + Sync {
     /// The topic's messages that are not due yet, those that are due first first, with the times
     /// when they are in place of ids; bounded as [`Store::read_last`] is.
     fn delayed(&self, head: &Head, limit: usize) -> Result<Run>;
+
+    /// What is kept of the topic behind this place, whoever has it in hands, and also what has
+    /// expired and is not yet removed: at most [`limits::COPY_MESSAGES`](crate::limits::COPY_MESSAGES)
+    /// and about [`limits::COPY_BYTES`](crate::limits::COPY_BYTES); nothing, if there is no more.
+    fn kept(&self, head: &Head, after: Place) -> Result<Vec<Kept>>;
 
     /// The runs that subscribers read last.
     fn shelf(&self) -> &Shelf;

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::Config;
 use crate::client::Start;
+use crate::config::{StoreAt, redis_prefix};
 
 const TRY_IT: &str = "\
 Try it in three terminals:
@@ -63,6 +64,7 @@ pub enum Verb {
     Purge(Purge),
     Check(Check),
     Backup(Backup),
+    Copy(Copy),
     /// Measure a running server
     #[cfg(feature = "bench")]
     Bench(super::bench::BenchArgs),
@@ -297,6 +299,39 @@ pub struct Backup {
     /// File to make, which a server can be given as its store
     #[arg(value_name = "DEST")]
     pub to: PathBuf,
+}
+
+/// Copy topics from one store to another, with all their messages: dsmq copy queue.db redis://HOST:PORT
+///
+/// Each message keeps its id, and with it its place and its timestamp, its text byte for byte, its
+/// priority, what is left of its ttl or delay, its deliveries and, if it is a dead letter, where it
+/// came from. One that a taker holds can be taken again from the copy. What is in FROM stays there.
+///
+/// No server may use either store meanwhile. What was interrupted goes on when the same is said
+/// again. A topic that is in TO already, with messages of its own, is refused before anything is
+/// written. How large TO may become is --max-store's to say: dsmq --max-store 20GiB copy FROM TO
+///
+/// Exit code 0: all is copied, and was counted in both. 1: there is no topic. 2: an error.
+#[derive(clap::Args, Debug)]
+pub struct Copy {
+    /// Store to copy from, as --store is told: the path of a file, or the URL of a Redis
+    pub from: StoreAt,
+
+    /// Store to copy to; a file is made if it is not there
+    pub to: StoreAt,
+
+    /// Topics to copy; a name that ends in '*' stands for all topics that begin like it
+    /// [default: all]
+    #[arg(value_name = "TOPIC")]
+    pub topics: Vec<String>,
+
+    /// What every key in the Redis to copy from begins with [default: what --redis-prefix says]
+    #[arg(long, value_name = "TEXT", value_parser = redis_prefix)]
+    pub from_prefix: Option<String>,
+
+    /// What every key in the Redis to copy to begins with [default: what --redis-prefix says]
+    #[arg(long, value_name = "TEXT", value_parser = redis_prefix)]
+    pub to_prefix: Option<String>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -11,6 +11,7 @@ use crate::{Client, Config};
 
 mod backup;
 mod check;
+mod copy;
 mod get;
 mod put;
 mod sub;
@@ -30,7 +31,7 @@ pub enum Failure {
     Line(u64, Box<Failure>),
     Stdin(io::Error),
     Stdout(io::Error),
-    /// What was to be done with a store's file; the text names it.
+    /// What was to be done with a store; the text names it.
     Store(String),
 }
 
@@ -67,6 +68,7 @@ pub fn run(verb: &Verb, config: &Config) -> ExitCode {
         Verb::Purge(args) => topics::purge(args, config),
         Verb::Check(args) => check::check(args),
         Verb::Backup(args) => backup::backup(args, config),
+        Verb::Copy(args) => copy::copy(args, config),
         #[cfg(feature = "bench")]
         Verb::Bench(args) => return super::bench::run(args, &config.host, config.port),
     };

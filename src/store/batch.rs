@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Policy;
+use super::{Kept, Policy};
 use crate::error::{Code, Error, Result};
 use crate::message::{Id, Topic};
 
@@ -61,6 +61,16 @@ pub enum Op {
         topic: Topic,
         policy: Policy,
     },
+    /// A message of another store, with all that is known of it, which is put behind the topic's.
+    Import {
+        topic: Topic,
+        message: Box<Kept>,
+    },
+    /// The topic has given out ids up to this one, in another store.
+    Advance {
+        topic: Topic,
+        to: Id,
+    },
 }
 
 /// A message to store.
@@ -106,7 +116,7 @@ pub enum Outcome {
     Taken(Option<Taken>),
     /// A peek: the message, and how often it was looked at.
     Peeked(Option<(Taken, u64)>),
-    /// An ack, a nack, a message put back, a setting.
+    /// An ack, a nack, a message put back or brought in, a setting.
     Done,
     /// A delete: whether there was such a message.
     Deleted(bool),
@@ -155,7 +165,9 @@ impl Op {
             | Op::Delete { topic, .. }
             | Op::Purge { topic }
             | Op::SetStopped { topic, .. }
-            | Op::SetPolicy { topic, .. } => topic,
+            | Op::SetPolicy { topic, .. }
+            | Op::Import { topic, .. }
+            | Op::Advance { topic, .. } => topic,
         }
     }
 }

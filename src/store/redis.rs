@@ -9,6 +9,7 @@
 mod address;
 #[cfg(test)]
 pub mod cluster_tests;
+mod copy;
 mod known;
 mod link;
 mod news;
@@ -39,7 +40,9 @@ use self::open::Opened;
 pub use self::open::RedisAt;
 use self::shard::{Common, Shard};
 use super::moment::part;
-use super::{Batch, Due, Extent, Head, Moment, Node, Rules, Run, Shelf, Store, system_clock};
+use super::{
+    Batch, Due, Extent, Head, Kept, Moment, Node, Place, Rules, Run, Shelf, Store, system_clock,
+};
 use crate::error::Result;
 use crate::limits;
 use crate::message::{ID_END, Id, Topic};
@@ -260,6 +263,10 @@ impl Store for RedisStore {
         }
         let messages = self.read_script("delayed", head.topic(), &[limit as u64])?;
         request::read_run(Run::default(), messages)
+    }
+
+    fn kept(&self, head: &Head, after: Place) -> Result<Vec<Kept>> {
+        copy::kept(after, |how, args| self.read_script(how, head.topic(), args))
     }
 
     fn shelf(&self) -> &Shelf {

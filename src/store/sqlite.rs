@@ -9,7 +9,9 @@ mod bound;
 mod check;
 mod checksum;
 mod commit;
+mod copy;
 mod due;
+mod failure;
 mod file;
 #[cfg(test)]
 mod kept;
@@ -31,18 +33,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use rusqlite::ErrorCode;
-
 pub use self::backup::backup;
 pub use self::check::check;
-use self::checksum::Damaged;
+use self::failure::failed;
+pub use self::file::IN_USE;
 use self::ledger::Ledger;
 use self::tables::{Bounds, Tables};
 use self::transaction::Transaction;
 use super::leader::Leader;
 use super::losses::Losses;
-use super::{Batch, Due, Extent, Head, Rules, Run, Shelf, Store, Synchronous, lock};
-use crate::error::{Code, Error, Result};
+use super::{Batch, Due, Extent, Head, Kept, Place, Rules, Run, Shelf, Store, Synchronous, lock};
+use crate::error::{Code, Result};
 use crate::limits;
 use crate::message::{Id, Topic};
 
@@ -294,6 +295,10 @@ impl Store for SqliteStore {
         lock(&self.desk).tables.delayed(head.number(), limit).map_err(failed)
     }
 
+    fn kept(&self, head: &Head, after: Place) -> Result<Vec<Kept>> {
+        self.reading(|tables| tables.kept(head.number(), after))
+    }
+
     fn shelf(&self) -> &Shelf {
         &self.shelf
     }
@@ -329,30 +334,3 @@ impl Store for SqliteStore {
         ticked.map(|()| done)
     }
 }
-
-fn failed(error: rusqlite::Error) -> Error {
-    if let Some(Damaged { id }) = Damaged::of(&error) {
-        let text = format!(
-            "the message with the id {id} is damaged in the store's file: delete it, or pass over \
-             it with since"
-        );
-        return Error::new(Code::Damaged, text);
-    }
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => {
-            Error::new(Code::Full, "the disk is full: make room on it, then try again")
-        }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            Error::new(Code::Damaged, format!("the store's file is damaged ({error}): {RESTORE}"))
-        }
-        None if !matches!(error, rusqlite::Error::SqliteFailure(..)) => {
-            Error::new(Code::Damaged, format!("the store's file is damaged ({error}): {RESTORE}"))
-        }
-        _ => {
-            let text = format!("the store failed ({error}): try again");
-            Error::new(Code::StoreFailed, text)
-        }
-    }
-}
-
-const RESTORE: &str = "look with 'dsmq check', and restore a backup";

@@ -5,6 +5,7 @@ mod addresses;
 mod cli;
 mod client;
 mod config;
+mod copy;
 #[cfg(feature = "http")]
 mod coremq;
 mod coremq_client;

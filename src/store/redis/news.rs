@@ -173,7 +173,6 @@ fn hear(
             },
             Err(error) if error.is_timeout() => {
                 let Some(part) = shard.upgrade() else { return Ok(Over::Ended) };
-                part.follow();
                 if !Arc::ptr_eq(link, &part.route.link()) {
                     return Ok(Over::Elsewhere);
                 }
@@ -215,15 +214,6 @@ impl Shard {
         connection.send_packed_command(&cmd(word).arg(self.channel()).get_packed_command())?;
         connection.recv_response()?.extract_error()?;
         Ok(connection)
-    }
-
-    /// A node of a cluster that has lost a part says nothing any more, and whoever asks nothing does not
-    /// learn where it went: so somebody asks.
-    fn follow(&self) {
-        if self.common.nodes.is_cluster() {
-            // The next message, or the next silence, tells how it went.
-            let _ = self.call(cmd("EXISTS").arg(self.key()));
-        }
     }
 
     /// The connection that heard of this part broke. It is logged once for all parts.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use redis::{Cmd, Value};
 
+use super::copy;
 use super::known::policy_number;
 use super::scripts::outcome;
 use crate::error::{Code, Error, Result};
@@ -116,6 +117,14 @@ fn one(call: &mut Cmd, place: usize, batch: &Batch, op: &Op) {
             word("y");
             call.arg(policy_number(*policy));
         }
+        Op::Import { message, .. } => {
+            word(copy::word(message));
+            copy::write(call, message);
+        }
+        Op::Advance { to, .. } => {
+            word("m");
+            call.arg(*to);
+        }
     }
 }
 
@@ -137,7 +146,7 @@ fn returned(call: &mut Cmd, message: &Returned) {
     call.arg(&**body);
 }
 
-fn optional(call: &mut Cmd, number: Option<u64>) {
+pub fn optional(call: &mut Cmd, number: Option<u64>) {
     match number {
         Some(number) => call.arg(number),
         None => call.arg(""),
@@ -145,7 +154,7 @@ fn optional(call: &mut Cmd, number: Option<u64>) {
 }
 
 /// With a sign in front: an empty text is another thing than none.
-fn text(call: &mut Cmd, text: Option<&str>) {
+pub fn text(call: &mut Cmd, text: Option<&str>) {
     match text {
         Some(text) => call.arg(format!("={text}")),
         None => call.arg(""),
@@ -288,6 +297,7 @@ fn refused(why: Option<Value>, rules: &Rules) -> Error {
     };
     match why.as_slice() {
         b"gone" => refusal::gone(),
+        b"not_behind" => refusal::not_behind(),
         b"full" => refusal::full(bound),
         b"topics" => refusal::too_many_topics(),
         b"topic_bytes" => refusal::too_much_for_topics(bound),

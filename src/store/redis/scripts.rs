@@ -6,7 +6,7 @@
 //! | `tick` | what time does |
 //! | `read` | everything that changes nothing |
 //!
-//! Each begins with the constants below and with `store`, `put`, `take` and `remove`, which they share.
+//! Each begins with the constants below and with `store`, `put`, `take`, `remove` and `copy`, which they share.
 
 use std::sync::LazyLock;
 
@@ -56,6 +56,7 @@ static TEXTS: LazyLock<[String; 3]> = LazyLock::new(|| {
         include_str!("scripts/put.lua"),
         include_str!("scripts/take.lua"),
         include_str!("scripts/remove.lua"),
+        include_str!("scripts/copy.lua"),
     ];
     let begin = constants() + &shared.concat();
     ends.map(|end| format!("{begin}{end}"))
@@ -90,6 +91,8 @@ fn constants() -> String {
         ("RUN_BYTES", limits::RUN_BYTES as u64),
         ("RUN_MESSAGES", limits::RUN_MESSAGES as u64),
         ("HISTORY_BYTES", limits::HISTORY_BYTES as u64),
+        ("COPY_MESSAGES", limits::COPY_MESSAGES as u64),
+        ("COPY_BYTES", limits::COPY_BYTES as u64),
         ("DEDUPE", limits::DEDUPE.as_micros() as u64),
         ("RANK_DEFAULT", rank),
         ("MAX_DUE", ID_END),

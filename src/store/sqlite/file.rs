@@ -160,7 +160,7 @@ fn keep_others_out(path: &Path) -> Result<File, String> {
         Err(TryLockError::WouldBlock) => {
             let mut process = String::new();
             let _ = file.read_to_string(&mut process);
-            let text = "another dsmq has it open";
+            let text = IN_USE;
             return Err(match process.trim().parse::<u32>() {
                 Ok(process) => format!("{text} (process {process})"),
                 Err(_) => text.to_owned(),
@@ -225,6 +225,9 @@ fn migrate(sqlite: &Connection, version: usize, steps: &[&str]) -> rusqlite::Res
     migration.pragma_update(None, "user_version", steps.len() as i64)?;
     migration.commit()
 }
+
+/// What is said of a file that another server uses.
+pub const IN_USE: &str = "another dsmq has it open";
 
 /// What is said of a file that is not whole.
 pub const DAMAGED: &str = "the file is damaged: look with 'dsmq check', and restore a backup";

@@ -75,7 +75,7 @@ impl Transaction<'_> {
     }
 
     /// Writes a message into the log and counts it.
-    fn insert(
+    pub fn insert(
         &mut self,
         topic: i64,
         id: Id,
@@ -113,7 +113,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn delay(
+    pub fn delay(
         &mut self,
         topic: i64,
         body: &[u8],

@@ -163,6 +163,7 @@ pub const STORED: &str = "
     SELECT octet_length(coalesce(body, (SELECT body FROM large WHERE id = ?2))), rank IS NULL,
            expires
     FROM log WHERE topic = ?1 AND id = ?2";
+pub const NEWEST_OF_ALL: &str = "SELECT id FROM log WHERE topic = ?1 ORDER BY id DESC LIMIT 1";
 pub const NEWEST: &str = "SELECT id FROM log
     WHERE topic = ?1 AND (expires IS NULL OR expires > ?2) ORDER BY id DESC LIMIT 1";
 pub const OLDEST: &str = "SELECT id FROM log WHERE topic = ?1 ORDER BY id LIMIT 1";
@@ -221,6 +222,8 @@ pub const ADD_ORIGIN: &str =
     "INSERT INTO notes (topic, id, from_topic, from_id) VALUES (?1, ?2, ?3, ?4)";
 pub const ORIGIN: &str = "SELECT from_topic, from_id FROM notes
     WHERE topic = ?1 AND id = ?2 AND from_topic IS NOT NULL";
+pub const INSERT_NOTE: &str =
+    "INSERT INTO notes (topic, id, looks, from_topic, from_id) VALUES (?1, ?2, ?3, ?4, ?5)";
 pub const DELETE_NOTE: &str = "DELETE FROM notes WHERE topic = ?1 AND id = ?2";
 
 pub const INSERT_TRASH: &str = "INSERT INTO trash (number) VALUES (?1)";
@@ -256,6 +259,20 @@ pub const DROP_LEASES: &str = "DELETE FROM leases WHERE topic = ?1 AND id <= ?2"
 pub const DROP_READY: &str = "DELETE FROM ready
     WHERE topic = ?1 AND rank IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9) AND id <= ?2";
 pub const DROP_NOTES: &str = "DELETE FROM notes WHERE topic = ?1 AND id <= ?2";
+
+/// What is copied to another store: messages with all that is known of them.
+pub const KEPT: &str = "SELECT id, body, expires, crc, rank,
+        coalesce(
+            (SELECT deliveries FROM ready
+             WHERE topic = ?1 AND rank = coalesce(log.rank, ?4) AND id = log.id),
+            (SELECT deliveries FROM leases WHERE topic = ?1 AND id = log.id),
+            0),
+        coalesce((SELECT looks FROM notes WHERE topic = ?1 AND id = log.id), 0),
+        EXISTS (SELECT 1 FROM notes WHERE topic = ?1 AND id = log.id)
+    FROM log WHERE topic = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+pub const KEPT_FOR_LATER: &str = "SELECT due, body, ttl, crc, rank, number FROM delayed
+    WHERE topic = ?1 AND (due, number) > (?2, ?3) ORDER BY due, number LIMIT ?4";
+pub const IS_LARGE: &str = "SELECT 1 FROM large WHERE id = ?1";
 
 /// What a check looks at.
 pub const INTEGRITY: &str = "PRAGMA integrity_check";

@@ -89,11 +89,7 @@ impl<'a> Transaction<'a> {
                 let body = batch.body(put);
                 let number = match self.number(&put.topic) {
                     Some(number) => number,
-                    None => {
-                        // One that is refused makes no topic.
-                        self.find_room(body.len() + topic_bytes(&put.topic) as usize)?;
-                        self.number_or_new(&put.topic)?
-                    }
+                    None => self.new_topic_with_room(&put.topic, body.len())?,
                 };
                 self.put(number, body, put.options.as_deref())
             }
@@ -106,6 +102,8 @@ impl<'a> Transaction<'a> {
             Op::Purge { topic } => self.purge(topic),
             Op::SetStopped { topic, stopped } => self.set_stopped(topic, *stopped),
             Op::SetPolicy { topic, policy } => self.set_policy(topic, *policy),
+            Op::Import { topic, message } => self.import(topic, message),
+            Op::Advance { topic, to } => self.advance(topic, *to),
         }
     }
 
@@ -141,6 +139,12 @@ impl<'a> Transaction<'a> {
         self.ledger.open(head.clone());
         self.new_heads.insert(topic.clone(), head);
         Ok(number)
+    }
+
+    /// Makes a topic for a message of this size; one that is refused makes none.
+    pub fn new_topic_with_room(&mut self, topic: &Topic, size: usize) -> Result<i64> {
+        self.find_room(size + topic_bytes(topic) as usize)?;
+        self.number_or_new(topic)
     }
 
     pub fn account(&mut self, number: i64) -> Result<&mut Account> {

@@ -46,10 +46,25 @@ local WORDS = {
     t.policy = policy
     return {DONE}
   end,
+  i = function(t)
+    local m = {}
+    m.id, m.rank, m.expires = number(), number(), number()
+    local deliveries, looks = number(), number()
+    m.from, m.from_id, m.body = text(), number(), arg()
+    return import(t, m, deliveries, looks)
+  end,
+  l = function(t)
+    local due, rank, ttl = number(), number(), number()
+    return import_for_later(t, arg(), due, rank, ttl)
+  end,
+  m = function(t) return advance(t, number()) end,
 }
 
 -- How many arguments each has, behind its topic.
-local ARGS = {p = 1, P = 5, t = 2, a = 2, n = 3, u = 2, b = 7, k = 0, d = 1, g = 0, s = 1, y = 1}
+local ARGS = {
+  p = 1, P = 5, t = 2, a = 2, n = 3, u = 2, b = 7, k = 0, d = 1, g = 0, s = 1, y = 1,
+  i = 8, l = 4, m = 1,
+}
 
 while next_arg <= #ARGV do
   local word = arg()

@@ -16,28 +16,33 @@ local function make_ready(t, rank, id, deliveries)
   t.ready = t.ready + 1
 end
 
--- Appends a message to the log: its id, and that of the one before it.
-local function append(t, body, rank, ttl, from, from_id)
-  local id = S.next_id
-  S.next_id, S.last = id + 1, id
-  if rank or ttl or from then
+-- Writes a message into the log and counts it.
+local function write(t, id, body, rank, expires, from, from_id)
+  if rank or expires or from then
     local fields = {t.log, int(id), 'message', body}
     local function add(name, value)
       if value then fields[#fields + 1], fields[#fields + 2] = name, value end
     end
     add('rank', rank)
-    add('expires', ttl and int(S.now + ttl))
+    add('expires', expires and int(expires))
     add('topic', from)
     add('from_id', from_id and int(from_id))
     call('XADD', unpack(fields))
-    if ttl then
-      call('ZADD', key(t, 'expiries'), int(S.now + ttl), padded(id))
-      due_at(t, S.now + ttl)
+    if expires then
+      call('ZADD', key(t, 'expiries'), int(expires), padded(id))
+      due_at(t, expires)
     end
   else
     call('XADD', t.log, int(id), 'message', body)
   end
   count(t, id, #body)
+end
+
+-- Appends a message to the log: its id, and that of the one before it.
+local function append(t, body, rank, ttl, from, from_id)
+  local id = S.next_id
+  S.next_id, S.last = id + 1, id
+  write(t, id, body, rank, ttl and S.now + ttl, from, from_id)
   local after = t.newest
   t.newest, t.puts, t.put = id, t.puts + 1, true
   if rank then make_ready(t, rank, id, 0) else t.in_line = t.in_line + 1 end

@@ -44,6 +44,10 @@ elseif how == 'delayed' then
     found[#found + 1] = {id = tonumber(rows[i + 1]), body = body}
   end
   return messages(found)
+elseif how == 'kept' then
+  return kept(t, tonumber(first))
+elseif how == 'later' then
+  return kept_for_later(t, tonumber(first), tonumber(second))
 elseif how == 'topic' then
   return {known({t})}
 end

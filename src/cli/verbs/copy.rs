@@ -1,0 +1,81 @@
+//! `dsmq copy`: topics from one store to another.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tracing::level_filters::LevelFilter;
+
+use super::super::args::Copy;
+use super::{Failure, say};
+use crate::config::{Config, StoreAt, WhenFull};
+use crate::server;
+use crate::store::copy::{Copied, Progress, Side};
+use crate::store::{self, IN_USE};
+
+const MEMORY: &str = "copy: what is in memory ends with its server: say the path of a file, or \
+                      redis://HOST:PORT";
+const ONE: &str = "copy: FROM and TO are one store";
+
+/// From one line about how far it is to the next.
+const SAID: Duration = Duration::from_secs(1);
+
+/// Copies the topics, and prints how much that was; false if there is none.
+pub fn copy(args: &Copy, config: &Config) -> Result<bool, Failure> {
+    super::super::log_to_stderr(config.log.min(LevelFilter::WARN));
+    let copied = copy_all(args, config);
+    super::super::log::finish();
+    let Copied { topics, messages, bytes, before } = copied.map_err(Failure::Store)?;
+    let before = match before {
+        0 => String::new(),
+        before => format!("; {before} of the messages were there from before"),
+    };
+    say(&mut io::stdout().lock(), |output| {
+        writeln!(output, "copied: topics {topics}, messages {messages}, bytes {bytes}{before}")
+    })?;
+    Ok(topics > 0)
+}
+
+fn copy_all(args: &Copy, config: &Config) -> Result<Copied, String> {
+    let Copy { from, to, topics, from_prefix, to_prefix } = args;
+    if [from, to].contains(&&StoreAt::Memory) {
+        return Err(MEMORY.to_owned());
+    }
+    let prefix = |own: &Option<String>| own.clone().unwrap_or(config.redis_prefix.clone());
+    let (from_prefix, to_prefix) = (prefix(from_prefix), prefix(to_prefix));
+    if from == to && from_prefix == to_prefix {
+        return Err(ONE.to_owned());
+    }
+    if let StoreAt::File(path) = from
+        && !path.exists()
+    {
+        return Err(format!("{from}: there is no such file"));
+    }
+    let instead = format!(": stop it, or copy what 'dsmq --store {from} backup DEST' makes of it");
+    let from = open(from, from_prefix, config).map_err(in_use(&instead))?;
+    let to = open(to, to_prefix, config).map_err(in_use(": stop it"))?;
+    let mut said = Instant::now();
+    store::copy::copy(&from, &to, topics, |Progress { topic, messages, of }| {
+        if said.elapsed() >= SAID {
+            said = Instant::now();
+            eprintln!("dsmq: {topic}: {messages} of {of} messages");
+        }
+    })
+}
+
+fn open(at: &StoreAt, prefix: String, config: &Config) -> Result<Side, String> {
+    let config = Config {
+        store: at.clone(),
+        redis_prefix: prefix,
+        // What is to be copied is not to be dropped.
+        when_full: Some(WhenFull::Refuse),
+        keep: None,
+        ..config.clone()
+    };
+    let store = server::open(&config).map_err(|error| error.to_string())?;
+    Ok(Side { name: at.to_string(), store })
+}
+
+/// What to do about a file that a server has open.
+fn in_use(instead: &str) -> impl Fn(String) -> String {
+    move |error| if error.contains(IN_USE) { error + instead } else { error }
+}

@@ -1,0 +1,238 @@
+//! Copies topics from store to store: each message with its id and all that is known of it.
+//!
+//! Ids are kept, and messages go in their order; so what an interrupted copy has left is the beginning
+//! of the same topic, and the next one goes on behind it. Anything else in the topic is somebody's
+//! own, and nothing is written. Nobody else may use either store meanwhile: at the end both are
+//! counted.
+
+use std::sync::Arc;
+
+use super::{Batch, Head, Kept, Op, Place, Store};
+use crate::error::Error;
+use crate::message::Topic;
+
+/// One of the two stores, and what it is called.
+pub struct Side {
+    pub name: String,
+    pub store: Arc<dyn Store>,
+}
+
+/// What was copied, or was there from before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    pub topics: u64,
+    pub messages: u64,
+    pub bytes: u64,
+    /// So many of the messages were there.
+    pub before: u64,
+}
+
+/// How far it is.
+pub struct Progress<'a> {
+    pub topic: &'a Topic,
+    pub messages: u64,
+    /// Messages of the topic.
+    pub of: u64,
+}
+
+/// Copies the topics of these names, or all; a name that ends in `*` is the beginning of names. An
+/// error is for the person who asked for it.
+pub fn copy(
+    from: &Side,
+    to: &Side,
+    names: &[String],
+    mut progress: impl FnMut(&Progress<'_>),
+) -> Result<Copied, String> {
+    let heads = chosen(from, names)?;
+    // Before anything is written.
+    let mut topics = Vec::new();
+    for head in heads {
+        let topic = begun(from, to, head, &mut progress)?;
+        topics.push(topic);
+    }
+    let mut all = Copied::default();
+    for mut topic in topics {
+        topic.go_on(from, to, &mut progress)?;
+        let Copied { messages, bytes, before, .. } = topic.copied;
+        all.topics += 1;
+        all.messages += messages;
+        all.bytes += bytes;
+        all.before += before;
+    }
+    Ok(all)
+}
+
+/// The topics of these names, in the order of their names.
+fn chosen(from: &Side, names: &[String]) -> Result<Vec<Arc<Head>>, String> {
+    let mut heads = from.store.heads();
+    let is_of = |head: &Head, name: &str| {
+        let topic = head.topic().as_str();
+        name == topic || name.strip_suffix('*').is_some_and(|begin| topic.starts_with(begin))
+    };
+    if let Some(name) = names.iter().find(|name| !heads.iter().any(|head| is_of(head, name))) {
+        return Err(format!("{}: there is no topic {name:?}", from.name));
+    }
+    if !names.is_empty() {
+        heads.retain(|head| names.iter().any(|name| is_of(head, name)));
+    }
+    heads.sort_by(|a, b| a.topic().cmp(b.topic()));
+    Ok(heads)
+}
+
+/// A topic on its way.
+struct Copying {
+    head: Arc<Head>,
+    /// Up to where it is copied.
+    place: Place,
+    copied: Copied,
+}
+
+/// How much of the topic is there from an earlier copy; an error, if anything else is.
+fn begun(
+    from: &Side,
+    to: &Side,
+    head: Arc<Head>,
+    progress: &mut impl FnMut(&Progress<'_>),
+) -> Result<Copying, String> {
+    let mut copying = Copying { head, place: Place::START, copied: Copied::default() };
+    let Some(there) = to.store.head(copying.head.topic().as_str()) else { return Ok(copying) };
+    let mut theirs = Walk::new(to, there);
+    let mut ours = Walk::new(from, copying.head.clone());
+    while let Some(message) = theirs.next()? {
+        let own = ours.next()?.filter(|own| own.is_copy_of(&message));
+        let Some(own) = own else { return Err(taken(to, copying.head.topic())) };
+        copying.count(&own);
+        copying.copied.before += 1;
+        copying.tell(progress);
+    }
+    Ok(copying)
+}
+
+fn taken(to: &Side, topic: &Topic) -> String {
+    let name = topic.as_str();
+    format!(
+        "{}: the topic {name:?} is there already, with messages of its own: purge it there, or name \
+         the topics to copy; nothing was written",
+        to.name
+    )
+}
+
+impl Copying {
+    fn topic(&self) -> &Topic {
+        self.head.topic()
+    }
+
+    fn count(&mut self, message: &Kept) {
+        self.place = message.place;
+        self.copied.messages += 1;
+        self.copied.bytes += message.body.len() as u64;
+    }
+
+    fn tell(&self, progress: &mut impl FnMut(&Progress<'_>)) {
+        let counts = self.head.counts();
+        let of = counts.length + counts.delayed;
+        progress(&Progress { topic: self.topic(), messages: self.copied.messages, of });
+    }
+
+    /// Copies what is not there, and counts.
+    fn go_on(
+        &mut self,
+        from: &Side,
+        to: &Side,
+        progress: &mut impl FnMut(&Progress<'_>),
+    ) -> Result<(), String> {
+        let mut ops = self.state();
+        loop {
+            let some = from.store.kept(&self.head, self.place);
+            let some = some.map_err(|error| failed(from, self.topic(), &error))?;
+            if some.is_empty() {
+                break;
+            }
+            some.iter().for_each(|message| self.count(message));
+            let topic = self.topic();
+            let import = |message| Op::Import { topic: topic.clone(), message: Box::new(message) };
+            ops.extend(some.into_iter().map(import));
+            self.apply(to, &mut ops)?;
+            self.tell(progress);
+        }
+        let there = to.store.head(self.topic().as_str()).map_or(0, |there| there.newest());
+        if there < self.head.newest() {
+            // Who has had this message, which is here no more, has had all that are older.
+            ops.push(Op::Advance { topic: self.topic().clone(), to: self.head.newest() });
+        }
+        self.apply(to, &mut ops)?;
+        self.compare(from, to)
+    }
+
+    /// What makes the topic, stopped or not, with its policy.
+    fn state(&self) -> Vec<Op> {
+        let (topic, counts) = (self.topic().clone(), self.head.counts());
+        let stopped = Op::SetStopped { topic: topic.clone(), stopped: counts.stopped };
+        let policy = counts.policy.map(|policy| Op::SetPolicy { topic, policy });
+        [stopped].into_iter().chain(policy).collect()
+    }
+
+    /// All of it is done, or this is why something is not.
+    fn apply(&self, to: &Side, ops: &mut Vec<Op>) -> Result<(), String> {
+        let mut batch = Batch::default();
+        batch.ops.append(ops);
+        to.store.apply(&mut batch);
+        batch.outcomes.drain(..).try_for_each(|outcome| outcome.map(drop)).map_err(|error| {
+            let failed = failed(to, self.topic(), &error);
+            format!("{failed}; what was copied stays there, and the same command goes on from it")
+        })
+    }
+
+    /// Whether both stores have what was copied, neither more nor less.
+    fn compare(&self, from: &Side, to: &Side) -> Result<(), String> {
+        for side in [from, to] {
+            let topic = self.topic();
+            side.store.look(topic.as_str()).map_err(|error| failed(side, topic, &error))?;
+            let counts = side.store.head(topic.as_str()).map(|head| head.counts());
+            let counts = counts.unwrap_or_default();
+            let found = counts.length + counts.delayed;
+            if found != self.copied.messages {
+                return Err(format!(
+                    "{}: the topic {:?} has {found} messages, and {} were copied: somebody else uses \
+                     the store; stop them, purge the topic where it was copied to, and copy it again",
+                    side.name,
+                    topic.as_str(),
+                    self.copied.messages
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(side: &Side, topic: &Topic, error: &Error) -> String {
+    format!("{}: topic {:?}: {error}", side.name, topic.as_str())
+}
+
+/// All that is kept of a topic, one after the other.
+struct Walk<'a> {
+    side: &'a Side,
+    head: Arc<Head>,
+    place: Place,
+    some: std::vec::IntoIter<Kept>,
+}
+
+impl Walk<'_> {
+    fn new(side: &Side, head: Arc<Head>) -> Walk<'_> {
+        Walk { side, head, place: Place::START, some: Vec::new().into_iter() }
+    }
+
+    fn next(&mut self) -> Result<Option<Kept>, String> {
+        if self.some.len() == 0 {
+            let some = self.side.store.kept(&self.head, self.place);
+            let some = some.map_err(|error| failed(self.side, self.head.topic(), &error))?;
+            self.some = some.into_iter();
+        }
+        let next = self.some.next();
+        self.place = next.as_ref().map_or(self.place, |message| message.place);
+        Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! What goes from store to store: messages with all that is known of them, read and written.
+
+use rusqlite::{Result, Row};
+
+use super::put::{RANK_DEFAULT, priority, rank};
+use super::schema;
+use super::tables::Tables;
+use super::transaction::Transaction;
+use crate::error;
+use crate::limits;
+use crate::message::{Id, Topic};
+use crate::store::{Kept, Outcome, Place, refusal};
+
+impl Tables {
+    /// Some of what is kept of a topic, behind this place.
+    pub fn kept(&self, topic: i64, after: Place) -> Result<Vec<Kept>> {
+        let after = match after {
+            Place::Log(id) => {
+                let params = (topic, id.cast_signed(), limits::COPY_MESSAGES as i64, RANK_DEFAULT);
+                let some = self.kept_of(topic, schema::KEPT, params, |row, id| {
+                    let kept = Kept {
+                        deliveries: row.get(5)?,
+                        looks: row.get::<_, i64>(6)?.cast_unsigned(),
+                        ..kept(row, Place::Log(id))?
+                    };
+                    let noted = kept.looks > 0 || row.get(7)?;
+                    let origin = if noted { self.origin(topic, id)? } else { None };
+                    Ok(Kept { origin, ..kept })
+                })?;
+                if !some.is_empty() {
+                    return Ok(some);
+                }
+                (0, 0)
+            }
+            Place::Later { due, number } => (due.cast_signed(), number.cast_signed()),
+        };
+        let params = (topic, after.0, after.1, limits::COPY_MESSAGES as i64);
+        self.kept_of(topic, schema::KEPT_FOR_LATER, params, |row, due| {
+            kept(row, Place::Later { due, number: row.get::<_, i64>(5)?.cast_unsigned() })
+        })
+    }
+
+    /// The rows of a statement as messages, up to so many bytes, or one.
+    fn kept_of(
+        &self,
+        topic: i64,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl Fn(&Row<'_>, Id) -> Result<Kept>,
+    ) -> Result<Vec<Kept>> {
+        let mut select = self.statement(sql)?;
+        let mut rows = select.query(params)?;
+        let (mut some, mut bytes) = (Vec::new(), 0);
+        while bytes < limits::COPY_BYTES
+            && let Some(row) = rows.next()?
+        {
+            let mut body = Vec::new();
+            let stored = self.read_one(topic, row, &mut body)?;
+            bytes += body.len();
+            some.push(Kept { body: body.into(), expires: stored.expires, ..read(row, stored.id)? });
+        }
+        Ok(some)
+    }
+}
+
+/// What a row says behind its body, expiry and checksum.
+fn kept(row: &Row<'_>, place: Place) -> Result<Kept> {
+    let rank: Option<i64> = row.get(4)?;
+    Ok(Kept {
+        place,
+        body: Box::default(),
+        priority: priority(rank.unwrap_or(RANK_DEFAULT)),
+        deliveries: 0,
+        expires: None,
+        origin: None,
+        looks: 0,
+    })
+}
+
+impl Transaction<'_> {
+    /// A message of another store, under the id that it has there.
+    pub fn import(&mut self, topic: &Topic, kept: &Kept) -> error::Result<Outcome> {
+        let size = kept.body.len();
+        let number = match self.number(topic) {
+            Some(number) => number,
+            None => self.new_topic_with_room(topic, size)?,
+        };
+        self.find_room(size)?;
+        match kept.place {
+            Place::Log(id) => self.import_to_log(number, id, kept)?,
+            Place::Later { due, .. } => {
+                let rank = Some(rank(kept.priority)).filter(|rank| *rank != RANK_DEFAULT);
+                self.delay(number, &kept.body, due, rank, kept.expires)?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn import_to_log(&mut self, number: i64, id: Id, kept: &Kept) -> error::Result<()> {
+        let newest = self.first(schema::NEWEST_OF_ALL, [number], |row| row.get::<_, i64>(0))?;
+        if newest.is_some_and(|newest| newest.cast_unsigned() >= id) {
+            return Err(refusal::not_behind());
+        }
+        let is_large = kept.body.len() > schema::LARGE_BYTES;
+        if is_large && self.first(schema::IS_LARGE, [id.cast_signed()], |_| Ok(()))?.is_some() {
+            return Err(refusal::same_id(id));
+        }
+        let rank = rank(kept.priority);
+        let in_line =
+            rank == RANK_DEFAULT && kept.deliveries == 0 && id > self.counts(number)?.taken_to;
+        let account =
+            self.insert(number, id, (!in_line).then_some(rank), kept.expires, &kept.body)?;
+        // Runs that were read before lack it.
+        account.removed |= id < account.state.newest;
+        account.state.newest = account.state.newest.max(id);
+        if in_line {
+            account.state.counts.in_line += 1;
+        } else {
+            self.make_ready(number, rank, id, kept.deliveries)?;
+        }
+        self.next_id = self.next_id.max(id + 1);
+        self.import_notes(number, id, kept)
+    }
+
+    fn import_notes(&mut self, number: i64, id: Id, kept: &Kept) -> error::Result<()> {
+        let Kept { looks, origin, .. } = kept;
+        if *looks == 0 && origin.is_none() {
+            return Ok(());
+        }
+        let from = origin.as_ref().map(|origin| (origin.0.as_str(), origin.1.cast_signed()));
+        let (from_topic, from_id) = from.unzip();
+        let params = (number, id.cast_signed(), looks.cast_signed(), from_topic, from_id);
+        self.run(schema::INSERT_NOTE, params)?;
+        self.counts(number)?.noted += 1;
+        Ok(())
+    }
+
+    /// Ids of the topic up to this one have been given out.
+    pub fn advance(&mut self, topic: &Topic, to: Id) -> error::Result<Outcome> {
+        let number = self.number_or_new(topic)?;
+        let account = self.account(number)?;
+        account.state.newest = account.state.newest.max(to);
+        self.next_id = self.next_id.max(to + 1);
+        Ok(Outcome::Done)
+    }
+}
