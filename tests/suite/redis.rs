@@ -3,6 +3,7 @@
 
 mod cut;
 mod killed;
+mod nodes;
 mod proxy;
 mod replicas;
 mod shared;

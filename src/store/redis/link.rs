@@ -127,7 +127,7 @@ impl Link {
         let connection = idle.map_or_else(|| self.connect(ANSWER), Ok);
         connection.map(|connection| (connection, round)).map_err(|error| {
             self.free(None, round);
-            self.presence.suspect(round, error.to_string());
+            self.presence.suspect(round, reason(&error));
             Failed { error: explain(&error), doubtful: false }
         })
     }
@@ -135,7 +135,7 @@ impl Link {
     fn give_back(&self, connection: Connection, round: u64, broken: Option<&RedisError>) {
         let Some(error) = broken else { return self.free(Some(connection), round) };
         self.free(None, round);
-        self.presence.suspect(round, error.to_string());
+        self.presence.suspect(round, reason(error));
     }
 
     fn free(&self, connection: Option<Connection>, round: u64) {
@@ -208,8 +208,14 @@ pub fn explain(error: &RedisError) -> Error {
             | "CLUSTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOPERM",
         ) => unavailable(format!("Redis refuses ({error})")).error,
         Some(_) => Error::new(Code::StoreFailed, format!("Redis failed ({error}): try again")),
-        None => unavailable(format!("Redis does not answer ({error})")).error,
+        None => unavailable(format!("Redis does not answer ({})", reason(error))).error,
     }
+}
+
+/// Why a connection broke, or was not made.
+pub fn reason(error: &RedisError) -> String {
+    // A system says of a read that took too long that it would block.
+    if error.is_timeout() { "no answer in time".to_owned() } else { error.to_string() }
 }
 
 fn unavailable(why: String) -> Failed {

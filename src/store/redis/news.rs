@@ -10,6 +10,7 @@ use redis::{Connection, RedisResult};
 
 use super::Shared;
 use super::known::From;
+use super::link;
 use crate::store::{Due, lock, system_clock};
 
 /// So long nothing is heard before the connection is tried.
@@ -132,7 +133,8 @@ fn run(shared: &Weak<Shared>, ready: mpsc::Sender<Result<(), String>>) {
         let Some(store) = shared.upgrade() else { return };
         store.link.presence().ask();
         if store.news.lose() {
-            tracing::warn!("no news from Redis ({error}): what other servers do is not heard of");
+            let why = link::reason(&error);
+            tracing::warn!("no news from Redis ({why}): what other servers do is not heard of");
         }
         store.news.pause(pause);
         pause = (pause * 2).min(RETRY_MAX);
