@@ -48,6 +48,10 @@ fn cut(way: Way) {
     let end = Instant::now() + time;
     work.until(|work| work.unavailable > 0);
     healthz(&cut_off, 503, &proxy.address());
+    // Who waits already goes on waiting; who comes now is told.
+    let mut late = Peer::connect(cut_off.addr());
+    late.send(r#"{"action":"take","topic":"taken","wait":600,"tag":"late"}"#);
+    assert_eq!(late.expect_error("unavailable")["tag"], "late");
     while Instant::now() < end {
         work.some();
     }
