@@ -110,17 +110,21 @@ impl Link {
     pub fn call_with(&self, call: &Cmd, replicas: u32) -> Result<(Value, Option<u32>), Failed> {
         let (mut connection, round) = self.take()?;
         let answer = ask(&mut connection, call);
-        let mut broken = answer.as_ref().err().filter(|error| is_broken(error)).map(reason);
-        let (doubtful, mut count) = (broken.is_some(), None);
-        if answer.is_ok() && replicas > 0 {
-            let waited = wait(&mut connection, replicas);
-            broken = waited.as_ref().err().filter(|error| is_broken(error)).map(reason);
+        let count = match &answer {
+            Ok(_) if replicas > 0 => Some(wait(&mut connection, replicas)),
+            _ => None,
+        };
+        let error = answer.as_ref().err().or(count.as_ref().and_then(|count| count.as_ref().err()));
+        self.give_back(connection, round, error.filter(|error| is_broken(error)));
+        match answer {
             // It is done, and what it answered is known: a master that fails now has not confirmed it.
-            count = Some(waited.unwrap_or(0));
+            Ok(answer) => Ok((answer, count.map(|count| count.unwrap_or(0)))),
+            Err(error) => Err(Failed {
+                doubtful: is_broken(&error),
+                error: explain(&error),
+                moved: moved(&error),
+            }),
         }
-        self.give_back(connection, round, broken);
-        let failed = |error| Failed { error: explain(&error), doubtful, moved: moved(&error) };
-        answer.map(|answer| (answer, count)).map_err(failed)
     }
 
     /// A connection that nobody else has.
@@ -153,10 +157,10 @@ impl Link {
         })
     }
 
-    fn give_back(&self, connection: Connection, round: u64, broken: Option<String>) {
-        let Some(why) = broken else { return self.free(Some(connection), round) };
+    fn give_back(&self, connection: Connection, round: u64, broken: Option<&RedisError>) {
+        let Some(error) = broken else { return self.free(Some(connection), round) };
         self.free(None, round);
-        self.presence.suspect(round, why);
+        self.presence.suspect(round, reason(error));
     }
 
     fn free(&self, connection: Option<Connection>, round: u64) {
