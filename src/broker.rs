@@ -52,6 +52,7 @@ use self::timer::Timer;
 use self::waiters::Waiters;
 pub use self::waiters::Watch;
 use crate::error::{Code, Error, Result};
+use crate::limits;
 use crate::message::{Id, Message, Topic};
 use crate::store::{Batch, Op, Policy, Returned, Run, Store};
 
@@ -99,15 +100,15 @@ impl Broker {
         self.store.blocks()
     }
 
-    /// The last id given out.
+    /// What is put to the topic from now on has a larger id.
     #[cfg(feature = "http")]
-    pub fn last_id(&self) -> Id {
-        self.store.last_id()
+    pub fn last_id(&self, topic: &str) -> Id {
+        self.store.moment().of(topic)
     }
 
     /// Begins a session: it will be handed what is put from now on.
     pub fn session(&self) -> Session {
-        Session::new(self.store.last_id(), self.sessions.clone())
+        Session::new(self.store.moment(), self.sessions.clone())
     }
 
     /// Carries out a batch of puts, takes, acks and so on, then wakes who waits for what it made
@@ -162,7 +163,7 @@ impl Broker {
         if self.takers.any() {
             self.takers.serve(&*self.store, topic);
             // Those who were served may have leases, which end.
-            self.timer.set(self.store.due());
+            self.timer.set(self.due());
         }
         if self.consumers.any() {
             self.consumers.wake(topic);
@@ -240,14 +241,19 @@ impl Broker {
 
     /// Puts back a message that did not reach its taker, who so has had no delivery of it.
     pub fn put_back(&self, topic: Topic, message: Returned) {
-        let mut batch = Batch::default();
+        let (leased, mut batch) = (message.lease.is_some(), Batch::default());
         batch.ops.push(Op::PutBack { topic, message: Box::new(message) });
         self.apply(&mut batch);
-        // One whose lease has ended meanwhile is with its topic already.
-        if let Err(error) = batch.only()
-            && error.code != Code::Gone
-        {
-            tracing::error!("a message that did not reach its taker is lost: {error}");
+        match batch.only() {
+            // One whose lease has ended meanwhile is with its topic already.
+            Err(error) if error.code == Code::Gone => {}
+            Err(error) if leased => {
+                tracing::warn!("a message comes back when its lease ends: {error}");
+            }
+            Err(error) => {
+                tracing::error!("a message that did not reach its taker is lost: {error}");
+            }
+            Ok(_) => {}
         }
     }
 
@@ -260,10 +266,11 @@ impl Broker {
         from: From,
         waker: &Waker,
     ) -> Result<Id> {
+        let start = session.start().clone();
         let subscriptions = session.subscriptions.get_or_insert_with(|| {
             Box::new(subscription::Subscriptions::new(self.subscribers.clone(), waker.clone()))
         });
-        subscriptions.subscribe(&*self.store, patterns, from)
+        subscriptions.subscribe(&*self.store, patterns, from, &start)
     }
 
     pub fn unsubscribe(&self, session: &mut Session, pattern: &Pattern) {
@@ -305,7 +312,11 @@ impl Broker {
 
     /// When something is due next, and what time it is, by the store's clock.
     fn due(&self) -> Id {
-        self.store.due()
+        let due = self.store.due();
+        match self.takers.any_unserved() {
+            true => due.min(self.now() + limits::RETRY.as_micros() as u64),
+            false => due,
+        }
     }
 
     fn now(&self) -> Id {
@@ -314,6 +325,7 @@ impl Broker {
 
     /// Does some of what is due by now.
     pub fn tick(&self) {
+        self.takers.unserved().iter().for_each(|topic| self.serve(topic));
         if self.store.due() > self.store.now() {
             return;
         }
@@ -323,7 +335,7 @@ impl Broker {
                 self.put_to(&put, self.store.last_id());
                 done.returned.iter().for_each(|topic| self.serve(topic));
             }
-            Err(error) => tracing::error!("what is due has to wait: {error}"),
+            Err(error) => self.timer.failed(&error),
         }
     }
 

@@ -45,7 +45,7 @@ mod take;
 mod topics;
 
 pub use error::{Error, Result};
-pub use info::{Origin, Policy, Stats, TopicInfo};
+pub use info::{NodeInfo, Origin, Policy, Stats, TopicInfo};
 pub use message::{Confirmed, Message, Push, Receipt, Taken};
 pub use put::Put;
 pub use subscribe::Start;

@@ -21,7 +21,6 @@ pub enum Code {
     TooManyPlaces,
     TooManySubscriptions,
     StoreFailed,
-    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "a store elsewhere is"))]
     Unavailable,
     #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only a Redis has replicas"))]
     Unconfirmed,

@@ -8,6 +8,9 @@ pub mod copy;
 mod head;
 mod kept;
 mod leader;
+mod losses;
+mod moment;
+mod node;
 #[cfg(feature = "redis")]
 mod redis;
 mod refusal;
@@ -22,6 +25,12 @@ use std::task::Waker;
 pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken, not_done};
 pub use self::head::{Counts, Head, Policy};
 pub use self::kept::{Kept, Place};
+pub use self::moment::Moment;
+#[cfg(test)]
+pub use self::moment::part;
+#[cfg(feature = "redis")]
+pub use self::node::Replicas;
+pub use self::node::{Away, Node};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]
@@ -60,8 +69,13 @@ pub trait Store: Send + Sync {
         UNTIL_RESTART
     }
 
-    /// The last id given out: a message put from now on has a larger one.
+    /// The last id given out, the largest if the store has several parts.
     fn last_id(&self) -> Id;
+
+    /// The last ids given out: a message put from now on has a larger one.
+    fn moment(&self) -> Moment {
+        Moment::at(self.last_id())
+    }
 
     /// Microseconds since 1970 by the store's clock.
     fn now(&self) -> Id;
@@ -101,6 +115,11 @@ pub trait Store: Send + Sync {
 
     /// How large it is, by its own measure.
     fn extent(&self) -> Extent;
+
+    /// The nodes that hold it, if it is on others than this one.
+    fn nodes(&self) -> Vec<Node> {
+        Vec::new()
+    }
 
     /// When [`Store::tick`] will have something to do, by the store's clock.
     fn due(&self) -> Id;

@@ -48,6 +48,8 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     /// Rows of all tables but the topics': nothing may be left of what was removed.
     pub rows: Box<dyn Fn() -> i64>,
+    /// How many parts it has.
+    pub parts: usize,
 }
 
 /// Makes an empty store whose clock is [`clock`], and that keeps these rules.
@@ -109,7 +111,7 @@ fn live(open: Open<'_>, case: &Case) {
 fn sqlite_in_memory_does_as_the_model() {
     let open = |rules| {
         let (store, rows) = crate::store::in_memory_with(clock, rules);
-        Opened { folder: None, store, rows }
+        Opened { folder: None, store, rows, parts: 1 }
     };
     holds(&open, number("DSMQ_MODEL_CASES", CASES));
 }
@@ -121,7 +123,7 @@ fn sqlite_in_a_file_does_as_the_model() {
         let folder = tempfile::tempdir().unwrap();
         let (store, rows) =
             crate::store::in_file_with(&folder.path().join("dsmq.db"), clock, rules);
-        Opened { folder: Some(folder), store, rows }
+        Opened { folder: Some(folder), store, rows, parts: 1 }
     };
     holds(&open, number("DSMQ_MODEL_CASES", CASES) / 20);
 }
@@ -131,12 +133,26 @@ fn sqlite_in_a_file_does_as_the_model() {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn redis_does_as_the_model() {
+    redis_holds(1, number("DSMQ_MODEL_CASES", CASES) / 30);
+}
+
+/// The topics stand in different parts, as they do over a cluster.
+#[cfg(feature = "redis")]
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn parts_of_a_store_do_as_the_model() {
+    assert_ne!(crate::store::part("a", 16), crate::store::part("ab", 16));
+    redis_holds(16, number("DSMQ_MODEL_CASES", CASES) / 60);
+}
+
+#[cfg(feature = "redis")]
+fn redis_holds(parts: usize, cases: u32) {
     let server = Arc::new(crate::store::RedisServer::start());
     let open = |rules| {
         let prefix = server.prefix();
-        let store = Arc::new(server.open(&prefix, rules, Some(clock)));
+        let store = Arc::new(server.open_parts(&prefix, rules, clock, parts));
         let server = server.clone();
-        Opened { folder: None, store, rows: Box::new(move || server.rows(&prefix)) }
+        Opened { folder: None, store, rows: Box::new(move || server.rows(&prefix)), parts }
     };
-    holds(&open, number("DSMQ_MODEL_CASES", CASES) / 30);
+    holds(&open, cases);
 }

@@ -10,11 +10,11 @@ use super::subscription::Subscriptions;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{Id, Message, Topic};
-use crate::store::Store;
+use crate::store::{Moment, Store};
 
-/// What one connection has had. Its start is the last id given out when it connected.
+/// What one connection has had. Its start is the moment when it connected.
 pub struct Session {
-    start: Id,
+    start: Moment,
     /// Most sessions have one or two: to compare names takes less than to hash one.
     places: BTreeMap<Topic, Place>,
     bulky: bool,
@@ -31,14 +31,19 @@ impl Drop for Session {
 }
 
 impl Session {
-    pub fn new(start: Id, count: Arc<AtomicU64>) -> Session {
+    pub fn new(start: Moment, count: Arc<AtomicU64>) -> Session {
         count.fetch_add(1, Ordering::Relaxed);
         Session { start, places: BTreeMap::new(), bulky: false, subscriptions: None, count }
     }
 
     /// Where this session began: `since` this id, another session goes on in its stead.
-    pub fn start(&self) -> Id {
-        self.start
+    pub fn since(&self) -> Id {
+        self.start.since()
+    }
+
+    /// When this session began.
+    pub fn start(&self) -> &Moment {
+        &self.start
     }
 
     pub fn is_subscribed(&self) -> bool {
@@ -54,7 +59,7 @@ impl Session {
         if store.is_shared() {
             self.look(store, topic, since)?;
         }
-        let Some(place) = place(&mut self.places, self.start, store, topic, since)? else {
+        let Some(place) = place(&mut self.places, &self.start, store, topic, since)? else {
             return Ok(None);
         };
         let next = place.advance(store, topic)?;
@@ -65,7 +70,7 @@ impl Session {
 
     /// Where nothing is known of a next message, the store is asked: another server may have put one.
     fn look(&mut self, store: &dyn Store, topic: &str, since: Option<Id>) -> Result<()> {
-        let known = match place(&mut self.places, self.start, store, topic, since)? {
+        let known = match place(&mut self.places, &self.start, store, topic, since)? {
             Some(place) => place.advance(store, topic)?,
             None => None,
         };
@@ -79,7 +84,7 @@ impl Session {
         since: Option<Id>,
     ) -> Result<Option<Message<'s>>> {
         store.look(topic)?;
-        let Some(place) = place(&mut self.places, self.start, store, topic, since)? else {
+        let Some(place) = place(&mut self.places, &self.start, store, topic, since)? else {
             return Ok(None);
         };
         place.advance_to_newest(store, topic)?;
@@ -106,7 +111,7 @@ impl Session {
 /// nothing for the session.
 fn place<'p>(
     places: &'p mut BTreeMap<Topic, Place>,
-    start: Id,
+    start: &Moment,
     store: &dyn Store,
     topic: &str,
     since: Option<Id>,
@@ -114,7 +119,7 @@ fn place<'p>(
     // Looked up twice: the borrow of a place that is found would last to the end otherwise.
     if !places.contains_key(topic) {
         let name = Topic::new(topic)?;
-        let head = store.head(topic);
+        let (head, start) = (store.head(topic), start.of(topic));
         if since.is_none() && head.as_ref().is_none_or(|head| head.newest() <= start) {
             return Ok(None);
         }

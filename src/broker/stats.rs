@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use super::Broker;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::message::{Id, Topic};
-use crate::store::{Counts, Extent, Head};
+use crate::store::{Away, Counts, Extent, Head, Node};
 
 /// A topic, as it is listed.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub struct Stats {
     pub reads: u64,
     pub dropped: u64,
     pub store: Extent,
+    /// The nodes that hold the store, if it is elsewhere.
+    pub nodes: Vec<Node>,
 }
 
 impl Broker {
@@ -70,6 +72,18 @@ impl Broker {
         })
     }
 
+    /// `unavailable` with the reason while a node is away that holds some of the store.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone asks for it"))]
+    pub fn check_store(&self) -> Result<()> {
+        for Node { address, away, parts, .. } in self.store.nodes() {
+            if let Some(Away { time, why }) = away.filter(|_| !parts.is_empty()) {
+                let text = format!("{address} has been away for {} s ({why})", time.as_secs());
+                return Err(Error::new(Code::Unavailable, text));
+            }
+        }
+        Ok(())
+    }
+
     pub fn stats(&self) -> Stats {
         let mut stats = Stats {
             uptime_seconds: self.opened.elapsed().as_secs_f64(),
@@ -77,6 +91,7 @@ impl Broker {
             waiting: self.takers.count() as u64,
             reads: self.reads.load(Ordering::Relaxed),
             store: self.store.extent(),
+            nodes: self.store.nodes(),
             ..Stats::default()
         };
         for head in self.store.heads() {

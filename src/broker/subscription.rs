@@ -3,9 +3,10 @@
 //!
 //! So that messages of several topics are pushed in the order of their ids, a session pushes none
 //! that is not yet told: it loads the last id told, reads its mail, and goes up to that id. Who
-//! puts tells all topics, then sets that id, then wakes.
+//! puts tells all topics, then sets that id, then wakes. Where ids of topics cannot be compared, in a
+//! store of several parts, that order is as good as the clocks of the parts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
@@ -16,7 +17,7 @@ use super::session::too_many_places;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{Id, Topic};
-use crate::store::{Head, Run, Store};
+use crate::store::{Head, Moment, Run, Store};
 
 /// So many topics that are ready keep the run that comes next; of the others only its id is kept,
 /// so that who lags in many topics holds little.
@@ -26,6 +27,8 @@ const READY_RUNS: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
     Now,
+    /// Where the session began.
+    Start,
     Oldest,
     /// Behind this id.
     Id(Id),
@@ -37,11 +40,12 @@ pub enum From {
 pub struct Subscriptions {
     subscribers: Arc<Subscribers>,
     mailbox: Arc<Mailbox>,
-    /// With the id behind which each begins.
-    patterns: HashMap<Pattern, Id>,
+    /// With the moment from which each begins.
+    patterns: HashMap<Pattern, Moment>,
     places: HashMap<Topic, Place>,
-    /// Topics in which there is something to push, by the id of the next message.
-    ready: BTreeMap<Id, Topic>,
+    /// Topics in which there is something to push, by the id of the next message: two may have the same
+    /// in a store of several parts.
+    ready: BTreeSet<(Id, Topic)>,
     /// Whether a topic could not be followed any more, which is said once.
     crowded: bool,
     bulky: bool,
@@ -62,7 +66,7 @@ impl Subscriptions {
             mailbox,
             patterns: HashMap::new(),
             places: HashMap::new(),
-            ready: BTreeMap::new(),
+            ready: BTreeSet::new(),
             crowded: false,
             bulky: false,
         }
@@ -79,14 +83,15 @@ impl Subscriptions {
         store: &dyn Store,
         patterns: Vec<Pattern>,
         from: From,
+        start: &Moment,
     ) -> Result<Id> {
-        let now = store.last_id();
+        let now = store.moment().since();
         let mut begun = Vec::new();
         for pattern in patterns {
             if self.patterns.contains_key(&pattern) {
                 continue;
             }
-            if let Err(error) = self.subscribe_to(store, pattern.clone(), from) {
+            if let Err(error) = self.subscribe_to(store, pattern.clone(), from, start) {
                 begun.iter().for_each(|pattern| self.unsubscribe(pattern));
                 return Err(error);
             }
@@ -96,7 +101,13 @@ impl Subscriptions {
     }
 
     /// A topic that is followed already stays where it is.
-    fn subscribe_to(&mut self, store: &dyn Store, pattern: Pattern, from: From) -> Result<()> {
+    fn subscribe_to(
+        &mut self,
+        store: &dyn Store,
+        pattern: Pattern,
+        from: From,
+        start: &Moment,
+    ) -> Result<()> {
         if self.patterns.len() >= limits::SUBSCRIPTIONS {
             let text = format!(
                 "this connection has {} subscriptions: use another connection",
@@ -109,16 +120,17 @@ impl Subscriptions {
         }
         self.subscribers.add(&pattern, &self.mailbox);
         // From here on the mailbox is told of every put: what was put before is found below.
-        let now = store.last_id();
-        self.subscribers.skip_to(now);
+        let now = store.moment();
+        self.subscribers.skip_to(store.last_id());
         let after = match from {
-            From::Now | From::Last(_) => now,
-            From::Oldest => 0,
-            From::Id(id) => id,
+            From::Now | From::Last(_) => now.clone(),
+            From::Start => start.clone(),
+            From::Oldest => Moment::at(0),
+            From::Id(id) => Moment::at(id),
         };
         let followed = heads(store, &pattern)
             .iter()
-            .try_for_each(|head| self.begin_topic(store, head, from, after, now));
+            .try_for_each(|head| self.begin_topic(store, head, from, &after, &now));
         self.patterns.insert(pattern.clone(), after);
         if followed.is_err() {
             self.unsubscribe(&pattern);
@@ -132,16 +144,17 @@ impl Subscriptions {
         store: &dyn Store,
         head: &Arc<Head>,
         from: From,
-        after: Id,
-        now: Id,
+        after: &Moment,
+        now: &Moment,
     ) -> Result<()> {
         // One that is followed already stays where it is, also if nothing of it was read yet.
         if let Some(begun) = self.begin(head.topic()) {
             return self.follow(store, head, begun);
         }
+        let topic = head.topic().as_str();
         let after = match from {
-            From::Last(count) => before_last(store, head, count, now)?,
-            _ => after,
+            From::Last(count) => before_last(store, head, count, now.of(topic))?,
+            _ => after.of(topic),
         };
         if after < head.newest() {
             self.follow(store, head, after)?;
@@ -152,7 +165,7 @@ impl Subscriptions {
     /// Where the patterns that match the topic begin.
     fn begin(&self, topic: &Topic) -> Option<Id> {
         let matching = self.patterns.iter().filter(|(pattern, _)| pattern.matches(topic));
-        matching.map(|(_, after)| *after).min()
+        matching.map(|(_, after)| after.of(topic.as_str())).min()
     }
 
     pub fn unsubscribe(&mut self, pattern: &Pattern) {
@@ -163,7 +176,7 @@ impl Subscriptions {
         let patterns = &self.patterns;
         let followed = |topic: &Topic| patterns.keys().any(|pattern| pattern.matches(topic));
         self.places.retain(|topic, _| followed(topic));
-        self.ready.retain(|_, topic| followed(topic));
+        self.ready.retain(|(_, topic)| followed(topic));
     }
 
     /// Begins to follow a topic, unless it is followed already.
@@ -209,13 +222,13 @@ impl Subscriptions {
                 _ => Ok(()),
             };
         };
-        if !self.ready.values().any(|ready| ready == topic)
+        if !self.ready.iter().any(|(_, ready)| ready == topic)
             && let Some(id) = place.advance(store, topic.as_str())?
         {
             if self.ready.len() >= READY_RUNS {
                 place.shrink();
             }
-            self.ready.insert(id, topic.clone());
+            self.ready.insert((id, topic.clone()));
         }
         Ok(())
     }
@@ -236,7 +249,7 @@ impl Subscriptions {
         while let Some((id, topic)) = self.ready.pop_first() {
             if id > told {
                 // Whoever put it is about to tell so, and to wake us.
-                self.ready.insert(id, topic);
+                self.ready.insert((id, topic));
                 return Ok(None);
             }
             let Some(place) = self.places.get_mut(&topic) else { continue };
@@ -244,16 +257,17 @@ impl Subscriptions {
             match place.advance(store, topic.as_str()) {
                 Ok(Some(next)) if next == id => {}
                 Ok(Some(next)) => {
-                    self.ready.insert(next, topic);
+                    self.ready.insert((next, topic));
                     continue;
                 }
                 Ok(None) => continue,
                 Err(error) => {
-                    self.ready.insert(id, topic);
+                    self.ready.insert((id, topic));
                     return Err(error);
                 }
             }
-            let before = self.ready.first_key_value().map_or(Id::MAX, |(id, _)| *id).min(told + 1);
+            let other = self.ready.first().map_or(Id::MAX, |(id, _)| *id);
+            let before = other.max(id + 1).min(told + 1);
             let (run, range) = place.take_run(before);
             self.bulky |= place.is_bulky();
             let next = place.advance(store, topic.as_str());

@@ -1,12 +1,12 @@
 //! Who waits to take: for each topic a line, served in the order in which its takers began, one
 //! message each. Whoever makes messages available serves the line, on its own thread.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::message::Topic;
 use crate::store::{Batch, Op, Outcome, Returned, Store, lock};
 
@@ -18,6 +18,8 @@ pub struct Takers {
     /// How many there are, so that a put that nobody waits for takes no lock.
     count: AtomicUsize,
     lines: Mutex<HashMap<Topic, Arc<Line>>>,
+    /// Lines that could not be served, because the store was away.
+    unserved: Mutex<HashSet<Topic>>,
 }
 
 /// The takers who wait for one topic. Its lock is held while one is served, so that nobody can
@@ -28,6 +30,8 @@ struct Line(Mutex<VecDeque<Arc<Taker>>>);
 struct Taker {
     lease: Option<u64>,
     waker: Waker,
+    /// It stands in line since there was nothing for it. One that has just come knows nothing yet.
+    waits: AtomicBool,
     /// What it was handed.
     hand: Mutex<Option<Result<Returned>>>,
 }
@@ -44,7 +48,8 @@ impl Takers {
 
     /// Joins the end of the line. The caller serves it once more: a message may have come before.
     pub fn join(self: &Arc<Self>, topic: &Topic, lease: Option<u64>, waker: Waker) -> Waiting {
-        let taker = Arc::new(Taker { lease, waker, hand: Mutex::default() });
+        let taker =
+            Arc::new(Taker { lease, waker, waits: AtomicBool::new(false), hand: Mutex::default() });
         let mut lines = lock(&self.lines);
         let line = lines.entry(topic.clone()).or_default().clone();
         // Under the lock of the lines, so that this one is not dropped as empty.
@@ -73,7 +78,11 @@ impl Takers {
                     // These are a lot already: the others are served by the next batch.
                     Ok(Outcome::Later) => break,
                     // There is nothing more: the others go on waiting.
-                    Ok(_) => return,
+                    Ok(_) => return wait_on(&takers),
+                    Err(error) if error.code == Code::Unavailable => {
+                        refuse(&mut takers, &error);
+                        return self.serve_later(topic);
+                    }
                     Err(error) => Err(error),
                 };
                 if let Some(taker) = takers.pop_front() {
@@ -84,12 +93,44 @@ impl Takers {
         }
     }
 
+    /// The topic is to be served again in a while.
+    pub fn serve_later(&self, topic: &Topic) {
+        lock(&self.unserved).insert(topic.clone());
+    }
+
+    pub fn any_unserved(&self) -> bool {
+        !lock(&self.unserved).is_empty()
+    }
+
+    /// The topics that are to be served again, by the caller.
+    pub fn unserved(&self) -> HashSet<Topic> {
+        std::mem::take(&mut *lock(&self.unserved))
+    }
+
     /// Wakes everyone, to see that the server closes.
     pub fn wake_all(&self) {
         let lines: Vec<Arc<Line>> = lock(&self.lines).values().cloned().collect();
         for line in lines {
             lock(&line.0).iter().for_each(|taker| taker.waker.wake_by_ref());
         }
+    }
+}
+
+/// There is nothing for those in line.
+fn wait_on(takers: &VecDeque<Arc<Taker>>) {
+    // Whoever stands before one that waits came before it.
+    let waits = |taker: &&Arc<Taker>| !taker.waits.swap(true, Ordering::Relaxed);
+    takers.iter().rev().take_while(waits).for_each(drop);
+}
+
+/// The store is away: who has just come is told so, and who waits already is served when it is back.
+fn refuse(takers: &mut VecDeque<Arc<Taker>>, error: &Error) {
+    let has_come = |taker: &Arc<Taker>| !taker.waits.load(Ordering::Relaxed);
+    while takers.back().is_some_and(has_come)
+        && let Some(taker) = takers.pop_back()
+    {
+        *lock(&taker.hand) = Some(Err(error.clone()));
+        taker.waker.wake_by_ref();
     }
 }
 

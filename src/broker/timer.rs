@@ -5,6 +5,7 @@ use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use super::Broker;
+use crate::error::Error;
 use crate::message::Id;
 
 /// However far the next event is: the store's clock may be set meanwhile.
@@ -12,6 +13,9 @@ const SLEEP: Duration = Duration::from_secs(10);
 
 /// The longest pause between two ticks when there is more to do.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// From one line of the log about what is due to the next.
+const LOGGED: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub struct Timer {
@@ -24,6 +28,8 @@ struct State {
     /// What the timer sleeps for; 0 while it is awake.
     until: Id,
     stopped: bool,
+    /// When it was logged last that what is due could not be done.
+    logged: Option<Instant>,
 }
 
 impl Timer {
@@ -39,6 +45,15 @@ impl Timer {
     pub fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_one();
+    }
+
+    /// What is due could not be done: it is tried again and again, and logged now and then.
+    pub fn failed(&self, error: &Error) {
+        let (mut state, now) = (self.lock(), Instant::now());
+        if state.logged.is_none_or(|at| now - at >= LOGGED) {
+            state.logged = Some(now);
+            tracing::error!("what is due has to wait: {error}");
+        }
     }
 
     /// Does what is due, when it is due, until it is stopped.

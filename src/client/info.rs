@@ -143,6 +143,30 @@ json_object! {
 }
 
 json_object! {
+    /// What the server tells of a node that holds its store, or some of it.
+    NodeInfo {
+        /// Where it is.
+        address: String,
+        /// The parts of the store that are there.
+        parts: Vec<u16>,
+        /// Seconds for which it could not be used, if it cannot.
+        away_seconds: Option<f64>,
+        /// Why not.
+        away_why: Option<String>,
+        /// Microseconds that it took to answer last.
+        round_trip_us: u64,
+        /// Replicas that follow it, if it tells.
+        replicas: Option<u64>,
+        /// Bytes that the one furthest behind has not said to have.
+        replica_lag_bytes: Option<u64>,
+        /// Seconds for which the most silent of them has said nothing.
+        replica_lag_seconds: Option<f64>,
+        /// Seconds for which the server has not known all that other servers did there, if it does not.
+        news_lag_seconds: Option<f64>,
+    }
+}
+
+json_object! {
     /// What the server tells of itself.
     Stats {
         /// Its version.
@@ -169,12 +193,14 @@ json_object! {
         takes: u64,
         /// Messages that a bound removed since it started, the oldest first.
         dropped: u64,
-        /// The kind of its store: `memory` or `file`.
+        /// The kind of its store: `memory`, `file` or `redis`.
         store: String,
         /// Bytes that the store takes.
         size: u64,
         /// Bytes that it may take, if there is a bound.
         max_size: Option<u64>,
+        /// The nodes that hold the store, if it is elsewhere.
+        nodes: Vec<NodeInfo>,
     }
 }
 

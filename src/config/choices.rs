@@ -29,13 +29,15 @@ pub enum StoreAt {
 }
 
 /// Where a Redis is, and who may use it: `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, `rediss://` with
-/// TLS, or `redis+unix:///PATH`. It is shown without the password.
+/// TLS, or `redis+unix:///PATH`; a Redis Cluster by some of its nodes, `redis-cluster://HOST:PORT,…`,
+/// or `rediss-cluster://`. It is shown without the password.
 #[derive(Clone, Eq, PartialEq)]
 pub struct RedisUrl(String);
 
 impl RedisUrl {
     /// How such a URL begins.
-    const SCHEMES: [&str; 3] = ["redis://", "rediss://", "redis+unix://"];
+    const SCHEMES: [&str; 5] =
+        ["redis://", "rediss://", "redis+unix://", "redis-cluster://", "rediss-cluster://"];
 
     fn new(text: &str) -> Option<RedisUrl> {
         let rest = RedisUrl::SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme))?;
@@ -51,15 +53,16 @@ impl RedisUrl {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some((path, _)) = self.0.split_once('?') {
-            return write!(f, "{path}?***");
-        }
-        let shown = self.0.split_once("://").and_then(|(scheme, rest)| {
+        let (place, query) = match self.0.split_once('?') {
+            Some((place, _)) => (place, "?***"),
+            None => (self.0.as_str(), ""),
+        };
+        let shown = place.split_once("://").and_then(|(scheme, rest)| {
             let (user, host) = rest.rsplit_once('@')?;
             let (user, _) = user.split_once(':')?;
             Some(format!("{scheme}://{user}:***@{host}"))
         });
-        f.write_str(shown.as_deref().unwrap_or(&self.0))
+        write!(f, "{}{query}", shown.as_deref().unwrap_or(place))
     }
 }
 
@@ -106,7 +109,7 @@ impl FromStr for StoreAt {
             return Ok(StoreAt::Memory);
         }
         #[cfg(not(feature = "tls"))]
-        if text.starts_with("rediss://") {
+        if text.starts_with("rediss") && text.contains("://") {
             return Err(NO_TLS.to_owned());
         }
         if let Some(url) = RedisUrl::new(text) {
@@ -180,6 +183,7 @@ mod tests {
             ("rediss://:secret@host", "rediss://:***@host"),
             ("redis://:secret@host", "redis://:***@host"),
             ("redis://user:se:c@ret@host:1/2", "redis://user:***@host:1/2"),
+            ("redis-cluster://u:secret@a:1,b:2?parts=3", "redis-cluster://u:***@a:1,b:2?***"),
             ("redis+unix:///run/redis.sock?db=1&pass=secret", "redis+unix:///run/redis.sock?***"),
             ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
         ] {

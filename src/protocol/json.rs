@@ -29,6 +29,8 @@ use self::fault::fault_error;
 pub use self::message::message;
 use self::outbox::{Answer, Outbox};
 pub use self::reply::Reply;
+#[cfg(feature = "http")]
+pub use self::reply::node;
 pub use self::request::Request;
 use self::request::Text;
 use self::scanner::{Fault, Scan, Scanner};
@@ -174,7 +176,7 @@ impl Conversation {
                 self.outbox.answer(tag, |reply| reply.ok());
             }
             Request::Ping { meta: true } => {
-                let since = self.session.start();
+                let since = self.session.since();
                 self.outbox.answer(tag, |reply| reply.since(since));
             }
             Request::Shutdown => {

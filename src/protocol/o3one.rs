@@ -67,6 +67,7 @@ impl O3one {
         let options = PutOptions { priority: *priority, ..PutOptions::default() };
         let options = (*priority != PRIORITY_DEFAULT).then(|| Box::new(options));
         self.batch.put(topic.clone(), content, options);
+        self.batch.confirm();
     }
 
     fn answer(&self, refused: Option<&Error>) -> Vec<u8> {
@@ -100,7 +101,6 @@ impl Dialect for O3one {
         if self.batch.is_empty() {
             return answers;
         }
-        self.batch.confirm();
         self.broker.apply(&mut self.batch);
         for (outcome, (_, answer)) in self.batch.outcomes.iter().zip(order) {
             if let Err(error) = outcome {

@@ -19,7 +19,7 @@ pub struct Batch {
 }
 
 /// One operation. Times are microseconds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Op {
     Put(Put),
     /// The next message of the topic for the caller alone; gone at once unless there is a lease.
@@ -74,12 +74,14 @@ pub enum Op {
 }
 
 /// A message to store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Put {
     pub topic: Topic,
     /// Where its JSON text stands in the batch.
     pub body: Range<usize>,
     pub options: Option<Box<PutOptions>>,
+    /// Whether somebody is told that it is done.
+    pub confirms: bool,
 }
 
 /// What few puts have.
@@ -180,11 +182,33 @@ impl Batch {
     pub fn put(&mut self, topic: Topic, body: &[u8], options: Option<Box<PutOptions>>) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(body);
-        self.ops.push(Op::Put(Put { topic, body: start..self.bytes.len(), options }));
+        let body = start..self.bytes.len();
+        self.ops.push(Op::Put(Put { topic, body, options, confirms: false }));
     }
 
-    /// One of its puts is to be confirmed.
+    /// A batch of some of its operations, in their order.
+    #[cfg(feature = "redis")]
+    pub fn some(&self, indexes: &[usize]) -> Batch {
+        let mut some = Batch::default();
+        for op in indexes.iter().filter_map(|index| self.ops.get(*index)) {
+            match op {
+                Op::Put(put) => {
+                    some.put(put.topic.clone(), self.body(put), put.options.clone());
+                    if put.confirms {
+                        some.confirm();
+                    }
+                }
+                op => some.ops.push(op.clone()),
+            }
+        }
+        some
+    }
+
+    /// The put that was added last is to be confirmed.
     pub fn confirm(&mut self) {
+        if let Some(Op::Put(put)) = self.ops.last_mut() {
+            put.confirms = true;
+        }
         self.confirms = true;
     }
 
@@ -222,13 +246,13 @@ impl Batch {
         self.confirms = false;
     }
 
-    /// The last id that a put of the batch was given; 0 if there was none.
+    /// The largest id that a put of the batch was given; 0 if there was none.
     pub fn last_id(&self) -> Id {
-        let ids = self.outcomes.iter().rev().filter_map(|outcome| match outcome {
-            Ok(Outcome::Stored { id, duplicate: false, .. }) => Some(*id),
-            _ => None,
+        let ids = self.outcomes.iter().map(|outcome| match outcome {
+            Ok(Outcome::Stored { id, duplicate: false, .. }) => *id,
+            _ => 0,
         });
-        ids.take(1).next().unwrap_or(0)
+        ids.max().unwrap_or(0)
     }
 
     /// The topics in which messages were stored, in order, a run of the same one once.

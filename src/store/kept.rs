@@ -15,7 +15,7 @@ pub enum Place {
 }
 
 /// A message, whoever has it in hands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Kept {
     pub place: Place,
     pub body: Box<[u8]>,

@@ -1,42 +1,49 @@
 //! The store in Redis, which any number of servers share. Only this folder names redis.
 //!
-//! Batches of those who meet go through a [`leader`](super::leader) and are one call of a script
-//! ([`scripts`]), which Redis runs as one transaction; so is what time does. What is [`known`] of topics here is what scripts told: those of this server in their
-//! answers, those of others as [`news`]. docs/scaling.md lists the keys.
+//! Over a cluster it has several parts, each at some node; a topic stands in one of them, and what follows
+//! is so of each part. Batches of those who meet go through a [`leader`](super::leader) and are one call of
+//! a script ([`scripts`]), which Redis runs as one transaction; so is what time does. What is [`known`] of
+//! topics here is what scripts told: those of this server in their answers, those of others as
+//! [`news`]. docs/scaling.md lists the keys.
 
+mod address;
 mod copy;
 mod known;
 mod link;
 mod news;
+mod nodes;
+mod open;
+mod presence;
 mod request;
 mod scripts;
-mod shared;
+mod shard;
+mod split;
 #[cfg(test)]
 pub mod tests;
+mod watch;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use redis::{Client, Cmd, Value, cmd};
+use redis::Value;
 
-use self::known::{From, Known};
-use self::link::Link;
+use self::address::Named;
+use self::known::From;
 use self::news::News;
-use self::scripts::Script;
-use self::shared::Shared;
-use super::leader::Leader;
-use super::{Batch, Due, Extent, Head, Kept, Place, Rules, Run, Shelf, Store, system_clock};
-use crate::error::{Error, Result};
+use self::nodes::Nodes;
+use self::open::Opened;
+pub use self::open::RedisAt;
+use self::shard::{Common, Shard};
+use super::moment::part;
+use super::{
+    Batch, Due, Extent, Head, Kept, Moment, Node, Place, Rules, Run, Shelf, Store, system_clock,
+};
+use crate::error::Result;
 use crate::limits;
 use crate::message::{ID_END, Id, Topic};
-
-/// What the keys of one store have in common, so that they stand on one node of a cluster.
-const TAG: &str = "{0}:";
-
-/// The layout of the keys.
-const SCHEMA: &str = "1";
 
 /// What a consumer has not had for so long goes to another: a minute, in microseconds.
 const CONSUMER_LEASE: u64 = 60_000_000;
@@ -44,96 +51,125 @@ const CONSUMER_LEASE: u64 = 60_000_000;
 /// From the order to open to its end.
 const OPEN: Duration = Duration::from_secs(10);
 
-/// Where a store is, and how it is reached.
-#[derive(Clone, Debug)]
-pub struct RedisAt<'a> {
-    pub url: &'a str,
-    /// What every key begins with.
-    pub prefix: &'a str,
-    /// Connections at most, beside the one that hears news.
-    pub pool: usize,
-    /// Replicas that must have what is promised.
-    pub replicas: u32,
-}
+/// How far a node's clock may be from what is known of it, in microseconds.
+const CLOCK_ERROR: u64 = 1_000_000;
 
 pub struct RedisStore {
-    shared: Arc<Shared>,
-    leader: Leader,
+    common: Arc<Common>,
+    /// One, unless there is a cluster.
+    shards: Vec<Arc<Shard>>,
     shelf: Shelf,
 }
 
 impl Drop for RedisStore {
     fn drop(&mut self) {
-        self.shared.news.end();
+        self.common.news.end();
     }
 }
 
 impl RedisStore {
-    /// Opens the store, which is made if it is not there. An error is for the person who started
-    /// the server.
-    pub fn open(
+    /// Opens the store, which is made if it is not there.
+    pub fn open(at: &RedisAt<'_>, rules: Rules, clock: Option<fn() -> Id>) -> Opened<RedisStore> {
+        let nodes = match address::parse(at.url)? {
+            Named::One(info) => at.one(info)?,
+            Named::Cluster { seeds, parts } => at.cluster(seeds, parts)?,
+        };
+        RedisStore::over(nodes, at, rules, clock)
+    }
+
+    fn over(
+        nodes: Nodes,
         at: &RedisAt<'_>,
         rules: Rules,
         clock: Option<fn() -> Id>,
-    ) -> std::result::Result<RedisStore, String> {
-        let client = Client::open(at.url).map_err(|error| error.to_string())?;
-        let key = format!("{}{TAG}store", at.prefix);
-        let shared = Arc::new(Shared {
-            link: Link::new(client, key.clone(), at.pool),
-            known: Known::new(),
+    ) -> Opened<RedisStore> {
+        let common = Arc::new(Common {
+            nodes,
             news: News::default(),
-            channel: format!("{}{TAG}news", at.prefix),
             server: format!("{:016x}", RandomState::new().build_hasher().finish()),
             rules,
+            refused: AtomicU64::new(0),
+            losses: Mutex::default(),
             replicas: at.replicas,
             clock,
+            total: Arc::default(),
         });
-        // First it listens, then it asks: so nothing is missed.
-        let (ready, listening) = mpsc::channel();
-        news::listen(&shared, ready).map_err(|error| error.to_string())?;
-        let listens = listening.recv_timeout(OPEN).map_err(|_| "it does not answer".to_owned());
-        listens.and_then(|listens| listens)?;
-        let store = RedisStore { shared, leader: Leader::default(), shelf: Shelf::default() };
-        store.check(&key)?;
-        let all = store.shared.learn_all(From::Before);
-        all.map_err(|error| error.text.into_owned())?;
-        // Whatever is due is found by the first tick.
-        store.shared.known.due_at(0);
+        let shard =
+            |(part, route)| Arc::new(Shard::new(common.clone(), Arc::clone(route), at.keys(part)));
+        let shards: Vec<_> = common.nodes.routes().iter().enumerate().map(shard).collect();
+        let store = RedisStore { common, shards, shelf: Shelf::default() };
+        store.listen()?;
+        for shard in &store.shards {
+            shard.claim()?;
+            let all = shard.learn_all(From::Before);
+            all.map_err(|error| error.text.into_owned())?;
+            // Whatever is due is found by the first tick.
+            shard.known.due_at(0);
+        }
+        store.watch();
+        if store.common.nodes.is_cluster() {
+            tracing::info!("parts of the store: {}", store.common.nodes.told());
+        }
         Ok(store)
     }
 
-    /// Refuses what is no store of ours, and a Redis that is too old for it.
-    fn check(&self, key: &str) -> std::result::Result<(), String> {
-        let ask = |call: &Cmd| self.shared.link.call(call).map_err(|failed| failed.error);
-        // Not every user may ask.
-        if let Ok(Value::BulkString(info)) = ask(&cmd("INFO")) {
-            let info = String::from_utf8_lossy(&info);
-            if version(&info).is_some_and(|version| version < (6, 2)) {
-                return Err("it is too old: 6.2 or later is needed".to_owned());
-            }
-            if let Some(policy) = evicts(&info) {
-                tracing::warn!(
-                    "this Redis removes keys when its memory is full, and messages with them \
-                     (maxmemory-policy {policy}): noeviction would refuse new ones instead"
-                );
-            }
+    /// First it listens, then it asks: so nothing is missed.
+    fn listen(&self) -> Opened<()> {
+        let deadline = Instant::now() + OPEN;
+        let (ready, listening) = mpsc::channel();
+        for shard in &self.shards {
+            news::listen(shard, ready.clone()).map_err(|error| error.to_string())?;
         }
-        let say = |error: Error| error.text.into_owned();
-        ask(cmd("HSETNX").arg(key).arg("schema").arg(SCHEMA)).map_err(say)?;
-        match ask(cmd("HGET").arg(key).arg("schema")).map_err(say)? {
-            Value::BulkString(schema) if schema == SCHEMA.as_bytes() => Ok(()),
-            _ => Err(format!("{key} is of another version of dsmq: --redis-prefix names another")),
+        for _ in &self.shards {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let listens = listening.recv_timeout(left).map_err(|_| "it does not answer".to_owned());
+            listens.and_then(|listens| listens)?;
+        }
+        Ok(())
+    }
+
+    /// Has the nodes watched over, also those that are found later.
+    fn watch(&self) {
+        let (common, shards) = (Arc::downgrade(&self.common), self.shards.clone());
+        let shards: Vec<_> = shards.iter().map(Arc::downgrade).collect();
+        self.common.nodes.watch(move |was_away| {
+            if let Some(common) = common.upgrade() {
+                common.nodes.look();
+            }
+            if was_away {
+                let shards = shards.iter().filter_map(Weak::upgrade);
+                shards.for_each(|shard| shard.come_back());
+            }
+        });
+    }
+
+    fn shard(&self, topic: &str) -> Result<&Arc<Shard>> {
+        self.shards.get(part(topic, self.shards.len())).ok_or_else(request::senseless)
+    }
+
+    fn read_script(&self, how: &str, topic: &Topic, args: &[u64]) -> Result<Value> {
+        self.shard(topic.as_str())?.read(how, topic, args)
+    }
+}
+
+impl Shard {
+    /// The part's clock.
+    fn now(&self) -> Id {
+        match self.common.clock {
+            Some(clock) => clock(),
+            None => self.known.clock(system_clock()),
         }
     }
 
-    /// What is read of a topic.
-    fn read_script(&self, how: &str, topic: &Topic, args: &[u64]) -> Result<Value> {
-        let mut call = self.shared.script(Script::Read);
-        call.arg(how).arg(topic.as_str());
-        for arg in args {
-            call.arg(*arg);
+    /// Does some of what is due by now.
+    fn tick(&self) -> Result<Due> {
+        // What is due next is told by the script.
+        self.known.forget_due();
+        let done = self.call_tick();
+        if done.is_err() {
+            self.known.due_at(self.now() + limits::RETRY.as_micros() as u64);
         }
-        self.shared.call(&call)
+        done
     }
 }
 
@@ -154,37 +190,53 @@ impl Store for RedisStore {
     fn look(&self, topic: &str) -> Result<()> {
         let answer = self.read_script("topic", &Topic::new(topic)?, &[])?;
         let Value::Array(answer) = answer else { return Err(request::senseless()) };
-        self.shared.learn(answer.into_iter().next(), From::Own).map(drop)
+        self.shard(topic)?.learn(answer.into_iter().next(), From::Own).map(drop)
     }
 
     fn when_told(&self, waker: Waker) {
-        self.shared.news.when_told(waker);
+        self.common.news.when_told(waker);
     }
 
     fn last_id(&self) -> Id {
-        self.shared.known.last_id()
+        self.shards.iter().map(|shard| shard.known.last_id()).max().unwrap_or(0)
     }
 
-    fn now(&self) -> Id {
-        match self.shared.clock {
-            Some(clock) => clock(),
-            None => self.shared.known.clock(system_clock()),
+    fn moment(&self) -> Moment {
+        if let [shard] = self.shards.as_slice() {
+            return Moment::at(shard.known.last_id());
         }
+        let ids: Arc<[Id]> = self.shards.iter().map(|shard| shard.known.last_id()).collect();
+        // In a part where nothing was put for long, what is put next has an id by its clock.
+        let since = self.shards.iter().zip(ids.iter());
+        let since = since.map(|(shard, id)| shard.now().saturating_sub(CLOCK_ERROR).max(*id));
+        Moment::of_parts(since.min().unwrap_or(0), ids)
+    }
+
+    /// The latest of its clocks.
+    fn now(&self) -> Id {
+        self.shards.iter().map(|shard| shard.now()).max().unwrap_or(0)
     }
 
     fn head(&self, topic: &str) -> Option<Arc<Head>> {
-        self.shared.known.head(topic)
+        self.shard(topic).ok()?.known.head(topic)
     }
 
     fn heads(&self) -> Vec<Arc<Head>> {
-        self.shared.known.heads()
+        self.shards.iter().flat_map(|shard| shard.known.heads()).collect()
     }
 
     fn apply(&self, batch: &mut Batch) {
-        if batch.is_empty() {
-            return;
+        let of = |op: &super::Op| part(op.topic().as_str(), self.shards.len());
+        let mut parts = batch.ops.iter().map(of);
+        let Some(first) = parts.next() else { return };
+        let give = |part: usize, batch: &mut Batch| match self.shards.get(part) {
+            Some(shard) => shard.apply(batch),
+            None => request::fail(batch, &request::senseless()),
+        };
+        if parts.all(|part| part == first) {
+            return give(first, batch);
         }
-        self.leader.submit(batch, |batches| self.shared.commit(batches));
+        split::apply(batch, of, give);
     }
 
     fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {
@@ -231,48 +283,51 @@ impl Store for RedisStore {
     }
 
     fn extent(&self) -> Extent {
-        let max_bytes = self.shared.rules.max_bytes;
-        Extent { kind: "redis", bytes: self.shared.known.bytes(), max_bytes, refused: 0 }
+        let kind = if self.common.nodes.is_cluster() { "redis-cluster" } else { "redis" };
+        Extent {
+            kind,
+            bytes: self.common.total.bytes(),
+            max_bytes: self.common.rules.max_bytes,
+            refused: self.common.refused.load(Ordering::Relaxed),
+        }
     }
 
+    fn nodes(&self) -> Vec<Node> {
+        let nodes = self.common.nodes.links().into_iter().map(|(link, parts)| {
+            let lost = self.shards.iter().filter(|shard| parts.contains(&shard.route.part()));
+            let lost = { lost }.any(|shard| shard.lost.load(Ordering::Acquire));
+            let news_lag = self.common.news.lag().filter(|_| lost);
+            let parts = parts.into_iter().filter_map(|part| u16::try_from(part).ok()).collect();
+            Node { parts, news_lag, ..link.presence().node() }
+        });
+        nodes.collect()
+    }
+
+    /// By the latest of the clocks: what is due in a part is by its own.
     fn due(&self) -> Id {
-        if self.shared.news.any() { 0 } else { self.shared.known.due() }
+        if self.common.news.any() {
+            return 0;
+        }
+        let left = |shard: &Arc<Shard>| shard.known.due().saturating_sub(shard.now());
+        let left = self.shards.iter().map(left).min().unwrap_or(Id::MAX);
+        self.now().saturating_add(left)
     }
 
     fn tick(&self) -> Result<Due> {
-        let mut due = self.shared.news.take();
-        if self.shared.known.due() > self.now() {
-            return Ok(due);
-        }
-        // What is due next is told by the script.
-        self.shared.known.forget_due();
-        match self.shared.tick() {
-            Ok(done) => {
-                due.put.extend(done.put);
-                due.returned.extend(done.returned);
-                Ok(due)
-            }
-            Err(error) => {
-                self.shared.known.due_at(self.now() + limits::RETRY.as_micros() as u64);
-                if due.put.is_empty() && due.returned.is_empty() {
-                    return Err(error);
+        let mut due = self.common.news.take();
+        let mut failed = Ok(());
+        for shard in self.shards.iter().filter(|shard| shard.known.due() <= shard.now()) {
+            match shard.tick() {
+                Ok(done) => {
+                    due.put.extend(done.put);
+                    due.returned.extend(done.returned);
                 }
-                Ok(due)
+                // That its node is away is said already.
+                Err(_) if shard.route.link().is_away() => {}
+                Err(error) => failed = Err(error),
             }
         }
+        let any = !due.put.is_empty() || !due.returned.is_empty();
+        if any { Ok(due) } else { failed.map(|()| due) }
     }
-}
-
-/// How a Redis makes room by itself, if it does.
-fn evicts(info: &str) -> Option<&str> {
-    let value = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let policy = value("maxmemory_policy:").filter(|policy| *policy != "noeviction");
-    policy.filter(|_| value("maxmemory:").is_some_and(|bytes| bytes != "0"))
-}
-
-/// The first two numbers of the version that Redis says.
-fn version(info: &str) -> Option<(u32, u32)> {
-    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
-    let mut numbers = version.split('.').map(|number| number.trim().parse().ok());
-    Some((numbers.next()??, numbers.next()??))
 }

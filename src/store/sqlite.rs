@@ -32,7 +32,6 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
 
 pub use self::backup::backup;
 pub use self::check::check;
@@ -42,6 +41,7 @@ use self::ledger::Ledger;
 use self::tables::{Bounds, Tables};
 use self::transaction::Transaction;
 use super::leader::Leader;
+use super::losses::Losses;
 use super::{Batch, Due, Extent, Head, Kept, Place, Rules, Run, Shelf, Store, Synchronous, lock};
 use crate::error::{Code, Result};
 use crate::limits;
@@ -82,45 +82,6 @@ struct Done {
     dropped: u64,
     refused: u64,
     size: u64,
-}
-
-/// What a bound has cost: logged now and then, however much it is, and at the end.
-#[derive(Default)]
-struct Losses {
-    logged: Option<Instant>,
-    dropped: u64,
-    refused: u64,
-}
-
-impl Losses {
-    fn add(&mut self, dropped: u64, refused: u64) {
-        self.dropped += dropped;
-        self.refused += refused;
-        let now = Instant::now();
-        if self.logged.is_none_or(|at| now - at >= limits::DROPS_LOGGED) {
-            self.log();
-            self.logged = Some(now);
-        }
-    }
-
-    fn log(&mut self) {
-        if self.dropped > 0 {
-            let dropped = std::mem::take(&mut self.dropped);
-            tracing::warn!("{dropped} of the oldest messages were dropped (--max-store, --keep)");
-        }
-        if self.refused > 0 {
-            let refused = std::mem::take(&mut self.refused);
-            tracing::warn!(
-                "the store is full: {refused} requests were refused (--max-store, or the disk)"
-            );
-        }
-    }
-}
-
-impl Drop for Losses {
-    fn drop(&mut self) {
-        self.log();
-    }
 }
 
 impl SqliteStore {

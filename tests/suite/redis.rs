@@ -1,13 +1,16 @@
 //! A store in Redis: several servers over one, and what becomes of them when it goes away. Each test
 //! starts a Redis of its own, which listens on a socket in a folder.
 
+mod cut;
 mod killed;
+mod proxy;
 mod replicas;
 mod shared;
 #[cfg(feature = "tls")]
 mod tls;
 mod trouble;
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -62,6 +65,11 @@ impl Redis {
 
     pub fn url(&self) -> String {
         format!("redis+unix://{}", self.folder.path("socket").display())
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path("socket")
     }
 
     pub fn config(&self) -> Config {

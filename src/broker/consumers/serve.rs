@@ -10,7 +10,7 @@ use super::{Consumer, Given, Group, Parcel, Received};
 use crate::broker::Broker;
 use crate::error::{Code, Result};
 use crate::message::Topic;
-use crate::store::{Batch, Op, Outcome, Returned, Store, lock};
+use crate::store::{Batch, Op, Outcome, Returned, Store, UNTIL_RESTART, lock};
 
 /// Messages that are taken by one batch.
 const TAKEN_AT_ONCE: usize = 64;
@@ -74,10 +74,13 @@ impl Broker {
         self.apply(&mut batch);
         // Of what was purged meanwhile there is nothing to be settled.
         let failed = batch.outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-        for error in failed.filter(|error| error.code != Code::Gone) {
-            tracing::error!(
-                "a message of {topic} stays out until the server is restarted: {error}"
-            );
+        let failed: Vec<_> = failed.filter(|error| error.code != Code::Gone).collect();
+        if let Some(error) = failed.first() {
+            let until = match self.store.consumer_lease() {
+                UNTIL_RESTART => "until the server is restarted",
+                _ => "until their lease ends",
+            };
+            tracing::error!("{} messages of {topic} stay out {until}: {error}", failed.len());
         }
     }
 
@@ -104,7 +107,14 @@ impl Broker {
         if self.takers.any() {
             self.takers.serve(&*self.store, topic);
         }
-        let (messages, more) = take(&*self.store, topic);
+        let (messages, more) = take(&*self.store, topic).unwrap_or_else(|error| {
+            self.takers.serve_later(topic);
+            // That the store is away it says itself.
+            if error.code != Code::Unavailable {
+                tracing::error!("the consumers of {topic} have to wait: {error}");
+            }
+            (Vec::new(), false)
+        });
         self.settle(topic, group.give(counts.policy, messages));
         more
     }
@@ -126,16 +136,12 @@ impl Broker {
 }
 
 /// The next messages of the topic, and whether there may be more.
-fn take(store: &dyn Store, topic: &Topic) -> (Vec<Returned>, bool) {
-    let taken = match take_under(store, topic, Some(store.consumer_lease())) {
+fn take(store: &dyn Store, topic: &Topic) -> Result<(Vec<Returned>, bool)> {
+    match take_under(store, topic, Some(store.consumer_lease())) {
         // A store that is full has no room to note leases: what is taken is removed at once.
         Err(error) if error.code == Code::Full => take_under(store, topic, None),
         taken => taken,
-    };
-    taken.unwrap_or_else(|error| {
-        tracing::error!("the consumers of {topic} have to wait: {error}");
-        (Vec::new(), false)
-    })
+    }
 }
 
 fn take_under(

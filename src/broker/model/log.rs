@@ -3,7 +3,7 @@
 
 use super::action::{Name, Options, TOPICS, UNIT, dead};
 use crate::message::{Id, PRIORITY_DEFAULT};
-use crate::store::Policy;
+use crate::store::{Moment, Policy, part};
 
 /// A second put with the same key is no put for so long: DESIGN.md says 120 s.
 const KEY_KEPT: u64 = 120_000_000;
@@ -11,7 +11,8 @@ const KEY_KEPT: u64 = 120_000_000;
 #[derive(Debug, Default)]
 pub struct Log {
     pub now: Id,
-    pub last_id: Id,
+    /// The last id given out in each part of the store.
+    last_ids: Vec<Id>,
     dead_letter_after: u32,
     /// In the order of their ids.
     pub messages: Vec<Message>,
@@ -100,8 +101,24 @@ pub struct Hand {
 }
 
 impl Log {
-    pub fn new(now: Id, last_id: Id, dead_letter_after: u32) -> Log {
-        Log { now, last_id, dead_letter_after, ..Log::default() }
+    /// Of a store of so many parts, whose last ids are those of the moment.
+    pub fn new(now: Id, parts: usize, moment: &Moment, dead_letter_after: u32) -> Log {
+        let mut log = Log { now, last_ids: vec![0; parts], dead_letter_after, ..Log::default() };
+        for (topic, name) in TOPICS.iter().enumerate() {
+            let part = log.part(topic);
+            log.last_ids[part] = moment.of(name);
+        }
+        log
+    }
+
+    /// Where a topic stands: ids can be compared within a part.
+    pub fn part(&self, topic: Name) -> usize {
+        part(TOPICS[topic], self.last_ids.len())
+    }
+
+    /// What is put to the topic from now on has a larger id.
+    pub fn last_id(&self, topic: Name) -> Id {
+        self.last_ids[self.part(topic)]
     }
 
     fn expired(&self, message: &Message) -> bool {
@@ -169,9 +186,10 @@ impl Log {
         options: &Options,
         origin: Option<(Name, Id)>,
     ) -> Id {
-        // id: max(last id + 1, the store's clock), strictly increasing over the store.
-        let id = (self.last_id + 1).max(self.now);
-        self.last_id = id;
+        // id: max(last id + 1, the store's clock), strictly increasing over a part of the store.
+        let id = (self.last_id(topic) + 1).max(self.now);
+        let part = self.part(topic);
+        self.last_ids[part] = id;
         self.messages.push(Message {
             topic,
             id,
@@ -195,7 +213,7 @@ impl Log {
     pub fn take(&mut self, topic: Name, lease: Option<u64>) -> Option<Hand> {
         let free = self.visible(topic).filter(|message| message.held == Held::Free);
         let first = free.min_by_key(|message| (9 - message.priority, message.id))?.id;
-        let at = self.messages.iter().position(|message| message.id == first)?;
+        let at = self.messages.iter().position(|m| m.topic == topic && m.id == first)?;
         let until = lease.map(|lease| self.now + lease);
         let message = &mut self.messages[at];
         message.deliveries += 1;
@@ -261,7 +279,8 @@ impl Log {
                 self.messages.remove(at);
             }
         } else {
-            let place = self.messages.partition_point(|message| message.id < hand.id);
+            let place = self.messages.iter().position(|m| m.topic == topic && m.id > hand.id);
+            let place = place.unwrap_or(self.messages.len());
             self.messages.insert(place, Message::returned(topic, hand));
         }
         self.topics[topic].takes -= 1;
@@ -273,7 +292,7 @@ impl Log {
         let Some(id) = self.visible(topic).next().map(|oldest| oldest.id) else {
             return Seen::Peeked(None);
         };
-        let oldest = self.messages.iter_mut().find(|message| message.id == id).unwrap();
+        let oldest = self.messages.iter_mut().find(|m| m.topic == topic && m.id == id).unwrap();
         oldest.looks += 1;
         let hand = Hand { deliveries: 0, priority: 0, ..oldest.hand() };
         Seen::Peeked(Some((hand, oldest.looks)))

@@ -11,7 +11,7 @@ pub type Got = Vec<(Id, Vec<u8>)>;
 
 #[derive(Debug, Default)]
 pub struct Reader {
-    start: Id,
+    start: [Id; TOPICS.len()],
     places: [Option<Id>; TOPICS.len()],
     /// What it subscribes to, by the numbers of the patterns.
     pub patterns: Vec<usize>,
@@ -56,13 +56,14 @@ fn check_next(log: &Log, topic: Name, place: Id, got: &Got) {
 }
 
 impl Reader {
-    /// A session starts at the last id given out then.
-    pub fn new(start: Id) -> Reader {
+    /// A session starts at the last ids given out then.
+    pub fn new(log: &Log) -> Reader {
+        let start = std::array::from_fn(|topic| log.last_id(topic));
         Reader { start, ..Reader::default() }
     }
 
     fn place(&self, topic: Name) -> Id {
-        self.places[topic].unwrap_or(self.start)
+        self.places[topic].unwrap_or(self.start[topic])
     }
 
     /// get: the oldest message that was put after this session began and that it has not had;
@@ -108,10 +109,10 @@ impl Reader {
         for topic in topics.filter(|topic| !self.is_followed(*topic)).collect::<Vec<_>>() {
             let last = |n| log.visible(topic).rev().take(n).last().map(|message| message.id - 1);
             self.follows[topic] = Some(match from {
-                From::Now => log.last_id,
+                From::Now => log.last_id(topic),
                 From::Oldest => 0,
                 From::Id(id) => id,
-                From::Last(n) => last(n).unwrap_or(log.last_id),
+                From::Last(n) => last(n).unwrap_or(log.last_id(topic)),
             });
         }
         self.patterns.retain(|other| *other != pattern);
@@ -133,13 +134,14 @@ impl Reader {
             .any(|topic| self.follows[topic].is_some_and(|place| due(log, topic, place).is_some()))
     }
 
-    /// A push of messages of one topic: in the order of ids, also among the topics.
+    /// A push of messages of one topic: in the order of ids, also among the topics of a part.
     pub fn pushed(&mut self, log: &Log, topic: Name, got: &Got) {
         let place = self.follows[topic].expect("it does not follow this topic");
         let last = got.last().expect("a push without a message").0;
         check_next(log, topic, place, got);
         self.follows[topic] = Some(last);
-        for other in (0..TOPICS.len()).filter(|other| *other != topic) {
+        let others = (0..TOPICS.len()).filter(|other| *other != topic);
+        for other in others.filter(|other| log.part(*other) == log.part(topic)) {
             let first = self.follows[other].and_then(|place| due(log, other, place));
             assert!(first.is_none_or(|id| id > last), "{:?} was first", TOPICS[other]);
         }

@@ -22,7 +22,7 @@ impl World {
         }
         self.peers.push(Peer {
             session: self.broker.session(),
-            reader: Reader::new(self.log.last_id),
+            reader: Reader::new(&self.log),
             watch: None,
             watch_woken: Arc::default(),
             idle: false,

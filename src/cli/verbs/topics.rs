@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use super::super::args::{Listed, Purge};
 use super::{Failure, connect, in_json, say};
 use crate::Config;
-use crate::client::{Stats, TopicInfo};
+use crate::client::{NodeInfo, Stats, TopicInfo};
 
 /// Lists the topics; false if there is none.
 pub fn topics(args: &Listed, config: &Config) -> Result<bool, Failure> {
@@ -84,8 +84,8 @@ pub fn stats(args: &Listed, config: &Config) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn rows(stats: &Stats) -> [[String; 2]; 15] {
-    [
+fn rows(stats: &Stats) -> Vec<[String; 2]> {
+    let rows = [
         ["version", &stats.version],
         ["uptime", &format!("{:.0} s", stats.uptime)],
         ["store", &stats.store],
@@ -101,8 +101,20 @@ fn rows(stats: &Stats) -> [[String; 2]; 15] {
         ["puts", &stats.puts.to_string()],
         ["takes", &stats.takes.to_string()],
         ["dropped", &stats.dropped.to_string()],
-    ]
-    .map(|row| row.map(str::to_owned))
+    ];
+    let nodes = stats.nodes.iter().map(|node| [format!("node {}", node.address), state(node)]);
+    rows.map(|row| row.map(str::to_owned)).into_iter().chain(nodes).collect()
+}
+
+/// How a node is, in a few words.
+fn state(node: &NodeInfo) -> String {
+    match (node.away_seconds, node.replicas.zip(node.replica_lag_bytes)) {
+        (Some(seconds), _) => format!("away for {seconds:.0} s"),
+        (None, Some((replicas, bytes))) if replicas > 0 => {
+            format!("{} us, {replicas} replicas, {bytes} bytes behind", node.round_trip_us)
+        }
+        (None, _) => format!("{} us", node.round_trip_us),
+    }
 }
 
 /// Empties a topic, and prints how many messages that were; false if there were none.

@@ -7,7 +7,7 @@ mod o3one;
 
 use std::sync::Arc;
 
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -20,12 +20,13 @@ use crate::error::{Code, Error};
 
 /// The files of the page. uPlot is 1.6.32 from npm, `dist/uPlot.iife.min.js`, as it is there but for
 /// the licence in front of it.
-const FILES: [(&str, &str, &str); 8] = [
+const FILES: [(&str, &str, &str); 9] = [
     ("page.css", CSS, include_str!("page/page.css")),
     ("page.js", JS, include_str!("page/page.js")),
     ("chart.js", JS, include_str!("page/chart.js")),
     ("topics.js", JS, include_str!("page/topics.js")),
     ("topic.js", JS, include_str!("page/topic.js")),
+    ("nodes.js", JS, include_str!("page/nodes.js")),
     ("show.js", JS, include_str!("page/show.js")),
     ("uplot.js", JS, include_str!("page/uplot.js")),
     ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
@@ -58,7 +59,13 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/dump", get(o3one::dump))
         .route("/metrics", get(metrics::metrics))
         .layer(Extension(Arc::new(Monitor::default())))
-        .route("/healthz", get(async || "ok"))
+        .route("/healthz", get(healthz))
+}
+
+/// For who asks only whether this server can be used.
+async fn healthz(State(app): State<Arc<App>>) -> Answer<&'static str> {
+    app.broker().check_store()?;
+    Ok("ok")
 }
 
 /// The page itself.

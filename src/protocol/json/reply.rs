@@ -8,7 +8,7 @@ use crate::broker::Page;
 use crate::broker::{Stats, TopicStats};
 use crate::error::Error;
 use crate::message::{Id, Message, Timestamp, Topic};
-use crate::store::{Encoded, Policy, Run, Taken};
+use crate::store::{Encoded, Node, Policy, Run, Taken};
 
 /// A reply that is being written. A Vec takes every byte that it is given, so nothing here fails.
 pub struct Reply<'a> {
@@ -213,6 +213,7 @@ impl<'a> Reply<'a> {
             "store": stats.store.kind,
             "size": stats.store.bytes,
             "max_size": stats.store.max_bytes,
+            "nodes": stats.nodes.iter().map(node).collect::<Vec<_>>(),
         });
         self.write(format_args!("{{\"stats\":{fields}")).end();
     }
@@ -221,6 +222,22 @@ impl<'a> Reply<'a> {
         let (text, code) = (json_string(&error.text), error.code.as_str());
         self.write(format_args!("{{\"error\":{text},\"code\":\"{code}\"")).end();
     }
+}
+
+/// A node of the store, as it is listed.
+pub fn node(node: &Node) -> serde_json::Value {
+    let (away, replicas) = (node.away.as_ref(), node.replicas.as_ref());
+    serde_json::json!({
+        "address": node.address,
+        "parts": node.parts,
+        "away_seconds": away.map(|away| away.time.as_secs_f64()),
+        "away_why": away.map(|away| &away.why),
+        "round_trip_us": u64::try_from(node.round_trip.as_micros()).unwrap_or(u64::MAX),
+        "replicas": replicas.map(|replicas| replicas.count),
+        "replica_lag_bytes": replicas.map(|replicas| replicas.lag_bytes),
+        "replica_lag_seconds": replicas.map(|replicas| replicas.lag.as_secs_f64()),
+        "news_lag_seconds": node.news_lag.map(|lag| lag.as_secs_f64()),
+    })
 }
 
 /// As many as an id has: it is below 2^53.

@@ -123,7 +123,7 @@ impl Hub {
 
     /// Forgets the checksums of what the store has dropped, or somebody has removed.
     fn compare_kept(&self) {
-        let last = self.broker.session().start();
+        let last = self.broker.session().start().of(self.topic.as_str());
         let mut in_store = HashSet::new();
         match self.each_kept(|id, _| {
             in_store.insert(id);

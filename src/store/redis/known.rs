@@ -12,14 +12,19 @@ use crate::store::{Counts, Due, Head, Policy, lock};
 /// A topic's numbers, in the order in which scripts tell them.
 const FIELDS: usize = 19;
 
-/// A head's number is the topic's place here and, above these bits, how often it was purged.
-const PLACE_BITS: u32 = 20;
+/// A head's number is the topic's place in its part, above these bits the part and, above those, how
+/// often it was purged.
+const PART_BITS: u32 = 20;
+const PLACE_BITS: u32 = 32;
 
 /// What a script flags a topic with: messages were put, or can be taken again.
 const PUT: u64 = 1;
 const RETURNED: u64 = 2;
 
 pub struct Known {
+    /// Which part of the store this is.
+    part: usize,
+    total: Arc<Total>,
     topics: RwLock<HashMap<Topic, Arc<Entry>>>,
     last_id: AtomicU64,
     due: AtomicU64,
@@ -28,6 +33,23 @@ pub struct Known {
     born: AtomicU64,
     /// What the store's clock is ahead of this machine's.
     ahead: AtomicI64,
+}
+
+/// How large all parts of the store are together.
+#[derive(Default)]
+pub struct Total {
+    bytes: AtomicU64,
+    topics: AtomicU64,
+}
+
+impl Total {
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    pub fn topics(&self) -> u64 {
+        self.topics.load(Ordering::Acquire)
+    }
 }
 
 struct Entry {
@@ -58,8 +80,10 @@ pub enum From {
 }
 
 impl Known {
-    pub fn new() -> Known {
+    pub fn new(part: usize, total: Arc<Total>) -> Known {
         Known {
+            part,
+            total,
             topics: RwLock::default(),
             last_id: AtomicU64::new(0),
             due: AtomicU64::new(Id::MAX),
@@ -90,6 +114,10 @@ impl Known {
         self.bytes.load(Ordering::Acquire)
     }
 
+    pub fn topics(&self) -> u64 {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
     /// The store's clock, by this machine's.
     pub fn clock(&self, local: Id) -> Id {
         local.saturating_add_signed(self.ahead.load(Ordering::Acquire))
@@ -116,7 +144,9 @@ impl Known {
             self.forget(now);
         }
         self.ahead.store(now.cast_signed() - local.cast_signed(), Ordering::Release);
-        self.bytes.store(bytes?.ok()?, Ordering::Release);
+        let bytes = bytes?.ok()?;
+        let before = self.bytes.swap(bytes, Ordering::AcqRel);
+        self.total.bytes.fetch_add(bytes.wrapping_sub(before), Ordering::AcqRel);
         let mut done = Due::default();
         while let (Some(name), Some(numbers)) = (lines.next(), lines.next()) {
             let mut numbers = numbers.split(' ').map(str::parse::<u64>);
@@ -160,8 +190,9 @@ impl Known {
         // One that nobody can have put to: it is not ours.
         let topic = Topic::new(name).ok()?;
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let place = topics.len() as i64 + 1;
+        let place = (topics.len() as i64 + 1) | ((self.part as i64) << PART_BITS);
         let entry = topics.entry(topic.clone()).or_insert_with(|| {
+            self.total.topics.fetch_add(1, Ordering::AcqRel);
             let before = match (from, numbers) {
                 (From::Before, [.., puts, takes, dropped, _, _, _, _]) => [*puts, *takes, *dropped],
                 _ => [0; 3],
@@ -255,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_comes_late_changes_nothing_and_is_told_all_the_same() {
-        let known = Known::new();
+        let known = Known::new(0, Arc::default());
         assert!(known.head("t").is_none());
         assert_eq!(learn(&known, &told(1, 2, 20, 0, PUT), From::Own), (1, 0));
         let head = known.head("t").unwrap();
@@ -270,7 +301,7 @@ mod tests {
 
     #[test]
     fn all_is_told_when_something_was_missed() {
-        let known = Known::new();
+        let known = Known::new(0, Arc::default());
         learn(&known, &told(1, 5, 10, 0, 0), From::Before);
         assert_eq!(learn(&known, &told(1, 7, 20, 0, 0), From::Anew), (1, 1));
         // A Redis that lost its last moments.
@@ -282,7 +313,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_a_store_that_was_lost() {
-        let known = Known::new();
+        let known = Known::new(0, Arc::default());
         learn(&known, &told(1, 50, 10, 0, 0), From::Before);
         let head = known.head("t").unwrap();
         assert!(known.learn("server 2 1000 10 5000 0", From::Own, 400).is_some());
@@ -293,7 +324,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_none() {
-        let known = Known::new();
+        let known = Known::new(0, Arc::default());
         for wrong in ["", "server", "server 1 2 3", "server 1 2 3 4 x", "s 1 2 3 4 5\nt\n1 2 3"] {
             assert!(known.learn(wrong, From::News, 0).is_none(), "{wrong:?}");
         }

@@ -1,14 +1,19 @@
 //! The way to Redis: connections that calls share, and what becomes of a call when it does not answer.
 //!
-//! A call waits for an answer no longer than [`ANSWER`]. While Redis is away calls fail at once, and
-//! now and then one of them tries to reach it.
+//! A call waits for an answer no longer than [`ANSWER`]. While Redis is away calls fail at once: the
+//! [`watch`](super::watch) finds out when it is back.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::{Client, Cmd, Connection, ConnectionLike, RedisError, Value, cmd};
+use redis::{
+    Client, Cmd, Connection, ConnectionInfo, ConnectionLike, ProtocolVersion, RedisError, Value,
+    cmd,
+};
 
-use super::scripts::{self, Script};
+use super::address::Address;
+use super::presence::Presence;
+use super::{scripts, watch};
 use crate::error::{Code, Error};
 use crate::store::lock;
 
@@ -16,23 +21,18 @@ use crate::store::lock;
 const CONNECT: Duration = Duration::from_secs(1);
 
 /// From a call to its answer.
-const ANSWER: Duration = Duration::from_secs(3);
+pub const ANSWER: Duration = Duration::from_secs(3);
 
 /// From an answer to its confirmation by replicas.
 const REPLICATED: Duration = Duration::from_secs(1);
 
-/// From a failure to the next try, which doubles with each.
-const RETRY: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(1);
-
 pub struct Link {
     client: Client,
-    /// The key that names the store to every script.
-    key: String,
+    address: Address,
     most: usize,
     pool: Mutex<Pool>,
     freed: Condvar,
-    away: Mutex<Option<Away>>,
+    presence: Arc<Presence>,
 }
 
 #[derive(Default)]
@@ -40,14 +40,8 @@ struct Pool {
     idle: Vec<Connection>,
     /// Those that calls have.
     busy: usize,
-    /// How often all were thrown away.
+    /// Of which round they are: those of another one are thrown away.
     round: u64,
-}
-
-/// Redis did not answer.
-struct Away {
-    again: Instant,
-    pause: Duration,
 }
 
 /// A call that failed.
@@ -56,27 +50,55 @@ pub struct Failed {
     pub error: Error,
     /// Whether it may have been done all the same.
     pub doubtful: bool,
+    /// Where a cluster's node says that it is done, as `HOST:PORT`.
+    pub moved: Option<String>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.presence.end();
+    }
 }
 
 impl Link {
-    pub fn new(client: Client, key: String, most: usize) -> Link {
-        let (pool, freed, away) = (Mutex::default(), Condvar::new(), Mutex::default());
-        Link { client, key, most, pool, freed, away }
+    /// So many connections at most. None is made yet.
+    pub fn new(info: ConnectionInfo, most: usize) -> redis::RedisResult<Link> {
+        let address = Address::from(info.addr());
+        let presence = Arc::new(Presence::new(address.to_string()));
+        let (pool, freed) = (Mutex::default(), Condvar::new());
+        Ok(Link { client: Client::open(info)?, address, most, pool, freed, presence })
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Has the node watched over; `probed` is called when it has answered, and told whether it was away
+    /// before.
+    pub fn watch(&self, probed: impl Fn(bool) + Send + 'static) -> std::io::Result<()> {
+        watch::begin(self.client.clone(), self.presence.clone(), probed)
+    }
+
+    /// Whether it is taken for away.
+    pub fn is_away(&self) -> bool {
+        self.presence.round().is_none()
+    }
+
+    /// How the node is.
+    pub fn presence(&self) -> &Presence {
+        &self.presence
     }
 
     /// A connection of one's own, for so long without an answer.
     pub fn connect(&self, patience: Duration) -> redis::RedisResult<Connection> {
-        let connection = self.client.get_connection_with_timeout(CONNECT)?;
-        connection.set_read_timeout(Some(patience))?;
-        connection.set_write_timeout(Some(patience))?;
-        Ok(connection)
+        connect(&self.client, patience)
     }
 
-    /// A call of this script, to which its arguments are added.
-    pub fn script(&self, script: Script) -> Cmd {
-        let mut call = cmd("EVALSHA");
-        call.arg(scripts::digest(script)).arg(1).arg(&self.key);
-        call
+    /// The same, on which a cluster's nodes tell what was published in a part.
+    pub fn connect_to_hear(&self, patience: Duration) -> redis::RedisResult<Connection> {
+        let info = self.client.get_connection_info().clone();
+        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        connect(&Client::open(info.set_redis_settings(redis))?, patience)
     }
 
     /// Makes a call.
@@ -91,17 +113,20 @@ impl Link {
             let count = (replicas > 0).then(|| wait(&mut connection, replicas)).transpose()?;
             Ok((answer, count))
         });
-        let broken = answer.as_ref().is_err_and(is_broken);
+        let broken = answer.as_ref().err().filter(|error| is_broken(error));
         self.give_back(connection, round, broken);
-        if !broken {
-            *lock(&self.away) = None;
-        }
-        answer.map_err(|error| Failed { error: explain(&error), doubtful: broken })
+        answer.map_err(|error| Failed {
+            doubtful: is_broken(&error),
+            error: explain(&error),
+            moved: moved(&error),
+        })
     }
 
     /// A connection that nobody else has.
     fn take(&self) -> Result<(Connection, u64), Failed> {
-        self.check_away()?;
+        let Some(round) = self.presence.round() else {
+            return Err(unavailable("Redis cannot be reached".into()));
+        };
         let deadline = Instant::now() + ANSWER;
         let mut pool = lock(&self.pool);
         while pool.busy >= self.most {
@@ -113,63 +138,54 @@ impl Link {
             pool = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         pool.busy += 1;
+        // A connection broke since these were used: so did most likely all of them.
+        let gone = pool.begin(round);
         let round = pool.round;
-        if let Some(connection) = pool.idle.pop() {
-            return Ok((connection, round));
-        }
+        let idle = pool.idle.pop();
         drop(pool);
-        self.connect(ANSWER).map(|connection| (connection, round)).map_err(|error| {
-            self.give_up(round);
-            Failed { error: explain(&error), doubtful: false }
+        drop(gone);
+        let connection = idle.map_or_else(|| self.connect(ANSWER), Ok);
+        connection.map(|connection| (connection, round)).map_err(|error| {
+            self.free(None, round);
+            self.presence.suspect(round, error.to_string());
+            Failed { error: explain(&error), doubtful: false, moved: None }
         })
     }
 
-    /// While Redis is away, an error for all but those who are to try again.
-    fn check_away(&self) -> Result<(), Failed> {
-        let mut away = lock(&self.away);
-        let Some(Away { again, pause }) = &mut *away else { return Ok(()) };
-        let now = Instant::now();
-        if now < *again {
-            return Err(unavailable("Redis cannot be reached".into()));
-        }
-        *again = now + *pause;
-        *pause = (*pause * 2).min(RETRY_MAX);
-        Ok(())
+    fn give_back(&self, connection: Connection, round: u64, broken: Option<&RedisError>) {
+        let Some(error) = broken else { return self.free(Some(connection), round) };
+        self.free(None, round);
+        self.presence.suspect(round, error.to_string());
     }
 
-    fn give_back(&self, connection: Connection, round: u64, broken: bool) {
-        if broken {
-            drop(connection);
-            self.give_up(round);
-            return;
-        }
+    fn free(&self, connection: Option<Connection>, round: u64) {
         let mut pool = lock(&self.pool);
         pool.busy -= 1;
         if pool.round == round {
-            pool.idle.push(connection);
+            pool.idle.extend(connection);
         }
         drop(pool);
         self.freed.notify_one();
     }
+}
 
-    /// A connection broke: so did most likely those that are idle, of the same round.
-    fn give_up(&self, round: u64) {
-        let mut pool = lock(&self.pool);
-        pool.busy -= 1;
-        let gone = if pool.round == round {
-            pool.round += 1;
-            std::mem::take(&mut pool.idle)
-        } else {
-            Vec::new()
-        };
-        drop(pool);
-        self.freed.notify_one();
-        drop(gone);
-        let mut away = lock(&self.away);
-        if away.is_none() {
-            *away = Some(Away { again: Instant::now() + RETRY, pause: RETRY * 2 });
+impl Pool {
+    /// Connections of an earlier round, if this one is new.
+    fn begin(&mut self, round: u64) -> Vec<Connection> {
+        if round <= self.round {
+            return Vec::new();
         }
+        self.round = round;
+        std::mem::take(&mut self.idle)
     }
+}
+
+/// A connection, for so long without an answer.
+pub fn connect(client: &Client, patience: Duration) -> redis::RedisResult<Connection> {
+    let connection = client.get_connection_with_timeout(CONNECT)?;
+    connection.set_read_timeout(Some(patience))?;
+    connection.set_write_timeout(Some(patience))?;
+    Ok(connection)
 }
 
 /// Asks; a Redis that does not know the script is told it first.
@@ -201,6 +217,13 @@ fn is_broken(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error() || error.code().is_none()
 }
 
+/// Where a node of a cluster says that a call belongs. Only for good: while a slot is on its way its
+/// messages are in two places, and nothing is done.
+pub fn moved(error: &RedisError) -> Option<String> {
+    let (address, _) = error.redirect_node()?;
+    (error.code() == Some("MOVED")).then(|| address.to_owned())
+}
+
 /// What a person reads of it, and a program.
 pub fn explain(error: &RedisError) -> Error {
     match error.code() {
@@ -209,13 +232,15 @@ pub fn explain(error: &RedisError) -> Error {
         }
         Some(
             "LOADING" | "MASTERDOWN" | "READONLY" | "BUSY" | "MISCONF" | "NOREPLICAS" | "TRYAGAIN"
-            | "CLUSTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOPERM",
+            | "CLUSTERDOWN" | "MOVED" | "ASK" | "NOAUTH" | "WRONGPASS" | "NOPERM",
         ) => unavailable(format!("Redis refuses ({error})")).error,
         Some(_) => Error::new(Code::StoreFailed, format!("Redis failed ({error}): try again")),
+        None if error.is_timeout() => unavailable("Redis did not answer in time".into()).error,
         None => unavailable(format!("Redis does not answer ({error})")).error,
     }
 }
 
 fn unavailable(why: String) -> Failed {
-    Failed { error: Error::new(Code::Unavailable, format!("{why}: try again")), doubtful: false }
+    let error = Error::new(Code::Unavailable, format!("{why}: try again"));
+    Failed { error, doubtful: false, moved: None }
 }

@@ -1,22 +1,33 @@
-//! News: what scripts of other servers did, as they publish it. One thread listens. When it could not
-//! for a while it asks for everything anew.
+//! News: what scripts of other servers did, as they publish it. One thread listens for each part of the
+//! store. When it could not for a while it asks for everything anew.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak, mpsc};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use redis::{Connection, RedisResult};
+use redis::{Connection, RedisError, RedisResult, cmd};
 
-use super::Shared;
 use super::known::From;
+use super::link::{self, Link};
+use super::shard::Shard;
 use crate::store::{Due, lock, system_clock};
 
 /// So long nothing is heard before the connection is tried.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// Its thread does little.
+const STACK_BYTES: usize = 256 * 1024;
+
 const RETRY: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Parts of which nothing is heard, or not all that was missed is known.
+#[derive(Default)]
+struct Lost {
+    parts: usize,
+    since: Option<Instant>,
+}
 
 /// What has been heard, until a tick tells of it.
 #[derive(Default)]
@@ -24,8 +35,7 @@ pub struct News {
     heard: Mutex<Due>,
     any: AtomicBool,
     waker: Mutex<Option<Waker>>,
-    /// Something may have been done of which no answer told.
-    doubt: AtomicBool,
+    lost: Mutex<Lost>,
     ended: Mutex<bool>,
     end: Condvar,
 }
@@ -58,15 +68,15 @@ impl News {
         self.wake();
     }
 
-    fn wake(&self) {
+    pub fn wake(&self) {
         if let Some(waker) = &*lock(&self.waker) {
             waker.wake_by_ref();
         }
     }
 
-    /// All that there is shall be asked for.
-    pub fn doubt(&self) {
-        self.doubt.store(true, Ordering::Release);
+    /// How long it is that not all that others do is known here.
+    pub fn lag(&self) -> Option<Duration> {
+        lock(&self.lost).since.map(|since| since.elapsed())
     }
 
     pub fn end(&self) {
@@ -91,64 +101,82 @@ fn merge<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
 }
 
 /// Listens on a thread of its own until the store is dropped; `ready` hears when it does, or cannot.
-pub fn listen(
-    shared: &Arc<Shared>,
-    ready: mpsc::Sender<Result<(), String>>,
-) -> std::io::Result<()> {
-    let shared = Arc::downgrade(shared);
-    let thread = std::thread::Builder::new().name("news".into());
-    thread.spawn(move || run(&shared, ready)).map(drop)
+pub fn listen(shard: &Arc<Shard>, ready: mpsc::Sender<Result<(), String>>) -> std::io::Result<()> {
+    let shard = Arc::downgrade(shard);
+    let thread = std::thread::Builder::new().name("news".into()).stack_size(STACK_BYTES);
+    thread.spawn(move || run(&shard, ready)).map(drop)
 }
 
-fn run(shared: &Weak<Shared>, ready: mpsc::Sender<Result<(), String>>) {
+fn run(shard: &Weak<Shard>, ready: mpsc::Sender<Result<(), String>>) {
     let mut ready = Some(ready);
     let mut pause = RETRY;
-    while let Some(store) = shared.upgrade() {
-        let connected = store.link.connect(SILENCE);
-        drop(store);
+    while let Some(part) = shard.upgrade() {
+        let link = part.route.link();
+        let connected = part.listen(&link);
+        drop(part);
         let heard = connected
-            .and_then(|mut connection| hear(shared, &mut connection, &mut ready, &mut pause));
-        let Err(error) = heard else { return };
+            .and_then(|mut connection| hear(shard, &link, &mut connection, &mut ready, &mut pause));
+        let error = match heard {
+            Ok(Over::Ended) => return,
+            Ok(Over::Elsewhere) => continue,
+            Err(error) => error,
+        };
         if let Some(ready) = ready.take() {
             // Nobody waits for a store that could not be opened.
             let _ = ready.send(Err(error.to_string()));
             return;
         }
-        tracing::warn!("no news from Redis ({error}): trying again");
-        let Some(store) = shared.upgrade() else { return };
-        store.news.pause(pause);
+        let Some(part) = shard.upgrade() else { return };
+        match link::moved(&error) {
+            Some(address) => part.common.nodes.move_to(&part.route, &link, &address),
+            None => {
+                link.presence().ask();
+                part.lose_news(&error);
+                part.common.nodes.look();
+            }
+        }
+        part.common.news.pause(pause);
         pause = (pause * 2).min(RETRY_MAX);
     }
 }
 
-/// Listens until the connection fails, or the store is dropped.
+/// Why nobody listens here any more.
+enum Over {
+    /// The store was dropped.
+    Ended,
+    /// This part of it is at another node.
+    Elsewhere,
+}
+
+/// Listens until the connection fails.
 fn hear(
-    shared: &Weak<Shared>,
+    shard: &Weak<Shard>,
+    link: &Arc<Link>,
     connection: &mut Connection,
     ready: &mut Option<mpsc::Sender<Result<(), String>>>,
     pause: &mut Duration,
-) -> RedisResult<()> {
-    let Some(store) = shared.upgrade() else { return Ok(()) };
+) -> RedisResult<Over> {
     let mut listening = connection.as_pubsub();
-    listening.subscribe(&store.channel)?;
-    match ready.take() {
-        Some(ready) => drop(ready.send(Ok(()))),
-        None => store.news.doubt(),
+    match (ready.take(), shard.upgrade()) {
+        (Some(ready), _) => drop(ready.send(Ok(()))),
+        (None, Some(part)) => part.doubt.store(true, Ordering::Release),
+        (None, None) => return Ok(Over::Ended),
     }
-    drop(store);
     loop {
-        if !learn_what_was_missed(shared, pause) {
+        if !learn_what_was_missed(shard, pause) {
             continue;
         }
         match listening.get_message() {
-            Ok(told) => match shared.upgrade() {
-                Some(store) => store.hear(told.get_payload_bytes()),
-                None => return Ok(()),
+            Ok(told) => match shard.upgrade() {
+                Some(part) => part.hear(told.get_payload_bytes()),
+                None => return Ok(Over::Ended),
             },
             Err(error) if error.is_timeout() => {
-                if shared.strong_count() == 0 {
-                    return Ok(());
+                let Some(part) = shard.upgrade() else { return Ok(Over::Ended) };
+                if !Arc::ptr_eq(link, &part.route.link()) {
+                    return Ok(Over::Elsewhere);
                 }
+                drop(part);
                 listening.ping::<redis::Value>()?;
             }
             Err(error) => return Err(error),
@@ -157,39 +185,76 @@ fn hear(
 }
 
 /// Asks for all that there is, if something may have been missed; false if that has to be tried again.
-fn learn_what_was_missed(shared: &Weak<Shared>, pause: &mut Duration) -> bool {
-    let Some(store) = shared.upgrade() else { return true };
-    if !store.news.doubt.swap(false, Ordering::AcqRel) {
+fn learn_what_was_missed(shard: &Weak<Shard>, pause: &mut Duration) -> bool {
+    let Some(part) = shard.upgrade() else { return true };
+    if !part.doubt.swap(false, Ordering::AcqRel) {
         return true;
     }
-    match store.learn_all(From::Anew) {
+    match part.learn_all(From::Anew) {
         Ok(due) => {
             *pause = RETRY;
-            tracing::info!("what Redis holds is known again");
-            store.news.tell(due);
+            part.find_news();
+            part.common.news.tell(due);
             true
         }
         Err(error) => {
             tracing::debug!("what Redis holds is not known yet: {error}");
-            store.news.doubt();
-            store.news.pause(RETRY);
+            part.doubt.store(true, Ordering::Release);
+            part.common.news.pause(RETRY);
             false
         }
     }
 }
 
-impl Shared {
+impl Shard {
+    /// A connection that hears what scripts publish.
+    fn listen(&self, link: &Link) -> RedisResult<Connection> {
+        let word = if self.common.nodes.is_cluster() { "SSUBSCRIBE" } else { "SUBSCRIBE" };
+        let mut connection = link.connect_to_hear(SILENCE)?;
+        connection.send_packed_command(&cmd(word).arg(self.channel()).get_packed_command())?;
+        connection.recv_response()?.extract_error()?;
+        Ok(connection)
+    }
+
+    /// The connection that heard of this part broke. It is logged once for all parts.
+    fn lose_news(&self, error: &RedisError) {
+        if self.lost.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut lost = lock(&self.common.news.lost);
+        lost.parts += 1;
+        if lost.since.is_none() {
+            lost.since = Some(Instant::now());
+            tracing::warn!("no news from Redis ({error}): what other servers do is not heard of");
+        }
+    }
+
+    /// All is known again.
+    fn find_news(&self) {
+        if !self.lost.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let mut lost = lock(&self.common.news.lost);
+        lost.parts -= 1;
+        if lost.parts == 0
+            && let Some(since) = lost.since.take()
+        {
+            let seconds = since.elapsed().as_secs_f64();
+            tracing::info!("what Redis holds is known again after {seconds:.1} s");
+        }
+    }
+
     /// What some server's script did.
     fn hear(&self, told: &[u8]) {
         let Ok(told) = std::str::from_utf8(told) else { return };
         // The own answers tell the same.
-        if told.split(' ').next() == Some(self.server.as_str()) {
+        if told.split(' ').next() == Some(self.common.server.as_str()) {
             return;
         }
         let before = self.known.due();
         let Some(done) = self.known.learn(told, From::News, system_clock()) else { return };
         if !done.put.is_empty() || !done.returned.is_empty() || self.known.due() < before {
-            self.news.tell(done);
+            self.common.news.tell(done);
         }
     }
 }

@@ -187,8 +187,11 @@ pub fn fail(batch: &mut Batch, error: &Error) {
 /// Too few replicas have what the batch did: it is done, but not as it was promised.
 pub fn doubt(batch: &mut Batch, replicas: u32) {
     for (op, outcome) in batch.ops.iter().zip(&mut batch.outcomes) {
-        let kept = matches!(op, Op::Take { .. } | Op::Peek { .. } | Op::PutBack { .. });
-        if !kept && outcome.is_ok() && !matches!(outcome, Ok(Outcome::Later)) {
+        let promised = match op {
+            Op::Put(put) => put.confirms,
+            op => !matches!(op, Op::Take { .. } | Op::Peek { .. } | Op::PutBack { .. }),
+        };
+        if promised && outcome.is_ok() && !matches!(outcome, Ok(Outcome::Later)) {
             let text = format!(
                 "it is done, but fewer than {replicas} replicas of Redis say that they have it"
             );

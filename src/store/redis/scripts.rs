@@ -85,7 +85,6 @@ fn constants() -> String {
     let numbers = [
         ("MESSAGE_BYTES", MESSAGE_BYTES),
         ("TOPIC_BYTES", TOPIC_BYTES),
-        ("TOPICS", limits::TOPICS as u64),
         ("TOPICS_SHARE", refusal::TOPICS_SHARE),
         ("NAME_BYTES", limits::TOPIC_BYTES as u64),
         ("TAKEN_BYTES", limits::TAKEN_BYTES as u64),

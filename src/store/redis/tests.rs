@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use ::redis::{Client, cmd};
+
 use super::*;
 use crate::error::Code;
 use crate::store::{Op, Outcome, WhenFull, contract};
@@ -64,13 +66,28 @@ impl Server {
             .unwrap()
     }
 
+    /// A store of so many parts, all of them here.
+    pub fn open_parts(
+        &self,
+        prefix: &str,
+        rules: Rules,
+        clock: fn() -> Id,
+        parts: usize,
+    ) -> RedisStore {
+        let url = self.url();
+        let at = RedisAt { url: &url, prefix, pool: 8, replicas: 0 };
+        let Ok(Named::One(info)) = address::parse(&url) else { panic!("{url} is one") };
+        let nodes = Nodes::one(info, 8, parts).unwrap();
+        RedisStore::over(nodes, &at, rules, Some(clock)).unwrap()
+    }
+
     /// Rows of a store, whatever they are, but what is known of topics, and hints at them.
     pub fn rows(&self, prefix: &str) -> i64 {
         let mut connection = self.client().get_connection().unwrap();
         let keys: Vec<String> =
             cmd("KEYS").arg(format!("{prefix}*")).query(&mut connection).unwrap();
         let about = |key: &&String| {
-            let kind = &key[prefix.len() + TAG.len()..];
+            let (_, kind) = key.split_once("}:").unwrap();
             !(kind.starts_with("topic:") || ["topics", "store", "oldest", "due"].contains(&kind))
         };
         let rows = keys.iter().filter(about).map(|key| {
@@ -93,6 +110,15 @@ fn in_redis_holds_the_contract() {
     let server = Server::start();
     contract::hold(&|| {
         Arc::new(server.open(&server.prefix(), Rules::default(), Some(contract::clock)))
+    });
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn each_part_holds_the_contract() {
+    let server = Server::start();
+    contract::hold_in_parts(&|| {
+        Arc::new(server.open_parts(&server.prefix(), Rules::default(), contract::clock, 7))
     });
 }
 
@@ -264,7 +290,7 @@ fn batches_that_meet_keep_to_themselves() {
     let (mut large, mut none, mut small) = (takes("large", 2), takes("none", 1), takes("small", 3));
     let mut puts = Batch::default();
     (0..request::OPERATIONS + 1).for_each(|_| puts.put(topic("many"), b"1", None));
-    store.shared.commit(&mut [&mut large, &mut none, &mut small, &mut puts]);
+    store.shards[0].commit(&mut [&mut large, &mut none, &mut small, &mut puts]);
     // What is more than a batch may take is left, and nobody else has less for it.
     assert!(matches!(large.outcomes[..], [Ok(Outcome::Taken(Some(_))), Ok(Outcome::Later)]));
     assert_eq!(large.taken.len(), 1 << 20);
@@ -280,22 +306,7 @@ fn batches_that_meet_keep_to_themselves() {
     let mut more = Batch::default();
     more.put(topic("many"), b"2", None);
     let mut some = takes("many", 1);
-    store.shared.commit(&mut [&mut more, &mut some]);
+    store.shards[0].commit(&mut [&mut more, &mut some]);
     assert_eq!(code(&more.outcomes[0]), Some(Code::Full));
     assert!(taken(&some.outcomes[0]));
-}
-
-#[test]
-fn a_redis_that_evicts_is_known() {
-    let info = "maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n";
-    assert_eq!(evicts(info), Some("allkeys-lru"));
-    assert_eq!(evicts("maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n"), None);
-    assert_eq!(evicts("maxmemory:100\r\nmaxmemory_policy:noeviction\r\n"), None);
-}
-
-#[test]
-fn a_version_is_two_numbers() {
-    assert_eq!(version("# Server\r\nredis_version:7.0.15\r\n"), Some((7, 0)));
-    assert_eq!(version("redis_version:6.2\n"), Some((6, 2)));
-    assert_eq!(version("valkey:1"), None);
 }

@@ -23,6 +23,7 @@ use crate::protocol::http::app::App;
 use crate::protocol::http::connection::Connection;
 use crate::protocol::http::extract::Form;
 use crate::protocol::http::failure::{Answer, Json};
+use crate::protocol::json::node;
 use crate::store::Policy;
 
 /// Which topics are asked for: those whose names hold `part`, and one that is open.
@@ -126,6 +127,7 @@ fn told(app: &App, asked: &Asked, look: &Look, first: bool) -> Value {
         "store": stats.store.kind,
         "size": stats.store.bytes,
         "max_size": stats.store.max_bytes,
+        "nodes": stats.nodes.iter().map(node).collect::<Vec<_>>(),
         "topics": topics.iter().map(topic_told).collect::<Vec<_>>(),
         "matching": matching,
         "open": open.as_ref().map(topic_told),
@@ -168,7 +170,7 @@ pub async fn topic(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> An
     let topic = Topic::new(name)?;
     let told: Result<Value> = app
         .run(move |broker| {
-            let since = broker.last_id();
+            let since = broker.last_id(topic.as_str());
             let run = broker.history(topic.as_str(), limits::PAGE_MESSAGES)?;
             let messages = (0..run.len()).filter_map(|index| run.get(index));
             let messages: Vec<_> = messages.map(|m| message_told(m.id, m.body)).collect();

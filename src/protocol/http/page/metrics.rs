@@ -13,6 +13,7 @@ use crate::broker::{Busy, Health};
 use crate::limits;
 use crate::protocol::http::app::App;
 use crate::protocol::http::failure::Answer;
+use crate::store::Node;
 
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -43,6 +44,7 @@ pub async fn metrics(
     let look = monitor.look(&app).await?;
     let mut text = Text::default();
     server(&mut text, &look, app.config.max_connections);
+    nodes(&mut text, &look.stats.nodes);
     topics(&mut text, &app.broker().most_used(limits::METRICS_TOPICS));
     let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(FORMAT))];
     Ok((kind, text.0).into_response())
@@ -90,6 +92,40 @@ fn server(text: &mut Text, look: &Look, max_connections: usize) {
         ("dsmq_dropped_total", "Messages removed by a bound since the start.", stats.dropped),
     ] {
         text.one(name, "counter", help, value);
+    }
+}
+
+/// A number of a node, if it tells it.
+type OfNode = fn(&Node) -> Option<f64>;
+
+fn nodes(text: &mut Text, nodes: &[Node]) {
+    let families: [(&str, &str, OfNode); 7] = [
+        ("up", "1 if the node of the store can be used.", |node| {
+            Some(f64::from(u8::from(node.away.is_none())))
+        }),
+        ("parts", "Parts of the store that are there.", |node| Some(node.parts.len() as f64)),
+        ("round_trip_seconds", "How long it took to answer last.", |node| {
+            Some(node.round_trip.as_secs_f64())
+        }),
+        ("replicas", "Replicas that follow it.", |node| {
+            node.replicas.as_ref().map(|replicas| replicas.count.into())
+        }),
+        ("replica_lag_bytes", "What the furthest behind has not said to have.", |node| {
+            node.replicas.as_ref().map(|replicas| replicas.lag_bytes as f64)
+        }),
+        ("replica_lag_seconds", "How long the most silent replica said nothing.", |node| {
+            node.replicas.as_ref().map(|replicas| replicas.lag.as_secs_f64())
+        }),
+        ("news_lag_seconds", "How long not all is known of what others did there.", |node| {
+            Some(node.news_lag.unwrap_or_default().as_secs_f64())
+        }),
+    ];
+    for (name, help, value) in families.iter().filter(|_| !nodes.is_empty()) {
+        let name = format!("dsmq_store_node_{name}");
+        text.family(&name, "gauge", help);
+        for (node, value) in nodes.iter().filter_map(|node| Some((node, value(node)?))) {
+            text.labelled(&name, "node", &node.address, value);
+        }
     }
 }
 

@@ -84,11 +84,11 @@ async fn watch_over(app: Arc<App>, looks: watch::Sender<Arc<Look>>) {
         probe = probe.go_on(&app, due).await;
         waits.push_back(probe.waited.max(probe.pending()));
         waits.drain(..waits.len().saturating_sub(WAITS));
-        let stats = app.broker().stats();
+        let (stats, away) = (app.broker().stats(), app.broker().check_store().err());
         let passed = std::mem::replace(&mut before, Instant::now()).elapsed();
         let vitals = Vitals {
             wait: median(&waits),
-            failure: probe.failure.clone(),
+            failure: away.map(|error| error.text.into_owned()).or_else(|| probe.failure.clone()),
             connections: stats.connections,
             max_connections: app.config.max_connections as u64,
             store: stats.store,

@@ -1,7 +1,8 @@
 // The page: one stream tells it everything, once a second, and it comes back by itself.
 
 import * as chart from "./chart.js";
-import { $, bytes, count, duration, make, plural, say } from "./show.js";
+import * as nodes from "./nodes.js";
+import { $, bytes, count, duration, make, plural, say, wait } from "./show.js";
 import * as topic from "./topic.js";
 import * as topics from "./topics.js";
 
@@ -55,6 +56,7 @@ function show(told) {
   if (told.version) say("version", told.version);
   if (told.rules) showRules(told.rules);
   cards(told);
+  nodes.show(told.nodes);
   chart.show(told);
   topics.show(told);
   topic.tick(told.open);
@@ -77,8 +79,6 @@ function cards(told) {
   const waiting = told.waiting ? `, ${plural(told.waiting, "taker")} in line` : "";
   say("since", plural(told.topic_count, "topic") + waiting);
 }
-
-const wait = (seconds) => (seconds < 0.001 ? "under 1 ms" : `${Math.round(seconds * 1000)} ms`);
 
 function protocols({ protocols: spoken, connections }) {
   const parts = Object.entries(spoken).filter(([, open]) => open > 0);

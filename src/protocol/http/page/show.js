@@ -45,6 +45,8 @@ export function duration(seconds) {
   return days > 0 ? `${days} d ${time}` : time;
 }
 
+export const wait = (seconds) => (seconds < 0.001 ? "under 1 ms" : `${Math.round(seconds * 1000)} ms`);
+
 const clock = new Intl.DateTimeFormat([], { timeStyle: "medium" });
 const date = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "medium" });
 

@@ -58,8 +58,7 @@ impl Talker {
         let (broker, waker) = (self.app.broker().clone(), self.bell.waker());
         let subscribe = move |session: &mut Session| {
             // Nothing is missed that came since it connected.
-            let from = From::Id(session.start());
-            broker.subscribe(session, vec![Pattern::Prefix(PREFIX.into())], from, &waker)
+            broker.subscribe(session, vec![Pattern::Prefix(PREFIX.into())], From::Start, &waker)
         };
         self.app.lend(&mut self.session, subscribe).await?.map(drop)
     }

@@ -1,7 +1,7 @@
 -- Batches, one after the other: their operations in order, all of them or none.
 
-local names = tonumber(ARGV[7])
-local next_arg = 8 + names
+local names = tonumber(ARGV[OWN])
+local next_arg = OWN + 1 + names
 local all, outcomes = {}, nil
 
 local function arg()
@@ -9,7 +9,7 @@ local function arg()
   return ARGV[next_arg - 1]
 end
 local function number() return tonumber(arg()) end
-local function named() return topic(ARGV[7 + arg()]) end
+local function named() return topic(ARGV[OWN + arg()]) end
 -- One that is given has a sign in front.
 local function text()
   local value = arg()

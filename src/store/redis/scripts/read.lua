@@ -1,6 +1,7 @@
 -- Reading, which changes nothing.
 
-local how, name = ARGV[7], ARGV[8]
+local how, name = ARGV[OWN], ARGV[OWN + 1]
+local first, second = ARGV[OWN + 2], ARGV[OWN + 3]
 local t = name ~= '' and topic(name) or nil
 
 local function messages(found)
@@ -27,15 +28,15 @@ local function known(topics)
 end
 
 if how == 'run' then
-  return messages(range(t, int(tonumber(ARGV[9]) + 1), tonumber(ARGV[10]), RUN_BYTES))
+  return messages(range(t, int(tonumber(first) + 1), tonumber(second), RUN_BYTES))
 elseif how == 'last' then
-  return messages(range(t, '+', tonumber(ARGV[9]), HISTORY_BYTES, true))
+  return messages(range(t, '+', tonumber(first), HISTORY_BYTES, true))
 elseif how == 'ends' then
   local oldest, newest = range(t, '-', 1, 0)[1], range(t, '+', 1, 0, true)[1]
   return {oldest and oldest.id or 0, newest and newest.id or 0}
 elseif how == 'delayed' then
   local found, size = {}, 0
-  local rows = call('ZRANGE', key(t, 'delayed'), 0, tonumber(ARGV[9]) - 1, 'WITHSCORES')
+  local rows = call('ZRANGE', key(t, 'delayed'), 0, tonumber(first) - 1, 'WITHSCORES')
   for i = 1, #rows, 2 do
     local body = cmsgpack.unpack(call('HGET', key(t, 'later'), rows[i]))[1]
     size = size + #body
@@ -51,7 +52,7 @@ elseif how == 'topic' then
   return {known({t})}
 end
 -- 'topics': some of all, from a cursor on.
-local scanned = call('SSCAN', PREFIX .. 'topics', ARGV[9], 'COUNT', 500)
+local scanned = call('SSCAN', PREFIX .. 'topics', first, 'COUNT', 500)
 local topics = {}
 for i, found in ipairs(scanned[2]) do topics[i] = topic(found) end
 return {known(topics), scanned[1]}

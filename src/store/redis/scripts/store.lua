@@ -3,12 +3,22 @@
 
 local call, format, concat = redis.call, string.format, table.concat
 local PREFIX = string.sub(KEYS[1], 1, -6) -- KEYS[1] ends in 'store'
+local IS_CLUSTER = ARGV[8] == '1'
+-- Where a script finds what it alone is told.
+local OWN = 9
+
+-- While a slot is on its way to another node, keys that are not here may be there. This one is nowhere: it
+-- is refused then, before anything is done.
+if IS_CLUSTER and type(redis.pcall('EXISTS', PREFIX .. 'nowhere')) == 'table' then
+  return redis.error_reply('TRYAGAIN this part of the store is being moved to another node')
+end
 
 local S = {
   max_bytes = tonumber(ARGV[3]),
   drops = ARGV[4] == '1',
   keep = tonumber(ARGV[5]),
   dead_after = tonumber(ARGV[6]),
+  max_topics = tonumber(ARGV[7]),
   taken_bytes = 0,
   topics = {},
   touched = {},
@@ -67,7 +77,7 @@ local function topic_weight(name) return TOPIC_BYTES + 2 * #name end
 -- The topic is made, if it is not; or why it cannot be.
 local function make(t)
   if t.made then return nil end
-  if call('SCARD', PREFIX .. 'topics') >= TOPICS then return 'topics' end
+  if call('SCARD', PREFIX .. 'topics') >= S.max_topics then return 'topics' end
   if S.max_bytes and S.topic_bytes + topic_weight(t.name) > S.max_bytes / TOPICS_SHARE then
     return 'topic_bytes'
   end
@@ -238,6 +248,6 @@ local function finish()
   })
   if #lines == 0 then return head end
   local told = head .. '\n' .. concat(lines, '\n')
-  call('PUBLISH', PREFIX .. 'news', told)
+  call(IS_CLUSTER and 'SPUBLISH' or 'PUBLISH', PREFIX .. 'news', told)
   return told
 end

@@ -1,0 +1,271 @@
+//! Where the parts of a store are: all in one Redis, or each at the node of a cluster that serves its
+//! slot. A node that says that a part is elsewhere is believed; when one does not answer, the
+//! others are asked who has its parts now.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError};
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, ConnectionInfo, Value, cmd};
+
+use super::address::Address;
+use super::link::{Failed, Link};
+
+/// How often a call goes where it is sent.
+const REDIRECTS: usize = 5;
+
+/// Between two looks at who has what.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How many keys' hash slots there are.
+const SLOTS: u16 = 16_384;
+
+pub struct Nodes {
+    /// How each of them is reached, but for its address.
+    info: ConnectionInfo,
+    /// Connections to each.
+    pool: usize,
+    /// Those that were named, which may know the others.
+    seeds: Vec<ConnectionInfo>,
+    /// Where each part is.
+    routes: Vec<Arc<Route>>,
+    is_cluster: bool,
+    looked: Mutex<Option<Instant>>,
+    /// Called when a node has answered the watch, and told whether it was away before.
+    probed: OnceLock<Arc<dyn Fn(bool) + Send + Sync>>,
+}
+
+/// Where one part of the store is.
+pub struct Route {
+    part: usize,
+    /// The hash slot of its keys.
+    slot: u16,
+    link: RwLock<Arc<Link>>,
+}
+
+impl Route {
+    pub fn part(&self) -> usize {
+        self.part
+    }
+
+    /// The node that has it, as far as is known.
+    pub fn link(&self) -> Arc<Link> {
+        self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, link: Arc<Link>) {
+        *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
+    }
+}
+
+impl Nodes {
+    /// One Redis that has all parts.
+    pub fn one(info: ConnectionInfo, pool: usize, parts: usize) -> redis::RedisResult<Nodes> {
+        let link = Arc::new(Link::new(info.clone(), pool)?);
+        let route = |part| Arc::new(Route { part, slot: 0, link: RwLock::new(link.clone()) });
+        let routes = (0..parts).map(route).collect();
+        let (seeds, is_cluster, looked) = (Vec::new(), false, Mutex::default());
+        Ok(Nodes { info, pool, seeds, routes, is_cluster, looked, probed: OnceLock::new() })
+    }
+
+    /// A cluster, of which these nodes are known; `keys` has one key of each part.
+    pub fn cluster(
+        seeds: Vec<ConnectionInfo>,
+        pool: usize,
+        keys: &[String],
+    ) -> std::result::Result<Nodes, String> {
+        let links = seeds.iter().map(|seed| Link::new(seed.clone(), pool).map(Arc::new));
+        let links: Vec<_> = links.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let mut why = "no node is named".to_owned();
+        let first = links.iter().find(|link| match link.call(&cmd("PING")) {
+            Ok(_) => true,
+            Err(failed) => {
+                why = failed.error.text.into_owned();
+                false
+            }
+        });
+        let (first, info) = first.zip(seeds.first().cloned()).ok_or(why)?;
+        let routes = keys.iter().enumerate().map(|(part, key)| {
+            let link = RwLock::new(first.clone());
+            slot(first, key).map(|slot| Arc::new(Route { part, slot, link }))
+        });
+        let routes = routes.collect::<std::result::Result<_, String>>()?;
+        let (is_cluster, looked, probed) = (true, Mutex::default(), OnceLock::new());
+        let nodes = Nodes { info, pool, seeds, routes, is_cluster, looked, probed };
+        let found = nodes.ask().ok_or("none of its nodes says which has what")?;
+        nodes.follow(&found);
+        Ok(nodes)
+    }
+
+    pub fn is_cluster(&self) -> bool {
+        self.is_cluster
+    }
+
+    /// Where each part is.
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// From now on nodes are watched over.
+    pub fn watch(&self, probed: impl Fn(bool) + Send + Sync + 'static) {
+        if self.probed.set(Arc::new(probed)).is_ok() {
+            self.links().iter().for_each(|(link, _)| self.begin_watch(link));
+        }
+    }
+
+    fn begin_watch(&self, link: &Link) {
+        let Some(probed) = self.probed.get().cloned() else { return };
+        if let Err(error) = link.watch(move |was_away| probed(was_away)) {
+            tracing::error!("{} is not watched over: {error}", link.address());
+        }
+    }
+
+    /// The nodes that have parts, and which.
+    pub fn links(&self) -> Vec<(Arc<Link>, Vec<usize>)> {
+        let mut links: Vec<(Arc<Link>, Vec<usize>)> = Vec::new();
+        for route in &self.routes {
+            let link = route.link();
+            match links.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &link)) {
+                Some((_, parts)) => parts.push(route.part),
+                None => links.push((link, vec![route.part])),
+            }
+        }
+        links
+    }
+
+    /// Makes a call that is for one part, and then waits for so many replicas to have what it did, if
+    /// any: how many do.
+    pub fn call(
+        &self,
+        route: &Route,
+        call: &Cmd,
+        replicas: u32,
+    ) -> Result<(Value, Option<u32>), Failed> {
+        let mut redirects = 0;
+        loop {
+            let link = route.link();
+            let failed = match link.call_with(call, replicas) {
+                Err(failed) if self.is_cluster && redirects < REDIRECTS => failed,
+                answer => return answer,
+            };
+            redirects += 1;
+            match &failed.moved {
+                Some(address) => self.move_to(route, &link, address),
+                None => self.look(),
+            }
+            // What may have been done is not done again.
+            if failed.doubtful || Arc::ptr_eq(&link, &route.link()) {
+                return Err(failed);
+            }
+        }
+    }
+
+    /// A node said that a part is elsewhere.
+    pub fn move_to(&self, route: &Route, from: &Link, address: &str) {
+        if let Some(address) = Address::parse(address, from.address())
+            && let Some(link) = self.link_to(&address)
+        {
+            tracing::info!("part {} of the store is at {} now", route.part, link.address());
+            route.set(link);
+        }
+        // So are others, most likely.
+        self.look();
+    }
+
+    /// Asks who has what, unless that was done a moment ago or somebody does it.
+    pub fn look(&self) {
+        let mut looked = match self.looked.try_lock() {
+            Ok(looked) => looked,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if !self.is_cluster || looked.is_some_and(|at| at.elapsed() < LOOK) {
+            return;
+        }
+        if let Some(found) = self.ask()
+            && self.follow(&found)
+        {
+            tracing::info!("parts of the store have moved: {}", self.told());
+        }
+        *looked = Some(Instant::now());
+    }
+
+    /// What a node that answers says of all: slots from, to, and who has them.
+    fn ask(&self) -> Option<Vec<(u16, u16, Address)>> {
+        let links = self.links().into_iter().map(|(link, _)| link);
+        let seeds = self.seeds.iter().filter_map(|seed| Link::new(seed.clone(), 1).ok());
+        let links = links.chain(seeds.map(Arc::new));
+        let (away, here): (Vec<_>, Vec<_>) = links.partition(|link| link.is_away());
+        here.into_iter().chain(away).find_map(|link| {
+            let answer = link.call(cmd("CLUSTER").arg("SLOTS")).ok()?;
+            slots(answer, link.address())
+        })
+    }
+
+    /// Goes where the parts are; says whether one is elsewhere than before.
+    fn follow(&self, found: &[(u16, u16, Address)]) -> bool {
+        let mut moved = false;
+        for route in &self.routes {
+            let has = |(from, to, _): &&(u16, u16, Address)| (*from..=*to).contains(&route.slot);
+            if let Some((_, _, address)) = found.iter().find(has)
+                && route.link().address() != address
+                && let Some(link) = self.link_to(address)
+            {
+                route.set(link);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// How many parts each node has, for a person.
+    pub fn told(&self) -> String {
+        let told = self.links().into_iter();
+        let told = told.map(|(link, parts)| format!("{} at {}", parts.len(), link.address()));
+        told.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The node at this address: the same for all parts.
+    fn link_to(&self, address: &Address) -> Option<Arc<Link>> {
+        let known = self.links().into_iter().find(|(link, _)| link.address() == address);
+        known.map(|(link, _)| link).or_else(|| {
+            let info = self.info.clone().set_addr(address.of(self.info.addr()));
+            let link = Link::new(info, self.pool).map(Arc::new).ok()?;
+            self.begin_watch(&link);
+            Some(link)
+        })
+    }
+}
+
+/// The hash slot of a key.
+fn slot(link: &Link, key: &str) -> std::result::Result<u16, String> {
+    let answer = link.call(cmd("CLUSTER").arg("KEYSLOT").arg(key));
+    match answer.map_err(|failed| failed.error.text.into_owned())? {
+        Value::Int(slot) => u16::try_from(slot).ok().filter(|slot| *slot < SLOTS),
+        _ => None,
+    }
+    .ok_or_else(|| format!("{} does not say what slot a key has", link.address()))
+}
+
+/// What CLUSTER SLOTS answers: from, to, the master with its host and port, and its replicas.
+fn slots(answer: Value, asked: &Address) -> Option<Vec<(u16, u16, Address)>> {
+    let Value::Array(ranges) = answer else { return None };
+    let range = |range: Value| {
+        let Value::Array(range) = range else { return None };
+        let mut range = range.into_iter();
+        let (Some(Value::Int(from)), Some(Value::Int(to)), Some(Value::Array(master))) =
+            (range.next(), range.next(), range.next())
+        else {
+            return None;
+        };
+        let mut master = master.into_iter();
+        let host = match master.next() {
+            Some(Value::BulkString(host)) => String::from_utf8(host).ok()?,
+            // It does not know its own name.
+            _ => String::new(),
+        };
+        let Some(Value::Int(port)) = master.next() else { return None };
+        let address = Address::new(&host, u16::try_from(port).ok()?, asked);
+        Some((u16::try_from(from).ok()?, u16::try_from(to).ok()?, address))
+    };
+    ranges.into_iter().map(range).collect()
+}

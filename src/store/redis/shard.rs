@@ -1,0 +1,252 @@
+//! One part of the store in Redis, which is all of it unless there is a cluster: its calls of scripts,
+//! and what is learnt of their answers.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use redis::{Cmd, Value, cmd};
+
+use super::known::{From, Known, Total};
+use super::link::Failed;
+use super::news::News;
+use super::nodes::{Nodes, Route};
+use super::request;
+use super::scripts::{self, Script};
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::message::{Id, Topic};
+use crate::store::leader::Leader;
+use crate::store::losses::Losses;
+use crate::store::{Batch, Due, Rules, WhenFull, lock, system_clock};
+
+/// What all parts have in common.
+pub struct Common {
+    pub nodes: Nodes,
+    pub news: News,
+    /// A name that no other server has.
+    pub server: String,
+    pub rules: Rules,
+    /// Requests that were refused since it was full.
+    pub refused: AtomicU64,
+    pub losses: Mutex<Losses>,
+    pub replicas: u32,
+    /// In place of Redis' own, for tests.
+    pub clock: Option<fn() -> Id>,
+    /// How large all of them are.
+    pub total: Arc<Total>,
+}
+
+pub struct Shard {
+    pub common: Arc<Common>,
+    pub route: Arc<Route>,
+    pub known: Known,
+    /// What its keys begin with.
+    keys: String,
+    leader: Leader,
+    /// Something may have been done of which no answer told.
+    pub doubt: AtomicBool,
+    /// Nothing is heard, or not all that was missed is known.
+    pub lost: AtomicBool,
+}
+
+/// What became of some batches.
+struct Applied {
+    outcomes: Vec<Value>,
+    put: Due,
+    /// How many replicas have it, if that was asked.
+    replicas: Option<u32>,
+}
+
+impl Shard {
+    /// `keys` is what its keys begin with.
+    pub fn new(common: Arc<Common>, route: Arc<Route>, keys: String) -> Shard {
+        let known = Known::new(route.part(), common.total.clone());
+        let (leader, doubt, lost) =
+            (Leader::default(), AtomicBool::default(), AtomicBool::default());
+        Shard { common, route, known, keys, leader, doubt, lost }
+    }
+
+    /// The key that names this part to every script.
+    pub fn key(&self) -> String {
+        format!("{}store", self.keys)
+    }
+
+    /// Where scripts publish what they did.
+    pub fn channel(&self) -> String {
+        format!("{}news", self.keys)
+    }
+
+    /// Carries out a batch, with those of others who come at the same time.
+    pub fn apply(&self, batch: &mut Batch) {
+        self.leader.submit(batch, |batches| self.commit(batches));
+    }
+
+    /// Carries out the batches of those who met, a few at a time.
+    pub fn commit(&self, batches: &mut [&mut Batch]) {
+        let mut rest = batches;
+        while !rest.is_empty() {
+            let (some, more) = rest.split_at_mut(request::together(rest));
+            self.commit_some(some);
+            rest = more;
+        }
+    }
+
+    fn commit_some(&self, batches: &mut [&mut Batch]) {
+        for batch in batches.iter_mut() {
+            batch.outcomes.clear();
+            batch.taken.clear();
+        }
+        let (rules, wanted) = (&self.common.rules, self.common.replicas);
+        match self.call_apply(batches) {
+            Ok(Applied { outcomes, put, replicas }) => {
+                let few = replicas.is_some_and(|replicas| replicas < wanted);
+                for (batch, outcomes) in batches.iter_mut().zip(outcomes) {
+                    request::read(batch, outcomes, rules);
+                    if few && batch.is_promised() {
+                        request::doubt(batch, wanted);
+                    }
+                }
+                if few {
+                    // Who asked does not tell those who wait of what is not confirmed.
+                    self.common.news.tell(put);
+                }
+            }
+            // Redis has no memory for all of it: a batch that fails fails alone.
+            Err(error) if error.code == Code::Full && batches.len() > 1 => {
+                return batches.chunks_mut(1).for_each(|alone| self.commit_some(alone));
+            }
+            Err(error) => batches.iter_mut().for_each(|batch| request::fail(batch, &error)),
+        }
+        self.count_refused(batches);
+    }
+
+    fn count_refused(&self, batches: &[&mut Batch]) {
+        let outcomes = batches.iter().flat_map(|batch| &batch.outcomes);
+        let full = |outcome: &&Result<_>| outcome.as_ref().is_err_and(|e| e.code == Code::Full);
+        let refused = outcomes.filter(full).count() as u64;
+        if refused > 0 {
+            self.common.refused.fetch_add(refused, Ordering::Relaxed);
+            lock(&self.common.losses).add(0, refused);
+        }
+    }
+
+    fn call_apply(&self, batches: &[&mut Batch]) -> Result<Applied> {
+        let mut call = self.script(Script::Apply);
+        request::write(&mut call, batches);
+        let promised = batches.iter().any(|batch| batch.is_promised());
+        let wanted = if promised { self.common.replicas } else { 0 };
+        let called = self.common.nodes.call(&self.route, &call, wanted);
+        let (answer, replicas) = called.map_err(|failed| self.failed(failed))?;
+        let Value::Array(answer) = answer else { return Err(request::senseless()) };
+        let mut answer = answer.into_iter();
+        let put = self.learn(answer.next(), From::Own)?;
+        match answer.next() {
+            Some(Value::Array(outcomes)) if outcomes.len() == batches.len() => {
+                Ok(Applied { outcomes, put, replicas })
+            }
+            _ => Err(request::senseless()),
+        }
+    }
+
+    /// A call of a script, with what all of them are told.
+    pub fn script(&self, script: Script) -> Cmd {
+        let Rules { dead_letter_after, when_full, keep, .. } = self.common.rules;
+        let mut call = cmd("EVALSHA");
+        call.arg(scripts::digest(script)).arg(1).arg(self.key());
+        call.arg(&self.common.server);
+        let mut optional = |number: Option<u64>| {
+            match number {
+                Some(number) => call.arg(number),
+                None => call.arg(""),
+            };
+        };
+        optional(self.common.clock.map(|clock| clock()));
+        optional(self.max_bytes());
+        optional((when_full == WhenFull::DropOldest).then_some(1));
+        optional(keep);
+        call.arg(dead_letter_after).arg(self.max_topics());
+        call.arg(u8::from(self.common.nodes.is_cluster()));
+        call
+    }
+
+    /// How large it may become. Where the oldest make room each part has its share, since they are of
+    /// the same part; else it has what others do not need.
+    fn max_bytes(&self) -> Option<u64> {
+        let max_bytes = self.common.rules.max_bytes?;
+        Some(match self.common.rules.when_full {
+            WhenFull::DropOldest => max_bytes / self.common.nodes.routes().len().max(1) as u64,
+            WhenFull::Refuse => {
+                let others = self.common.total.bytes().saturating_sub(self.known.bytes());
+                max_bytes.saturating_sub(others)
+            }
+        })
+    }
+
+    fn max_topics(&self) -> u64 {
+        let others = self.common.total.topics().saturating_sub(self.known.topics());
+        (limits::TOPICS as u64).saturating_sub(others)
+    }
+
+    /// What is read of a topic.
+    pub fn read(&self, how: &str, topic: &Topic, args: &[u64]) -> Result<Value> {
+        let mut call = self.script(Script::Read);
+        call.arg(how).arg(topic.as_str());
+        for arg in args {
+            call.arg(*arg);
+        }
+        self.call(&call)
+    }
+
+    pub fn call(&self, call: &Cmd) -> Result<Value> {
+        let called = self.common.nodes.call(&self.route, call, 0);
+        called.map(|(answer, _)| answer).map_err(|failed| self.failed(failed))
+    }
+
+    fn failed(&self, failed: Failed) -> Error {
+        if failed.doubtful {
+            self.doubt.store(true, Ordering::Release);
+        }
+        failed.error
+    }
+
+    /// The node was away and is back: what is due is done, and whoever waits may have asked in vain.
+    pub fn come_back(&self) {
+        self.known.due_at(0);
+        self.doubt.store(true, Ordering::Release);
+        self.common.news.wake();
+    }
+
+    /// Learns what a script of this server told.
+    pub fn learn(&self, told: Option<Value>, from: From) -> Result<Due> {
+        let Some(Value::BulkString(told)) = told else { return Err(request::senseless()) };
+        let told = std::str::from_utf8(&told).ok();
+        let learnt = told.and_then(|told| self.known.learn(told, from, system_clock()));
+        learnt.ok_or_else(request::senseless)
+    }
+
+    /// Learns of every topic.
+    pub fn learn_all(&self, from: From) -> Result<Due> {
+        let mut all = Due::default();
+        let mut cursor = b"0".to_vec();
+        loop {
+            let mut call = self.script(Script::Read);
+            call.arg("topics").arg("").arg(&cursor);
+            let Value::Array(answer) = self.call(&call)? else { return Err(request::senseless()) };
+            let mut answer = answer.into_iter();
+            let Due { put, returned } = self.learn(answer.next(), from)?;
+            all.put.extend(put);
+            all.returned.extend(returned);
+            match answer.next() {
+                Some(Value::BulkString(next)) if next != b"0" => cursor = next,
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    pub fn call_tick(&self) -> Result<Due> {
+        let Value::Array(answer) = self.call(&self.script(Script::Tick))? else {
+            return Err(request::senseless());
+        };
+        self.learn(answer.into_iter().next(), From::Own)
+    }
+}
