@@ -45,9 +45,9 @@ elseif how == 'delayed' then
   end
   return messages(found)
 elseif how == 'kept' then
-  return kept(t, tonumber(ARGV[9]))
+  return kept(t, tonumber(first))
 elseif how == 'later' then
-  return kept_for_later(t, tonumber(ARGV[9]), tonumber(ARGV[10]))
+  return kept_for_later(t, tonumber(first), tonumber(second))
 elseif how == 'topic' then
   return {known({t})}
 end
