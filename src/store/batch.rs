@@ -213,9 +213,9 @@ impl Batch {
     }
 
     /// Whether anybody is told that something of it was done. A put that nobody asks about need not
-    /// have reached the disk when the batch returns.
+    /// have reached the disk when the batch returns, nor what is copied before its end.
     pub fn is_promised(&self) -> bool {
-        self.confirms || self.ops.iter().any(|op| !matches!(op, Op::Put(_)))
+        self.confirms || self.ops.iter().any(|op| !matches!(op, Op::Put(_) | Op::Import { .. }))
     }
 
     pub fn is_empty(&self) -> bool {

@@ -141,7 +141,6 @@ impl Copying {
         to: &Side,
         progress: &mut impl FnMut(&Progress<'_>),
     ) -> Result<(), String> {
-        let mut ops = self.state();
         loop {
             let some = from.store.kept(&self.head, self.place);
             let some = some.map_err(|error| failed(from, self.topic(), &error))?;
@@ -151,31 +150,27 @@ impl Copying {
             some.iter().for_each(|message| self.count(message));
             let topic = self.topic();
             let import = |message| Op::Import { topic: topic.clone(), message: Box::new(message) };
-            ops.extend(some.into_iter().map(import));
-            self.apply(to, &mut ops)?;
+            self.apply(to, some.into_iter().map(import))?;
             self.tell(progress);
         }
-        let there = to.store.head(self.topic().as_str()).map_or(0, |there| there.newest());
-        if there < self.head.newest() {
-            // Who has had this message, which is here no more, has had all that are older.
-            ops.push(Op::Advance { topic: self.topic().clone(), to: self.head.newest() });
-        }
-        self.apply(to, &mut ops)?;
+        self.apply(to, self.end())?;
         self.compare(from, to)
     }
 
-    /// What makes the topic, stopped or not, with its policy.
-    fn state(&self) -> Vec<Op> {
-        let (topic, counts) = (self.topic().clone(), self.head.counts());
+    /// What is done last, and promised: with it all that was before is kept for good.
+    fn end(&self) -> impl Iterator<Item = Op> {
+        let (topic, counts) = (self.topic(), self.head.counts());
         let stopped = Op::SetStopped { topic: topic.clone(), stopped: counts.stopped };
-        let policy = counts.policy.map(|policy| Op::SetPolicy { topic, policy });
-        [stopped].into_iter().chain(policy).collect()
+        let policy = |policy| Op::SetPolicy { topic: topic.clone(), policy };
+        // Who has had a message that is there no more has had all that are older.
+        let newest = Op::Advance { topic: topic.clone(), to: self.head.newest() };
+        [stopped].into_iter().chain(counts.policy.map(policy)).chain([newest])
     }
 
     /// All of it is done, or this is why something is not.
-    fn apply(&self, to: &Side, ops: &mut Vec<Op>) -> Result<(), String> {
+    fn apply(&self, to: &Side, ops: impl IntoIterator<Item = Op>) -> Result<(), String> {
         let mut batch = Batch::default();
-        batch.ops.append(ops);
+        batch.ops.extend(ops);
         to.store.apply(&mut batch);
         batch.outcomes.drain(..).try_for_each(|outcome| outcome.map(drop)).map_err(|error| {
             let failed = failed(to, self.topic(), &error);

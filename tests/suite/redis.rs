@@ -9,6 +9,7 @@ mod failovers;
 mod killed;
 mod load;
 mod moved;
+mod nodes;
 mod parts;
 mod proxy;
 mod replicas;
