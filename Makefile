@@ -17,11 +17,15 @@ SCHEDULES ?= 10000
 # How often `make kills` kills a server, and how many files `make damage` damages.
 KILLS ?= 1000
 DAMAGES ?= 200
+# How many messages go through the servers that `make servers` kills, and how often `make failovers` lets a
+# master fail.
+MESSAGES ?= 200000
+FAILOVERS ?= 20
 # How often `make power` cuts the power, and every how manyth operation `make faults` lets fail.
 CUTS ?= 100
 EVERY ?= 1
 
-.PHONY: test lint features doc unit model schedules fuzz kills damage power faults bench spam stalls bound memory screenshot bench-tools tools clean
+.PHONY: test lint features doc unit model schedules fuzz kills damage power faults servers failovers bench spam stalls bound memory screenshot bench-tools tools clean
 
 test: tools lint features doc unit model schedules fuzz
 
@@ -68,6 +72,14 @@ power:
 # A store's writes, syncs and allocations fail, one after the other.
 faults:
 	DSMQ_FAULTS_EVERY=$(EVERY) cargo test --release --test tests suite::faults -- --nocapture
+
+# Servers over one Redis, and over a Redis Cluster, and their takers are killed.
+servers:
+	DSMQ_REDIS_MESSAGES=$(MESSAGES) cargo test --release --test tests suite::redis::killed -- --include-ignored --nocapture --test-threads 1
+
+# Masters of a Redis Cluster fail while puts are confirmed.
+failovers:
+	DSMQ_FAILOVERS=$(FAILOVERS) cargo test --release --test tests suite::redis::failovers -- --include-ignored --nocapture
 
 # The fuzzer needs compiler flags that are unstable; RUSTC_BOOTSTRAP lets a stable one take them.
 fuzz: fuzz-json fuzz-coremq fuzz-zmtp fuzz-pickle

@@ -34,7 +34,7 @@ pub use self::node::{Away, Node};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]
-pub use self::redis::tests::Server as RedisServer;
+pub use self::redis::{cluster_tests::Server as RedisCluster, tests::Server as RedisServer};
 pub use self::run::{Encoded, Form, Run};
 pub use self::shelf::Shelf;
 pub use self::sqlite::IN_USE;

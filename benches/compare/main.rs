@@ -14,11 +14,13 @@
 //! | `events` | the row on server-sent events |
 //! | `coremq` | the row on CoreMQ |
 //! | `redis` | the row on a store in Redis |
+//! | `redis_cluster` | the rows on a store over a Redis Cluster |
 //! | `durable` | the rows on puts into a file |
 //! | `deep` | the rows on a file of millions of messages |
 //! | `stalls` | `--stalls`: the longest puts while messages are removed |
 //! | `bound` | `--bound`: what `--max-store` bounds |
 //! | `contenders` | the servers: how they start, and end |
+//! | `cluster` | a Redis Cluster, which tests have too |
 //! | `files` | the servers that keep files, and the folder and the disk of these files |
 //! | `http` | the rows on HTTP, and the web server that answers a constant |
 //! | `echo` | the raw echo, which runs in a process of its own like the others |
@@ -27,6 +29,9 @@
 
 mod beanstalk;
 mod bound;
+#[expect(dead_code, reason = "the tests, whose it is, do more to it")]
+#[path = "../../tests/suite/redis/cluster.rs"]
+mod cluster;
 mod contenders;
 mod coremq;
 mod deep;
@@ -37,6 +42,7 @@ mod files;
 mod http;
 mod nats;
 mod redis;
+mod redis_cluster;
 mod report;
 mod resident;
 mod resp;

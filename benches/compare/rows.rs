@@ -10,7 +10,9 @@ use dsmq::cli::load::{Amount, Laps, Pattern, Reply, Work, ask, blast, connect, j
 use crate::Result;
 use crate::contenders::{Contender, HOST, OneCore, redis_benchmark};
 use crate::report::{Row, Target, Target::AtLeast, Unit};
-use crate::{coremq, deep, durable, events, http, redis, resident, resp, vocabulary};
+use crate::{
+    coremq, deep, durable, events, http, redis, redis_cluster, resident, resp, vocabulary,
+};
 
 /// Bytes in every message.
 pub const SIZE: usize = 100;
@@ -42,7 +44,7 @@ impl Effort {
 type Measure = fn(&Effort) -> Result<Vec<Row>>;
 
 /// What can be asked for by name.
-pub const ROWS: [(&str, Measure); 22] = [
+pub const ROWS: [(&str, Measure); 23] = [
     ("put", put),
     ("get-1", get_1),
     ("get-50", get_50),
@@ -65,6 +67,7 @@ pub const ROWS: [(&str, Measure); 22] = [
     ("http", http::put_and_take),
     ("coremq", coremq::stress),
     ("redis", redis::put_and_take),
+    ("redis-cluster", redis_cluster::put_and_take),
 ];
 
 /// Names for several rows together.

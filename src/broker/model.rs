@@ -156,3 +156,18 @@ fn redis_holds(parts: usize, cases: u32) {
     };
     holds(&open, cases);
 }
+
+/// The same over a cluster, whose nodes refuse what is not theirs.
+#[cfg(feature = "redis")]
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_redis_cluster_does_as_the_model() {
+    let server = Arc::new(crate::store::RedisCluster::start());
+    let open = |rules| {
+        let prefix = server.prefix();
+        let store = Arc::new(server.open(&prefix, rules, clock));
+        let server = server.clone();
+        Opened { folder: None, store, rows: Box::new(move || server.rows(&prefix)), parts: 16 }
+    };
+    holds(&open, number("DSMQ_MODEL_CASES", CASES) / 200);
+}

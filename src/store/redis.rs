@@ -7,6 +7,8 @@
 //! [`news`]. docs/scaling.md lists the keys.
 
 mod address;
+#[cfg(test)]
+pub mod cluster_tests;
 mod copy;
 mod known;
 mod link;

@@ -1,8 +1,14 @@
-//! A store in Redis: several servers over one, and what becomes of them when it goes away. Each test
-//! starts a Redis of its own, which listens on a socket in a folder.
+//! A store in Redis, or over a cluster: several servers over one, and what becomes of them when it goes
+//! away or fails over. Each test starts a Redis of its own, which listens on a socket in a folder, or a
+//! cluster of them.
 
+mod cluster;
 mod cut;
+mod failovers;
 mod killed;
+mod load;
+mod moved;
+mod parts;
 mod proxy;
 mod replicas;
 mod shared;

@@ -109,17 +109,23 @@ impl Link {
     /// Makes a call, and then waits for so many replicas to have what it did, if any: how many do.
     pub fn call_with(&self, call: &Cmd, replicas: u32) -> Result<(Value, Option<u32>), Failed> {
         let (mut connection, round) = self.take()?;
-        let answer = ask(&mut connection, call).and_then(|answer| {
-            let count = (replicas > 0).then(|| wait(&mut connection, replicas)).transpose()?;
-            Ok((answer, count))
-        });
-        let broken = answer.as_ref().err().filter(|error| is_broken(error));
+        let answer = ask(&mut connection, call);
+        let mut broken =
+            answer.as_ref().err().filter(|error| is_broken(error)).map(|error| error.to_string());
+        let (doubtful, mut count) = (broken.is_some(), None);
+        if answer.is_ok() && replicas > 0 {
+            let waited = wait(&mut connection, replicas);
+            broken = waited
+                .as_ref()
+                .err()
+                .filter(|error| is_broken(error))
+                .map(|error| error.to_string());
+            // It is done, and what it answered is known: a master that fails now has not confirmed it.
+            count = Some(waited.unwrap_or(0));
+        }
         self.give_back(connection, round, broken);
-        answer.map_err(|error| Failed {
-            doubtful: is_broken(&error),
-            error: explain(&error),
-            moved: moved(&error),
-        })
+        let failed = |error| Failed { error: explain(&error), doubtful, moved: moved(&error) };
+        answer.map(|answer| (answer, count)).map_err(failed)
     }
 
     /// A connection that nobody else has.
@@ -152,10 +158,10 @@ impl Link {
         })
     }
 
-    fn give_back(&self, connection: Connection, round: u64, broken: Option<&RedisError>) {
-        let Some(error) = broken else { return self.free(Some(connection), round) };
+    fn give_back(&self, connection: Connection, round: u64, broken: Option<String>) {
+        let Some(why) = broken else { return self.free(Some(connection), round) };
         self.free(None, round);
-        self.presence.suspect(round, error.to_string());
+        self.presence.suspect(round, why);
     }
 
     fn free(&self, connection: Option<Connection>, round: u64) {

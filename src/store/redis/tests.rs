@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use ::redis::{Client, cmd};
+use ::redis::{Client, Connection, cmd};
 
 use super::*;
 use crate::error::Code;
@@ -81,27 +81,29 @@ impl Server {
         RedisStore::over(nodes, &at, rules, Some(clock)).unwrap()
     }
 
-    /// Rows of a store, whatever they are, but what is known of topics, and hints at them.
     pub fn rows(&self, prefix: &str) -> i64 {
-        let mut connection = self.client().get_connection().unwrap();
-        let keys: Vec<String> =
-            cmd("KEYS").arg(format!("{prefix}*")).query(&mut connection).unwrap();
-        let about = |key: &&String| {
-            let (_, kind) = key.split_once("}:").unwrap();
-            !(kind.starts_with("topic:") || ["topics", "store", "oldest", "due"].contains(&kind))
-        };
-        let rows = keys.iter().filter(about).map(|key| {
-            let kind: String = cmd("TYPE").arg(key).query(&mut connection).unwrap();
-            let count = match kind.as_str() {
-                "zset" => "ZCARD",
-                "hash" => "HLEN",
-                "stream" => "XLEN",
-                other => panic!("{key} is a {other}"),
-            };
-            cmd(count).arg(key).query::<i64>(&mut connection).unwrap()
-        });
-        rows.sum()
+        rows(&mut self.client().get_connection().unwrap(), prefix)
     }
+}
+
+/// Rows of a store, whatever they are, but what is known of topics, and hints at them.
+pub fn rows(connection: &mut Connection, prefix: &str) -> i64 {
+    let keys: Vec<String> = cmd("KEYS").arg(format!("{prefix}*")).query(connection).unwrap();
+    let about = |key: &&String| {
+        let (_, kind) = key.split_once("}:").unwrap();
+        !(kind.starts_with("topic:") || ["topics", "store", "oldest", "due"].contains(&kind))
+    };
+    let rows = keys.iter().filter(about).map(|key| {
+        let kind: String = cmd("TYPE").arg(key).query(connection).unwrap();
+        let count = match kind.as_str() {
+            "zset" => "ZCARD",
+            "hash" => "HLEN",
+            "stream" => "XLEN",
+            other => panic!("{key} is a {other}"),
+        };
+        cmd(count).arg(key).query::<i64>(connection).unwrap()
+    });
+    rows.sum()
 }
 
 #[test]

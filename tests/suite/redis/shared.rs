@@ -1,34 +1,82 @@
-//! Two servers over one Redis: what is done on one is seen on the other.
+//! Two servers over one Redis, or over a cluster: what is done on one is seen on the other.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use dsmq::{Config, CoreMqPort};
+use dsmq::{Config, CoreMqPort, Server};
 use serde_json::json;
 
 use super::Redis;
+use super::cluster::{CALM, Cluster};
 use crate::suite::coremq_frames::{Client, address, said};
+use crate::suite::folder::Folder;
 use crate::suite::peer::Peer;
 use crate::suite::support::server_with;
 
 /// Messages that takers of two servers share.
 const MESSAGES: usize = 2_000;
 
+/// Topics of which some are in each part of a cluster.
+const TOPICS: usize = 64;
+
+/// A store that no other test has.
+struct Shared {
+    config: Config,
+}
+
+impl Shared {
+    fn config(&self) -> Config {
+        self.config.clone()
+    }
+
+    fn server(&self) -> Server {
+        server_with(self.config())
+    }
+}
+
+/// What any number of servers over one store promise.
+const PROMISES: [fn(&Shared); 7] = [
+    a_put_wakes_those_who_wait_on_another_server,
+    a_prefix_is_heard_of_on_all_topics,
+    what_was_confirmed_on_one_server_is_there_on_the_other,
+    leases_that_end_are_given_to_those_who_wait_on_another_server,
+    takers_of_two_servers_have_each_message_once,
+    a_server_that_starts_finds_what_is_there,
+    servers_of_coremq_are_each_other_s_masters,
+];
+
+fn hold(url: &str) {
+    for (number, promise) in PROMISES.iter().enumerate() {
+        let (store, redis_prefix) = (url.parse().unwrap(), format!("test{number}:"));
+        promise(&Shared { config: Config { store, redis_prefix, ..Config::default() } });
+    }
+}
+
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_put_wakes_those_who_wait_on_another_server() {
-    let redis = Redis::start();
-    let [here, there] = [redis.server(), redis.server()];
+fn one_redis_holds_what_servers_promise() {
+    hold(&Redis::start().url());
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_cluster_holds_what_servers_promise() {
+    let folder = Folder::new("cluster");
+    hold(&Cluster::start(CALM, &folder.path("")).url());
+}
+
+fn a_put_wakes_those_who_wait_on_another_server(store: &Shared) {
+    let [here, there] = [store.server(), store.server()];
     let [mut getter, mut taker, mut subscriber, mut prefix] =
         [(); 4].map(|()| Peer::connect(there.addr()));
     let mut putter = Peer::connect(here.addr());
     subscriber.ask(r#"{"action":"subscribe","topic":"t"}"#, r#"{"ok":true}"#);
     prefix.ask(r#"{"action":"subscribe","topic":"t*"}"#, r#"{"ok":true}"#);
     for round in 0..20 {
-        getter.send(r#"{"action":"get","topic":"t","wait":60}"#);
+        getter.send(r#"{"action":"get","topic":"t","wait":600}"#);
         // What is taken at once nobody else sees: so these are two topics.
-        taker.send(r#"{"action":"take","topic":"jobs","wait":60}"#);
+        taker.send(r#"{"action":"take","topic":"jobs","wait":600}"#);
         for topic in ["t", "jobs"] {
             let put = json!({"action":"put","topic":topic,"message":round,"confirm":true});
             putter.send(put.to_string());
@@ -44,11 +92,34 @@ fn a_put_wakes_those_who_wait_on_another_server() {
     }
 }
 
-#[test]
-#[ignore = "needs redis-server: make test runs it"]
-fn what_was_confirmed_on_one_server_is_there_on_the_other() {
-    let redis = Redis::start();
-    let [here, there] = [redis.server(), redis.server()];
+fn a_prefix_is_heard_of_on_all_topics(store: &Shared) {
+    let [here, there] = [store.server(), store.server()];
+    let [mut prefix, mut getter, mut taker] = [(); 3].map(|()| Peer::connect(there.addr()));
+    prefix.ask(r#"{"action":"subscribe","topic":"m*"}"#, r#"{"ok":true}"#);
+    let mut putter = Peer::connect(here.addr());
+    for topic in 0..TOPICS {
+        let (pushed, taken) = (format!("m{topic}"), format!("jobs{topic}"));
+        getter.send(json!({"action":"get","topic":pushed,"wait":600}).to_string());
+        taker.send(json!({"action":"take","topic":taken,"wait":600}).to_string());
+        for name in [&pushed, &taken] {
+            putter.send(json!({"action":"put","topic":name,"message":topic}).to_string());
+        }
+        assert_eq!(getter.receive_reply(), json!({"message": topic}));
+        assert_eq!(taker.receive_reply()["message"], topic);
+        let push = prefix.receive_reply();
+        assert_eq!((&push["topic"], &push["message"]), (&json!(pushed), &json!(topic)));
+    }
+    // One batch of all of them.
+    let put =
+        |topic| json!({"action":"put","topic":format!("m{topic}"),"message":"all"}).to_string();
+    putter.send((0..TOPICS).map(put).collect::<String>());
+    let pushed: BTreeSet<String> =
+        (0..TOPICS).map(|_| prefix.receive_reply()["topic"].to_string()).collect();
+    assert_eq!(pushed.len(), TOPICS);
+}
+
+fn what_was_confirmed_on_one_server_is_there_on_the_other(store: &Shared) {
+    let [here, there] = [store.server(), store.server()];
     let (mut putter, mut reader) = (Peer::connect(here.addr()), Peer::connect(there.addr()));
     for round in 0..100 {
         let topic = format!("t{}", round % 7);
@@ -66,18 +137,15 @@ fn what_was_confirmed_on_one_server_is_there_on_the_other() {
     putter.ask(r#"{"action":"history","topic":"t1"}"#, r#"{"messages":[]}"#);
 }
 
-#[test]
-#[ignore = "needs redis-server: make test runs it"]
-fn leases_that_end_are_given_to_those_who_wait_on_another_server() {
-    let redis = Redis::start();
-    let here = redis.server();
+fn leases_that_end_are_given_to_those_who_wait_on_another_server(store: &Shared) {
+    let here = store.server();
     let mut taker = Peer::connect(here.addr());
     taker
         .send(r#"{"action":"put","topic":"t","message":1}{"action":"take","topic":"t","lease":1}"#);
     assert_eq!(taker.receive_reply()["deliveries"], 1);
-    let there = redis.server();
+    let there = store.server();
     let mut next = Peer::connect(there.addr());
-    next.send(r#"{"action":"take","topic":"t","lease":60,"wait":60}"#);
+    next.send(r#"{"action":"take","topic":"t","lease":60,"wait":600}"#);
     // Whoever held it is gone, and the server that knew of it.
     drop(here);
     let taken = next.receive_reply();
@@ -89,11 +157,8 @@ fn leases_that_end_are_given_to_those_who_wait_on_another_server() {
     );
 }
 
-#[test]
-#[ignore = "needs redis-server: make test runs it"]
-fn takers_of_two_servers_have_each_message_once() {
-    let redis = Redis::start();
-    let servers = [redis.server(), redis.server()];
+fn takers_of_two_servers_have_each_message_once(store: &Shared) {
+    let servers = [store.server(), store.server()];
     let left = AtomicUsize::new(MESSAGES);
     let taken: Vec<Vec<u64>> = thread::scope(|scope| {
         for (number, server) in servers.iter().enumerate() {
@@ -177,11 +242,8 @@ fn no_key_stands_outside_the_prefix() {
     assert_eq!(log.last(), Some(&"3"), "{log:?}");
 }
 
-#[test]
-#[ignore = "needs redis-server: make test runs it"]
-fn a_server_that_starts_finds_what_is_there() {
-    let redis = Redis::start();
-    let first = redis.server();
+fn a_server_that_starts_finds_what_is_there(store: &Shared) {
+    let first = store.server();
     let mut peer = Peer::connect(first.addr());
     for message in 0..3 {
         peer.send(json!({"action":"put","topic":"t","message":message}).to_string());
@@ -189,25 +251,22 @@ fn a_server_that_starts_finds_what_is_there() {
     peer.send(r#"{"action":"put","topic":"later","message":9,"delay":1,"confirm":true}"#);
     assert!(peer.receive_reply()["due"].is_number());
     drop(first);
-    let second = redis.server();
+    let second = store.server();
     let mut peer = Peer::connect(second.addr());
     peer.send(r#"{"action":"topics"}"#);
     let topics = peer.receive_reply();
     let listed = topics["topics"].as_array().unwrap();
     let lengths: Vec<_> = listed.iter().map(|t| (t["topic"].as_str(), &t["length"])).collect();
     assert_eq!(lengths[1], (Some("t"), &json!(3)), "{topics}");
-    peer.send(r#"{"action":"take","topic":"later","wait":60}"#);
+    peer.send(r#"{"action":"take","topic":"later","wait":600}"#);
     assert_eq!(peer.receive_reply()["message"], 9);
     peer.ask(r#"{"action":"get","topic":"t","since":0}"#, r#"{"message":0}"#);
     peer.ask(r#"{"action":"get","topic":"t"}"#, r#"{"message":1}"#);
 }
 
-#[test]
-#[ignore = "needs redis-server: make test runs it"]
-fn servers_of_coremq_over_one_redis_are_each_other_s_masters() {
-    let redis = Redis::start();
+fn servers_of_coremq_are_each_other_s_masters(store: &Shared) {
     let [here, there] = [(); 2]
-        .map(|()| server_with(Config { coremq: Some(CoreMqPort::Port(0)), ..redis.config() }));
+        .map(|()| server_with(Config { coremq: Some(CoreMqPort::Port(0)), ..store.config() }));
     let mut sender = Client::connect(address(&here));
     let mut listener = Client::connect(address(&there));
     listener.subscribe(json!("q"));

@@ -1,0 +1,388 @@
+//! A Redis Cluster on loopback: three masters, each with a replica if that is wanted, and what may befall
+//! them. The tests of the store and the benchmarks have it too, so it names nothing of the suite's.
+//!
+//! Its processes end when it is dropped, and when the thread that started them is gone.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ::redis::{Client, Cmd, FromRedisValue, RedisResult, Value, cmd};
+
+const HOST: &str = "127.0.0.1";
+
+const MASTERS: usize = 3;
+
+/// Slots of a cluster.
+const SLOTS: usize = 16_384;
+
+/// The longest that anything takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// To connect, and to be answered.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How a cluster is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Whether each master has a replica.
+    pub replicas: bool,
+    /// So long a node is silent until the others take it for dead, in milliseconds.
+    pub node_timeout: u32,
+}
+
+/// One that nothing befalls but what a test does: no node is taken for dead because others are busy.
+pub const CALM: Shape = Shape { replicas: true, node_timeout: 60_000 };
+
+/// One in which a replica soon stands in for its master.
+pub const NERVOUS: Shape = Shape { replicas: true, node_timeout: 1_000 };
+
+/// A cluster, which ends with the test. A node is known by its number from 0 on.
+pub struct Cluster {
+    shape: Shape,
+    folder: PathBuf,
+    nodes: Vec<Node>,
+}
+
+struct Node {
+    port: u16,
+    bus: u16,
+    child: Child,
+    answers: bool,
+}
+
+/// What a node says of another, or of itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Seen {
+    id: String,
+    port: u16,
+    /// The master of a replica.
+    master: Option<String>,
+    slots: Vec<(u16, u16)>,
+    is_well: bool,
+}
+
+impl Cluster {
+    /// One that serves when this returns; its nodes keep what they keep in the folder.
+    pub fn start(shape: Shape, folder: &Path) -> Cluster {
+        let count = if shape.replicas { 2 * MASTERS } else { MASTERS };
+        let nodes = (0..count).map(|_| Node::start(shape, folder)).collect();
+        let cluster = Cluster { shape, folder: folder.to_owned(), nodes };
+        for node in 0..count {
+            cluster.order(node, &["CLUSTER", "SET-CONFIG-EPOCH", &(node + 1).to_string()]);
+        }
+        for node in 0..MASTERS {
+            let bound = |node: usize| node * SLOTS / MASTERS;
+            let (first, last) = (bound(node).to_string(), (bound(node + 1) - 1).to_string());
+            cluster.order(node, &["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+        }
+        cluster.meet();
+        for replica in MASTERS..count {
+            let master: String = cluster.ask(replica - MASTERS, &["CLUSTER", "MYID"]).unwrap();
+            cluster.order(replica, &["CLUSTER", "REPLICATE", &master]);
+        }
+        cluster.until_healthy();
+        cluster
+    }
+
+    /// Each is told of all others, since gossip takes seconds.
+    fn meet(&self) {
+        for (number, node) in self.nodes.iter().enumerate() {
+            for other in 0..number {
+                let (port, bus) = (node.port.to_string(), node.bus.to_string());
+                self.order(other, &["CLUSTER", "MEET", HOST, &port, &bus]);
+            }
+        }
+        for node in 0..self.nodes.len() {
+            until("they know each other", || {
+                let seen = self.seen_by(node)?;
+                Ok(seen.len() == self.nodes.len() && seen.iter().all(|seen| seen.is_well))
+            });
+        }
+    }
+
+    /// The store over it: its masters at the beginning.
+    pub fn url(&self) -> String {
+        let hosts: Vec<String> =
+            self.nodes.iter().take(MASTERS).map(|node| format!("{HOST}:{}", node.port)).collect();
+        format!("redis-cluster://{}", hosts.join(","))
+    }
+
+    pub fn port(&self, node: usize) -> u16 {
+        self.nodes[node].port
+    }
+
+    /// What a node answers.
+    pub fn ask<T: FromRedisValue>(&self, node: usize, words: &[&str]) -> RedisResult<T> {
+        self.nodes[node].ask(words)
+    }
+
+    fn order(&self, node: usize, words: &[&str]) {
+        let answer: RedisResult<Value> = self.ask(node, words);
+        assert!(answer.is_ok(), "{words:?}: {answer:?}");
+    }
+
+    /// What a node that answers knows of all nodes.
+    fn seen(&self) -> Vec<Seen> {
+        let node = self.nodes.iter().position(|node| node.answers).expect("a node is alive");
+        self.seen_by(node).unwrap()
+    }
+
+    fn seen_by(&self, node: usize) -> RedisResult<Vec<Seen>> {
+        let text: String = self.ask(node, &["CLUSTER", "NODES"])?;
+        Ok(text.lines().map(Seen::read).collect())
+    }
+
+    fn at_port(&self, port: u16) -> usize {
+        self.nodes.iter().position(|node| node.port == port).expect("no node is another's")
+    }
+
+    /// Those that have slots.
+    pub fn masters(&self) -> Vec<usize> {
+        let seen = self.seen();
+        let masters = seen.iter().filter(|seen| !seen.slots.is_empty());
+        masters.map(|seen| self.at_port(seen.port)).collect()
+    }
+
+    pub fn replica_of(&self, master: usize) -> usize {
+        let (seen, port) = (self.seen(), self.port(master));
+        let id = &seen.iter().find(|seen| seen.port == port).unwrap().id;
+        let replica = seen.iter().find(|seen| seen.master.as_ref() == Some(id));
+        self.at_port(replica.expect("it has a replica").port)
+    }
+
+    /// Whose slot this is.
+    pub fn master_of(&self, slot: u16) -> usize {
+        let seen = self.seen();
+        let has = |seen: &&Seen| seen.slots.iter().any(|(a, b)| (*a..=*b).contains(&slot));
+        self.at_port(seen.iter().find(has).expect("all slots are someone's").port)
+    }
+
+    pub fn slot_of(&self, key: &str) -> u16 {
+        let node = self.nodes.iter().position(|node| node.answers).expect("a node is alive");
+        self.ask(node, &["CLUSTER", "KEYSLOT", key]).unwrap()
+    }
+
+    /// It ends at once.
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node].kill();
+    }
+
+    /// One that was killed comes back with nothing but its name.
+    pub fn start_again(&mut self, node: usize) {
+        let Node { port, bus, .. } = self.nodes[node];
+        let again = Node::start_at(self.shape, &self.folder, port, bus);
+        self.nodes[node] = again.expect("its ports are free");
+    }
+
+    /// It goes on living, and does nothing.
+    pub fn pause(&mut self, node: usize) {
+        self.nodes[node].signal("-STOP");
+        self.nodes[node].answers = false;
+    }
+
+    pub fn go_on(&mut self, node: usize) {
+        self.nodes[node].signal("-CONT");
+        self.nodes[node].answers = true;
+    }
+
+    /// The replica does not hear its master any more, nor what is put there.
+    pub fn cut_off(&self, replica: usize, master: usize) {
+        // What it says to be let in again is refused.
+        self.order(replica, &["CONFIG", "SET", "masterauth", "wrong"]);
+        self.order(master, &["CLIENT", "KILL", "TYPE", "replica"]);
+    }
+
+    /// What ends [`Cluster::cut_off`].
+    pub fn let_in(&self, replica: usize) {
+        self.order(replica, &["CONFIG", "SET", "masterauth", ""]);
+    }
+
+    /// The replica takes its master's place, in agreement with it.
+    pub fn fail_over(&self, replica: usize) {
+        self.order(replica, &["CLUSTER", "FAILOVER"]);
+        self.until_master(replica);
+    }
+
+    /// Waits until a replica has taken its master's place.
+    pub fn until_master(&self, node: usize) {
+        until("it is a master", || {
+            let role: Vec<Value> = self.ask(node, &["ROLE"])?;
+            Ok(role[0] == Value::BulkString(b"master".to_vec()))
+        });
+    }
+
+    /// Moves a slot and its keys to another master, while all go on; calls `between` when a part of the
+    /// keys is there, and again behind each further one.
+    pub fn move_slot(&self, slot: u16, to: usize, mut between: impl FnMut()) {
+        let from = self.master_of(slot);
+        let id = |node| -> String { self.ask(node, &["CLUSTER", "MYID"]).unwrap() };
+        let (number, port) = (slot.to_string(), self.port(to).to_string());
+        self.order(to, &["CLUSTER", "SETSLOT", &number, "IMPORTING", &id(from)]);
+        self.order(from, &["CLUSTER", "SETSLOT", &number, "MIGRATING", &id(to)]);
+        loop {
+            let keys: Vec<String> =
+                self.ask(from, &["CLUSTER", "GETKEYSINSLOT", &number, "2"]).unwrap();
+            if keys.is_empty() {
+                break;
+            }
+            let mut migrate = vec!["MIGRATE", HOST, &port, "", "0", "5000", "KEYS"];
+            migrate.extend(keys.iter().map(String::as_str));
+            self.order(from, &migrate);
+            between();
+        }
+        // Who has it from now on is told first, that it is never nobody's.
+        let others = self.masters().into_iter().filter(|node| ![from, to].contains(node));
+        for node in [to, from].into_iter().chain(others) {
+            self.order(node, &["CLUSTER", "SETSLOT", &number, "NODE", &id(to)]);
+        }
+    }
+
+    /// Waits until all nodes live, agree, and have what their masters have.
+    pub fn until_healthy(&self) {
+        until("the cluster is healthy", || {
+            let views: RedisResult<BTreeSet<Vec<Seen>>> =
+                (0..self.nodes.len()).map(|node| self.seen_by(node).map(sorted)).collect();
+            let views = views?;
+            let Some(seen) = views.first().filter(|_| views.len() == 1) else { return Ok(false) };
+            let known = seen.len() == self.nodes.len() && seen.iter().all(|seen| seen.is_well);
+            let all: RedisResult<Vec<bool>> =
+                (0..self.nodes.len()).map(|node| self.is_ready(node)).collect();
+            Ok(known && all?.into_iter().all(|ready| ready))
+        });
+    }
+
+    /// Whether a node serves, and a replica of it, or it as a replica, is up to date.
+    fn is_ready(&self, node: usize) -> RedisResult<bool> {
+        let cluster: String = self.ask(node, &["CLUSTER", "INFO"])?;
+        let replication: String = self.ask(node, &["INFO", "replication"])?;
+        let linked = if replication.contains("role:slave") {
+            replication.contains("master_link_status:up")
+        } else {
+            !self.shape.replicas || replication.contains("state=online")
+        };
+        Ok(linked && cluster.contains("cluster_state:ok"))
+    }
+}
+
+fn sorted(mut seen: Vec<Seen>) -> Vec<Seen> {
+    seen.sort();
+    seen
+}
+
+impl Seen {
+    /// A line of CLUSTER NODES.
+    fn read(line: &str) -> Seen {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [id, addr, flags, master, _, _, _, link, slots @ ..] = &fields[..] else {
+            panic!("{line:?}");
+        };
+        let port = addr.split_once('@').and_then(|(addr, _)| addr.rsplit(':').next()).unwrap();
+        let slot = |text: &&str| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            (first.parse().unwrap(), last.parse().unwrap())
+        };
+        Seen {
+            id: id.to_string(),
+            port: port.parse().unwrap(),
+            master: (*master != "-").then(|| master.to_string()),
+            // Behind them stand, in brackets, those that are on the move.
+            slots: slots.iter().filter(|text| !text.starts_with('[')).map(slot).collect(),
+            is_well: *link == "connected" && !flags.contains("fail") && !flags.contains("hand"),
+        }
+    }
+}
+
+impl Node {
+    fn start(shape: Shape, folder: &Path) -> Node {
+        // Another may have the port by then.
+        (0..20)
+            .find_map(|_| Node::start_at(shape, folder, free_port(), free_port()))
+            .expect("free ports")
+    }
+
+    /// A node at these ports; `None` if it cannot have them.
+    fn start_at(shape: Shape, folder: &Path, port: u16, bus: u16) -> Option<Node> {
+        // It ends with this thread, whatever becomes of this process.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "redis-server", "--bind", HOST, "--save", ""]);
+        command.args(["--port", &port.to_string(), "--cluster-port", &bus.to_string()]);
+        command.arg("--dir").arg(folder).args(["--cluster-enabled", "yes"]);
+        command.args(["--cluster-config-file", &format!("nodes-{port}.conf")]);
+        command.args(["--cluster-node-timeout", &shape.node_timeout.to_string()]);
+        command.args(["--cluster-allow-replica-migration", "no"]);
+        command.args(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.expect("setpriv, and Debian's redis-server: make tools installs it");
+        let mut node = Node { port, bus, child, answers: true };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let own = format!("process_id:{}\r\n", node.child.id());
+            let info = node.ask::<String>(&["INFO", "server"]);
+            if info.is_ok_and(|info| info.contains(&own)) {
+                return Some(node);
+            }
+            if node.child.try_wait().unwrap().is_some() {
+                return None;
+            }
+            assert!(Instant::now() < deadline, "it does not answer");
+            thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    fn ask<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
+        let client = Client::open(format!("redis://{HOST}:{}", self.port))?;
+        let mut connection = client.get_connection_with_timeout(ANSWER)?;
+        connection.set_read_timeout(Some(ANSWER))?;
+        let mut call: Cmd = cmd(words[0]);
+        call.arg(&words[1..]).query(&mut connection)
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    fn kill(&mut self) {
+        self.answers = false;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that is free, below those that systems give away by themselves: a node that was killed has it
+/// again.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next =
+            NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(61));
+        let port = 12_000 + (next % 20_000) as u16;
+        if TcpListener::bind((HOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Waits for it; a node that does not answer is asked again.
+fn until(what: &str, mut is: impl FnMut() -> RedisResult<bool>) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = is();
+        if matches!(now, Ok(true)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not yet: {what} ({now:?})");
+        thread::park_timeout(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,136 @@
+//! Slots of a cluster move to other masters while messages are put and taken: some are told to try again,
+//! nothing is lost or there twice, and no script is half done.
+
+use std::net::SocketAddr;
+
+use dsmq::{Config, Server};
+use serde_json::{Value, json};
+
+use super::cluster::{CALM, Cluster};
+use super::load;
+use crate::suite::folder::Folder;
+use crate::suite::peer::Peer;
+use crate::suite::random::{Random, seed};
+use crate::suite::support::server_with;
+
+/// Parts of a store.
+const PARTS: usize = 16;
+
+const TOPICS: usize = 24;
+
+/// What is put and taken while all parts move twice.
+const MESSAGES: usize = 20_000;
+
+/// Kinds of keys in which a topic's messages are, which are empty when all are gone.
+const KEPT: [(&str, &str); 7] = [
+    ("log", "XLEN"),
+    ("ready", "ZCARD"),
+    ("leases", "ZCARD"),
+    ("held", "HLEN"),
+    ("delayed", "ZCARD"),
+    ("later", "HLEN"),
+    ("back", "HLEN"),
+];
+
+fn servers(cluster: &Cluster) -> [Server; 2] {
+    let config = || Config { store: cluster.url().parse().unwrap(), ..Config::default() };
+    [server_with(config()), server_with(config())]
+}
+
+/// Another master than the one that has it.
+fn elsewhere(cluster: &Cluster, part: usize, random: &mut Random) -> (u16, usize) {
+    let slot = cluster.slot_of(&format!("{{{part}}}"));
+    let from = cluster.master_of(slot);
+    let others: Vec<usize> = cluster.masters().into_iter().filter(|node| *node != from).collect();
+    (slot, others[random.below(others.len() as u64) as usize])
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn slots_that_move_under_load_lose_and_double_nothing() {
+    let folder = Folder::new("cluster");
+    let cluster = Cluster::start(CALM, &folder.path(""));
+    let servers = servers(&cluster);
+    let addrs: Vec<SocketAddr> = servers.iter().map(Server::addr).collect();
+    let plan = load::Plan { messages: MESSAGES, topics: TOPICS, seed: seed(), taker_ends: 50 };
+    let seen = load::run(plan, &addrs, |load| {
+        let mut random = Random(plan.seed);
+        for part in (0..2).flat_map(|_| 0..PARTS) {
+            let (slot, to) = elsewhere(&cluster, part, &mut random);
+            // Some see the slot as it is in between.
+            cluster.move_slot(slot, to, || load.until_answered(50));
+            load.until_answered(50);
+        }
+    });
+    println!("{MESSAGES} messages, {} slots moved: {seen}", 2 * PARTS);
+    for (kind, count) in KEPT {
+        for node in cluster.masters() {
+            let keys: Vec<String> =
+                cluster.ask(node, &["KEYS", &format!("dsmq:{{*}}:{kind}:*")]).unwrap();
+            for key in keys {
+                let left: u64 = cluster.ask(node, &[count, &key]).unwrap();
+                assert_eq!(left, 0, "{key}, seed {}", plan.seed);
+            }
+        }
+    }
+}
+
+fn topics(peer: &mut Peer) -> Value {
+    peer.send(r#"{"action":"topics"}"#);
+    let mut reply = peer.receive_reply();
+    for topic in reply["topics"].as_array_mut().unwrap() {
+        topic["put_rate"].take();
+        topic["take_rate"].take();
+    }
+    reply
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn all_that_a_topic_has_moves_with_its_slot() {
+    let folder = Folder::new("cluster");
+    let cluster = Cluster::start(CALM, &folder.path(""));
+    let [here, there] = servers(&cluster);
+    let mut peer = Peer::connect(here.addr());
+    for topic in 0..TOPICS {
+        let topic = format!("t{topic}");
+        for request in [
+            json!({"action":"put","topic":topic,"message":1,"dedupe":"k","confirm":true}),
+            json!({"action":"put","topic":topic,"message":2,"priority":9,"ttl":600,"confirm":true}),
+            json!({"action":"put","topic":topic,"message":3,"delay":600,"confirm":true}),
+            json!({"action":"put","topic":topic,"message":4,"confirm":true}),
+            json!({"action":"take","topic":topic,"lease":600}),
+            json!({"action":"policy","topic":topic,"policy":"broadcast"}),
+        ] {
+            peer.send(request.to_string());
+            let reply = peer.receive_reply();
+            assert!(reply["error"].is_null(), "{request}: {reply}");
+        }
+    }
+    let before = topics(&mut peer);
+    for part in 0..PARTS {
+        let (slot, to) = elsewhere(&cluster, part, &mut Random(part as u64));
+        cluster.move_slot(slot, to, || {});
+    }
+    assert_eq!(topics(&mut peer), before);
+    let mut other = Peer::connect(there.addr());
+    for topic in 0..TOPICS {
+        let topic = format!("t{topic}");
+        let again = json!({"action":"put","topic":topic,"message":5,"dedupe":"k","confirm":true});
+        other.send(again.to_string());
+        let reply = other.receive_reply();
+        assert_eq!(reply["duplicate"], true, "{reply}");
+        let taken = [(); 3].map(|()| {
+            other.send(json!({"action":"take","topic":topic,"lease":600}).to_string());
+            other.receive_reply()["message"].clone()
+        });
+        assert_eq!(taken, [json!(1), json!(4), json!("")], "{topic}");
+    }
+    // Who opens the store now finds all of it where it is.
+    let [late, _] = servers(&cluster);
+    let mut late = Peer::connect(late.addr());
+    for topic in topics(&mut late)["topics"].as_array().unwrap() {
+        let counts = ["length", "leased", "delayed"].map(|field| topic[field].as_u64().unwrap());
+        assert_eq!(counts, [3, 3, 1], "{topic}");
+    }
+}
