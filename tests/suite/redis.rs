@@ -2,7 +2,7 @@
 //! away or fails over. Each test starts a Redis of its own, which listens on a socket in a folder, or a
 //! cluster of them.
 
-mod cluster;
+pub mod cluster;
 mod cut;
 mod failovers;
 mod killed;
