@@ -105,7 +105,8 @@ pub struct Config {
     pub dead_letter_after: u32,
 
     /// Where to keep messages: 'memory', for as long as the server runs, the path of a file, or a
-    /// Redis that other servers may share, `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`
+    /// Redis or Redis Cluster that other servers may share, `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`,
+    /// `redis-cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT`
     #[arg(long, env = "DSMQ_STORE", value_name = "memory|PATH|URL", default_value_t = StoreAt::Memory, hide_env_values = true)]
     pub store: StoreAt,
 
@@ -113,7 +114,7 @@ pub struct Config {
     #[arg(long, env = "DSMQ_REDIS_PREFIX", value_name = "TEXT", default_value = REDIS_PREFIX, value_parser = choices::redis_prefix)]
     pub redis_prefix: String,
 
-    /// Connections to Redis, beside the one that hears of what other servers do
+    /// Connections to Redis, or to each node of a cluster, beside those that hear of what other servers do
     #[arg(long, env = "DSMQ_REDIS_POOL", value_name = "N", default_value_t = REDIS_POOL, value_parser = number())]
     pub redis_pool: usize,
 

@@ -108,6 +108,10 @@ impl Contender {
         Ok(kib.parse::<u64>()? * 1024)
     }
 
+    pub fn processor_time(&self) -> Result<Duration> {
+        processor_time(self.child.id())
+    }
+
     /// Ends it as an operator does, and waits until it has ended.
     pub fn stop(mut self) -> Result<()> {
         let pid = Pid::from_child(&self.child);
@@ -120,6 +124,19 @@ impl Contender {
     pub fn descriptors(&self) -> Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
+}
+
+/// How long cores have been busy with a process.
+pub fn processor_time(process: u32) -> Result<Duration> {
+    // Linux counts in hundredths of a second, whatever its own clock does.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The second field is a name, which may have anything in it but this.
+    let (_, fields) = stat.rsplit_once(") ").ok_or("no name")?;
+    let ticks = |field: usize| -> Result<u32> {
+        Ok(fields.split(' ').nth(field).ok_or("no such field")?.parse()?)
+    };
+    Ok(TICK * (ticks(11)? + ticks(12)?))
 }
 
 /// Starts a server that chooses its port and says so in its first line.

@@ -1,6 +1,7 @@
 //! dsmq against Redis, beanstalkd, NATS, a raw echo and the Python server that it replaces, on this
-//! machine, now: `cargo bench --bench compare [-- [--quick] [ROW | GROUP]...]`. `-- --stalls` and
-//! `-- --bound` ask instead how long a put waits while much is removed, and how well a bound is held.
+//! machine, now: `cargo bench --bench compare [-- [--quick] [ROW | GROUP]...]`. `-- --stalls`,
+//! `-- --bound` and `-- --cost` ask instead how long a put waits while much is removed, how well a bound
+//! is held, and what a message costs a Redis.
 //!
 //! It starts every server itself, on loopback and free ports, drives all of them with the same
 //! load generator (`dsmq::cli::load`), one after the other in turn since machines are noisy, and
@@ -15,6 +16,7 @@
 //! | `coremq` | the row on CoreMQ |
 //! | `redis` | the row on a store in Redis |
 //! | `redis_cluster` | the rows on a store over a Redis Cluster |
+//! | `redis_cost` | `--cost`: what a message costs a Redis |
 //! | `durable` | the rows on puts into a file |
 //! | `deep` | the rows on a file of millions of messages |
 //! | `stalls` | `--stalls`: the longest puts while messages are removed |
@@ -43,6 +45,7 @@ mod http;
 mod nats;
 mod redis;
 mod redis_cluster;
+mod redis_cost;
 mod report;
 mod resident;
 mod resp;
@@ -63,6 +66,8 @@ fn main() -> ExitCode {
         [http::FLAG] => http::serve(),
         ["--stalls"] => stalls::report(&rows::FULL),
         ["--stalls", "--quick"] => stalls::report(&rows::QUICK),
+        ["--cost"] => redis_cost::report(&rows::FULL),
+        ["--cost", "--quick"] => redis_cost::report(&rows::QUICK),
         ["--bound"] => bound::report(&rows::FULL),
         ["--bound", "--quick"] => bound::report(&rows::QUICK),
         ref words => compare(words),

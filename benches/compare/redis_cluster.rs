@@ -5,13 +5,13 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dsmq::cli::load::{Request, Step, connect, cycles, json};
 
 use crate::Result;
 use crate::cluster::{Cluster, Shape};
-use crate::contenders::{Contender, HOST};
+use crate::contenders::{Contender, HOST, processor_time};
 use crate::report::{Row, Unit};
 use crate::rows::{Effort, SIZE};
 
@@ -26,49 +26,73 @@ const EACH: u64 = 60 * PIPELINE as u64;
 /// Masters alone, which nobody takes for dead because the machine is busy.
 const MASTERS: Shape = Shape { replicas: false, node_timeout: 60_000 };
 
+/// What a run came to.
+struct Run {
+    rate: f64,
+    /// Microseconds for which cores were busy with a message, in servers and in the cluster's nodes.
+    busy: (f64, f64),
+}
+
 /// Every connection puts a round into its topic and takes a round of it.
 pub fn put_and_take(effort: &Effort) -> Result<Vec<Row>> {
     let cluster = Cluster::start(MASTERS, Path::new(env!("CARGO_TARGET_TMPDIR")));
-    let rate = |store: &str, servers: usize| rate(store, servers, EACH / effort.shorter);
-    let over_cluster = |servers| rate(&cluster.url(), servers);
+    let nodes = cluster.ids();
+    let run = |servers| run(&cluster.url(), servers, &nodes, EACH / effort.shorter);
     let over_one = || {
         let redis = Contender::redis()?;
-        rate(&format!("redis://{HOST}:{}", redis.port), 1)
+        let store = format!("redis://{HOST}:{}", redis.port);
+        Ok(self::run(&store, 1, &[], EACH / effort.shorter)?.rate)
     };
-    let work = |who: &str| {
-        format!(
-            "put (confirmed) and take over a cluster of 3 masters, {who}, {TOPICS} connections, \
-             each with its own topic, pipelined by {PIPELINE}"
-        )
+    let mut busy = Vec::new();
+    let two = || {
+        let two = run(2)?;
+        busy.push(two.busy);
+        Ok(two.rate)
+    };
+    let one = || Ok(run(1)?.rate);
+    let rates = effort.alternate(two, one)?;
+    let costs = effort.alternate(one, over_one)?;
+    let row = |what: &str, against, unit, pairs| Row {
+        work: format!(
+            "put (confirmed) and take over a cluster of 3 masters, {TOPICS} connections, each with \
+             its own topic, pipelined by {PIPELINE}: {what}"
+        ),
+        against,
+        unit,
+        pairs,
+        target: None,
+        cross_check: None,
     };
     Ok(vec![
-        Row {
-            work: work("2 servers"),
-            against: "1 server, the same",
-            unit: Unit::PerSecond,
-            pairs: effort.alternate(|| over_cluster(2), || over_cluster(1))?,
-            target: None,
-            cross_check: None,
-        },
-        Row {
-            work: work("1 server"),
-            against: "1 server over one Redis, the same",
-            unit: Unit::PerSecond,
-            pairs: effort.alternate(|| over_cluster(1), over_one)?,
-            target: None,
-            cross_check: None,
-        },
+        row("2 servers", "1 server, the same", Unit::PerSecond, rates),
+        row("1 server", "1 server over one Redis, the same", Unit::PerSecond, costs),
+        row("2 servers' processor time a message", "that of the 3 nodes", Unit::Micros, busy),
     ])
 }
 
-/// Messages that so many servers over this store hand on in a second.
-fn rate(store: &str, servers: usize, each: u64) -> Result<f64> {
+/// Hands messages on through so many servers over this store.
+fn run(store: &str, servers: usize, nodes: &[u32], each: u64) -> Result<Run> {
     let servers = (0..servers).map(|_| Contender::dsmq_with(&["--store", store]));
     let servers = servers.collect::<Result<Vec<Contender>>>()?;
     let streams = servers.iter().cycle().take(TOPICS).map(|server| connect(HOST, server.port));
     let streams = streams.collect::<io::Result<Vec<TcpStream>>>()?;
+    let before = nodes_time(nodes)?;
     let start = Instant::now();
-    let done: io::Result<u64> = thread::scope(|scope| {
+    let messages = hand_on(streams, each)? as f64;
+    let elapsed = start.elapsed();
+    let own = servers.iter().map(Contender::processor_time).sum::<Result<Duration>>()?;
+    let micros = |time: Duration| time.as_secs_f64() * 1e6 / messages;
+    let busy = (micros(own), micros(nodes_time(nodes)? - before));
+    Ok(Run { rate: messages / elapsed.as_secs_f64(), busy })
+}
+
+fn nodes_time(nodes: &[u32]) -> Result<Duration> {
+    nodes.iter().map(|node| processor_time(*node)).sum()
+}
+
+/// Puts and takes on all connections; how many messages.
+fn hand_on(streams: Vec<TcpStream>, each: u64) -> io::Result<u64> {
+    thread::scope(|scope| {
         let run = |(number, stream): (usize, TcpStream)| {
             scope.spawn(move || {
                 let topic = format!("compare{number}");
@@ -79,12 +103,7 @@ fn rate(store: &str, servers: usize, each: u64) -> Result<f64> {
             })
         };
         let threads: Vec<_> = streams.into_iter().enumerate().map(run).collect();
-        let join = |thread: thread::ScopedJoinHandle<'_, io::Result<u64>>| {
-            thread
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("a connection's thread panicked")))
-        };
-        threads.into_iter().map(join).sum()
-    });
-    Ok(done? as f64 / start.elapsed().as_secs_f64())
+        let panicked = |_| Err(io::Error::other("a connection's thread panicked"));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).sum()
+    })
 }

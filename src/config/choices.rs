@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
-const NO_STORE: &str = "no such store yet: say 'memory', the path of a file, or redis://HOST:PORT";
+const NO_STORE: &str = "no such store: say 'memory', the path of a file, redis://HOST:PORT or \
+                        redis-cluster://HOST:PORT,HOST:PORT";
 #[cfg(not(feature = "tls"))]
 const NO_TLS: &str = "this dsmq was built without TLS (--features tls)";
 const NO_PATH: &str = "no path of a file: say 'memory' or a path, such as ./queue.db";
@@ -166,7 +167,7 @@ mod tests {
         for path in ["queue.db", "./memory", "/var/lib/q", "Memory", "redis", "a:b", "./file:x"] {
             assert_eq!(path.parse(), Ok(StoreAt::File(path.into())));
         }
-        for other in ["redis-cluster://a,b", "rediss://", "redis://", "sqlite:///q.db"] {
+        for other in ["redis-cluster://", "rediss://", "redis://", "sqlite:///q.db"] {
             assert_eq!(other.parse::<StoreAt>(), Err(NO_STORE.to_owned()), "{other}");
         }
         for wrong in ["", ":memory:", "file:queue.db?mode=memory", "a\0b"] {

@@ -7,7 +7,9 @@ Every check prints a line when it has passed; a check that fails ends this with 
 import os
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 
 from axe_playwright_python.sync_playwright import Axe
@@ -44,6 +46,30 @@ class Browser:
         elsewhere = [url for url in asked if not url.startswith(server.url + "/")]
         assert not elsewhere, elsewhere
         assert not (silent and said), said
+
+
+class Redis:
+    """A redis-server that ends and starts when it is told to."""
+
+    def __init__(self, command):
+        self.command = command
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
+        # It logs until it listens, and little after that.
+        assert any("ready to accept connections" in line.lower() for line in self.process.stdout)
+
+    def end(self):
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        self.process.stdout.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
 
 
 def cell(page, topic, column):
@@ -275,6 +301,34 @@ def it_comes_back_by_itself(browser, command):
                     expect(list_item(page).locator("pre")).to_have_text('"after"')
 
 
+def it_shows_the_nodes_of_a_store(browser, command):
+    with tempfile.TemporaryDirectory() as folder:
+        listens = f"{folder}/redis"
+        redis = ["redis-server", "--port", "0", "--unixsocket", listens, "--save", "", "--dir", folder]
+        phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+        with Redis(redis) as store, Server(command, flags=["--store", f"redis+unix://{listens}"]) as server:
+            with browser.page(server, **phone) as page:
+                nodes = page.locator("#nodes li")
+                expect(nodes).to_have_count(1)
+                expect(nodes).to_have_text(re.compile(rf"^{re.escape(listens)}: answers in (under 1|\d+) ms$"))
+                expect(page.locator("#room")).to_contain_text("in redis")
+                store.end()
+                expect(nodes).to_have_text(re.compile(r": away for 00:\d\d:\d\d \(.+\)$"))
+                expect(page.locator("#health-word")).to_have_text("overflowed")
+                expect(page.locator("#why")).to_contain_text(f"{listens} has been away for")
+                assert page.evaluate("document.documentElement.scrollWidth") <= 360
+                store.start()
+                expect(nodes).to_have_text(re.compile("answers in"))
+            for scheme in ["light", "dark"]:
+                options = {"color_scheme": scheme, "bypass_csp": True, "reduced_motion": "reduce"}
+                store.end()
+                with browser.page(server, **options) as page:
+                    expect(page.locator("#nodes li.bad")).to_have_count(1)
+                    found = Axe().run(page)
+                    assert found.violations_count == 0, found.generate_report()
+                store.start()
+
+
 CHECKS = [
     it_shows_how_the_server_is,
     the_chart_moves,
@@ -297,8 +351,9 @@ def main(command):
             with Server(command) as server:
                 check(browser, server)
             print(check.__name__, flush=True)
-        it_comes_back_by_itself(browser, command)
-        print("it_comes_back_by_itself", flush=True)
+        for check in [it_comes_back_by_itself, it_shows_the_nodes_of_a_store]:
+            check(browser, command)
+            print(check.__name__, flush=True)
         browser.chromium.close()
 
 

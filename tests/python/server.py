@@ -10,8 +10,8 @@ PATIENCE = 60
 class Server:
     """A running server; with a port it takes that one."""
 
-    def __init__(self, command, port=0):
-        command = [command, "--port", str(port), "--log", "warn"]
+    def __init__(self, command, port=0, flags=()):
+        command = [command, "--port", str(port), "--log", "warn", *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         assert line.startswith("dsmq listening on "), f"the server has ended: {line!r}"

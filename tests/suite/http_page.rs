@@ -302,7 +302,7 @@ fn the_page_of_another_origin_sees_nothing_of_it() {
 }
 
 #[test]
-#[ignore = "needs Python with playwright from PyPI, and chromium: make test installs them"]
+#[ignore = "needs Python with playwright from PyPI, chromium and redis-server: make test installs them"]
 fn the_page_works_in_a_browser() {
     let python = std::env::var_os("DSMQ_TEST_PYTHON")
         .expect("DSMQ_TEST_PYTHON names a Python that has playwright: make test sets it");
@@ -311,5 +311,5 @@ fn the_page_works_in_a_browser() {
     let errors = String::from_utf8_lossy(&output.stderr);
     let passed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "passed:\n{passed}then:\n{errors}");
-    assert_eq!(passed.lines().count(), 10, "{passed}");
+    assert_eq!(passed.lines().count(), 11, "{passed}");
 }

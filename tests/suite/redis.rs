@@ -2,12 +2,14 @@
 //! away or fails over. Each test starts a Redis of its own, which listens on a socket in a folder, or a
 //! cluster of them.
 
+#[expect(dead_code, reason = "the benchmarks, which have it too, ask for more")]
 pub mod cluster;
 mod cut;
 mod failovers;
 mod killed;
 mod load;
 mod moved;
+mod nodes;
 mod parts;
 mod proxy;
 mod replicas;

@@ -110,22 +110,21 @@ impl Link {
     pub fn call_with(&self, call: &Cmd, replicas: u32) -> Result<(Value, Option<u32>), Failed> {
         let (mut connection, round) = self.take()?;
         let answer = ask(&mut connection, call);
-        let mut broken =
-            answer.as_ref().err().filter(|error| is_broken(error)).map(|error| error.to_string());
-        let (doubtful, mut count) = (broken.is_some(), None);
-        if answer.is_ok() && replicas > 0 {
-            let waited = wait(&mut connection, replicas);
-            broken = waited
-                .as_ref()
-                .err()
-                .filter(|error| is_broken(error))
-                .map(|error| error.to_string());
+        let count = match &answer {
+            Ok(_) if replicas > 0 => Some(wait(&mut connection, replicas)),
+            _ => None,
+        };
+        let error = answer.as_ref().err().or(count.as_ref().and_then(|count| count.as_ref().err()));
+        self.give_back(connection, round, error.filter(|error| is_broken(error)));
+        match answer {
             // It is done, and what it answered is known: a master that fails now has not confirmed it.
-            count = Some(waited.unwrap_or(0));
+            Ok(answer) => Ok((answer, count.map(|count| count.unwrap_or(0)))),
+            Err(error) => Err(Failed {
+                doubtful: is_broken(&error),
+                error: explain(&error),
+                moved: moved(&error),
+            }),
         }
-        self.give_back(connection, round, broken);
-        let failed = |error| Failed { error: explain(&error), doubtful, moved: moved(&error) };
-        answer.map(|answer| (answer, count)).map_err(failed)
     }
 
     /// A connection that nobody else has.
@@ -153,15 +152,15 @@ impl Link {
         let connection = idle.map_or_else(|| self.connect(ANSWER), Ok);
         connection.map(|connection| (connection, round)).map_err(|error| {
             self.free(None, round);
-            self.presence.suspect(round, error.to_string());
+            self.presence.suspect(round, reason(&error));
             Failed { error: explain(&error), doubtful: false, moved: None }
         })
     }
 
-    fn give_back(&self, connection: Connection, round: u64, broken: Option<String>) {
-        let Some(why) = broken else { return self.free(Some(connection), round) };
+    fn give_back(&self, connection: Connection, round: u64, broken: Option<&RedisError>) {
+        let Some(error) = broken else { return self.free(Some(connection), round) };
         self.free(None, round);
-        self.presence.suspect(round, why);
+        self.presence.suspect(round, reason(error));
     }
 
     fn free(&self, connection: Option<Connection>, round: u64) {
@@ -241,9 +240,14 @@ pub fn explain(error: &RedisError) -> Error {
             | "CLUSTERDOWN" | "MOVED" | "ASK" | "NOAUTH" | "WRONGPASS" | "NOPERM",
         ) => unavailable(format!("Redis refuses ({error})")).error,
         Some(_) => Error::new(Code::StoreFailed, format!("Redis failed ({error}): try again")),
-        None if error.is_timeout() => unavailable("Redis did not answer in time".into()).error,
-        None => unavailable(format!("Redis does not answer ({error})")).error,
+        None => unavailable(format!("Redis does not answer ({})", reason(error))).error,
     }
+}
+
+/// Why a connection broke, or was not made.
+pub fn reason(error: &RedisError) -> String {
+    // A system says of a read that took too long that it would block.
+    if error.is_timeout() { "no answer in time".to_owned() } else { error.to_string() }
 }
 
 fn unavailable(why: String) -> Failed {

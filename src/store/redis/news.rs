@@ -225,7 +225,8 @@ impl Shard {
         lost.parts += 1;
         if lost.since.is_none() {
             lost.since = Some(Instant::now());
-            tracing::warn!("no news from Redis ({error}): what other servers do is not heard of");
+            let why = link::reason(error);
+            tracing::warn!("no news from Redis ({why}): what other servers do is not heard of");
         }
     }
 

@@ -214,6 +214,7 @@ fn a_full_store_refuses_until_there_is_room() {
     // A topic takes 1,002 and a message 500 by the measure of the bound.
     assert_eq!(stored, (20_000 - 1_002) / 500);
     assert!(outcomes[stored..].iter().all(|outcome| code(outcome) == Some(Code::Full)));
+    assert_eq!(store.extent().refused as usize, outcomes.len() - stored);
     assert!(take(&store, "t", None).is_ok());
     assert!(put(&store, "t", 1, 400)[0].is_ok());
     assert_eq!(code(&put(&store, "t", 1, 400)[0]), Some(Code::Full));
@@ -310,5 +311,6 @@ fn batches_that_meet_keep_to_themselves() {
     let mut some = takes("many", 1);
     store.shards[0].commit(&mut [&mut more, &mut some]);
     assert_eq!(code(&more.outcomes[0]), Some(Code::Full));
+    assert_eq!(store.extent().refused, 1);
     assert!(taken(&some.outcomes[0]));
 }

@@ -57,8 +57,8 @@ fn probe(client: &Client, connection: &mut Option<Connection>) -> Result<Told, S
         return told;
     }
     *connection = None;
-    let mut fresh = link::connect(client, link::ANSWER).map_err(|error| error.to_string())?;
-    let told = ask(&mut fresh).map_err(|error| error.to_string())?;
+    let mut fresh = link::connect(client, link::ANSWER).map_err(|error| link::reason(&error))?;
+    let told = ask(&mut fresh).map_err(|error| link::reason(&error))?;
     *connection = Some(fresh);
     told
 }

@@ -116,6 +116,11 @@ impl Cluster {
         self.nodes[node].port
     }
 
+    /// The process of each node.
+    pub fn ids(&self) -> Vec<u32> {
+        self.nodes.iter().map(|node| node.child.id()).collect()
+    }
+
     /// What a node answers.
     pub fn ask<T: FromRedisValue>(&self, node: usize, words: &[&str]) -> RedisResult<T> {
         self.nodes[node].ask(words)

@@ -23,20 +23,13 @@ const BOUND: Duration = Duration::from_secs(10);
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_server_that_redis_refuses_comes_back() {
-    cut(Way::Refuses);
-}
-
-#[test]
-#[ignore = "needs redis-server: make test runs it"]
-fn a_server_whose_redis_is_a_black_hole_comes_back() {
-    cut(Way::Swallows);
-}
-
-#[test]
-#[ignore = "needs redis-server: make test runs it"]
-fn a_server_whose_answers_break_off_comes_back() {
-    cut(Way::Breaks);
+fn a_server_that_is_cut_off_comes_back_by_itself() {
+    // Each with a Redis of its own, at the same time: all that they do is wait.
+    thread::scope(|scope| {
+        for way in [Way::Refuses, Way::Swallows, Way::Breaks] {
+            scope.spawn(move || cut(way));
+        }
+    });
 }
 
 fn cut(way: Way) {
@@ -55,6 +48,10 @@ fn cut(way: Way) {
     let end = Instant::now() + time;
     work.until(|work| work.unavailable > 0);
     healthz(&cut_off, 503, &proxy.address());
+    // Who waits already goes on waiting; who comes now is told.
+    let mut late = Peer::connect(cut_off.addr());
+    late.send(r#"{"action":"take","topic":"taken","wait":600,"tag":"late"}"#);
+    assert_eq!(late.expect_error("unavailable")["tag"], "late");
     while Instant::now() < end {
         work.some();
     }

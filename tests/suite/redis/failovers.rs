@@ -2,6 +2,7 @@
 //! there afterwards, once, and whoever lost something had been told that it may be lost.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -11,6 +12,7 @@ use dsmq::{Config, Server};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, NERVOUS};
+use super::load;
 use crate::suite::folder::Folder;
 use crate::suite::peer::Peer;
 use crate::suite::random::{Random, number, seed};
@@ -41,6 +43,8 @@ enum Failure {
     CutOff,
 }
 
+const FAILURES: [Failure; 4] = [Failure::Killed, Failure::Paused, Failure::Agreed, Failure::CutOff];
+
 /// What a producer was told of a message.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
@@ -62,17 +66,21 @@ struct Puts {
     told: Mutex<Vec<Told>>,
 }
 
+fn servers(cluster: &Cluster) -> [Server; 2] {
+    let start = || {
+        let store = cluster.url().parse().unwrap();
+        server_with(Config { store, redis_replicas: 1, ..Config::default() })
+    };
+    [start(), start()]
+}
+
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn what_was_confirmed_survives_failovers() {
     let failovers = number("DSMQ_FAILOVERS", 4) as usize;
     let (seed, folder) = (seed(), Folder::new("cluster"));
     let mut cluster = Cluster::start(NERVOUS, &folder.path(""));
-    let start = || {
-        let store = cluster.url().parse().unwrap();
-        server_with(Config { store, redis_replicas: 1, ..Config::default() })
-    };
-    let servers = [start(), start()];
+    let servers = servers(&cluster);
     let puts = Puts::new(failovers * EACH);
     let mut random = Random(seed);
     thread::scope(|scope| {
@@ -83,11 +91,10 @@ fn what_was_confirmed_survives_failovers() {
         for failover in 0..failovers {
             puts.allow_until((failover + 1) * EACH);
             puts.wait(|| puts.answered.load(Ordering::SeqCst) >= failover * EACH + EACH / 4);
-            use Failure::{Agreed, CutOff, Killed, Paused};
-            let how = [Killed, Paused, Agreed, CutOff][failover % 4];
-            let master = cluster.masters()[random.below(3) as usize];
-            fail(&mut cluster, how, master, &puts);
-            cluster.until_healthy();
+            fail(&mut cluster, failover, &mut random, || {
+                let before = puts.unconfirmed.load(Ordering::SeqCst);
+                puts.wait(|| puts.unconfirmed.load(Ordering::SeqCst) > before);
+            });
         }
     });
     let told = puts.told.into_inner().unwrap();
@@ -99,26 +106,55 @@ fn what_was_confirmed_survives_failovers() {
     assert_eq!(there.values().sum::<usize>(), stored, "seed {seed}");
 }
 
-fn fail(cluster: &mut Cluster, how: Failure, master: usize, puts: &Puts) {
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn what_was_acknowledged_stays_so_over_failovers() {
+    let failovers = number("DSMQ_FAILOVERS", 4) as usize;
+    let folder = Folder::new("cluster");
+    let mut cluster = Cluster::start(NERVOUS, &folder.path(""));
+    let servers = servers(&cluster);
+    let addrs: Vec<SocketAddr> = servers.iter().map(Server::addr).collect();
+    let messages = failovers * EACH;
+    let plan = load::Plan { messages, topics: TOPICS, seed: seed(), taker_ends: 50 };
+    let seen = load::run(plan, &addrs, |load| {
+        let mut random = Random(plan.seed);
+        for failover in 0..failovers {
+            load.until_acked(failover * EACH + EACH / 4);
+            fail(&mut cluster, failover, &mut random, || load.until_unconfirmed());
+        }
+    });
+    println!("{failovers} failovers, {messages} messages put, taken and acked: {seen}");
+}
+
+/// Lets a master fail in the next way, and waits until the cluster is whole again. `confirms_fail` waits
+/// until one did.
+fn fail(cluster: &mut Cluster, number: usize, random: &mut Random, confirms_fail: impl FnOnce()) {
+    let master = cluster.masters()[random.below(3) as usize];
     let replica = cluster.replica_of(master);
-    match how {
-        Failure::Agreed => return cluster.fail_over(replica),
+    let back = |cluster: &mut Cluster| {
+        cluster.until_master(replica);
+        cluster.let_in(replica);
+        cluster.start_again(master);
+    };
+    match FAILURES[number % FAILURES.len()] {
+        Failure::Agreed => cluster.fail_over(replica),
         Failure::Paused => {
             cluster.pause(master);
             cluster.until_master(replica);
-            return cluster.go_on(master);
+            cluster.go_on(master);
         }
-        Failure::Killed => cluster.kill(master),
-        Failure::CutOff => {
-            let before = puts.unconfirmed.load(Ordering::SeqCst);
-            cluster.cut_off(replica, master);
-            puts.wait(|| puts.unconfirmed.load(Ordering::SeqCst) > before);
+        Failure::Killed => {
             cluster.kill(master);
+            back(cluster);
+        }
+        Failure::CutOff => {
+            cluster.cut_off(replica, master);
+            confirms_fail();
+            cluster.kill(master);
+            back(cluster);
         }
     }
-    cluster.until_master(replica);
-    cluster.let_in(replica);
-    cluster.start_again(master);
+    cluster.until_healthy();
 }
 
 impl Puts {

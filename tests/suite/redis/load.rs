@@ -1,7 +1,7 @@
 //! Producers and takers on several servers over one store, while something befalls these: every message
 //! is acknowledged once, and none is lost.
 //!
-//! An ack whose reply never came may have worked or not. One that worked is the last that is heard of
+//! An ack whose reply never came, or says no more, may have worked or not. One that worked is the last that is heard of
 //! its message: so of the acks of a message one surely worked, or none surely did and one may have.
 
 use std::collections::{HashMap, HashSet};
@@ -54,6 +54,7 @@ pub struct Load {
     ended_takers: AtomicUsize,
     answered: AtomicUsize,
     unavailable: AtomicUsize,
+    unconfirmed: AtomicUsize,
 }
 
 /// What became of the acks of a message: how many worked, and how many may have.
@@ -76,6 +77,7 @@ pub fn run(plan: Plan, servers: &[SocketAddr], trouble: impl FnOnce(&Load)) -> S
         ended_takers: AtomicUsize::new(0),
         answered: AtomicUsize::new(0),
         unavailable: AtomicUsize::new(0),
+        unconfirmed: AtomicUsize::new(0),
     };
     let (messages, seed) = (plan.messages, plan.seed);
     let acks: Vec<(u64, bool)> = thread::scope(|scope| {
@@ -100,9 +102,11 @@ pub fn run(plan: Plan, servers: &[SocketAddr], trouble: impl FnOnce(&Load)) -> S
     let doubtful = acks.iter().filter(|(_, sure)| !sure).count();
     let of = |count: &AtomicUsize| count.load(Ordering::SeqCst);
     format!(
-        "{} puts and {doubtful} acks had no reply, {} requests were answered unavailable, {} takers ended early",
+        "{} puts were sent again, {doubtful} acks are in doubt, {} requests were answered unavailable \
+         and {} unconfirmed, {} takers ended early",
         of(&load.doubtful_puts),
         of(&load.unavailable),
+        of(&load.unconfirmed),
         of(&load.ended_takers)
     )
 }
@@ -147,6 +151,16 @@ impl Load {
                 (before, since) = (acked, Instant::now());
             }
             assert!(since.elapsed() < PATIENCE, "nothing is acknowledged after {acked}");
+            thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits until one more request was answered unconfirmed.
+    pub fn until_unconfirmed(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let before = self.unconfirmed.load(Ordering::SeqCst);
+        while self.unconfirmed.load(Ordering::SeqCst) == before {
+            assert!(Instant::now() < deadline, "all is confirmed");
             thread::park_timeout(Duration::from_millis(1));
         }
     }
@@ -205,14 +219,18 @@ impl Load {
         messages.iter().all(|_| line.reply().is_some_and(|reply| self.is_there(&reply)))
     }
 
-    /// Whether the reply is no error; the one that it may be is counted, and thought over.
+    /// Whether the reply is no error; those that it may be are counted, and thought over.
     fn is_there(&self, reply: &Value) -> bool {
         self.answered.fetch_add(1, Ordering::SeqCst);
         if reply["error"].is_null() {
             return true;
         }
-        assert_eq!(reply["code"], "unavailable", "{reply}");
-        self.unavailable.fetch_add(1, Ordering::SeqCst);
+        let count = match reply["code"].as_str() {
+            Some("unavailable") => &self.unavailable,
+            Some("unconfirmed") => &self.unconfirmed,
+            _ => panic!("{reply}"),
+        };
+        count.fetch_add(1, Ordering::SeqCst);
         thread::park_timeout(PAUSE);
         false
     }

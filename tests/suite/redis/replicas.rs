@@ -30,6 +30,10 @@ fn what_a_replica_has_not_is_unconfirmed() {
 
     assert_eq!(put(&mut peer, 1)["code"], "unconfirmed", "there is no replica yet");
     assert_eq!(subscriber.receive_reply()["message"], 1, "it is there all the same");
+    // Of two that go together only the one that asks for it is told.
+    let both = r#"{"action":"put","topic":"two","message":1,"tag":"silent"}{"action":"put","topic":"two","message":2,"confirm":true,"tag":"asks"}"#;
+    peer.send(both);
+    assert_eq!(peer.expect_error("unconfirmed")["tag"], "asks");
     // What is not confirmed waits for nobody.
     peer.ask(r#"{"action":"put","topic":"t","message":2}{"action":"ping"}"#, r#"{"ok":true}"#);
     let replica = Redis::start_with(words(&["--replicaof", "127.0.0.1", &port, "--save", ""]));

@@ -1,11 +1,10 @@
-// The nodes of a store that is elsewhere: a line each, under the store.
+// The nodes of a store that is elsewhere: a line each, under the cards.
 
 import { $, bytes, count, duration, make, plural, wait } from "./show.js";
 
 export function show(nodes) {
-  const list = $("nodes");
-  list.hidden = nodes.length === 0;
-  list.replaceChildren(...nodes.map((node) => line(node, nodes.length > 1)));
+  $("nodes").hidden = nodes.length === 0;
+  document.querySelector("#nodes ul").replaceChildren(...nodes.map((node) => line(node, nodes.length > 1)));
 }
 
 function line(node, isOneOfSeveral) {
