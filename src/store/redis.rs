@@ -134,11 +134,12 @@ impl RedisStore {
     fn watch(&self) {
         let (common, shards) = (Arc::downgrade(&self.common), self.shards.clone());
         let shards: Vec<_> = shards.iter().map(Arc::downgrade).collect();
-        self.common.nodes.watch(move |was_away| {
+        self.common.nodes.watch(move |is_back| {
+            // One that is away, or has become a replica, has parts no more.
             if let Some(common) = common.upgrade() {
                 common.nodes.look();
             }
-            if was_away {
+            if is_back {
                 let shards = shards.iter().filter_map(Weak::upgrade);
                 shards.for_each(|shard| shard.come_back());
             }

@@ -73,8 +73,7 @@ impl Link {
         &self.address
     }
 
-    /// Has the node watched over; `probed` is called when it has answered, and told whether it was away
-    /// before.
+    /// Has the node watched over; `probed` is called behind each probe, and told whether the node is back.
     pub fn watch(&self, probed: impl Fn(bool) + Send + 'static) -> std::io::Result<()> {
         watch::begin(self.client.clone(), self.presence.clone(), probed)
     }

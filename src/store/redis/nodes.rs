@@ -30,7 +30,7 @@ pub struct Nodes {
     routes: Vec<Arc<Route>>,
     is_cluster: bool,
     looked: Mutex<Option<Instant>>,
-    /// Called when a node has answered the watch, and told whether it was away before.
+    /// Called behind each probe of a node, and told whether it is back.
     probed: OnceLock<Arc<dyn Fn(bool) + Send + Sync>>,
 }
 

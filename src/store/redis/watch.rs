@@ -18,8 +18,8 @@ const EVERY: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// Watches over a node until nobody needs it; `probed` is called when it has answered, and told whether
-/// it was away before.
+/// Watches over a node until nobody needs it; `probed` is called behind each probe, and told whether the
+/// node is back.
 pub fn begin(
     client: Client,
     presence: Arc<Presence>,
@@ -40,6 +40,7 @@ fn run(client: &Client, presence: &Presence, probed: &dyn Fn(bool)) {
             }
             Err(why) => {
                 presence.failed(why);
+                probed(false);
                 let pause = retry;
                 retry = (retry * 2).min(RETRY_MAX);
                 pause

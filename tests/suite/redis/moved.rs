@@ -78,6 +78,7 @@ fn slots_that_move_under_load_lose_and_double_nothing() {
 fn topics(peer: &mut Peer) -> Value {
     peer.send(r#"{"action":"topics"}"#);
     let mut reply = peer.receive_reply();
+    assert!(reply["error"].is_null(), "{reply}");
     for topic in reply["topics"].as_array_mut().unwrap() {
         topic["put_rate"].take();
         topic["take_rate"].take();
