@@ -2,7 +2,6 @@
 
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::message::Id;
 
 /// Topics take at most this share of the bound by themselves: they are never removed.
 pub const TOPICS_SHARE: u64 = 4;
@@ -24,15 +23,6 @@ pub fn full(bound: u64) -> Error {
 /// A message of another store whose place is behind others.
 pub fn not_behind() -> Error {
     let text = "the topic has this message already, or newer ones: who else puts there?";
-    Error::new(Code::StoreFailed, text)
-}
-
-/// A message of another store that cannot have its id.
-pub fn same_id(id: Id) -> Error {
-    let text = format!(
-        "a message of another topic has the id {id} too, which a file cannot keep of two that are \
-         as large: take one of them"
-    );
     Error::new(Code::StoreFailed, text)
 }
 

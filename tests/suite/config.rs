@@ -317,13 +317,13 @@ fn what_is_wrong_with_a_flag_or_its_variable_is_said() {
             "store",
             "memory|PATH|URL",
             "valkey://host",
-            "no such store yet: say 'memory', the path of a file, or redis://HOST:PORT",
+            "no such store: say 'memory', the path of a file, redis://HOST:PORT or redis-cluster://HOST:PORT,HOST:PORT",
         ),
         (
             "store",
             "memory|PATH|URL",
-            "redis-cluster://host",
-            "no such store yet: say 'memory', the path of a file, or redis://HOST:PORT",
+            "redis-cluster://",
+            "no such store: say 'memory', the path of a file, redis://HOST:PORT or redis-cluster://HOST:PORT,HOST:PORT",
         ),
         (
             "store",

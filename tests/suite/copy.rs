@@ -14,6 +14,8 @@ use super::peer::Peer;
 use super::process::{Ended, Process, dsmq, run};
 #[cfg(feature = "redis")]
 use super::redis::Redis;
+#[cfg(feature = "redis")]
+use super::redis::cluster::{CALM, Cluster};
 use super::support::PATIENCE;
 
 /// Messages of a copy that is killed on its way.
@@ -205,6 +207,38 @@ fn everything_is_copied_to_a_file() {
 #[ignore = "needs redis-server: make test runs it"]
 fn everything_is_copied_to_redis() {
     everything_is_copied(&Redis::start().url());
+}
+
+#[cfg(feature = "redis")]
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn everything_is_copied_to_a_cluster() {
+    let folder = Folder::new("cluster");
+    everything_is_copied(&Cluster::start(CALM, &folder.path("")).url());
+}
+
+#[cfg(feature = "redis")]
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn topics_come_back_from_a_cluster() {
+    let places = Places::new();
+    let cluster = Cluster::start(CALM, &places.path(""));
+    let (server, addr) = places.server("queue.db", &[]);
+    let mut peer = Peer::connect(addr);
+    for n in 0..400 {
+        put(&mut peer, &format!("t{}", n % 40), json!({"message": n}));
+    }
+    stop(server);
+    let copied = "copied: topics 40, messages 400, bytes 1090";
+    places.says(&["copy", "queue.db", &cluster.url()], 0, copied);
+    places.says(&["copy", &cluster.url(), "back.db"], 0, copied);
+    let [before, between, after] = ["queue.db", &cluster.url(), "back.db"].map(|store| {
+        let mut all = places.all(store, "t*", 400);
+        all.sort();
+        all
+    });
+    assert_eq!(before, between);
+    assert_eq!(before, after);
 }
 
 #[test]

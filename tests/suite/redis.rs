@@ -3,7 +3,7 @@
 //! cluster of them.
 
 #[expect(dead_code, reason = "the benchmarks, which have it too, ask for more")]
-mod cluster;
+pub mod cluster;
 mod cut;
 mod failovers;
 mod killed;

@@ -29,12 +29,6 @@ fn file() -> Open {
     Box::new(move |rules| store::in_file_with(&folder.path().join("dsmq.db"), clock, rules).0)
 }
 
-#[cfg(feature = "redis")]
-fn redis(server: &Arc<store::RedisServer>) -> Open {
-    let (server, prefix) = (server.clone(), server.prefix());
-    Box::new(move |rules| Arc::new(server.open(&prefix, rules, Some(clock))))
-}
-
 fn side(name: &str, store: Arc<dyn Store>) -> Side {
     Side { name: name.to_owned(), store }
 }
@@ -153,12 +147,41 @@ fn files_hold_what_is_copied() {
     hold(&file);
 }
 
+/// The same in Redis: in one part, in several, and over the nodes of a cluster.
 #[cfg(feature = "redis")]
-#[test]
-#[ignore = "needs redis-server: make test runs it"]
-fn redis_holds_what_is_copied() {
-    let server = Arc::new(store::RedisServer::start());
-    hold(&|| redis(&server));
+mod in_redis {
+    use super::*;
+    use crate::store::{RedisCluster, RedisServer};
+
+    #[test]
+    #[ignore = "needs redis-server: make test runs it"]
+    fn redis_holds_what_is_copied() {
+        let server = Arc::new(RedisServer::start());
+        hold(&|| {
+            let (server, prefix) = (server.clone(), server.prefix());
+            Box::new(move |rules| Arc::new(server.open(&prefix, rules, Some(clock))))
+        });
+    }
+
+    #[test]
+    #[ignore = "needs redis-server: make test runs it"]
+    fn parts_hold_what_is_copied() {
+        let server = Arc::new(RedisServer::start());
+        hold(&|| {
+            let (server, prefix) = (server.clone(), server.prefix());
+            Box::new(move |rules| Arc::new(server.open_parts(&prefix, rules, clock, 7)))
+        });
+    }
+
+    #[test]
+    #[ignore = "needs redis-server: make test runs it"]
+    fn a_cluster_holds_what_is_copied() {
+        let server = Arc::new(RedisCluster::start());
+        hold(&|| {
+            let (server, prefix) = (server.clone(), server.prefix());
+            Box::new(move |rules| Arc::new(server.open(&prefix, rules, clock)))
+        });
+    }
 }
 
 #[test]
@@ -176,22 +199,37 @@ fn a_file_is_whole_behind_a_copy() {
     }
 }
 
-/// Stores on different nodes may give out the same id. Where a large text stands is known by its id.
+/// Parts of a store may give out the same id. Where a large text stands is known by its id.
 #[test]
-fn large_messages_of_one_id_are_not_mixed_up_in_a_file() {
-    let sides = ["a", "b"].map(|name| {
+fn large_messages_of_one_id_are_kept_apart_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dsmq.db");
+    let to = side("file", store::in_file_with(&path, clock, Rules::default()).0);
+    let body = |name: &str| name.repeat(10_000).into_bytes();
+    let names = ["1", "2", "3"];
+    let ids = names.map(|name| {
         NOW.set(START);
-        let side = memory();
-        let id = put(&side, name, &[&[b'7'; 10_000]])[0];
-        (side, id)
+        let from = memory();
+        let id = put(&from, name, &[&body(name)])[0];
+        copy_all(&from, &to).unwrap();
+        assert_same(&from, &to, name);
+        id
     });
-    let [(a, id), (b, same)] = &sides;
-    assert_eq!(id, same);
-    let to = memory();
-    copy_all(a, &to).unwrap();
-    let refused = copy_all(b, &to).unwrap_err();
-    assert!(refused.contains(&format!("has the id {id} too")), "{refused}");
-    assert_same(a, &to, "a");
+    assert!(ids.iter().all(|id| *id == ids[0]));
+    let whole = |removed: &[&str]| {
+        assert_eq!(store::check(&path).unwrap().faults, [""; 0]);
+        for name in names {
+            let found: Vec<_> = kept(&to, name).into_iter().map(|message| message.body).collect();
+            let there = if removed.contains(&name) { vec![] } else { vec![body(name).into()] };
+            assert_eq!(found, there);
+        }
+    };
+    assert_eq!(take(&to, "2").unwrap().1, body("2"));
+    whole(&["2"]);
+    assert_eq!(take(&to, "1").unwrap().1, body("1"));
+    whole(&["1", "2"]);
+    one(&to, Op::Delete { topic: topic("3"), id: ids[2] }).unwrap();
+    whole(&names);
 }
 
 fn what_is_a_topics_own_is_refused_before_anything_is_written(make: &dyn Fn() -> Open) {
@@ -247,7 +285,7 @@ fn what_stops_on_its_way_goes_on(make: &dyn Fn() -> Open) {
 fn an_emptied_topic_is_filled_again(make: &dyn Fn() -> Open) {
     let (from, to) = (memory(), new(&make()));
     put(&from, "t", &[b"1", b"2", b"3"]);
-    put(&from, "purged", &[b"1", b"2"]);
+    put(&from, "purged", &[b"1", &[b'2'; 10_000]]);
     copy_all(&from, &to).unwrap();
     NOW.set(clock() + 1_000_000);
     let last = put(&to, "t", &[b"later"]);

@@ -239,7 +239,11 @@ impl Nodes {
 /// The hash slot of a key.
 fn slot(link: &Link, key: &str) -> std::result::Result<u16, String> {
     let answer = link.call(cmd("CLUSTER").arg("KEYSLOT").arg(key));
-    match answer.map_err(|failed| failed.error.text.into_owned())? {
+    let why = |failed: Failed| match failed.error.text.contains("cluster support disabled") {
+        true => format!("{0} is a Redis of its own: --store redis://{0}", link.address()),
+        false => failed.error.text.into_owned(),
+    };
+    match answer.map_err(why)? {
         Value::Int(slot) => u16::try_from(slot).ok().filter(|slot| *slot < SLOTS),
         _ => None,
     }

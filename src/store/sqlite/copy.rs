@@ -101,10 +101,6 @@ impl Transaction<'_> {
         if newest.is_some_and(|newest| newest.cast_unsigned() >= id) {
             return Err(refusal::not_behind());
         }
-        let is_large = kept.body.len() > schema::LARGE_BYTES;
-        if is_large && self.first(schema::IS_LARGE, [id.cast_signed()], |_| Ok(()))?.is_some() {
-            return Err(refusal::same_id(id));
-        }
         let rank = rank(kept.priority);
         let in_line =
             rank == RANK_DEFAULT && kept.deliveries == 0 && id > self.counts(number)?.taken_to;

@@ -83,7 +83,8 @@ impl Transaction<'_> {
         expires: Option<Id>,
         body: &[u8],
     ) -> Result<&mut Account> {
-        let large = body.len() > schema::LARGE_BYTES;
+        let large = body.len() > schema::LARGE_BYTES
+            && self.run(schema::INSERT_LARGE, (id.cast_signed(), JsonText(body)))? > 0;
         let text = (!large).then_some(JsonText(body));
         let at = expires.map(u64::cast_signed);
         let crc = self.tables.crc(topic, id.cast_signed(), at, body);
@@ -91,9 +92,6 @@ impl Transaction<'_> {
             self.run(schema::INSERT_PLAIN, (topic, id.cast_signed(), text, crc))?;
         } else {
             self.run(schema::INSERT, (topic, id.cast_signed(), text, crc, rank, at))?;
-        }
-        if large {
-            self.run(schema::INSERT_LARGE, (id.cast_signed(), JsonText(body)))?;
         }
         if let Some(at) = expires {
             self.run(schema::INSERT_EXPIRY, (at.cast_signed(), topic, id.cast_signed()))?;

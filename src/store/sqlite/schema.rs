@@ -147,7 +147,8 @@ pub const TOPICS: &str = "SELECT slot, number, stopped, policy, newest, taken_to
 pub const INSERT_PLAIN: &str = "INSERT INTO log (topic, id, body, crc) VALUES (?1, ?2, ?3, ?4)";
 pub const INSERT: &str =
     "INSERT INTO log (topic, id, body, crc, rank, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-pub const INSERT_LARGE: &str = "INSERT INTO large (id, body) VALUES (?1, ?2)";
+/// A message that was copied may have the id of another topic's: then its body stays in `log`.
+pub const INSERT_LARGE: &str = "INSERT OR IGNORE INTO large (id, body) VALUES (?1, ?2)";
 pub const READ: &str = "SELECT id, body, expires, crc FROM log
     WHERE topic = ?1 AND id > ?2 AND id <= ?5 AND (expires IS NULL OR expires > ?4)
     ORDER BY id LIMIT ?3";
@@ -170,7 +171,9 @@ pub const OLDEST: &str = "SELECT id FROM log WHERE topic = ?1 ORDER BY id LIMIT 
 pub const DELETE: &str = "DELETE FROM log WHERE topic = ?1 AND id = ?2";
 pub const DELETE_LINE: &str =
     "DELETE FROM log WHERE topic = ?1 AND id > ?2 AND id <= ?3 AND rank IS NULL";
-pub const DELETE_LARGE: &str = "DELETE FROM large WHERE id = ?1";
+/// Before the row of `log` that knows whether the body is here.
+pub const DELETE_LARGE: &str = "DELETE FROM large WHERE id = ?2
+    AND EXISTS (SELECT 1 FROM log WHERE topic = ?1 AND id = ?2 AND body IS NULL)";
 
 pub const INSERT_READY: &str =
     "INSERT INTO ready (topic, rank, id, deliveries) VALUES (?1, ?2, ?3, ?4)";
@@ -272,7 +275,6 @@ pub const KEPT: &str = "SELECT id, body, expires, crc, rank,
     FROM log WHERE topic = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
 pub const KEPT_FOR_LATER: &str = "SELECT due, body, ttl, crc, rank, number FROM delayed
     WHERE topic = ?1 AND (due, number) > (?2, ?3) ORDER BY due, number LIMIT ?4";
-pub const IS_LARGE: &str = "SELECT 1 FROM large WHERE id = ?1";
 
 /// What a check looks at.
 pub const INTEGRITY: &str = "PRAGMA integrity_check";

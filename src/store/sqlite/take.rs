@@ -130,6 +130,7 @@ impl Transaction<'_> {
         let Some(last) = line.last() else { return Ok(false) };
         let last = last.id;
         if lease.is_none() {
+            line.iter().try_for_each(|message| self.remove_large(number, message))?;
             self.run(schema::DELETE_LINE, (number, taken_to, last.cast_signed()))?;
         }
         let counts = self.counts(number)?;

@@ -217,10 +217,19 @@ impl<'a> Transaction<'a> {
 
     /// Removes a message from the log and from the counts, unless it is gone already.
     pub fn remove(&mut self, number: i64, stored: &Stored) -> Result<()> {
+        self.remove_large(number, stored)?;
         if self.run(schema::DELETE, (number, stored.id.cast_signed()))? == 0 {
             return Ok(());
         }
         self.forget(number, stored)
+    }
+
+    /// The body of a message that is to be removed from the log, if it is not there.
+    pub fn remove_large(&self, number: i64, stored: &Stored) -> Result<()> {
+        if stored.size > schema::LARGE_BYTES {
+            self.run(schema::DELETE_LARGE, (number, stored.id.cast_signed()))?;
+        }
+        Ok(())
     }
 
     /// What is left to do for a message that was removed from the log.
@@ -228,9 +237,6 @@ impl<'a> Transaction<'a> {
         let &Stored { id, size, expires } = stored;
         if let Some(at) = expires {
             self.run(schema::DELETE_EXPIRY, (at.cast_signed(), number, id.cast_signed()))?;
-        }
-        if size > schema::LARGE_BYTES {
-            self.run(schema::DELETE_LARGE, [id.cast_signed()])?;
         }
         let account = self.account(number)?;
         account.removed = true;

@@ -79,6 +79,25 @@ fn a_node_and_its_replicas_are_told_of() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
+fn a_redis_that_answers_and_takes_nothing_is_away() {
+    let redis = Redis::start();
+    let server = redis.server();
+    until(&server, |node| node["round_trip_us"].as_u64() > Some(0));
+    // There is no such master: it only loses the right to be one.
+    assert_eq!(redis.ask(&["REPLICAOF", "127.0.0.1", "1"]).trim(), "OK");
+    let away = until(&server, |node| node["away_seconds"].is_number());
+    assert!(away["away_why"].as_str().unwrap().contains("replica"), "{away}");
+    let mut peer = Peer::connect(server.addr());
+    peer.send(r#"{"action":"put","topic":"t","message":1,"confirm":true}"#);
+    peer.expect_error("unavailable");
+    assert_eq!(redis.ask(&["REPLICAOF", "NO", "ONE"]).trim(), "OK");
+    until(&server, |node| node["away_seconds"].is_null());
+    peer.send(r#"{"action":"put","topic":"t","message":1,"confirm":true}"#);
+    assert_eq!(peer.receive_reply()["ok"], true);
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
 fn a_user_who_may_not_ask_for_replicas_is_told_of_none() {
     let redis = Redis::start();
     // The rights that docs/scaling.md asks for.
