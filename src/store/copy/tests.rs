@@ -1,6 +1,8 @@
 //! Tests of the copy: what goes from store to store comes back the same, and what stops on its way
-//! goes on. `random` makes topics up.
+//! goes on. `random` makes topics up, `in_redis` tries it all there.
 
+#[cfg(feature = "redis")]
+mod in_redis;
 mod random;
 
 use std::cell::Cell;
@@ -145,43 +147,6 @@ fn hold(make: &dyn Fn() -> Open) {
 #[test]
 fn files_hold_what_is_copied() {
     hold(&file);
-}
-
-/// The same in Redis: in one part, in several, and over the nodes of a cluster.
-#[cfg(feature = "redis")]
-mod in_redis {
-    use super::*;
-    use crate::store::{RedisCluster, RedisServer};
-
-    #[test]
-    #[ignore = "needs redis-server: make test runs it"]
-    fn redis_holds_what_is_copied() {
-        let server = Arc::new(RedisServer::start());
-        hold(&|| {
-            let (server, prefix) = (server.clone(), server.prefix());
-            Box::new(move |rules| Arc::new(server.open(&prefix, rules, Some(clock))))
-        });
-    }
-
-    #[test]
-    #[ignore = "needs redis-server: make test runs it"]
-    fn parts_hold_what_is_copied() {
-        let server = Arc::new(RedisServer::start());
-        hold(&|| {
-            let (server, prefix) = (server.clone(), server.prefix());
-            Box::new(move |rules| Arc::new(server.open_parts(&prefix, rules, clock, 7)))
-        });
-    }
-
-    #[test]
-    #[ignore = "needs redis-server: make test runs it"]
-    fn a_cluster_holds_what_is_copied() {
-        let server = Arc::new(RedisCluster::start());
-        hold(&|| {
-            let (server, prefix) = (server.clone(), server.prefix());
-            Box::new(move |rules| Arc::new(server.open(&prefix, rules, clock)))
-        });
-    }
 }
 
 #[test]

@@ -23,8 +23,9 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// From a call to its answer.
 pub const ANSWER: Duration = Duration::from_secs(3);
 
-/// From an answer to its confirmation by replicas.
+/// From an answer to its confirmation by replicas; and where the node has fewer than are to confirm.
 const REPLICATED: Duration = Duration::from_secs(1);
+const LACKS_REPLICAS: Duration = Duration::from_millis(50);
 
 pub struct Link {
     client: Client,
@@ -110,7 +111,7 @@ impl Link {
         let (mut connection, round) = self.take()?;
         let answer = ask(&mut connection, call);
         let count = match &answer {
-            Ok(_) if replicas > 0 => Some(wait(&mut connection, replicas)),
+            Ok(_) if replicas > 0 => Some(wait(&mut connection, replicas, self.patience(replicas))),
             _ => None,
         };
         let error = answer.as_ref().err().or(count.as_ref().and_then(|count| count.as_ref().err()));
@@ -124,6 +125,12 @@ impl Link {
                 moved: moved(&error),
             }),
         }
+    }
+
+    /// How long to wait for so many replicas.
+    fn patience(&self, replicas: u32) -> Duration {
+        let lacks = self.presence.replicas().is_some_and(|there| there < replicas);
+        if lacks { LACKS_REPLICAS } else { REPLICATED }
     }
 
     /// A connection that nobody else has.
@@ -207,9 +214,9 @@ fn ask(connection: &mut Connection, call: &Cmd) -> redis::RedisResult<Value> {
 }
 
 /// Waits for replicas to have what this connection's calls did; how many do.
-fn wait(connection: &mut Connection, replicas: u32) -> redis::RedisResult<u32> {
+fn wait(connection: &mut Connection, replicas: u32, patience: Duration) -> redis::RedisResult<u32> {
     let mut wait = cmd("WAIT");
-    wait.arg(replicas).arg(REPLICATED.as_millis() as u64);
+    wait.arg(replicas).arg(patience.as_millis() as u64);
     match connection.req_command(&wait)?.extract_error()? {
         Value::Int(count) => Ok(u32::try_from(count).unwrap_or(0)),
         _ => Ok(0),

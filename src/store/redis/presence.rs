@@ -54,6 +54,11 @@ impl Presence {
         state.gone.is_none().then_some(state.round)
     }
 
+    /// How many replicas followed it when it was last probed, if it told.
+    pub fn replicas(&self) -> Option<u32> {
+        lock(&self.state).told.replicas.as_ref().map(|replicas| replicas.count)
+    }
+
     /// A connection of this round broke: until it is probed the node is away.
     pub fn suspect(&self, round: u64, why: String) {
         let mut state = lock(&self.state);

@@ -1,0 +1,34 @@
+//! The same in Redis: in one part, in several, and over the nodes of a cluster.
+
+use super::*;
+use crate::store::{RedisCluster, RedisServer};
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn redis_holds_what_is_copied() {
+    let server = Arc::new(RedisServer::start());
+    hold(&|| {
+        let (server, prefix) = (server.clone(), server.prefix());
+        Box::new(move |rules| Arc::new(server.open(&prefix, rules, Some(clock))))
+    });
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn parts_hold_what_is_copied() {
+    let server = Arc::new(RedisServer::start());
+    hold(&|| {
+        let (server, prefix) = (server.clone(), server.prefix());
+        Box::new(move |rules| Arc::new(server.open_parts(&prefix, rules, clock, 7)))
+    });
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_cluster_holds_what_is_copied() {
+    let server = Arc::new(RedisCluster::start());
+    hold(&|| {
+        let (server, prefix) = (server.clone(), server.prefix());
+        Box::new(move |rules| Arc::new(server.open(&prefix, rules, clock)))
+    });
+}
