@@ -21,7 +21,7 @@ const PIPELINE: u32 = 64;
 const TOPICS: usize = 32;
 
 /// Messages of one connection.
-const EACH: u64 = 60 * PIPELINE as u64;
+const EACH: u64 = 120 * PIPELINE as u64;
 
 /// Masters alone, which nobody takes for dead because the machine is busy.
 const MASTERS: Shape = Shape { replicas: false, node_timeout: 60_000 };
