@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,7 +34,8 @@ struct Run {
 
 /// Every connection puts a round into its topic and takes a round of it.
 pub fn put_and_take(effort: &Effort) -> Result<Vec<Row>> {
-    let cluster = Cluster::start(MASTERS, Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let folder = tempfile::tempdir()?;
+    let cluster = Cluster::start(MASTERS, folder.path());
     let nodes = cluster.ids();
     let run = |servers| run(&cluster.url(), servers, &nodes, EACH / effort.shorter);
     let over_one = || {

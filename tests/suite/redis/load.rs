@@ -98,7 +98,9 @@ pub fn run(plan: Plan, servers: &[SocketAddr], trouble: impl FnOnce(&Load)) -> S
         drop(end);
         takers.into_iter().flat_map(|taker| taker.join().unwrap()).collect()
     });
-    judge(&plan, &acks);
+    // What fails says with which seed.
+    eprintln!("{plan:?}");
+    judge(messages, &acks);
     let doubtful = acks.iter().filter(|(_, sure)| !sure).count();
     let of = |count: &AtomicUsize| count.load(Ordering::SeqCst);
     format!(
@@ -119,18 +121,18 @@ impl Drop for End<'_> {
     }
 }
 
-fn judge(plan: &Plan, acks: &[(u64, bool)]) {
+/// Of these acks, of which each worked or may have, none is missing and none worked twice.
+pub fn judge(messages: usize, acks: &[(u64, bool)]) {
     let mut of: HashMap<u64, Acks> = HashMap::new();
     for (message, sure) in acks {
         let acks = of.entry(*message).or_default();
         *(if *sure { &mut acks.sure } else { &mut acks.doubtful }) += 1;
     }
-    let lost: Vec<u64> =
-        (0..plan.messages as u64).filter(|message| !of.contains_key(message)).collect();
-    assert!(lost.is_empty(), "{} are lost, {lost:?}, {plan:?}", lost.len());
-    assert_eq!(of.len(), plan.messages, "and nothing else is there, {plan:?}");
-    let wrong = of.iter().find(|(_, acks)| acks.sure > 1);
-    assert!(wrong.is_none(), "{wrong:?}, {plan:?}");
+    let lost: Vec<u64> = (0..messages as u64).filter(|message| !of.contains_key(message)).collect();
+    assert!(lost.is_empty(), "{} are lost: {lost:?}", lost.len());
+    assert_eq!(of.len(), messages, "and nothing else is there");
+    let wrong: Vec<_> = of.iter().filter(|(_, acks)| acks.sure > 1).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
 
 impl Load {
