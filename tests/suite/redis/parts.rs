@@ -3,7 +3,7 @@
 use dsmq::{Config, Server};
 use serde_json::{Value, json};
 
-use super::cluster::{CALM, Cluster};
+use super::cluster::{CALM, Cluster, NERVOUS};
 use crate::suite::folder::Folder;
 use crate::suite::peer::Peer;
 use crate::suite::support::server_with;
@@ -109,4 +109,32 @@ fn who_waits_is_woken_wherever_a_part_has_gone() {
             cluster.fail_over(cluster.replica_of(master));
         }
     });
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_server_starts_if_a_node_that_is_named_does_not_answer() {
+    let folder = Folder::new("cluster");
+    let mut cluster = Cluster::start(NERVOUS, &folder.path(""));
+    let first = server(&cluster);
+    let mut peer = Peer::connect(first.addr());
+    for topic in 0..TOPICS {
+        assert_eq!(put(&mut peer, topic, "before")["ok"], true);
+    }
+    // It is the first that is named.
+    let replica = cluster.replica_of(0);
+    cluster.pause(0);
+    cluster.until_master(replica);
+    for killed in [false, true] {
+        if killed {
+            cluster.kill(0);
+        }
+        let late = server(&cluster);
+        let mut peer = Peer::connect(late.addr());
+        for topic in 0..TOPICS {
+            while put(&mut peer, topic, "after")["ok"] != true {}
+            peer.send(json!({"action":"peek","topic":format!("t{topic}")}).to_string());
+            assert_eq!(peer.receive_reply()["message"], "before");
+        }
+    }
 }
