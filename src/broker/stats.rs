@@ -72,16 +72,18 @@ impl Broker {
         })
     }
 
-    /// `unavailable` with the reason while a node is away that holds some of the store.
+    /// `unavailable` with the reason while none of the store's nodes can be used. One of several is away
+    /// for all servers alike: nobody is helped who is sent to another.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone asks for it"))]
     pub fn check_store(&self) -> Result<()> {
-        for Node { address, away, parts, .. } in self.store.nodes() {
-            if let Some(Away { time, why }) = away.filter(|_| !parts.is_empty()) {
-                let text = format!("{address} has been away for {} s ({why})", time.as_secs());
-                return Err(Error::new(Code::Unavailable, text));
-            }
+        let mut first = None;
+        for Node { address, away, .. } in self.store.nodes() {
+            let Some(Away { time, why }) = away else { return Ok(()) };
+            first.get_or_insert_with(|| {
+                format!("{address} has been away for {} s ({why})", time.as_secs())
+            });
         }
-        Ok(())
+        first.map_or(Ok(()), |text| Err(Error::new(Code::Unavailable, text)))
     }
 
     pub fn stats(&self) -> Stats {

@@ -28,6 +28,7 @@ const READY_RUNS: usize = 16;
 pub enum From {
     Now,
     /// Where the session began.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "WebSockets alone begin there"))]
     Start,
     Oldest,
     /// Behind this id.
