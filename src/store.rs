@@ -77,6 +77,12 @@ pub trait Store: Send + Sync {
         Moment::at(self.last_id())
     }
 
+    /// By how much the ids of different topics may be out of the order in which they were put, in
+    /// microseconds.
+    fn disorder(&self) -> u64 {
+        0
+    }
+
     /// Microseconds since 1970 by the store's clock.
     fn now(&self) -> Id;
 

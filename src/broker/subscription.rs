@@ -87,6 +87,7 @@ impl Subscriptions {
         start: &Moment,
     ) -> Result<Id> {
         let now = store.moment().since();
+        let from = in_order(store, &patterns, from);
         let mut begun = Vec::new();
         for pattern in patterns {
             if self.patterns.contains_key(&pattern) {
@@ -302,6 +303,16 @@ impl Drop for Subscriptions {
         for pattern in self.patterns.keys() {
             self.subscribers.remove(pattern, &self.mailbox);
         }
+    }
+}
+
+/// Where several topics begin behind one id, none of what was put behind it is left out: some of what was
+/// put before may come again.
+fn in_order(store: &dyn Store, patterns: &[Pattern], from: From) -> From {
+    match (patterns, from) {
+        ([Pattern::Topic(_)], _) => from,
+        (_, From::Id(id)) => From::Id(id.saturating_sub(store.disorder())),
+        _ => from,
     }
 }
 

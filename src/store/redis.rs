@@ -53,7 +53,7 @@ const CONSUMER_LEASE: u64 = 60_000_000;
 /// From the order to open to its end.
 const OPEN: Duration = Duration::from_secs(10);
 
-/// How far a node's clock may be from what is known of it, in microseconds.
+/// How far clocks of nodes may differ, and be from what is known of them, in microseconds.
 const CLOCK_ERROR: u64 = 1_000_000;
 
 pub struct RedisStore {
@@ -85,6 +85,7 @@ impl RedisStore {
         rules: Rules,
         clock: Option<fn() -> Id>,
     ) -> Opened<RedisStore> {
+        open::check_share(&rules, nodes.routes().len())?;
         let common = Arc::new(Common {
             nodes,
             news: News::default(),
@@ -213,6 +214,11 @@ impl Store for RedisStore {
         let since = self.shards.iter().zip(ids.iter());
         let since = since.map(|(shard, id)| shard.now().saturating_sub(CLOCK_ERROR).max(*id));
         Moment::of_parts(since.min().unwrap_or(0), ids)
+    }
+
+    /// As far as clocks of different parts may differ.
+    fn disorder(&self) -> u64 {
+        if self.shards.len() > 1 { CLOCK_ERROR } else { 0 }
     }
 
     /// The latest of its clocks.

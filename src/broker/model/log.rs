@@ -3,7 +3,7 @@
 
 use super::action::{Name, Options, TOPICS, UNIT, dead};
 use crate::message::{Id, PRIORITY_DEFAULT};
-use crate::store::{Moment, Policy, part};
+use crate::store::{Policy, Store, part};
 
 /// A second put with the same key is no put for so long: DESIGN.md says 120 s.
 const KEY_KEPT: u64 = 120_000_000;
@@ -13,6 +13,8 @@ pub struct Log {
     pub now: Id,
     /// The last id given out in each part of the store.
     last_ids: Vec<Id>,
+    /// By how much ids of different topics may be out of order.
+    pub disorder: u64,
     dead_letter_after: u32,
     /// In the order of their ids.
     pub messages: Vec<Message>,
@@ -101,9 +103,11 @@ pub struct Hand {
 }
 
 impl Log {
-    /// Of a store of so many parts, whose last ids are those of the moment.
-    pub fn new(now: Id, parts: usize, moment: &Moment, dead_letter_after: u32) -> Log {
-        let mut log = Log { now, last_ids: vec![0; parts], dead_letter_after, ..Log::default() };
+    /// Of a store of so many parts.
+    pub fn new(now: Id, parts: usize, store: &dyn Store, dead_letter_after: u32) -> Log {
+        let (moment, disorder) = (store.moment(), store.disorder());
+        let mut log =
+            Log { now, last_ids: vec![0; parts], disorder, dead_letter_after, ..Log::default() };
         for (topic, name) in TOPICS.iter().enumerate() {
             let part = log.part(topic);
             log.last_ids[part] = moment.of(name);

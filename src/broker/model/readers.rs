@@ -111,6 +111,7 @@ impl Reader {
             self.follows[topic] = Some(match from {
                 From::Now => log.last_id(topic),
                 From::Oldest => 0,
+                From::Id(id) if PATTERNS[pattern].ends_with('*') => id.saturating_sub(log.disorder),
                 From::Id(id) => id,
                 From::Last(n) => last(n).unwrap_or(log.last_id(topic)),
             });

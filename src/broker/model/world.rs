@@ -100,7 +100,7 @@ pub fn microseconds(units: u64, topic: Name) -> u64 {
 impl World {
     pub fn new(open: Open<'_>, dead_letter_after: u32) -> World {
         let opened = open(Rules { dead_letter_after, ..Rules::default() });
-        let log = Log::new(clock(), opened.parts, &opened.store.moment(), dead_letter_after);
+        let log = Log::new(clock(), opened.parts, &*opened.store, dead_letter_after);
         let mut world = World {
             broker: Broker::new(opened.store),
             rows: opened.rows,

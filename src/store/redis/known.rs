@@ -64,6 +64,10 @@ struct State {
     removals: u64,
     /// Puts, takes and drops from before the store was opened.
     before: [u64; 3],
+    /// The version that was known when all topics began to be asked for, and whether this one was named
+    /// since then.
+    asked_at: u64,
+    named: bool,
 }
 
 /// What is learnt.
@@ -140,7 +144,10 @@ impl Known {
         let mut head = lines.next()?.split(' ').skip(1).map(str::parse::<u64>);
         let [born, now, last, due, bytes] = std::array::from_fn(|_| head.next());
         let (born, now) = (born?.ok()?, now?.ok()?);
-        if born > 0 && self.born.swap(born, Ordering::AcqRel) != born {
+        let known = self.born.load(Ordering::Acquire);
+        // Late news of one that was lost says nothing of the one that took its place.
+        if born > 0 && born != known && (from != From::News || born > known) {
+            self.born.store(born, Ordering::Release);
             self.forget(now);
         }
         self.ahead.store(now.cast_signed() - local.cast_signed(), Ordering::Release);
@@ -175,9 +182,26 @@ impl Known {
     /// The store is another one: nothing is known of its topics.
     fn forget(&self, now: Id) {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        topics.values().for_each(|entry| entry.forget(&mut lock(&entry.state), now));
+    }
+
+    /// From here on all topics are asked for.
+    pub fn begin_all(&self) {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         for entry in topics.values() {
-            *lock(&entry.state) = State::default();
-            entry.head.publish(entry.head.number(), Counts::default(), 0, true, now);
+            let mut state = lock(&entry.state);
+            (state.asked_at, state.named) = (state.version, false);
+        }
+    }
+
+    /// All that there are have been named: the others are gone, unless something came of them meanwhile.
+    pub fn end_all(&self) {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        for entry in topics.values() {
+            let mut state = lock(&entry.state);
+            if !state.named && state.version == state.asked_at && state.version > 0 {
+                entry.forget(&mut state, 0);
+            }
         }
     }
 
@@ -205,6 +229,12 @@ impl Known {
 }
 
 impl Entry {
+    /// It is gone, and begins anew when it is there again.
+    fn forget(&self, state: &mut State, now: Id) {
+        *state = State::default();
+        self.head.publish(self.head.number(), Counts::default(), 0, true, now);
+    }
+
     /// Learns the topic's numbers, unless they are old.
     fn update(&self, numbers: &[u64; FIELDS], from: From, now: Id) {
         let &[
@@ -229,8 +259,16 @@ impl Entry {
             policy,
         ] = numbers;
         let mut state = lock(&self.state);
-        // A Redis that lost its last moments counts them again.
-        if version <= state.version && matches!(from, From::Own | From::News) {
+        let is_old = match from {
+            From::Own | From::News => version <= state.version,
+            // A Redis that lost its last moments counts them again. But what was asked for may have been
+            // overtaken by what was heard meanwhile.
+            From::Before | From::Anew => {
+                state.named = true;
+                version <= state.version && state.version != state.asked_at
+            }
+        };
+        if is_old {
             return;
         }
         let [puts_before, takes_before, dropped_before] = state.before;
@@ -305,9 +343,39 @@ mod tests {
         learn(&known, &told(1, 5, 10, 0, 0), From::Before);
         assert_eq!(learn(&known, &told(1, 7, 20, 0, 0), From::Anew), (1, 1));
         // A Redis that lost its last moments.
+        known.begin_all();
         assert_eq!(learn(&known, &told(1, 6, 15, 0, 0), From::Anew), (1, 1));
         assert_eq!(known.head("t").unwrap().counts().length, 15);
         learn(&known, &told(1, 7, 30, 0, 0), From::Own);
+        assert_eq!(known.head("t").unwrap().counts().length, 30);
+    }
+
+    #[test]
+    fn a_topic_that_was_lost_begins_anew() {
+        let known = Known::new(0, Arc::default());
+        learn(&known, &told(1, 20, 20, 0, 0), From::Before);
+        let head = known.head("t").unwrap();
+        known.begin_all();
+        known.learn("server 1 1000 20 5000 0", From::Anew, 400).unwrap();
+        known.end_all();
+        assert_eq!(head.counts().length, 0);
+        learn(&known, &told(1, 1, 30, 0, PUT), From::News);
+        assert_eq!((head.counts().length, head.newest()), (30, 30));
+    }
+
+    #[test]
+    fn what_was_heard_while_all_was_asked_for_is_not_overtaken() {
+        let known = Known::new(0, Arc::default());
+        learn(&known, &told(1, 5, 10, 0, 0), From::Before);
+        known.begin_all();
+        learn(&known, &told(1, 6, 20, 0, PUT), From::Own);
+        learn(&known, &told(1, 5, 10, 0, 0), From::Anew);
+        known.end_all();
+        assert_eq!(known.head("t").unwrap().counts().length, 20);
+        // The same of one that the answer did not name.
+        known.begin_all();
+        learn(&known, &told(1, 7, 30, 0, PUT), From::Own);
+        known.end_all();
         assert_eq!(known.head("t").unwrap().counts().length, 30);
     }
 

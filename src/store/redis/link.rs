@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::{
-    Client, Cmd, Connection, ConnectionInfo, ConnectionLike, ProtocolVersion, RedisError, Value,
-    cmd,
+    Client, Cmd, Connection, ConnectionInfo, ConnectionLike, ErrorKind, ProtocolVersion,
+    RedisError, Value, cmd,
 };
 
 use super::address::Address;
@@ -22,6 +22,9 @@ const CONNECT: Duration = Duration::from_secs(1);
 
 /// From a call to its answer.
 pub const ANSWER: Duration = Duration::from_secs(3);
+
+/// A connection that was idle for so long may have been closed by Redis (timeout), or on the way.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// From an answer to its confirmation by replicas; and where the node has fewer than are to confirm.
 const REPLICATED: Duration = Duration::from_secs(1);
@@ -38,7 +41,8 @@ pub struct Link {
 
 #[derive(Default)]
 struct Pool {
-    idle: Vec<Connection>,
+    /// With when each was used last.
+    idle: Vec<(Connection, Instant)>,
     /// Those that calls have.
     busy: usize,
     /// Of which round they are: those of another one are thrown away.
@@ -136,7 +140,7 @@ impl Link {
     /// A connection that nobody else has.
     fn take(&self) -> Result<(Connection, u64), Failed> {
         let Some(round) = self.presence.round() else {
-            return Err(unavailable("Redis cannot be reached".into()));
+            return Err(unavailable(format!("Redis at {} cannot be reached", self.address)));
         };
         let deadline = Instant::now() + ANSWER;
         let mut pool = lock(&self.pool);
@@ -152,10 +156,11 @@ impl Link {
         // A connection broke since these were used: so did most likely all of them.
         let gone = pool.begin(round);
         let round = pool.round;
-        let idle = pool.idle.pop();
+        let idle = pool.idle.pop().filter(|(_, used)| used.elapsed() < IDLE);
         drop(pool);
         drop(gone);
-        let connection = idle.map_or_else(|| self.connect(ANSWER), Ok);
+        let connection =
+            idle.map_or_else(|| self.connect(ANSWER), |(connection, _)| Ok(connection));
         connection.map(|connection| (connection, round)).map_err(|error| {
             self.free(None, round);
             self.presence.suspect(round, reason(&error));
@@ -173,7 +178,7 @@ impl Link {
         let mut pool = lock(&self.pool);
         pool.busy -= 1;
         if pool.round == round {
-            pool.idle.extend(connection);
+            pool.idle.extend(connection.map(|connection| (connection, Instant::now())));
         }
         drop(pool);
         self.freed.notify_one();
@@ -182,7 +187,7 @@ impl Link {
 
 impl Pool {
     /// Connections of an earlier round, if this one is new.
-    fn begin(&mut self, round: u64) -> Vec<Connection> {
+    fn begin(&mut self, round: u64) -> Vec<(Connection, Instant)> {
         if round <= self.round {
             return Vec::new();
         }
@@ -242,10 +247,16 @@ pub fn explain(error: &RedisError) -> Error {
             Error::new(Code::Full, "Redis has no memory left (maxmemory): take or purge messages")
         }
         Some(
-            "LOADING" | "MASTERDOWN" | "READONLY" | "BUSY" | "MISCONF" | "NOREPLICAS" | "TRYAGAIN"
-            | "CLUSTERDOWN" | "MOVED" | "ASK" | "NOAUTH" | "WRONGPASS" | "NOPERM",
+            "LOADING" | "MASTERDOWN" | "READONLY" | "BUSY" | "MISCONF" | "NOREPLICAS"
+            | "CLUSTERDOWN" | "MOVED" | "NOAUTH" | "WRONGPASS" | "NOPERM",
         ) => unavailable(format!("Redis refuses ({error})")).error,
+        Some("ASK" | "TRYAGAIN") => {
+            unavailable("this part of the store is being moved to another node".into()).error
+        }
         Some(_) => Error::new(Code::StoreFailed, format!("Redis failed ({error}): try again")),
+        None if error.kind() == ErrorKind::AuthenticationFailed => {
+            unavailable(format!("Redis refuses ({error})")).error
+        }
         None => unavailable(format!("Redis does not answer ({})", reason(error))).error,
     }
 }

@@ -9,6 +9,7 @@ use redis::{Cmd, ConnectionInfo, Value, cmd};
 
 use super::address::Address;
 use super::link::{Failed, Link};
+use crate::store::lock;
 
 /// How often a call goes where it is sent.
 const REDIRECTS: usize = 5;
@@ -30,6 +31,7 @@ pub struct Nodes {
     routes: Vec<Arc<Route>>,
     is_cluster: bool,
     looked: Mutex<Option<Instant>>,
+    moving: Mutex<()>,
     /// Called behind each probe of a node, and told whether it is back.
     probed: OnceLock<Arc<dyn Fn(bool) + Send + Sync>>,
 }
@@ -58,13 +60,23 @@ impl Route {
 }
 
 impl Nodes {
+    fn new(
+        info: ConnectionInfo,
+        pool: usize,
+        seeds: Vec<ConnectionInfo>,
+        routes: Vec<Arc<Route>>,
+        is_cluster: bool,
+    ) -> Nodes {
+        let (looked, moving, probed) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        Nodes { info, pool, seeds, routes, is_cluster, looked, moving, probed }
+    }
+
     /// One Redis that has all parts.
     pub fn one(info: ConnectionInfo, pool: usize, parts: usize) -> redis::RedisResult<Nodes> {
         let link = Arc::new(Link::new(info.clone(), pool)?);
         let route = |part| Arc::new(Route { part, slot: 0, link: RwLock::new(link.clone()) });
         let routes = (0..parts).map(route).collect();
-        let (seeds, is_cluster, looked) = (Vec::new(), false, Mutex::default());
-        Ok(Nodes { info, pool, seeds, routes, is_cluster, looked, probed: OnceLock::new() })
+        Ok(Nodes::new(info, pool, Vec::new(), routes, false))
     }
 
     /// A cluster, of which these nodes are known; `keys` has one key of each part.
@@ -89,8 +101,7 @@ impl Nodes {
             slot(first, key).map(|slot| Arc::new(Route { part, slot, link }))
         });
         let routes = routes.collect::<std::result::Result<_, String>>()?;
-        let (is_cluster, looked, probed) = (true, Mutex::default(), OnceLock::new());
-        let nodes = Nodes { info, pool, seeds, routes, is_cluster, looked, probed };
+        let nodes = Nodes::new(info, pool, seeds, routes, true);
         let found = nodes.ask().ok_or("none of its nodes says which has what")?;
         nodes.follow(&found);
         Ok(nodes)
@@ -162,10 +173,9 @@ impl Nodes {
     /// A node said that a part is elsewhere.
     pub fn move_to(&self, route: &Route, from: &Link, address: &str) {
         if let Some(address) = Address::parse(address, from.address())
-            && let Some(link) = self.link_to(&address)
+            && self.go(route, &address)
         {
-            tracing::info!("part {} of the store is at {} now", route.part, link.address());
-            route.set(link);
+            tracing::info!("part {} of the store is at {address} now", route.part);
         }
         // So are others, most likely.
         self.look();
@@ -206,12 +216,8 @@ impl Nodes {
         let mut moved = false;
         for route in &self.routes {
             let has = |(from, to, _): &&(u16, u16, Address)| (*from..=*to).contains(&route.slot);
-            if let Some((_, _, address)) = found.iter().find(has)
-                && route.link().address() != address
-                && let Some(link) = self.link_to(address)
-            {
-                route.set(link);
-                moved = true;
+            if let Some((_, _, address)) = found.iter().find(has) {
+                moved |= self.go(route, address);
             }
         }
         moved
@@ -222,6 +228,18 @@ impl Nodes {
         let told = self.links().into_iter();
         let told = told.map(|(link, parts)| format!("{} at {}", parts.len(), link.address()));
         told.collect::<Vec<_>>().join(", ")
+    }
+
+    /// From now on the part is at this address; false if it was there already.
+    fn go(&self, route: &Route, address: &Address) -> bool {
+        // One at a time: else two would make two links to one node.
+        let _moving = lock(&self.moving);
+        if route.link().address() == address {
+            return false;
+        }
+        let Some(link) = self.link_to(address) else { return false };
+        route.set(link);
+        true
     }
 
     /// The node at this address: the same for all parts.

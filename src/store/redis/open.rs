@@ -6,6 +6,7 @@ use super::address::{PARTS, PARTS_MAX};
 use super::link::Link;
 use super::nodes::Nodes;
 use super::shard::Shard;
+use crate::store::{Rules, WhenFull};
 
 /// The layout of the keys.
 const SCHEMA: &str = "1";
@@ -90,6 +91,25 @@ impl Shard {
         }
     }
 }
+
+/// Refuses a bound of which each part's share is too small.
+pub fn check_share(rules: &Rules, parts: usize) -> Opened<()> {
+    let Some(bytes) = rules.max_bytes.filter(|_| rules.when_full == WhenFull::DropOldest) else {
+        return Ok(());
+    };
+    if parts > 1 && bytes / (parts as u64) < STORE_BYTES_MIN {
+        return Err(format!(
+            "with --when-full drop-oldest each of its {parts} parts has its share of --max-store, which \
+             must be at least {} bytes: give it {} or more",
+            STORE_BYTES_MIN,
+            STORE_BYTES_MIN * parts as u64
+        ));
+    }
+    Ok(())
+}
+
+/// The least that a part may hold.
+const STORE_BYTES_MIN: u64 = 1024 * 1024;
 
 /// The first versions that have what is needed.
 const OLDEST: (u32, u32) = (6, 2);

@@ -79,6 +79,9 @@ impl Presence {
     /// A probe had no answer.
     pub fn failed(&self, why: String) {
         let mut state = lock(&self.state);
+        if state.ended {
+            return;
+        }
         state.leave(why);
         let Some(gone) = state.gone.as_mut().filter(|gone| !gone.sure) else { return };
         gone.sure = true;

@@ -184,14 +184,26 @@ pub fn fail(batch: &mut Batch, error: &Error) {
     batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect();
 }
 
+/// Whether replicas are to have what the batch does, before anybody is told that it is done.
+pub fn wants_replicas(batch: &Batch) -> bool {
+    batch.ops.iter().any(is_confirmed)
+}
+
+/// What was taken or looked at is there again if it is lost.
+fn is_confirmed(op: &Op) -> bool {
+    match op {
+        Op::Put(put) => put.confirms,
+        Op::Take { .. } | Op::Peek { .. } | Op::PutBack { .. } => false,
+        // Another one says when a copy is to be there.
+        Op::Import { .. } => false,
+        _ => true,
+    }
+}
+
 /// Too few replicas have what the batch did: it is done, but not as it was promised.
 pub fn doubt(batch: &mut Batch, replicas: u32) {
     for (op, outcome) in batch.ops.iter().zip(&mut batch.outcomes) {
-        let promised = match op {
-            Op::Put(put) => put.confirms,
-            op => !matches!(op, Op::Take { .. } | Op::Peek { .. } | Op::PutBack { .. }),
-        };
-        if promised && outcome.is_ok() && !matches!(outcome, Ok(Outcome::Later)) {
+        if is_confirmed(op) && outcome.is_ok() && !matches!(outcome, Ok(Outcome::Later)) {
             let text = format!(
                 "it is done, but fewer than {replicas} replicas of Redis say that they have it"
             );

@@ -102,7 +102,7 @@ impl Shard {
                 let few = replicas.is_some_and(|replicas| replicas < wanted);
                 for (batch, outcomes) in batches.iter_mut().zip(outcomes) {
                     request::read(batch, outcomes, rules);
-                    if few && batch.is_promised() {
+                    if few {
                         request::doubt(batch, wanted);
                     }
                 }
@@ -133,8 +133,8 @@ impl Shard {
     fn call_apply(&self, batches: &[&mut Batch]) -> Result<Applied> {
         let mut call = self.script(Script::Apply);
         request::write(&mut call, batches);
-        let promised = batches.iter().any(|batch| batch.is_promised());
-        let wanted = if promised { self.common.replicas } else { 0 };
+        let confirms = batches.iter().any(|batch| request::wants_replicas(batch));
+        let wanted = if confirms { self.common.replicas } else { 0 };
         let called = self.common.nodes.call(&self.route, &call, wanted);
         let (answer, replicas) = called.map_err(|failed| self.failed(failed))?;
         let Value::Array(answer) = answer else { return Err(request::senseless()) };
@@ -224,8 +224,9 @@ impl Shard {
         learnt.ok_or_else(request::senseless)
     }
 
-    /// Learns of every topic.
+    /// Learns of every topic, and that what is not there any more is gone.
     pub fn learn_all(&self, from: From) -> Result<Due> {
+        self.known.begin_all();
         let mut all = Due::default();
         let mut cursor = b"0".to_vec();
         loop {
@@ -238,9 +239,11 @@ impl Shard {
             all.returned.extend(returned);
             match answer.next() {
                 Some(Value::BulkString(next)) if next != b"0" => cursor = next,
-                _ => return Ok(all),
+                _ => break,
             }
         }
+        self.known.end_all();
+        Ok(all)
     }
 
     pub fn call_tick(&self) -> Result<Due> {

@@ -39,8 +39,9 @@ fn run(client: &Client, presence: &Presence, probed: &dyn Fn(bool)) {
                 EVERY
             }
             Err(why) => {
-                presence.failed(why);
+                // One whose parts are elsewhere by now is watched no more.
                 probed(false);
+                presence.failed(why);
                 let pause = retry;
                 retry = (retry * 2).min(RETRY_MAX);
                 pause
