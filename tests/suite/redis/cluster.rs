@@ -162,9 +162,7 @@ impl Cluster {
 
     /// Whose slot this is.
     pub fn master_of(&self, slot: u16) -> usize {
-        let seen = self.seen();
-        let has = |seen: &&Seen| seen.slots.iter().any(|(a, b)| (*a..=*b).contains(&slot));
-        self.at_port(seen.iter().find(has).expect("all slots are someone's").port)
+        self.at_port(owner(&self.seen(), slot).expect("all slots are someone's").port)
     }
 
     pub fn slot_of(&self, key: &str) -> u16 {
@@ -241,10 +239,21 @@ impl Cluster {
             between();
         }
         // Who has it from now on is told first, that it is never nobody's.
-        let others = self.masters().into_iter().filter(|node| ![from, to].contains(node));
-        for node in [to, from].into_iter().chain(others) {
-            self.order(node, &["CLUSTER", "SETSLOT", &number, "NODE", &id(to)]);
-        }
+        let others: Vec<usize> =
+            self.masters().into_iter().filter(|node| ![from, to].contains(node)).collect();
+        let nodes: Vec<usize> = [to, from].into_iter().chain(others).collect();
+        until("all masters know where a slot has gone", || {
+            for node in &nodes {
+                self.order(*node, &["CLUSTER", "SETSLOT", &number, "NODE", &id(to)]);
+                // What is on its way between nodes from before says otherwise: the later epoch wins.
+                self.order(to, &["CLUSTER", "BUMPEPOCH"]);
+            }
+            let views: RedisResult<Vec<Option<u16>>> = nodes
+                .iter()
+                .map(|node| Ok(owner(&self.seen_by(*node)?, slot).map(|seen| seen.port)))
+                .collect();
+            Ok(views?.into_iter().all(|view| view == Some(self.port(to))))
+        });
     }
 
     /// Waits until all nodes live, agree, and have what their masters have.
@@ -380,6 +389,11 @@ fn free_port() -> u16 {
 }
 
 /// Waits for it; a node that does not answer is asked again.
+fn owner(seen: &[Seen], slot: u16) -> Option<&Seen> {
+    let has = |seen: &&Seen| seen.slots.iter().any(|(a, b)| (*a..=*b).contains(&slot));
+    seen.iter().find(has)
+}
+
 fn until(what: &str, mut is: impl FnMut() -> RedisResult<bool>) {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -160,6 +160,31 @@ fn a_redis_that_comes_back_empty_is_served() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
+fn a_topic_that_redis_lost_begins_anew() {
+    let mut redis = Redis::start();
+    let [here, there] = [redis.server(), redis.server()];
+    let (mut peer, mut reader) = (Peer::connect(here.addr()), Peer::connect(there.addr()));
+    let away = AtomicUsize::new(0);
+    let put = |peer: &mut Peer, topic: &str, message: &str| {
+        let put = json!({"action":"put","topic":topic,"message":message,"confirm":true,"tag":1});
+        assert_eq!(ask(peer, &put, &away)["ok"], true);
+    };
+    put(&mut peer, "kept", "old");
+    assert_eq!(redis.ask(&["SAVE"]).trim(), "OK");
+    (0..20).for_each(|_| put(&mut peer, "lost", "old"));
+    redis.kill();
+    redis.start_again();
+    // Its first messages have smaller numbers than what was known of it.
+    put(&mut peer, "lost", "new");
+    let get = json!({"action":"get","topic":"lost","wait":1,"tag":2});
+    let got = (0..60).map(|_| ask(&mut reader, &get, &away)["message"].clone());
+    assert!({ got }.any(|message| message == "new"), "what was put is not handed out");
+    let history = ask(&mut reader, &json!({"action":"history","topic":"lost","tag":3}), &away);
+    assert_eq!(history["messages"].as_array().unwrap().len(), 1, "{history}");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
 fn a_password_is_asked_for_and_not_told() {
     let redis = Redis::start_with(super::words(&["--requirepass", "secret", "--save", ""]));
     let socket = redis.url().split_once("://").unwrap().1.to_owned();
