@@ -163,8 +163,10 @@ impl Nodes {
                 Some(address) => self.move_to(route, &link, address),
                 None => self.look(),
             }
-            // What may have been done is not done again.
-            if failed.doubtful || Arc::ptr_eq(&link, &route.link()) {
+            // What may have been done is not done again. What was not is, if there is another to ask, or if
+            // nodes do not agree yet.
+            let asks_again = failed.moved.is_some() || !Arc::ptr_eq(&link, &route.link());
+            if failed.doubtful || !asks_again {
                 return Err(failed);
             }
         }
@@ -172,13 +174,14 @@ impl Nodes {
 
     /// A node said that a part is elsewhere.
     pub fn move_to(&self, route: &Route, from: &Link, address: &str) {
+        // So are others, most likely. Who is asked may not know it yet: of this part the node that had it
+        // knows best.
+        self.look();
         if let Some(address) = Address::parse(address, from.address())
             && self.go(route, &address)
         {
             tracing::info!("part {} of the store is at {address} now", route.part);
         }
-        // So are others, most likely.
-        self.look();
     }
 
     /// Asks who has what, unless that was done a moment ago or somebody does it.
