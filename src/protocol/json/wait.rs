@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Conversation, Step};
 use crate::broker::{Waiting, Watch};
 use crate::error::{Code, Error};
+use crate::limits;
 use crate::message::Topic;
 
 /// A request that waits for a message.
@@ -27,13 +28,26 @@ impl Conversation {
         Step::Wait
     }
 
-    /// While the step is [`Step::Wait`]: `None` once there is a reply, else when to give up.
+    /// While the step is [`Step::Wait`]: `None` once there is a reply, else when to call it again at the
+    /// latest.
     pub fn retry(&mut self) -> Option<Instant> {
         let mut wait = self.waits.take()?;
         let tag = wait.tag.as_deref();
         let answered = match &mut wait.kind {
             WaitKind::Get { topic, latest, meta, .. } => {
-                self.try_get(topic.as_str(), *latest, None, *meta, tag)
+                match self.try_get(topic.as_str(), *latest, None, *meta, tag) {
+                    // The store is away: who waits goes on, and looks again.
+                    Err(error)
+                        if error.code == Code::Unavailable
+                            && Instant::now() < wait.deadline
+                            && self.broker.check_open().is_ok() =>
+                    {
+                        let again = wait.deadline.min(Instant::now() + limits::RETRY);
+                        self.waits = Some(wait);
+                        return Some(again);
+                    }
+                    tried => tried,
+                }
             }
             WaitKind::Take(waiting) => match waiting.handed() {
                 Some(handed) => handed.map(|message| {

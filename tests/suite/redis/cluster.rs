@@ -3,10 +3,11 @@
 //!
 //! Its processes end when it is dropped, and when the thread that started them is gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,6 +47,8 @@ pub struct Cluster {
     shape: Shape,
     folder: PathBuf,
     nodes: Vec<Node>,
+    /// Slots that were moved, and where to, until all agree.
+    moved: Mutex<BTreeMap<u16, usize>>,
 }
 
 struct Node {
@@ -64,6 +67,8 @@ struct Seen {
     master: Option<String>,
     slots: Vec<(u16, u16)>,
     is_well: bool,
+    /// The later one wins what two claim.
+    epoch: u64,
 }
 
 impl Cluster {
@@ -71,7 +76,8 @@ impl Cluster {
     pub fn start(shape: Shape, folder: &Path) -> Cluster {
         let count = if shape.replicas { 2 * MASTERS } else { MASTERS };
         let nodes = (0..count).map(|_| Node::start(shape, folder)).collect();
-        let cluster = Cluster { shape, folder: folder.to_owned(), nodes };
+        let moved = Mutex::default();
+        let cluster = Cluster { shape, folder: folder.to_owned(), nodes, moved };
         for node in 0..count {
             cluster.order(node, &["CLUSTER", "SET-CONFIG-EPOCH", &(node + 1).to_string()]);
         }
@@ -222,6 +228,7 @@ impl Cluster {
     /// Moves a slot and its keys to another master, while all go on; calls `between` when a part of the
     /// keys is there, and again behind each further one.
     pub fn move_slot(&self, slot: u16, to: usize, mut between: impl FnMut()) {
+        self.tell_again().unwrap();
         let from = self.master_of(slot);
         let id = |node| -> String { self.ask(node, &["CLUSTER", "MYID"]).unwrap() };
         let (number, port) = (slot.to_string(), self.port(to).to_string());
@@ -239,26 +246,33 @@ impl Cluster {
             between();
         }
         // Who has it from now on is told first, that it is never nobody's.
-        let others: Vec<usize> =
-            self.masters().into_iter().filter(|node| ![from, to].contains(node)).collect();
-        let nodes: Vec<usize> = [to, from].into_iter().chain(others).collect();
-        until("all masters know where a slot has gone", || {
-            for node in &nodes {
-                self.order(*node, &["CLUSTER", "SETSLOT", &number, "NODE", &id(to)]);
-                // What is on its way between nodes from before says otherwise: the later epoch wins.
-                self.order(to, &["CLUSTER", "BUMPEPOCH"]);
+        let others = self.masters().into_iter().filter(|node| ![from, to].contains(node));
+        for node in [to, from].into_iter().chain(others) {
+            self.order(node, &["CLUSTER", "SETSLOT", &number, "NODE", &id(to)]);
+        }
+        self.moved.lock().unwrap().insert(slot, to);
+    }
+
+    /// A master that was told where a slot has gone takes back what it knows if it hears next what another
+    /// said before, and that has the later epoch: then it is told again.
+    fn tell_again(&self) -> RedisResult<()> {
+        for (slot, to) in &*self.moved.lock().unwrap() {
+            let id: String = self.ask(*to, &["CLUSTER", "MYID"])?;
+            for node in self.masters() {
+                let known = owner(&self.seen_by(node)?, *slot).map(|seen| seen.port);
+                if known != Some(self.port(*to)) {
+                    let number = slot.to_string();
+                    let _: Value = self.ask(node, &["CLUSTER", "SETSLOT", &number, "NODE", &id])?;
+                }
             }
-            let views: RedisResult<Vec<Option<u16>>> = nodes
-                .iter()
-                .map(|node| Ok(owner(&self.seen_by(*node)?, slot).map(|seen| seen.port)))
-                .collect();
-            Ok(views?.into_iter().all(|view| view == Some(self.port(to))))
-        });
+        }
+        Ok(())
     }
 
     /// Waits until all nodes live, agree, and have what their masters have.
     pub fn until_healthy(&self) {
         until("the cluster is healthy", || {
+            self.tell_again()?;
             let views: RedisResult<BTreeSet<Vec<Seen>>> =
                 (0..self.nodes.len()).map(|node| self.seen_by(node).map(sorted)).collect();
             let views = views?;
@@ -268,6 +282,7 @@ impl Cluster {
                 (0..self.nodes.len()).map(|node| self.is_ready(node)).collect();
             Ok(known && all?.into_iter().all(|ready| ready))
         });
+        self.moved.lock().unwrap().clear();
     }
 
     /// Whether a node serves, and a replica of it, or it as a replica, is up to date.
@@ -292,7 +307,7 @@ impl Seen {
     /// A line of CLUSTER NODES.
     fn read(line: &str) -> Seen {
         let fields: Vec<&str> = line.split(' ').collect();
-        let [id, addr, flags, master, _, _, _, link, slots @ ..] = &fields[..] else {
+        let [id, addr, flags, master, _, _, epoch, link, slots @ ..] = &fields[..] else {
             panic!("{line:?}");
         };
         let port = addr.split_once('@').and_then(|(addr, _)| addr.rsplit(':').next()).unwrap();
@@ -307,6 +322,7 @@ impl Seen {
             // Behind them stand, in brackets, those that are on the move.
             slots: slots.iter().filter(|text| !text.starts_with('[')).map(slot).collect(),
             is_well: *link == "connected" && !flags.contains("fail") && !flags.contains("hand"),
+            epoch: epoch.parse().unwrap(),
         }
     }
 }

@@ -61,6 +61,7 @@ fn slots_that_move_under_load_lose_and_double_nothing() {
             cluster.move_slot(slot, to, || load.until_answered(50));
             load.until_answered(50);
         }
+        cluster.until_healthy();
     });
     println!("{MESSAGES} messages, {} slots moved: {seen}", 2 * PARTS);
     for (kind, count) in KEPT {
@@ -113,6 +114,7 @@ fn all_that_a_topic_has_moves_with_its_slot() {
         let (slot, to) = elsewhere(&cluster, part, &mut Random(part as u64));
         cluster.move_slot(slot, to, || {});
     }
+    cluster.until_healthy();
     assert_eq!(topics(&mut peer), before);
     let mut other = Peer::connect(there.addr());
     for topic in 0..TOPICS {

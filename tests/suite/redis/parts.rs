@@ -102,9 +102,9 @@ fn who_waits_is_woken_wherever_a_part_has_gone() {
             let to = cluster.masters().into_iter().find(|node| *node != from).unwrap();
             cluster.move_slot(slot, to, || {});
         }
+        cluster.until_healthy();
     });
     wake(&mut peer, &idle, &mut subscriber, "failed over", || {
-        cluster.until_healthy();
         for master in cluster.masters() {
             cluster.fail_over(cluster.replica_of(master));
         }

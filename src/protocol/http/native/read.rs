@@ -11,7 +11,8 @@ use super::super::bell::Bell;
 use super::super::failure::{Answer, Json};
 use super::fields::Fields;
 use crate::broker::Page;
-use crate::error::Result;
+use crate::error::{Code, Result};
+use crate::limits;
 use crate::message::{Id, Topic};
 use crate::protocol::json::{self, Request};
 
@@ -49,10 +50,20 @@ async fn page(
     let bell = Bell::new();
     // From here on it rings at every put: what was put before is found below.
     let _watch = (!wait.is_zero()).then(|| app.broker().watch(topic.clone(), bell.waker()));
+    let mut waits = false;
     loop {
         let topic = topic.clone();
         let read = app.run(move |broker| broker.read(topic.as_str(), since, limit));
-        let page = read.await??;
+        let page = match read.await? {
+            // The store is away: who waits goes on, and looks again.
+            Err(error) if waits && error.code == Code::Unavailable && Instant::now() < deadline => {
+                app.broker().check_open()?;
+                let _ = timeout_at(deadline.min(Instant::now() + limits::RETRY), bell.rung()).await;
+                continue;
+            }
+            read => read?,
+        };
+        waits = true;
         if !page.parts.is_empty() || Instant::now() >= deadline {
             return Ok(page);
         }
