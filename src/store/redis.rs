@@ -98,7 +98,7 @@ impl RedisStore {
             total: Arc::default(),
         });
         let shard =
-            |(part, route)| Arc::new(Shard::new(common.clone(), Arc::clone(route), at.keys(part)));
+            |(part, route)| Arc::new(Shard::new(common.clone(), Arc::clone(route), &at.keys(part)));
         let shards: Vec<_> = common.nodes.routes().iter().enumerate().map(shard).collect();
         let store = RedisStore { common, shards, shelf: Shelf::default() };
         store.listen()?;
@@ -133,8 +133,8 @@ impl RedisStore {
 
     /// Has the nodes watched over, also those that are found later.
     fn watch(&self) {
-        let (common, shards) = (Arc::downgrade(&self.common), self.shards.clone());
-        let shards: Vec<_> = shards.iter().map(Arc::downgrade).collect();
+        let common = Arc::downgrade(&self.common);
+        let shards: Vec<_> = self.shards.iter().map(Arc::downgrade).collect();
         self.common.nodes.watch(move |is_back| {
             // One that is away, or has become a replica, has parts no more.
             if let Some(common) = common.upgrade() {

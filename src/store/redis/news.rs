@@ -211,7 +211,7 @@ impl Shard {
     fn listen(&self, link: &Link) -> RedisResult<Connection> {
         let word = if self.common.nodes.is_cluster() { "SSUBSCRIBE" } else { "SUBSCRIBE" };
         let mut connection = link.connect_to_hear(SILENCE)?;
-        connection.send_packed_command(&cmd(word).arg(self.channel()).get_packed_command())?;
+        connection.send_packed_command(&cmd(word).arg(&self.channel).get_packed_command())?;
         connection.recv_response()?.extract_error()?;
         Ok(connection)
     }

@@ -125,7 +125,7 @@ impl Nodes {
 
     fn begin_watch(&self, link: &Link) {
         let Some(probed) = self.probed.get().cloned() else { return };
-        if let Err(error) = link.watch(move |was_away| probed(was_away)) {
+        if let Err(error) = link.watch(move |is_back| probed(is_back)) {
             tracing::error!("{} is not watched over: {error}", link.address());
         }
     }
@@ -206,9 +206,8 @@ impl Nodes {
     fn ask(&self) -> Option<Vec<(u16, u16, Address)>> {
         let links = self.links().into_iter().map(|(link, _)| link);
         let seeds = self.seeds.iter().filter_map(|seed| Link::new(seed.clone(), 1).ok());
-        let links = links.chain(seeds.map(Arc::new));
-        let (away, here): (Vec<_>, Vec<_>) = links.partition(|link| link.is_away());
-        here.into_iter().chain(away).find_map(|link| {
+        // Of one that is away a call fails at once.
+        links.chain(seeds.map(Arc::new)).find_map(|link| {
             let answer = link.call(cmd("CLUSTER").arg("SLOTS")).ok()?;
             slots(answer, link.address())
         })

@@ -43,41 +43,43 @@ impl RedisAt<'_> {
 
     /// As many parts as were asked for when the store was made.
     pub fn cluster(&self, seeds: Vec<ConnectionInfo>, parts: Option<usize>) -> Opened<Nodes> {
-        let keys: Vec<String> =
-            (0..PARTS_MAX).map(|part| format!("{}store", self.keys(part))).collect();
-        let first = Nodes::cluster(seeds.clone(), self.pool, keys.get(..1).unwrap_or_default())?;
+        let key = format!("{}store", self.keys(0));
+        let first = Nodes::cluster(seeds.clone(), self.pool, std::slice::from_ref(&key))?;
         for (link, _) in first.links() {
             check(&link, OLDEST_CLUSTER)?;
         }
-        let (Some(route), Some(key)) = (first.routes().first(), keys.first()) else {
+        let Some(route) = first.routes().first() else {
             return Err("it has no parts".to_owned());
         };
         let ask = |call: &Cmd| {
             let answer = first.call(route, call, 0);
             answer.map(|(answer, _)| answer).map_err(|failed| failed.error.text.into_owned())
         };
-        ask(cmd("HSETNX").arg(key).arg("parts").arg(parts.unwrap_or(PARTS)))?;
-        let made = match ask(cmd("HGET").arg(key).arg("parts"))? {
+        ask(cmd("HSETNX").arg(&key).arg("parts").arg(parts.unwrap_or(PARTS)))?;
+        let made = match ask(cmd("HGET").arg(&key).arg("parts"))? {
             Value::BulkString(made) => std::str::from_utf8(&made).ok().and_then(|n| n.parse().ok()),
             _ => None,
         };
-        match made.zip(keys.get(..made.unwrap_or_default())) {
-            Some((made, _)) if parts.is_some_and(|parts| parts != made) => Err(format!(
+        let Some(made) = made.filter(|made| (1..=PARTS_MAX).contains(made)) else {
+            return Err(format!("{key} makes no sense: is another program's data there?"));
+        };
+        if parts.is_some_and(|parts| parts != made) {
+            return Err(format!(
                 "the store has {made} parts, and will not have others: ?parts={made}, or nothing"
-            )),
-            Some((_, keys)) => Nodes::cluster(seeds, self.pool, keys),
-            None => Err(format!("{key} makes no sense: is another program's data there?")),
+            ));
         }
+        let keys: Vec<String> = (0..made).map(|part| format!("{}store", self.keys(part))).collect();
+        Nodes::cluster(seeds, self.pool, &keys)
     }
 }
 
 impl Shard {
     /// Refuses what is no store of ours.
     pub fn claim(&self) -> Opened<()> {
-        let (key, parts) = (self.key(), self.common.nodes.routes().len());
+        let (key, parts) = (&self.key, self.common.nodes.routes().len());
         let ask = |call: &Cmd| self.call(call).map_err(|error| error.text.into_owned());
-        ask(cmd("HSETNX").arg(&key).arg("schema").arg(SCHEMA))?;
-        match ask(cmd("HMGET").arg(&key).arg("schema").arg("parts"))? {
+        ask(cmd("HSETNX").arg(key).arg("schema").arg(SCHEMA))?;
+        match ask(cmd("HMGET").arg(key).arg("schema").arg("parts"))? {
             Value::Array(found) => match found.as_slice() {
                 [Value::BulkString(schema), _] if schema != SCHEMA.as_bytes() => Err(format!(
                     "{key} is of another version of dsmq: --redis-prefix names another"

@@ -40,8 +40,10 @@ pub struct Shard {
     pub common: Arc<Common>,
     pub route: Arc<Route>,
     pub known: Known,
-    /// What its keys begin with.
-    keys: String,
+    /// The key that names this part to every script.
+    pub key: String,
+    /// Where scripts publish what they did.
+    pub channel: String,
     leader: Leader,
     /// Something may have been done of which no answer told.
     pub doubt: AtomicBool,
@@ -59,21 +61,12 @@ struct Applied {
 
 impl Shard {
     /// `keys` is what its keys begin with.
-    pub fn new(common: Arc<Common>, route: Arc<Route>, keys: String) -> Shard {
+    pub fn new(common: Arc<Common>, route: Arc<Route>, keys: &str) -> Shard {
+        let (key, channel) = (format!("{keys}store"), format!("{keys}news"));
         let known = Known::new(route.part(), common.total.clone());
         let (leader, doubt, lost) =
             (Leader::default(), AtomicBool::default(), AtomicBool::default());
-        Shard { common, route, known, keys, leader, doubt, lost }
-    }
-
-    /// The key that names this part to every script.
-    pub fn key(&self) -> String {
-        format!("{}store", self.keys)
-    }
-
-    /// Where scripts publish what they did.
-    pub fn channel(&self) -> String {
-        format!("{}news", self.keys)
+        Shard { common, route, known, key, channel, leader, doubt, lost }
     }
 
     /// Carries out a batch, with those of others who come at the same time.
@@ -152,7 +145,7 @@ impl Shard {
     pub fn script(&self, script: Script) -> Cmd {
         let Rules { dead_letter_after, when_full, keep, .. } = self.common.rules;
         let mut call = cmd("EVALSHA");
-        call.arg(scripts::digest(script)).arg(1).arg(self.key());
+        call.arg(scripts::digest(script)).arg(1).arg(&self.key);
         call.arg(&self.common.server);
         let mut optional = |number: Option<u64>| {
             match number {

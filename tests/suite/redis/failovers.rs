@@ -12,23 +12,16 @@ use dsmq::{Config, Server};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, NERVOUS};
-use super::load;
+use super::load::{self, PAUSE, PIPELINE, PRODUCERS};
 use crate::suite::folder::Folder;
 use crate::suite::peer::Peer;
 use crate::suite::random::{Random, number, seed};
 use crate::suite::support::{PATIENCE, server_with};
 
 const TOPICS: usize = 24;
-const PRODUCERS: usize = 4;
-
-/// Requests that are sent at once.
-const PIPELINE: usize = 32;
 
 /// Puts from a failover to the next.
 const EACH: usize = 5_000;
-
-/// From an answer to the next attempt.
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// How a master fails.
 #[derive(Clone, Copy, Debug)]

@@ -17,17 +17,17 @@ use crate::suite::line::Line;
 use crate::suite::random::Random;
 use crate::suite::support::PATIENCE;
 
-const PRODUCERS: usize = 4;
+pub const PRODUCERS: usize = 4;
 const TAKERS: usize = 6;
 
 /// Requests that are sent at once.
-const PIPELINE: usize = 32;
+pub const PIPELINE: usize = 32;
 
 /// How many requests to one topic stand together.
 const TOGETHER: usize = 8;
 
 /// How long a producer or taker that was told to try again thinks it over.
-const PAUSE: Duration = Duration::from_millis(5);
+pub const PAUSE: Duration = Duration::from_millis(5);
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug)]
