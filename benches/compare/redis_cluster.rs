@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dsmq::cli::load::{Request, Step, connect, cycles, json};
 
 use crate::Result;
-use crate::cluster::{Cluster, Shape};
+use crate::cluster::{Cluster, PATIENT, Shape};
 use crate::contenders::{Contender, HOST, processor_time};
 use crate::report::{Row, Unit};
 use crate::rows::{Effort, SIZE};
@@ -23,7 +23,7 @@ const TOPICS: usize = 32;
 const EACH: u64 = 120 * PIPELINE as u64;
 
 /// Masters alone, which nobody takes for dead because the machine is busy.
-const MASTERS: Shape = Shape { replicas: false, node_timeout: 60_000 };
+const MASTERS: Shape = Shape { replicas: false, node_timeout: PATIENT };
 
 /// What a run came to.
 struct Run {
@@ -34,8 +34,7 @@ struct Run {
 
 /// Every connection puts a round into its topic and takes a round of it.
 pub fn put_and_take(effort: &Effort) -> Result<Vec<Row>> {
-    let folder = tempfile::tempdir()?;
-    let cluster = Cluster::start(MASTERS, folder.path());
+    let cluster = Cluster::start(MASTERS);
     let nodes = cluster.ids();
     let run = |servers| run(&cluster.url(), servers, &nodes, EACH / effort.shorter);
     let over_one = || {

@@ -301,18 +301,24 @@ impl Connection {
         if !self.reader.buffer().is_empty() {
             return Ok(true);
         }
-        let peeked = if wait.is_zero() {
-            unblocked(self.reader.get_ref(), |socket| socket.peek(&mut [0]))
-        } else {
-            self.reader.get_ref().set_read_timeout(Some(wait))?;
-            self.read_timeout = wait;
-            self.reader.get_ref().peek(&mut [0])
-        };
-        match peeked.map_err(|error| (error.kind(), error)) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => Ok(true),
-            Err((io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut, _)) => Ok(false),
-            Err((_, error)) => Err(error),
+        let began = Instant::now();
+        loop {
+            let left = wait.saturating_sub(began.elapsed());
+            let peeked = if left.is_zero() {
+                unblocked(self.reader.get_ref(), |socket| socket.peek(&mut [0]))
+            } else {
+                self.reader.get_ref().set_read_timeout(Some(left))?;
+                self.read_timeout = left;
+                self.reader.get_ref().peek(&mut [0])
+            };
+            match peeked.map_err(|error| (error.kind(), error)) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => return Ok(true),
+                Err((io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut, _)) => return Ok(false),
+                // This process was stopped, and goes on.
+                Err((io::ErrorKind::Interrupted, _)) => {}
+                Err((_, error)) => return Err(error),
+            }
         }
     }
 }

@@ -347,9 +347,11 @@ fn close(stream: &TcpStream) -> io::Result<()> {
         }
         stream.set_read_timeout(Some(left))?;
         let mut stream = stream;
-        match stream.read(&mut buffer)? {
-            0 => break,
-            more => read += more,
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -213,8 +213,7 @@ fn everything_is_copied_to_redis() {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn everything_is_copied_to_a_cluster() {
-    let folder = Folder::new("cluster");
-    everything_is_copied(&Cluster::start(CALM, &folder.path("")).url());
+    everything_is_copied(&Cluster::start(CALM).url());
 }
 
 #[cfg(feature = "redis")]
@@ -222,7 +221,7 @@ fn everything_is_copied_to_a_cluster() {
 #[ignore = "needs redis-server: make test runs it"]
 fn topics_come_back_from_a_cluster() {
     let places = Places::new();
-    let cluster = Cluster::start(CALM, &places.path(""));
+    let cluster = Cluster::start(CALM);
     let (server, addr) = places.server("queue.db", &[]);
     let mut peer = Peer::connect(addr);
     for n in 0..400 {

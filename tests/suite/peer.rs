@@ -48,9 +48,14 @@ impl Peer {
         let mut bytes = vec![0; len];
         let mut filled = 0;
         while filled < len {
-            let read = self.stream.read(&mut bytes[filled..]).unwrap_or_else(|error| {
-                panic!("{error} after {:?}", String::from_utf8_lossy(&bytes[..filled]))
-            });
+            let read = match self.stream.read(&mut bytes[filled..]) {
+                // The machine stood still.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    panic!("{error} after {:?}", String::from_utf8_lossy(&bytes[..filled]))
+                }
+                Ok(read) => read,
+            };
             assert!(read > 0, "closed after {:?}", String::from_utf8_lossy(&bytes[..filled]));
             filled += read;
         }

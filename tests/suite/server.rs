@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dsmq::{Config, limits};
@@ -12,6 +12,8 @@ use super::process::{Ended, Process, dsmq, run};
 use super::support::{PATIENCE, server, server_with};
 
 const PING: &str = r#"{"action":"ping"}"#;
+/// Bytes that a pipe takes before its reader reads, on Linux.
+const PIPE: usize = 64 * 1024;
 const OK: &str = r#"{"ok":true}"#;
 
 fn kill(signal: &str, process: &Process) {
@@ -112,7 +114,7 @@ fn a_configuration_outside_its_range_is_refused() {
 fn a_log_that_nobody_reads_stops_nothing() {
     // Its standard error is a pipe that stays full: nobody reads it before the end.
     let args = ["--port", "0", "--log", "trace", "--max-connections", "1"];
-    let (process, addr) = Process::server(&mut dsmq(&args));
+    let (process, addr) = Process::server(dsmq(&args).stderr(Stdio::piped()));
     let mut served = Peer::connect(addr);
     for _ in 0..1_000 {
         let mut refused = Peer::connect_silent(addr);
@@ -121,7 +123,9 @@ fn a_log_that_nobody_reads_stops_nothing() {
     served.ask(PING, OK);
     kill("-TERM", &process);
     served.expect_end();
-    assert_eq!(process.end().code, Some(0));
+    let ended = process.end();
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.stderr.len() >= PIPE, "{} bytes do not fill a pipe", ended.stderr.len());
 }
 
 #[test]

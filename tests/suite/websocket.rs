@@ -1,6 +1,7 @@
 //! The JSON protocol over WebSockets: a reply a frame, waiting, pushes, limits, and how it ends.
 //! tungstenite judges what is well-formed; what is not is sent as bytes.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::time::Duration;
@@ -40,7 +41,13 @@ impl Client {
 
     /// The next message.
     pub fn receive(&mut self) -> Message {
-        self.0.read().unwrap()
+        loop {
+            match self.0.read() {
+                // The machine stood still.
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+                message => return message.unwrap(),
+            }
+        }
     }
 
     pub fn receive_text(&mut self) -> String {

@@ -7,7 +7,6 @@ mod nodes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::redis::Client;
-use tempfile::TempDir;
 
 use self::nodes::{CALM, Cluster};
 use super::tests::rows;
@@ -17,15 +16,12 @@ use crate::store::contract;
 /// A cluster, which ends with the test.
 pub struct Server {
     cluster: Cluster,
-    _folder: TempDir,
     stores: AtomicUsize,
 }
 
 impl Server {
     pub fn start() -> Server {
-        let folder = tempfile::tempdir().unwrap();
-        let cluster = Cluster::start(CALM, folder.path());
-        Server { cluster, _folder: folder, stores: AtomicUsize::new(0) }
+        Server { cluster: Cluster::start(CALM), stores: AtomicUsize::new(0) }
     }
 
     /// A prefix that no store has had.

@@ -3,6 +3,7 @@
 //! A call waits for an answer no longer than [`ANSWER`]. While Redis is away calls fail at once: the
 //! [`watch`](super::watch) finds out when it is back.
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -159,8 +160,13 @@ impl Link {
         let idle = pool.idle.pop().filter(|(_, used)| used.elapsed() < IDLE);
         drop(pool);
         drop(gone);
-        let connection =
-            idle.map_or_else(|| self.connect(ANSWER), |(connection, _)| Ok(connection));
+        let connect = || loop {
+            match self.connect(ANSWER) {
+                Err(error) if is_interrupted(&error) => {}
+                connection => return connection,
+            }
+        };
+        let connection = idle.map_or_else(connect, |(connection, _)| Ok(connection));
         connection.map(|connection| (connection, round)).map_err(|error| {
             self.free(None, round);
             self.presence.suspect(round, reason(&error));
@@ -171,7 +177,10 @@ impl Link {
     fn give_back(&self, connection: Connection, round: u64, broken: Option<&RedisError>) {
         let Some(error) = broken else { return self.free(Some(connection), round) };
         self.free(None, round);
-        self.presence.suspect(round, reason(error));
+        // This server stood still, which says nothing of the node.
+        if !is_interrupted(error) {
+            self.presence.suspect(round, reason(error));
+        }
     }
 
     fn free(&self, connection: Option<Connection>, round: u64) {
@@ -233,6 +242,16 @@ fn is_broken(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error() || error.code().is_none()
 }
 
+/// Whether this process was stopped while it waited, and goes on: a system then ends a wait that has a time
+/// limit.
+fn is_interrupted(error: &RedisError) -> bool {
+    let source = std::error::Error::source(error);
+    let cause =
+        source.and_then(|source| source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>());
+    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::Interrupted)
+}
+
 /// Where a node of a cluster says that a call belongs. Only for good: while a slot is on its way its
 /// messages are in two places, and nothing is done.
 pub fn moved(error: &RedisError) -> Option<String> {
@@ -256,6 +275,9 @@ pub fn explain(error: &RedisError) -> Error {
         Some(_) => Error::new(Code::StoreFailed, format!("Redis failed ({error}): try again")),
         None if error.kind() == ErrorKind::AuthenticationFailed => {
             unavailable(format!("Redis refuses ({error})")).error
+        }
+        None if is_interrupted(error) => {
+            unavailable("this server was stopped while Redis worked, and goes on".into()).error
         }
         None => unavailable(format!("Redis does not answer ({})", reason(error))).error,
     }

@@ -1,18 +1,21 @@
 //! A Redis Cluster on loopback: three masters, each with a replica if that is wanted, and what may befall
 //! them. The tests of the store and the benchmarks have it too, so it names nothing of the suite's.
 //!
-//! Its processes end when it is dropped, and when the thread that started them is gone.
+//! Its processes end when it is dropped, and when the thread that started them is gone. What they keep is in
+//! memory: a node that waits for a busy disk is silent, and the others would take it for dead.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ::redis::{Client, Cmd, FromRedisValue, RedisResult, Value, cmd};
+use ::redis::{Client, Cmd, FromRedisValue, RedisError, RedisResult, Value, cmd};
+use tempfile::TempDir;
 
 const HOST: &str = "127.0.0.1";
 
@@ -24,8 +27,11 @@ const SLOTS: usize = 16_384;
 /// The longest that anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// To connect, and to be answered.
-const ANSWER: Duration = Duration::from_secs(5);
+/// To connect, and to be answered: longer than a busy machine lets a node wait.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A file system in memory, on Linux.
+const MEMORY: &str = "/dev/shm";
 
 /// How a cluster is made.
 #[derive(Clone, Copy, Debug)]
@@ -37,15 +43,18 @@ pub struct Shape {
 }
 
 /// One that nothing befalls but what a test does: no node is taken for dead because others are busy.
-pub const CALM: Shape = Shape { replicas: true, node_timeout: 60_000 };
+pub const CALM: Shape = Shape { replicas: true, node_timeout: PATIENT };
+
+/// So long that none is taken for dead.
+pub const PATIENT: u32 = 60_000;
 
 /// One in which a replica soon stands in for its master.
-pub const NERVOUS: Shape = Shape { replicas: true, node_timeout: 1_000 };
+pub const NERVOUS: Shape = Shape { replicas: true, node_timeout: 2_000 };
 
 /// A cluster, which ends with the test. A node is known by its number from 0 on.
 pub struct Cluster {
     shape: Shape,
-    folder: PathBuf,
+    folder: TempDir,
     nodes: Vec<Node>,
     /// Slots that were moved, and where to, until all agree.
     moved: Mutex<BTreeMap<u16, usize>>,
@@ -72,12 +81,12 @@ struct Seen {
 }
 
 impl Cluster {
-    /// One that serves when this returns; its nodes keep what they keep in the folder.
-    pub fn start(shape: Shape, folder: &Path) -> Cluster {
+    /// One that serves when this returns.
+    pub fn start(shape: Shape) -> Cluster {
         let count = if shape.replicas { 2 * MASTERS } else { MASTERS };
-        let nodes = (0..count).map(|_| Node::start(shape, folder)).collect();
-        let moved = Mutex::default();
-        let cluster = Cluster { shape, folder: folder.to_owned(), nodes, moved };
+        let folder = tempfile::tempdir_in(MEMORY).or_else(|_| tempfile::tempdir()).unwrap();
+        let nodes = (0..count).map(|_| Node::start(folder.path())).collect();
+        let cluster = Cluster { shape, folder, nodes, moved: Mutex::default() };
         for node in 0..count {
             cluster.order(node, &["CLUSTER", "SET-CONFIG-EPOCH", &(node + 1).to_string()]);
         }
@@ -92,7 +101,15 @@ impl Cluster {
             cluster.order(replica, &["CLUSTER", "REPLICATE", &master]);
         }
         cluster.until_healthy();
+        (0..count).for_each(|node| cluster.hurry(node));
         cluster
+    }
+
+    /// From now on those are taken for dead that are silent for so long. Until they know each other they
+    /// are patient: a handshake that takes longer is forgotten.
+    fn hurry(&self, node: usize) {
+        let timeout = self.shape.node_timeout.to_string();
+        self.order(node, &["CONFIG", "SET", "cluster-node-timeout", &timeout]);
     }
 
     /// Each is told of all others, since gossip takes seconds.
@@ -127,9 +144,14 @@ impl Cluster {
         self.nodes.iter().map(|node| node.child.id()).collect()
     }
 
-    /// What a node answers.
+    /// What a node answers. A machine that stood still interrupts whoever waits: it is asked again.
     pub fn ask<T: FromRedisValue>(&self, node: usize, words: &[&str]) -> RedisResult<T> {
-        self.nodes[node].ask(words)
+        loop {
+            match self.nodes[node].ask(words) {
+                Err(error) if is_interrupted(&error) => {}
+                answer => return answer,
+            }
+        }
     }
 
     fn order(&self, node: usize, words: &[&str]) {
@@ -166,6 +188,17 @@ impl Cluster {
         self.at_port(replica.expect("it has a replica").port)
     }
 
+    /// A master and its replica: the first, the second or the third.
+    pub fn pair(&self, number: usize) -> (usize, usize) {
+        let seen = self.seen();
+        let follows = |master: &Seen| {
+            let replica = seen.iter().find(|seen| seen.master.as_ref() == Some(&master.id))?;
+            Some((self.at_port(master.port), self.at_port(replica.port)))
+        };
+        let pairs: Vec<_> = seen.iter().filter_map(follows).collect();
+        pairs[number % pairs.len()]
+    }
+
     /// Whose slot this is.
     pub fn master_of(&self, slot: u16) -> usize {
         self.at_port(owner(&self.seen(), slot).expect("all slots are someone's").port)
@@ -184,8 +217,9 @@ impl Cluster {
     /// One that was killed comes back with nothing but its name.
     pub fn start_again(&mut self, node: usize) {
         let Node { port, bus, .. } = self.nodes[node];
-        let again = Node::start_at(self.shape, &self.folder, port, bus);
+        let again = Node::start_at(self.folder.path(), port, bus);
         self.nodes[node] = again.expect("its ports are free");
+        self.hurry(node);
     }
 
     /// It goes on living, and does nothing.
@@ -213,16 +247,21 @@ impl Cluster {
 
     /// The replica takes its master's place, in agreement with it.
     pub fn fail_over(&self, replica: usize) {
-        self.order(replica, &["CLUSTER", "FAILOVER"]);
-        self.until_master(replica);
+        until("it takes its master's place", || {
+            // It may not be ready, or a master by now.
+            let _: RedisResult<Value> = self.ask(replica, &["CLUSTER", "FAILOVER"]);
+            self.is_master(replica)
+        });
     }
 
     /// Waits until a replica has taken its master's place.
     pub fn until_master(&self, node: usize) {
-        until("it is a master", || {
-            let role: Vec<Value> = self.ask(node, &["ROLE"])?;
-            Ok(role[0] == Value::BulkString(b"master".to_vec()))
-        });
+        until("it is a master", || self.is_master(node));
+    }
+
+    fn is_master(&self, node: usize) -> RedisResult<bool> {
+        let role: Vec<Value> = self.ask(node, &["ROLE"])?;
+        Ok(role[0] == Value::BulkString(b"master".to_vec()))
     }
 
     /// Moves a slot and its keys to another master, while all go on; calls `between` when a part of the
@@ -240,7 +279,7 @@ impl Cluster {
             if keys.is_empty() {
                 break;
             }
-            let mut migrate = vec!["MIGRATE", HOST, &port, "", "0", "5000", "KEYS"];
+            let mut migrate = vec!["MIGRATE", HOST, &port, "", "0", "30000", "KEYS"];
             migrate.extend(keys.iter().map(String::as_str));
             self.order(from, &migrate);
             between();
@@ -328,23 +367,23 @@ impl Seen {
 }
 
 impl Node {
-    fn start(shape: Shape, folder: &Path) -> Node {
+    fn start(folder: &Path) -> Node {
         // Another may have the port by then.
-        (0..20)
-            .find_map(|_| Node::start_at(shape, folder, free_port(), free_port()))
-            .expect("free ports")
+        (0..20).find_map(|_| Node::start_at(folder, free_port(), free_port())).expect("free ports")
     }
 
     /// A node at these ports; `None` if it cannot have them.
-    fn start_at(shape: Shape, folder: &Path, port: u16, bus: u16) -> Option<Node> {
+    fn start_at(folder: &Path, port: u16, bus: u16) -> Option<Node> {
         // It ends with this thread, whatever becomes of this process.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "redis-server", "--bind", HOST, "--save", ""]);
         command.args(["--port", &port.to_string(), "--cluster-port", &bus.to_string()]);
         command.arg("--dir").arg(folder).args(["--cluster-enabled", "yes"]);
         command.args(["--cluster-config-file", &format!("nodes-{port}.conf")]);
-        command.args(["--cluster-node-timeout", &shape.node_timeout.to_string()]);
+        command.args(["--cluster-node-timeout", &PATIENT.to_string()]);
         command.args(["--cluster-allow-replica-migration", "no"]);
+        // A replica that was cut off for minutes takes over all the same; one that never had anything does not.
+        command.args(["--cluster-replica-validity-factor", "60"]);
         command.args(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = child.expect("setpriv, and Debian's redis-server: make tools installs it");
@@ -392,7 +431,7 @@ impl Drop for Node {
 
 /// A port that is free, below those that systems give away by themselves: a node that was killed has it
 /// again.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let next =
@@ -404,12 +443,18 @@ fn free_port() -> u16 {
     }
 }
 
-/// Waits for it; a node that does not answer is asked again.
+/// Who has a slot.
 fn owner(seen: &[Seen], slot: u16) -> Option<&Seen> {
     let has = |seen: &&Seen| seen.slots.iter().any(|(a, b)| (*a..=*b).contains(&slot));
     seen.iter().find(has)
 }
 
+/// Whether a process that waited was stopped meanwhile, and goes on.
+fn is_interrupted(error: &RedisError) -> bool {
+    error.source().is_some_and(|cause| cause.to_string().contains("Interrupted"))
+}
+
+/// Waits for it; a node that does not answer is asked again.
 fn until(what: &str, mut is: impl FnMut() -> RedisResult<bool>) {
     let deadline = Instant::now() + PATIENCE;
     loop {

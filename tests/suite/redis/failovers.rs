@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, NERVOUS};
 use super::load::{self, PAUSE, PIPELINE, PRODUCERS};
-use crate::suite::folder::Folder;
 use crate::suite::peer::Peer;
 use crate::suite::random::{Random, number, seed};
 use crate::suite::support::{PATIENCE, server_with};
@@ -71,8 +70,8 @@ fn servers(cluster: &Cluster) -> [Server; 2] {
 #[ignore = "needs redis-server: make test runs it"]
 fn what_was_confirmed_survives_failovers() {
     let failovers = number("DSMQ_FAILOVERS", 4) as usize;
-    let (seed, folder) = (seed(), Folder::new("cluster"));
-    let mut cluster = Cluster::start(NERVOUS, &folder.path(""));
+    let seed = seed();
+    let mut cluster = Cluster::start(NERVOUS);
     let servers = servers(&cluster);
     let puts = Puts::new(failovers * EACH);
     let mut random = Random(seed);
@@ -103,8 +102,7 @@ fn what_was_confirmed_survives_failovers() {
 #[ignore = "needs redis-server: make test runs it"]
 fn what_was_acknowledged_stays_so_over_failovers() {
     let failovers = number("DSMQ_FAILOVERS", 4) as usize;
-    let folder = Folder::new("cluster");
-    let mut cluster = Cluster::start(NERVOUS, &folder.path(""));
+    let mut cluster = Cluster::start(NERVOUS);
     let servers = servers(&cluster);
     let addrs: Vec<SocketAddr> = servers.iter().map(Server::addr).collect();
     let messages = failovers * EACH;
@@ -122,8 +120,7 @@ fn what_was_acknowledged_stays_so_over_failovers() {
 /// Lets a master fail in the next way, and waits until the cluster is whole again. `confirms_fail` waits
 /// until one did.
 fn fail(cluster: &mut Cluster, number: usize, random: &mut Random, confirms_fail: impl FnOnce()) {
-    let master = cluster.masters()[random.below(3) as usize];
-    let replica = cluster.replica_of(master);
+    let (master, replica) = cluster.pair(random.below(3) as usize);
     let back = |cluster: &mut Cluster| {
         cluster.until_master(replica);
         cluster.let_in(replica);
@@ -240,12 +237,10 @@ fn until_known(server: &Server, there: usize) {
     loop {
         peer.send(r#"{"action":"topics"}"#);
         let reply = peer.receive_reply();
-        let topics = reply["topics"].as_array().unwrap();
-        let known: u64 = topics.iter().map(|topic| topic["length"].as_u64().unwrap()).sum();
-        if known == there as u64 {
+        if load::messages(&reply) == Some(there as u64) {
             return;
         }
-        assert!(Instant::now() < deadline, "{known} messages known, and {there} there: {reply}");
+        assert!(Instant::now() < deadline, "{there} messages are there: {reply}");
         thread::park_timeout(PAUSE);
     }
 }

@@ -1,11 +1,12 @@
 //! Three servers over one Redis, or over a cluster, which are killed at random while they are put to
-//! and taken from on all of them, as their takers are.
+//! and taken from on all of them, as their takers are; or stopped for a moment, as a machine is of which an
+//! image is made.
 
 use std::net::SocketAddr;
+use std::process::Command;
 
 use super::cluster::{CALM, Cluster};
 use super::{Redis, load};
-use crate::suite::folder::Folder;
 use crate::suite::process::{Process, dsmq};
 use crate::suite::random::{Random, number, seed};
 
@@ -13,6 +14,9 @@ const SERVERS: usize = 3;
 
 /// How often one is killed.
 const KILLS: usize = 20;
+
+/// How often one is stopped.
+const STOPS: usize = 100;
 
 /// Kills servers over this store while they have so many topics to do with.
 fn servers_are_killed(store: &str, topics: usize) {
@@ -35,6 +39,30 @@ fn servers_are_killed(store: &str, topics: usize) {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
+fn servers_that_are_stopped_go_on() {
+    let redis = Redis::start();
+    let messages = 100 * STOPS;
+    let plan = load::Plan { messages, topics: 4, seed: seed(), taker_ends: 50 };
+    let start =
+        || Process::server(&mut dsmq(&["--port", "0", "--log", "error", "--store", &redis.url()]));
+    let servers = [start(), start()];
+    let addrs = servers.each_ref().map(|server| server.1);
+    let seen = load::run(plan, &addrs, |load| {
+        let mut random = Random(plan.seed);
+        for _ in 0..STOPS {
+            load.until_answered(100);
+            let (server, _) = &servers[random.below(2) as usize];
+            for signal in ["-STOP", "-CONT"] {
+                let id = server.id().to_string();
+                assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+            }
+        }
+    });
+    println!("{messages} messages, {STOPS} stops: {seen}");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
 fn servers_that_are_killed_lose_and_double_nothing() {
     servers_are_killed(&Redis::start().url(), 1);
 }
@@ -42,6 +70,5 @@ fn servers_that_are_killed_lose_and_double_nothing() {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn servers_over_a_cluster_that_are_killed_lose_and_double_nothing() {
-    let folder = Folder::new("cluster");
-    servers_are_killed(&Cluster::start(CALM, &folder.path("")).url(), 24);
+    servers_are_killed(&Cluster::start(CALM).url(), 24);
 }

@@ -121,6 +121,15 @@ impl Drop for End<'_> {
     }
 }
 
+/// How many messages there are, as `topics` tells; `None` while a node has not come back.
+pub fn messages(reply: &Value) -> Option<u64> {
+    if reply["code"] == "unavailable" {
+        return None;
+    }
+    let topics = reply["topics"].as_array().unwrap_or_else(|| panic!("{reply}"));
+    Some(topics.iter().map(|topic| topic["length"].as_u64().unwrap()).sum())
+}
+
 /// Of these acks, of which each worked or may have, none is missing and none worked twice.
 pub fn judge(messages: usize, acks: &[(u64, bool)]) {
     let mut of: HashMap<u64, Acks> = HashMap::new();
@@ -321,15 +330,13 @@ impl Load {
             let produced = self.producing.load(Ordering::SeqCst) == 0;
             line.send(r#"{"action":"topics"}"#).unwrap();
             let reply = line.reply().unwrap();
-            let topics = reply["topics"].as_array().unwrap();
-            let left: u64 = topics.iter().map(|topic| topic["length"].as_u64().unwrap()).sum();
             let all = self.seen.lock().unwrap().len() == self.plan.messages;
-            if produced && all && left == 0 {
+            if produced && all && messages(&reply) == Some(0) {
                 return;
             }
             if Instant::now() > deadline {
                 // What is missing is told with the rest.
-                eprintln!("{left} messages are left: {reply}");
+                eprintln!("messages are left: {reply}");
                 return;
             }
             thread::park_timeout(PAUSE);

@@ -2,16 +2,16 @@
 //! nothing is lost or there twice, and no script is half done.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use dsmq::{Config, Server};
 use serde_json::{Value, json};
 
 use super::cluster::{CALM, Cluster};
 use super::load;
-use crate::suite::folder::Folder;
 use crate::suite::peer::Peer;
 use crate::suite::random::{Random, seed};
-use crate::suite::support::server_with;
+use crate::suite::support::{PATIENCE, server_with};
 
 /// Parts of a store.
 const PARTS: usize = 16;
@@ -48,8 +48,7 @@ fn elsewhere(cluster: &Cluster, part: usize, random: &mut Random) -> (u16, usize
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn slots_that_move_under_load_lose_and_double_nothing() {
-    let folder = Folder::new("cluster");
-    let cluster = Cluster::start(CALM, &folder.path(""));
+    let cluster = Cluster::start(CALM);
     let servers = servers(&cluster);
     let addrs: Vec<SocketAddr> = servers.iter().map(Server::addr).collect();
     let plan = load::Plan { messages: MESSAGES, topics: TOPICS, seed: seed(), taker_ends: 50 };
@@ -76,10 +75,22 @@ fn slots_that_move_under_load_lose_and_double_nothing() {
     }
 }
 
+/// The reply to a request, which is sent again while a node is away.
+fn ask(peer: &mut Peer, request: &Value) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        peer.send(request.to_string());
+        let reply = peer.receive_reply();
+        if reply["code"] != "unavailable" {
+            assert!(reply["error"].is_null(), "{request}: {reply}");
+            return reply;
+        }
+        assert!(Instant::now() < deadline, "{request}: {reply}");
+    }
+}
+
 fn topics(peer: &mut Peer) -> Value {
-    peer.send(r#"{"action":"topics"}"#);
-    let mut reply = peer.receive_reply();
-    assert!(reply["error"].is_null(), "{reply}");
+    let mut reply = ask(peer, &json!({"action":"topics"}));
     for topic in reply["topics"].as_array_mut().unwrap() {
         topic["put_rate"].take();
         topic["take_rate"].take();
@@ -87,26 +98,29 @@ fn topics(peer: &mut Peer) -> Value {
     reply
 }
 
+/// A put that can be sent again.
+fn put(topic: &str, message: u64) -> Value {
+    let dedupe = message.to_string();
+    json!({"action":"put","topic":topic,"message":message,"dedupe":dedupe,"confirm":true})
+}
+
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn all_that_a_topic_has_moves_with_its_slot() {
-    let folder = Folder::new("cluster");
-    let cluster = Cluster::start(CALM, &folder.path(""));
+    let cluster = Cluster::start(CALM);
     let [here, there] = servers(&cluster);
     let mut peer = Peer::connect(here.addr());
     for topic in 0..TOPICS {
         let topic = format!("t{topic}");
         for request in [
-            json!({"action":"put","topic":topic,"message":1,"dedupe":"k","confirm":true}),
-            json!({"action":"put","topic":topic,"message":2,"priority":9,"ttl":600,"confirm":true}),
-            json!({"action":"put","topic":topic,"message":3,"delay":600,"confirm":true}),
-            json!({"action":"put","topic":topic,"message":4,"confirm":true}),
+            put(&topic, 1),
+            json!({"action":"put","topic":topic,"message":2,"dedupe":"2","priority":9,"ttl":600,"confirm":true}),
+            json!({"action":"put","topic":topic,"message":3,"dedupe":"3","delay":600,"confirm":true}),
+            put(&topic, 4),
             json!({"action":"take","topic":topic,"lease":600}),
             json!({"action":"policy","topic":topic,"policy":"broadcast"}),
         ] {
-            peer.send(request.to_string());
-            let reply = peer.receive_reply();
-            assert!(reply["error"].is_null(), "{request}: {reply}");
+            ask(&mut peer, &request);
         }
     }
     let before = topics(&mut peer);
@@ -119,14 +133,10 @@ fn all_that_a_topic_has_moves_with_its_slot() {
     let mut other = Peer::connect(there.addr());
     for topic in 0..TOPICS {
         let topic = format!("t{topic}");
-        let again = json!({"action":"put","topic":topic,"message":5,"dedupe":"k","confirm":true});
-        other.send(again.to_string());
-        let reply = other.receive_reply();
+        let reply = ask(&mut other, &put(&topic, 1));
         assert_eq!(reply["duplicate"], true, "{reply}");
-        let taken = [(); 3].map(|()| {
-            other.send(json!({"action":"take","topic":topic,"lease":600}).to_string());
-            other.receive_reply()["message"].clone()
-        });
+        let take = json!({"action":"take","topic":topic,"lease":600});
+        let taken = [(); 3].map(|()| ask(&mut other, &take)["message"].clone());
         assert_eq!(taken, [json!(1), json!(4), json!("")], "{topic}");
     }
     // Who opens the store now finds all of it where it is.

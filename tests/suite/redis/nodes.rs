@@ -1,11 +1,11 @@
 //! What a server tells of its Redis: in stats and metrics, and without the password.
 
-use std::net::TcpListener;
 use std::time::Instant;
 
 use dsmq::{Config, Server};
 use serde_json::{Value, json};
 
+use super::cluster::free_port;
 use super::{Redis, words};
 use crate::suite::peer::Peer;
 use crate::suite::support::{PATIENCE, server_with};
@@ -40,7 +40,7 @@ fn metrics(server: &Server) -> String {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn a_node_and_its_replicas_are_told_of() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = free_port().to_string();
     let flags = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--requirepass", "secret"];
     let mut redis =
         Redis::start_with(words(&[&flags[..], &["--repl-diskless-sync-delay", "0"]].concat()));

@@ -4,7 +4,6 @@ use dsmq::{Config, Server};
 use serde_json::{Value, json};
 
 use super::cluster::{CALM, Cluster, NERVOUS};
-use crate::suite::folder::Folder;
 use crate::suite::peer::Peer;
 use crate::suite::support::server_with;
 
@@ -33,8 +32,7 @@ fn topics_at(cluster: &Cluster, node: usize) -> Vec<usize> {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn a_node_that_is_silent_stops_its_parts_alone() {
-    let folder = Folder::new("cluster");
-    let mut cluster = Cluster::start(CALM, &folder.path(""));
+    let mut cluster = Cluster::start(CALM);
     let server = server(&cluster);
     let (mut peer, mut waiter) = (Peer::connect(server.addr()), Peer::connect(server.addr()));
     for topic in 0..TOPICS {
@@ -88,8 +86,7 @@ fn wake(here: &mut Peer, idle: &Server, subscriber: &mut Peer, round: &str, then
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn who_waits_is_woken_wherever_a_part_has_gone() {
-    let folder = Folder::new("cluster");
-    let cluster = Cluster::start(CALM, &folder.path(""));
+    let cluster = Cluster::start(CALM);
     let (here, idle) = (server(&cluster), server(&cluster));
     let mut peer = Peer::connect(here.addr());
     all_are_woken(&mut peer, &idle, "before");
@@ -114,8 +111,7 @@ fn who_waits_is_woken_wherever_a_part_has_gone() {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn a_server_starts_if_a_node_that_is_named_does_not_answer() {
-    let folder = Folder::new("cluster");
-    let mut cluster = Cluster::start(NERVOUS, &folder.path(""));
+    let mut cluster = Cluster::start(NERVOUS);
     let first = server(&cluster);
     let mut peer = Peer::connect(first.addr());
     for topic in 0..TOPICS {

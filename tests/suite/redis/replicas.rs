@@ -1,9 +1,8 @@
 //! A Redis with a replica: what is confirmed is on both, or the answer says that it is not.
 
-use std::net::TcpListener;
-
 use serde_json::json;
 
+use super::cluster::free_port;
 use super::{Redis, words};
 use crate::suite::peer::Peer;
 
@@ -18,7 +17,7 @@ fn put(peer: &mut Peer, message: u32) -> serde_json::Value {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn what_a_replica_has_not_is_unconfirmed() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = free_port().to_string();
     let flags = ["--port", &port, "--bind", "127.0.0.1", "--save", ""];
     let flags = [&flags[..], &["--repl-diskless-sync-delay", "0"]].concat();
     let redis = Redis::start_with(words(&flags));

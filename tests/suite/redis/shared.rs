@@ -10,7 +10,6 @@ use serde_json::json;
 use super::Redis;
 use super::cluster::{CALM, Cluster};
 use crate::suite::coremq_frames::{Client, address, said};
-use crate::suite::folder::Folder;
 use crate::suite::peer::Peer;
 use crate::suite::support::server_with;
 
@@ -62,8 +61,7 @@ fn one_redis_holds_what_servers_promise() {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn a_cluster_holds_what_servers_promise() {
-    let folder = Folder::new("cluster");
-    hold(&Cluster::start(CALM, &folder.path("")).url());
+    hold(&Cluster::start(CALM).url());
 }
 
 fn a_put_wakes_those_who_wait_on_another_server(store: &Shared) {

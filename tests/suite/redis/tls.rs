@@ -1,9 +1,9 @@
 //! TLS between a server and its Redis: the certificate is checked.
 
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use super::Redis;
+use super::cluster::free_port;
 use crate::suite::folder::Folder;
 use crate::suite::peer::Peer;
 use crate::suite::process::{Process, dsmq, run};
@@ -28,7 +28,7 @@ fn certificate(folder: &Folder) {
 fn a_redis_is_reached_by_tls_if_its_certificate_is_trusted() {
     let folder = Folder::new("tls");
     certificate(&folder);
-    let port = TcpListener::bind("localhost:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = free_port().to_string();
     let flags = [
         ["--tls-port", &port],
         ["--tls-cert-file", &folder.path("certificate").display().to_string()],
