@@ -268,6 +268,7 @@ impl Cluster {
     /// keys is there, and again behind each further one.
     pub fn move_slot(&self, slot: u16, to: usize, mut between: impl FnMut()) {
         self.tell_again().unwrap();
+        self.until_epochs_known(to);
         let from = self.master_of(slot);
         let id = |node| -> String { self.ask(node, &["CLUSTER", "MYID"]).unwrap() };
         let (number, port) = (slot.to_string(), self.port(to).to_string());
@@ -290,6 +291,24 @@ impl Cluster {
             self.order(node, &["CLUSTER", "SETSLOT", &number, "NODE", &id(to)]);
         }
         self.moved.lock().unwrap().insert(slot, to);
+    }
+
+    /// Waits until a node knows the epochs of all masters. The one that it then takes with a slot is the
+    /// latest; with an earlier one it would give the slot back when it hears an older claim, and delete all keys
+    /// in it.
+    fn until_epochs_known(&self, node: usize) {
+        let epoch =
+            |seen: &[Seen], port| seen.iter().find(|seen| seen.port == port).map(|s| s.epoch);
+        until("it knows all epochs", || {
+            let known = self.seen_by(node)?;
+            for master in self.masters() {
+                let port = self.port(master);
+                if epoch(&known, port) != epoch(&self.seen_by(master)?, port) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        });
     }
 
     /// A master that was told where a slot has gone takes back what it knows if it hears next what another

@@ -19,6 +19,9 @@ use crate::suite::support::{PATIENCE, server_with};
 
 const TOPICS: usize = 24;
 
+/// The longest that it takes to read all.
+const READ: Duration = Duration::from_secs(600);
+
 /// Puts from a failover to the next.
 const EACH: usize = 5_000;
 
@@ -92,7 +95,7 @@ fn what_was_confirmed_survives_failovers() {
     let told = puts.told.into_inner().unwrap();
     let stored = stored(&cluster);
     servers.iter().for_each(|server| until_known(server, stored));
-    let there = take_all(&servers[0]);
+    let there = read_all(&servers[0]);
     report(failovers, &told, &there);
     judge(&told, &there, seed);
     assert_eq!(there.values().sum::<usize>(), stored, "seed {seed}");
@@ -254,23 +257,27 @@ fn stored(cluster: &Cluster) -> usize {
     cluster.masters().into_iter().map(of).sum()
 }
 
-/// How often each message is there, as someone reads it who takes all.
-fn take_all(server: &Server) -> BTreeMap<usize, usize> {
+/// How often each message is there, as someone reads it who reads all.
+fn read_all(server: &Server) -> BTreeMap<usize, usize> {
+    let deadline = Instant::now() + READ;
     let (mut peer, mut there) = (Peer::connect(server.addr()), BTreeMap::new());
-    for topic in 0..TOPICS {
-        let take = json!({"action":"take","topic":format!("t{topic}")}).to_string();
-        let mut full = true;
-        while full {
-            peer.send(take.repeat(PIPELINE));
-            for _ in 0..PIPELINE {
-                let reply = peer.receive_reply();
-                assert!(reply["error"].is_null(), "{reply}");
-                full = reply["message"].is_u64();
-                if let Some(message) = reply["message"].as_u64() {
-                    *there.entry(message as usize).or_insert(0) += 1;
-                }
+    // A topic, and the last id that was read of it.
+    let mut places: Vec<(usize, u64)> = (0..TOPICS).map(|topic| (topic, 0)).collect();
+    while !places.is_empty() {
+        let get = |(topic, last): &(usize, u64)| {
+            json!({"action":"get","topic":format!("t{topic}"),"since":last,"meta":true}).to_string()
+        };
+        peer.send(places.iter().map(get).collect::<String>());
+        places.retain_mut(|(_, last)| {
+            let reply = peer.receive_reply();
+            if let Some(message) = reply["message"].as_u64() {
+                *there.entry(message as usize).or_insert(0) += 1;
+                *last = reply["id"].as_u64().unwrap();
             }
-        }
+            assert!(reply["error"].is_null() || reply["code"] == "unavailable", "{reply}");
+            reply["empty"] != true
+        });
+        assert!(Instant::now() < deadline, "{} topics are not read to their end", places.len());
     }
     there
 }
