@@ -14,6 +14,7 @@ mod parts;
 mod proxy;
 mod replicas;
 mod shared;
+mod start;
 #[cfg(feature = "tls")]
 mod tls;
 mod trouble;

@@ -78,8 +78,9 @@ impl Link {
         &self.address
     }
 
-    /// Has the node watched over; `probed` is called behind each probe, and told whether the node is back.
-    pub fn watch(&self, probed: impl Fn(bool) + Send + 'static) -> std::io::Result<()> {
+    /// Has the node watched over; `probed` is called behind each probe, and told whether the node answered,
+    /// and whether it is back.
+    pub fn watch(&self, probed: impl Fn(bool, bool) + Send + 'static) -> std::io::Result<()> {
         watch::begin(self.client.clone(), self.presence.clone(), probed)
     }
 

@@ -2,12 +2,14 @@
 //! slot. A node that says that a part is elsewhere is believed; when one does not answer, the
 //! others are asked who has its parts now.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, ConnectionInfo, Value, cmd};
 
 use super::address::Address;
+use super::check::check;
 use super::link::{Failed, Link};
 use crate::store::lock;
 
@@ -119,13 +121,24 @@ impl Nodes {
     /// From now on nodes are watched over.
     pub fn watch(&self, probed: impl Fn(bool) + Send + Sync + 'static) {
         if self.probed.set(Arc::new(probed)).is_ok() {
-            self.links().iter().for_each(|(link, _)| self.begin_watch(link));
+            self.links().iter().for_each(|(link, _)| self.begin_watch(link, false));
         }
     }
 
-    fn begin_watch(&self, link: &Link) {
+    /// One that is `new`, found after the store was opened, is checked as the others were then.
+    fn begin_watch(&self, link: &Arc<Link>, new: bool) {
         let Some(probed) = self.probed.get().cloned() else { return };
-        if let Err(error) = link.watch(move |is_back| probed(is_back)) {
+        let (unchecked, weak, in_cluster) = (Cell::new(new), Arc::downgrade(link), self.is_cluster);
+        let watched = link.watch(move |answers, is_back| {
+            if answers
+                && unchecked.take()
+                && let Some(link) = weak.upgrade()
+            {
+                check(&link, in_cluster).unwrap_or_else(|wrong| tracing::warn!("{wrong}"));
+            }
+            probed(is_back);
+        });
+        if let Err(error) = watched {
             tracing::error!("{} is not watched over: {error}", link.address());
         }
     }
@@ -250,7 +263,7 @@ impl Nodes {
         known.map(|(link, _)| link).or_else(|| {
             let info = self.info.clone().set_addr(address.of(self.info.addr()));
             let link = Link::new(info, self.pool).map(Arc::new).ok()?;
-            self.begin_watch(&link);
+            self.begin_watch(&link, true);
             Some(link)
         })
     }

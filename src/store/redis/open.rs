@@ -3,7 +3,7 @@
 use redis::{Cmd, ConnectionInfo, Value, cmd};
 
 use super::address::{PARTS, PARTS_MAX};
-use super::link::Link;
+use super::check::check;
 use super::nodes::Nodes;
 use super::shard::Shard;
 use crate::store::{Rules, WhenFull};
@@ -36,7 +36,7 @@ impl RedisAt<'_> {
     pub fn one(&self, info: ConnectionInfo) -> Opened<Nodes> {
         let nodes = Nodes::one(info, self.pool, 1).map_err(|error| error.to_string())?;
         for (link, _) in nodes.links() {
-            check(&link, OLDEST)?;
+            check(&link, false)?;
         }
         Ok(nodes)
     }
@@ -45,12 +45,12 @@ impl RedisAt<'_> {
     pub fn cluster(&self, seeds: Vec<ConnectionInfo>, parts: Option<usize>) -> Opened<Nodes> {
         let key = format!("{}store", self.keys(0));
         let first = Nodes::cluster(seeds.clone(), self.pool, std::slice::from_ref(&key))?;
-        for (link, _) in first.links() {
-            check(&link, OLDEST_CLUSTER)?;
-        }
         let Some(route) = first.routes().first() else {
             return Err("it has no parts".to_owned());
         };
+        // Nothing is written to one that is refused.
+        let asked = route.link();
+        check(&asked, true)?;
         let ask = |call: &Cmd| {
             let answer = first.call(route, call, 0);
             answer.map(|(answer, _)| answer).map_err(|failed| failed.error.text.into_owned())
@@ -69,7 +69,13 @@ impl RedisAt<'_> {
             ));
         }
         let keys: Vec<String> = (0..made).map(|part| format!("{}store", self.keys(part))).collect();
-        Nodes::cluster(seeds, self.pool, &keys)
+        let nodes = Nodes::cluster(seeds, self.pool, &keys)?;
+        for (link, _) in nodes.links() {
+            if link.address() != asked.address() {
+                check(&link, true)?;
+            }
+        }
+        Ok(nodes)
     }
 }
 
@@ -112,65 +118,3 @@ pub fn check_share(rules: &Rules, parts: usize) -> Opened<()> {
 
 /// The least that a part may hold.
 const STORE_BYTES_MIN: u64 = 1024 * 1024;
-
-/// The first versions that have what is needed.
-const OLDEST: (u32, u32) = (6, 2);
-const OLDEST_CLUSTER: (u32, u32) = (7, 0);
-
-/// Refuses a Redis that is too old, and warns of one that loses messages.
-fn check(link: &Link, oldest: (u32, u32)) -> Opened<()> {
-    let info = match link.call(&cmd("INFO")) {
-        Ok(Value::BulkString(info)) => info,
-        Err(failed) if link.is_away() => return Err(failed.error.text.into_owned()),
-        // Not every user may ask.
-        _ => return Ok(()),
-    };
-    let info = String::from_utf8_lossy(&info);
-    if version(&info).is_some_and(|version| version < oldest) {
-        return Err(format!("it is too old: {}.{} or later is needed", oldest.0, oldest.1));
-    }
-    if oldest < OLDEST_CLUSTER && info.contains("cluster_enabled:1") {
-        return Err("it is a node of a cluster: --store redis-cluster://HOST:PORT,…".to_owned());
-    }
-    if let Some(policy) = evicts(&info) {
-        tracing::warn!(
-            "this Redis removes keys when its memory is full, and messages with them \
-             (maxmemory-policy {policy}): noeviction would refuse new ones instead"
-        );
-    }
-    Ok(())
-}
-
-/// How a Redis makes room by itself, if it does.
-fn evicts(info: &str) -> Option<&str> {
-    let value = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let policy = value("maxmemory_policy:").filter(|policy| *policy != "noeviction");
-    policy.filter(|_| value("maxmemory:").is_some_and(|bytes| bytes != "0"))
-}
-
-/// The first two numbers of the version that Redis says.
-fn version(info: &str) -> Option<(u32, u32)> {
-    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
-    let mut numbers = version.split('.').map(|number| number.trim().parse().ok());
-    Some((numbers.next()??, numbers.next()??))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_redis_that_evicts_is_known() {
-        let info = "maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n";
-        assert_eq!(evicts(info), Some("allkeys-lru"));
-        assert_eq!(evicts("maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n"), None);
-        assert_eq!(evicts("maxmemory:100\r\nmaxmemory_policy:noeviction\r\n"), None);
-    }
-
-    #[test]
-    fn a_version_is_two_numbers() {
-        assert_eq!(version("# Server\r\nredis_version:7.0.15\r\n"), Some((7, 0)));
-        assert_eq!(version("redis_version:6.2\n"), Some((6, 2)));
-        assert_eq!(version("valkey:1"), None);
-    }
-}

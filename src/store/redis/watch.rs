@@ -19,28 +19,28 @@ const RETRY: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// Watches over a node until nobody needs it; `probed` is called behind each probe, and told whether the
-/// node is back.
+/// node answered, and whether it is back.
 pub fn begin(
     client: Client,
     presence: Arc<Presence>,
-    probed: impl Fn(bool) + Send + 'static,
+    probed: impl Fn(bool, bool) + Send + 'static,
 ) -> std::io::Result<()> {
     let thread = thread::Builder::new().name("watch".into());
     thread.spawn(move || run(&client, &presence, &probed)).map(drop)
 }
 
-fn run(client: &Client, presence: &Presence, probed: &dyn Fn(bool)) {
+fn run(client: &Client, presence: &Presence, probed: &dyn Fn(bool, bool)) {
     let (mut connection, mut retry) = (None, RETRY);
     loop {
         let pause = match probe(client, &mut connection) {
             Ok(told) => {
                 retry = RETRY;
-                probed(presence.answered(told));
+                probed(true, presence.answered(told));
                 EVERY
             }
             Err(why) => {
                 // One whose parts are elsewhere by now is watched no more.
-                probed(false);
+                probed(false, false);
                 presence.failed(why);
                 let pause = retry;
                 retry = (retry * 2).min(RETRY_MAX);
