@@ -4,14 +4,15 @@
 use redis::{Value, cmd};
 
 use super::link::Link;
+use super::watch;
 
 /// The first versions that have what is needed.
 const OLDEST: (u32, u32) = (6, 2);
 const OLDEST_CLUSTER: (u32, u32) = (7, 0);
 
 /// Refuses a Redis that is too old, or stands in a cluster where one alone is named, and warns of one that
-/// loses messages.
-pub fn check(link: &Link, in_cluster: bool) -> Result<(), String> {
+/// loses messages, or has fewer replicas than are to confirm.
+pub fn check(link: &Link, in_cluster: bool, replicas: u32) -> Result<(), String> {
     let info = match link.call(&cmd("INFO")) {
         Ok(Value::BulkString(info)) => info,
         Err(failed) if link.is_away() => return Err(failed.error.text.into_owned()),
@@ -31,6 +32,13 @@ pub fn check(link: &Link, in_cluster: bool) -> Result<(), String> {
         tracing::warn!(
             "Redis at {address} removes keys when its memory is full, and messages with them \
              (maxmemory-policy {policy}): noeviction would refuse new ones instead"
+        );
+    }
+    let there = watch::replicas(&info).map(|there| there.count);
+    if let Some(there) = there.filter(|there| *there < replicas) {
+        tracing::warn!(
+            "Redis at {address} has {there} replicas of the {replicas} that --redis-replicas asks for: \
+             until they are there what it does is answered with `unconfirmed`"
         );
     }
     Ok(())

@@ -11,6 +11,7 @@ use redis::{Cmd, ConnectionInfo, Value, cmd};
 use super::address::Address;
 use super::check::check;
 use super::link::{Failed, Link};
+use super::open::RedisAt;
 use crate::store::lock;
 
 /// How often a call goes where it is sent.
@@ -27,6 +28,8 @@ pub struct Nodes {
     info: ConnectionInfo,
     /// Connections to each.
     pool: usize,
+    /// Replicas of each that must have what is promised.
+    replicas: u32,
     /// Those that were named, which may know the others.
     seeds: Vec<ConnectionInfo>,
     /// Where each part is.
@@ -64,30 +67,31 @@ impl Route {
 impl Nodes {
     fn new(
         info: ConnectionInfo,
-        pool: usize,
+        at: &RedisAt<'_>,
         seeds: Vec<ConnectionInfo>,
         routes: Vec<Arc<Route>>,
         is_cluster: bool,
     ) -> Nodes {
+        let (pool, replicas) = (at.pool, at.replicas);
         let (looked, moving, probed) = (Mutex::default(), Mutex::default(), OnceLock::new());
-        Nodes { info, pool, seeds, routes, is_cluster, looked, moving, probed }
+        Nodes { info, pool, replicas, seeds, routes, is_cluster, looked, moving, probed }
     }
 
     /// One Redis that has all parts.
-    pub fn one(info: ConnectionInfo, pool: usize, parts: usize) -> redis::RedisResult<Nodes> {
-        let link = Arc::new(Link::new(info.clone(), pool)?);
+    pub fn one(info: ConnectionInfo, at: &RedisAt<'_>, parts: usize) -> redis::RedisResult<Nodes> {
+        let link = Arc::new(Link::new(info.clone(), at.pool)?);
         let route = |part| Arc::new(Route { part, slot: 0, link: RwLock::new(link.clone()) });
         let routes = (0..parts).map(route).collect();
-        Ok(Nodes::new(info, pool, Vec::new(), routes, false))
+        Ok(Nodes::new(info, at, Vec::new(), routes, false))
     }
 
     /// A cluster, of which these nodes are known; `keys` has one key of each part.
     pub fn cluster(
         seeds: Vec<ConnectionInfo>,
-        pool: usize,
+        at: &RedisAt<'_>,
         keys: &[String],
     ) -> std::result::Result<Nodes, String> {
-        let links = seeds.iter().map(|seed| Link::new(seed.clone(), pool).map(Arc::new));
+        let links = seeds.iter().map(|seed| Link::new(seed.clone(), at.pool).map(Arc::new));
         let links: Vec<_> = links.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
         let mut why = "no node is named".to_owned();
         let first = links.iter().find(|link| match link.call(&cmd("PING")) {
@@ -103,7 +107,7 @@ impl Nodes {
             slot(first, key).map(|slot| Arc::new(Route { part, slot, link }))
         });
         let routes = routes.collect::<std::result::Result<_, String>>()?;
-        let nodes = Nodes::new(info, pool, seeds, routes, true);
+        let nodes = Nodes::new(info, at, seeds, routes, true);
         let found = nodes.ask().ok_or("none of its nodes says which has what")?;
         nodes.follow(&found);
         Ok(nodes)
@@ -128,13 +132,15 @@ impl Nodes {
     /// One that is `new`, found after the store was opened, is checked as the others were then.
     fn begin_watch(&self, link: &Arc<Link>, new: bool) {
         let Some(probed) = self.probed.get().cloned() else { return };
-        let (unchecked, weak, in_cluster) = (Cell::new(new), Arc::downgrade(link), self.is_cluster);
+        let (unchecked, weak) = (Cell::new(new), Arc::downgrade(link));
+        let (in_cluster, replicas) = (self.is_cluster, self.replicas);
         let watched = link.watch(move |answers, is_back| {
             if answers
                 && unchecked.take()
                 && let Some(link) = weak.upgrade()
             {
-                check(&link, in_cluster).unwrap_or_else(|wrong| tracing::warn!("{wrong}"));
+                check(&link, in_cluster, replicas)
+                    .unwrap_or_else(|wrong| tracing::warn!("{wrong}"));
             }
             probed(is_back);
         });

@@ -34,9 +34,9 @@ impl RedisAt<'_> {
     }
 
     pub fn one(&self, info: ConnectionInfo) -> Opened<Nodes> {
-        let nodes = Nodes::one(info, self.pool, 1).map_err(|error| error.to_string())?;
+        let nodes = Nodes::one(info, self, 1).map_err(|error| error.to_string())?;
         for (link, _) in nodes.links() {
-            check(&link, false)?;
+            check(&link, false, self.replicas)?;
         }
         Ok(nodes)
     }
@@ -44,13 +44,13 @@ impl RedisAt<'_> {
     /// As many parts as were asked for when the store was made.
     pub fn cluster(&self, seeds: Vec<ConnectionInfo>, parts: Option<usize>) -> Opened<Nodes> {
         let key = format!("{}store", self.keys(0));
-        let first = Nodes::cluster(seeds.clone(), self.pool, std::slice::from_ref(&key))?;
+        let first = Nodes::cluster(seeds.clone(), self, std::slice::from_ref(&key))?;
         let Some(route) = first.routes().first() else {
             return Err("it has no parts".to_owned());
         };
         // Nothing is written to one that is refused.
         let asked = route.link();
-        check(&asked, true)?;
+        check(&asked, true, self.replicas)?;
         let ask = |call: &Cmd| {
             let answer = first.call(route, call, 0);
             answer.map(|(answer, _)| answer).map_err(|failed| failed.error.text.into_owned())
@@ -69,10 +69,10 @@ impl RedisAt<'_> {
             ));
         }
         let keys: Vec<String> = (0..made).map(|part| format!("{}store", self.keys(part))).collect();
-        let nodes = Nodes::cluster(seeds, self.pool, &keys)?;
+        let nodes = Nodes::cluster(seeds, self, &keys)?;
         for (link, _) in nodes.links() {
             if link.address() != asked.address() {
-                check(&link, true)?;
+                check(&link, true, self.replicas)?;
             }
         }
         Ok(nodes)

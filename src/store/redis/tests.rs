@@ -77,7 +77,7 @@ impl Server {
         let url = self.url();
         let at = RedisAt { url: &url, prefix, pool: 8, replicas: 0 };
         let Ok(Named::One(info)) = address::parse(&url) else { panic!("{url} is one") };
-        let nodes = Nodes::one(info, 8, parts).unwrap();
+        let nodes = Nodes::one(info, &at, parts).unwrap();
         RedisStore::over(nodes, &at, rules, Some(clock)).unwrap()
     }
 

@@ -91,7 +91,7 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The replicas that follow, and how far the last of them is behind.
-fn replicas(info: &str) -> Option<Replicas> {
+pub fn replicas(info: &str) -> Option<Replicas> {
     let offset: u64 = field(info, "master_repl_offset:")?.parse().ok()?;
     let count: usize = field(info, "connected_slaves:")?.parse().ok()?;
     let mut replicas = Replicas::default();

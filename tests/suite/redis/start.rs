@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Redis;
 use super::cluster::{CALM, Cluster, Shape};
 use crate::suite::folder::Folder;
 use crate::suite::peer::Peer;
@@ -82,6 +83,40 @@ fn a_master_that_is_found_later_is_warned_of_too() {
     let mut peer = Peer::connect(started.addr);
     peer.send(r#"{"action":"put","topic":"t","message":1,"confirm":true}"#);
     started.until_warned_of(&format!("127.0.0.1:{} removes keys", cluster.port(evicting)));
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_master_with_too_few_replicas_is_warned_of_and_served() {
+    let (folder, redis) = (Folder::new("server"), Redis::start());
+    let warnings = |replicas: &str| {
+        let flags = ["--store", &redis.url(), "--redis-replicas", replicas];
+        let started = Started::new(&folder, &flags);
+        Peer::connect(started.addr).ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
+        started.warnings()
+    };
+    assert_eq!(warnings("0"), [""; 0]);
+    let told = warnings("2");
+    assert_eq!(told.len(), 1, "{told:?}");
+    let socket = redis.socket();
+    let names = format!("{} has 0 replicas of the 2", socket.display());
+    assert!(told[0].contains(&names) && told[0].contains("`unconfirmed`"), "{told:?}");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn each_master_of_a_cluster_with_too_few_replicas_is_warned_of() {
+    let folder = Folder::new("cluster");
+    let cluster = Cluster::start(CALM, &folder.path(""));
+    let flags = ["--store", &cluster.url(), "--redis-replicas", "1"];
+    assert_eq!(Started::new(&folder, &flags).warnings(), [""; 0]);
+    let flags = ["--store", &cluster.url(), "--redis-replicas", "2"];
+    let told = Started::new(&folder, &flags).warnings();
+    assert_eq!(told.len(), 3, "{told:?}");
+    for master in cluster.masters() {
+        let names = format!("127.0.0.1:{} has 1 replicas of the 2", cluster.port(master));
+        assert!(told.iter().any(|line| line.contains(&names)), "{told:?}");
+    }
 }
 
 /// Passes on what a node of a cluster says, but for its version.
