@@ -8,6 +8,7 @@ mod cut;
 mod failovers;
 mod killed;
 mod load;
+mod memory;
 mod moved;
 mod nodes;
 mod parts;

@@ -244,9 +244,7 @@ pub fn moved(error: &RedisError) -> Option<String> {
 /// What a person reads of it, and a program.
 pub fn explain(error: &RedisError) -> Error {
     match error.code() {
-        Some("OOM") => {
-            Error::new(Code::Full, "Redis has no memory left (maxmemory): take or purge messages")
-        }
+        Some("OOM") => no_memory(),
         Some(
             "LOADING" | "MASTERDOWN" | "READONLY" | "BUSY" | "MISCONF" | "NOREPLICAS"
             | "CLUSTERDOWN" | "MOVED" | "NOAUTH" | "WRONGPASS" | "NOPERM",
@@ -260,6 +258,10 @@ pub fn explain(error: &RedisError) -> Error {
         }
         None => unavailable(format!("Redis does not answer ({})", reason(error))).error,
     }
+}
+
+pub fn no_memory() -> Error {
+    Error::new(Code::Full, "Redis has no memory left (maxmemory): take or purge messages")
 }
 
 /// Why a connection broke, or was not made.

@@ -55,8 +55,7 @@ impl RedisAt<'_> {
             let answer = first.call(route, call, 0);
             answer.map(|(answer, _)| answer).map_err(|failed| failed.error.text.into_owned())
         };
-        ask(cmd("HSETNX").arg(&key).arg("parts").arg(parts.unwrap_or(PARTS)))?;
-        let made = match ask(cmd("HGET").arg(&key).arg("parts"))? {
+        let made = match made(&ask, &key, "parts", &parts.unwrap_or(PARTS).to_string())? {
             Value::BulkString(made) => std::str::from_utf8(&made).ok().and_then(|n| n.parse().ok()),
             _ => None,
         };
@@ -84,7 +83,7 @@ impl Shard {
     pub fn claim(&self) -> Opened<()> {
         let (key, parts) = (&self.key, self.common.nodes.routes().len());
         let ask = |call: &Cmd| self.call(call).map_err(|error| error.text.into_owned());
-        ask(cmd("HSETNX").arg(key).arg("schema").arg(SCHEMA))?;
+        made(&ask, key, "schema", SCHEMA)?;
         match ask(cmd("HMGET").arg(key).arg("schema").arg("parts"))? {
             Value::Array(found) => match found.as_slice() {
                 [Value::BulkString(schema), _] if schema != SCHEMA.as_bytes() => Err(format!(
@@ -98,6 +97,17 @@ impl Shard {
             _ => Err(format!("{key} makes no sense: is another program's data there?")),
         }
     }
+}
+
+/// What a field of the store says, which says this from now on if it is not there. It is asked for first, since
+/// a Redis without memory refuses to write what is there.
+fn made(ask: &dyn Fn(&Cmd) -> Opened<Value>, key: &str, field: &str, value: &str) -> Opened<Value> {
+    let there = ask(cmd("HGET").arg(key).arg(field))?;
+    if there != Value::Nil {
+        return Ok(there);
+    }
+    ask(cmd("HSETNX").arg(key).arg(field).arg(value))?;
+    ask(cmd("HGET").arg(key).arg(field))
 }
 
 /// Refuses a bound of which each part's share is too small.
