@@ -7,6 +7,7 @@
 //! [`news`]. docs/scaling.md lists the keys.
 
 mod address;
+mod backoff;
 mod check;
 #[cfg(test)]
 pub mod cluster_tests;

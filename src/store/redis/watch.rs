@@ -7,16 +7,13 @@ use std::time::{Duration, Instant};
 
 use redis::{Client, Connection, ConnectionLike, RedisResult, Value, cmd};
 
+use super::backoff::Backoff;
 use super::link;
 use super::presence::{Presence, Told};
 use crate::store::Replicas;
 
 /// From one probe to the next.
 const EVERY: Duration = Duration::from_secs(2);
-
-/// From a failure to the next try, which doubles with each.
-const RETRY: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// Watches over a node until nobody needs it; `probed` is called behind each probe, and told whether the
 /// node answered, and whether it is back.
@@ -30,11 +27,11 @@ pub fn begin(
 }
 
 fn run(client: &Client, presence: &Presence, probed: &dyn Fn(bool, bool)) {
-    let (mut connection, mut retry) = (None, RETRY);
+    let (mut connection, mut backoff) = (None, Backoff::default());
     loop {
         let pause = match probe(client, &mut connection) {
             Ok(told) => {
-                retry = RETRY;
+                backoff = Backoff::default();
                 probed(true, presence.answered(told));
                 EVERY
             }
@@ -42,9 +39,7 @@ fn run(client: &Client, presence: &Presence, probed: &dyn Fn(bool, bool)) {
                 // One whose parts are elsewhere by now is watched no more.
                 probed(false, false);
                 presence.failed(why);
-                let pause = retry;
-                retry = (retry * 2).min(RETRY_MAX);
-                pause
+                backoff.failed()
             }
         };
         if !presence.pause(pause) {
