@@ -32,7 +32,10 @@ pub fn parse(url: &str) -> Result<Named, String> {
     let number = query.strip_prefix("parts=").and_then(|number| number.parse().ok());
     let parts = number.filter(|parts| (1..=PARTS_MAX).contains(parts));
     if parts.is_none() && !query.is_empty() {
-        return Err(format!("?parts=N, from 1 to {PARTS_MAX}, not ?{query}"));
+        // What stands there is not repeated: it may be a password.
+        return Err(format!(
+            "behind ? stands parts=N, from 1 to {PARTS_MAX}, or nothing (a ? in a password is %3F)"
+        ));
     }
     let (user, hosts) = match rest.rsplit_once('@') {
         Some((user, hosts)) => (format!("{user}@"), hosts),
@@ -132,6 +135,10 @@ mod tests {
         assert!(matches!(parse("redis://h:1/2"), Ok(Named::One(_))));
         for wrong in ["", "a,", ",a", "a/1", "a?parts=0", "a?parts=1025", "a?x=1", "a:x"] {
             assert!(parse(&format!("redis-cluster://{wrong}")).is_err(), "{wrong}");
+        }
+        for wrong in ["u:secret?secret@a", "a?pass=secret", "a?parts=secret"] {
+            let why = parse(&format!("redis-cluster://{wrong}")).err().unwrap();
+            assert!(!why.contains("secret"), "{why}");
         }
     }
 
