@@ -12,6 +12,7 @@ mod check;
 #[cfg(test)]
 pub mod cluster_tests;
 mod copy;
+mod greet;
 mod known;
 mod link;
 mod news;

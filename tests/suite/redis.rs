@@ -13,6 +13,7 @@ mod moved;
 mod nodes;
 mod parts;
 mod proxy;
+mod refused;
 mod replicas;
 mod shared;
 mod start;

@@ -122,7 +122,7 @@ fn run(shard: &Weak<Shard>, ready: mpsc::Sender<Result<(), String>>) {
         };
         if let Some(ready) = ready.take() {
             // Nobody waits for a store that could not be opened.
-            let _ = ready.send(Err(error.to_string()));
+            let _ = ready.send(Err(link::explain(&error).text.into_owned()));
             return;
         }
         let Some(part) = shard.upgrade() else { return };

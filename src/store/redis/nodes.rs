@@ -3,19 +3,23 @@
 //! others are asked who has its parts now.
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, ConnectionInfo, Value, cmd};
 
 use super::address::Address;
 use super::check::check;
+use super::greet::greet;
 use super::link::{Failed, Link};
 use super::open::RedisAt;
 use crate::store::lock;
 
 /// How often a call goes where it is sent.
 const REDIRECTS: usize = 5;
+
+const NO_NODE: &str = "no node is named";
 
 /// Between two looks at who has what.
 const LOOK: Duration = Duration::from_millis(100);
@@ -93,15 +97,8 @@ impl Nodes {
     ) -> std::result::Result<Nodes, String> {
         let links = seeds.iter().map(|seed| Link::new(seed.clone(), at.pool).map(Arc::new));
         let links: Vec<_> = links.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-        let mut why = "no node is named".to_owned();
-        let first = links.iter().find(|link| match link.call(&cmd("PING")) {
-            Ok(_) => true,
-            Err(failed) => {
-                why = failed.error.text.into_owned();
-                false
-            }
-        });
-        let (first, info) = first.zip(seeds.first().cloned()).ok_or(why)?;
+        let first = &first_that_answers(&links)?;
+        let info = seeds.first().cloned().ok_or(NO_NODE)?;
         let routes = keys.iter().enumerate().map(|(part, key)| {
             let link = RwLock::new(first.clone());
             slot(first, key).map(|slot| Arc::new(Route { part, slot, link }))
@@ -273,6 +270,26 @@ impl Nodes {
             Some(link)
         })
     }
+}
+
+/// All are asked at once, since several may be silent.
+fn first_that_answers(links: &[Arc<Link>]) -> std::result::Result<Arc<Link>, String> {
+    let (greeted, answers) = mpsc::channel();
+    for link in links {
+        let (link, greeted) = (link.clone(), greeted.clone());
+        let asks = thread::Builder::new().name("greet".into());
+        let asks = asks.spawn(move || greeted.send(greet(&link).map(|()| link)));
+        asks.map_err(|error| error.to_string())?;
+    }
+    drop(greeted);
+    let mut why = Err(NO_NODE.to_owned());
+    for answer in answers {
+        match answer {
+            Ok(link) => return Ok(link),
+            refused => why = refused,
+        }
+    }
+    why
 }
 
 /// The hash slot of a key.

@@ -4,6 +4,7 @@ use redis::{Cmd, ConnectionInfo, Value, cmd};
 
 use super::address::{PARTS, PARTS_MAX};
 use super::check::check;
+use super::greet::greet;
 use super::nodes::Nodes;
 use super::shard::Shard;
 use crate::store::{Rules, WhenFull};
@@ -36,6 +37,7 @@ impl RedisAt<'_> {
     pub fn one(&self, info: ConnectionInfo) -> Opened<Nodes> {
         let nodes = Nodes::one(info, self, 1).map_err(|error| error.to_string())?;
         for (link, _) in nodes.links() {
+            greet(&link)?;
             check(&link, false, self.replicas)?;
         }
         Ok(nodes)
@@ -71,6 +73,7 @@ impl RedisAt<'_> {
         let nodes = Nodes::cluster(seeds, self, &keys)?;
         for (link, _) in nodes.links() {
             if link.address() != asked.address() {
+                greet(&link)?;
                 check(&link, true, self.replicas)?;
             }
         }
@@ -83,6 +86,7 @@ impl Shard {
     pub fn claim(&self) -> Opened<()> {
         let (key, parts) = (&self.key, self.common.nodes.routes().len());
         let ask = |call: &Cmd| self.call(call).map_err(|error| error.text.into_owned());
+        self.may_write()?;
         made(&ask, key, "schema", SCHEMA)?;
         match ask(cmd("HMGET").arg(key).arg("schema").arg("parts"))? {
             Value::Array(found) => match found.as_slice() {
