@@ -54,17 +54,29 @@ impl RedisUrl {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (place, query) = match self.0.split_once('?') {
-            Some((place, _)) => (place, "?***"),
-            None => (self.0.as_str(), ""),
-        };
+        let (place, query) = self.0.split_once('?').unwrap_or((&self.0, ""));
         let shown = place.split_once("://").and_then(|(scheme, rest)| {
+            // A password may have a question mark that nobody wrote as %3F.
+            if query.contains('@') {
+                return Some(format!("{scheme}://***"));
+            }
             let (user, host) = rest.rsplit_once('@')?;
             let (user, _) = user.split_once(':')?;
             Some(format!("{scheme}://{user}:***@{host}"))
         });
-        write!(f, "{}{query}", shown.as_deref().unwrap_or(place))
+        f.write_str(shown.as_deref().unwrap_or(place))?;
+        match query {
+            "" => Ok(()),
+            parts if is_number_of_parts(parts) => write!(f, "?{parts}"),
+            // What is not known may be a password.
+            _ => f.write_str("?***"),
+        }
     }
+}
+
+fn is_number_of_parts(query: &str) -> bool {
+    let number = query.strip_prefix("parts=");
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl fmt::Debug for RedisUrl {
@@ -184,7 +196,10 @@ mod tests {
             ("rediss://:secret@host", "rediss://:***@host"),
             ("redis://:secret@host", "redis://:***@host"),
             ("redis://user:se:c@ret@host:1/2", "redis://user:***@host:1/2"),
-            ("redis-cluster://u:secret@a:1,b:2?parts=3", "redis-cluster://u:***@a:1,b:2?***"),
+            ("redis://u:sec?ret@host", "redis://***?***"),
+            ("redis-cluster://u:secret@a:1,b:2?parts=3", "redis-cluster://u:***@a:1,b:2?parts=3"),
+            ("redis-cluster://a:1?parts=16&pass=secret", "redis-cluster://a:1?***"),
+            ("redis-cluster://a:1?parts=secret", "redis-cluster://a:1?***"),
             ("redis+unix:///run/redis.sock?db=1&pass=secret", "redis+unix:///run/redis.sock?***"),
             ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
         ] {

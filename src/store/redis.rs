@@ -7,9 +7,12 @@
 //! [`news`]. docs/scaling.md lists the keys.
 
 mod address;
+mod backoff;
+mod check;
 #[cfg(test)]
 pub mod cluster_tests;
 mod copy;
+mod greet;
 mod known;
 mod link;
 mod news;

@@ -8,12 +8,15 @@ mod cut;
 mod failovers;
 mod killed;
 mod load;
+mod memory;
 mod moved;
 mod nodes;
 mod parts;
 mod proxy;
+mod refused;
 mod replicas;
 mod shared;
+mod start;
 #[cfg(feature = "tls")]
 mod tls;
 mod trouble;

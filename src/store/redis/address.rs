@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError};
 
 /// How a cluster is named, and how one node of it is.
 const CLUSTER: [(&str, &str); 2] =
@@ -11,6 +11,11 @@ const CLUSTER: [(&str, &str); 2] =
 /// How many parts a cluster's store has that was made without saying it, and how many it may have.
 pub const PARTS: usize = 16;
 pub const PARTS_MAX: usize = 1_024;
+
+/// How one Redis is named.
+const ONE: &str =
+    "redis://[USER:PASSWORD@]HOST[:PORT][/DB], with %XX for what is special in a password";
+const UNIX: &str = "redis+unix:///PATH[?db=N&user=U&pass=P]";
 
 /// What a URL of a store names.
 pub enum Named {
@@ -25,14 +30,24 @@ pub enum Named {
 
 /// Reads `redis://…` and the others, or `redis-cluster://[USER:PASSWORD@]HOST:PORT,…[?parts=N]`.
 pub fn parse(url: &str) -> Result<Named, String> {
-    let info = |url: &str| url.into_connection_info().map_err(|error| error.to_string());
+    let info = |url: &str| url.into_connection_info().map_err(|error| wrong(url, &error));
     let cluster = CLUSTER.iter().find_map(|(cluster, one)| Some((url.strip_prefix(cluster)?, one)));
-    let Some((rest, scheme)) = cluster else { return info(url).map(Named::One) };
+    let Some((rest, scheme)) = cluster else {
+        return match url.split_once('?') {
+            Some((_, query)) if query.starts_with("parts=") => {
+                Err("one Redis has no parts: redis-cluster://HOST:PORT,… is a cluster".to_owned())
+            }
+            _ => info(url).map(Named::One),
+        };
+    };
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let number = query.strip_prefix("parts=").and_then(|number| number.parse().ok());
     let parts = number.filter(|parts| (1..=PARTS_MAX).contains(parts));
     if parts.is_none() && !query.is_empty() {
-        return Err(format!("?parts=N, from 1 to {PARTS_MAX}, not ?{query}"));
+        // What stands there is not repeated: it may be a password.
+        return Err(format!(
+            "behind ? stands parts=N, from 1 to {PARTS_MAX}, or nothing (a ? in a password is %3F)"
+        ));
     }
     let (user, hosts) = match rest.rsplit_once('@') {
         Some((user, hosts)) => (format!("{user}@"), hosts),
@@ -45,6 +60,16 @@ pub fn parse(url: &str) -> Result<Named, String> {
         info(&format!("{scheme}{user}{host}"))
     });
     Ok(Named::Cluster { seeds: seeds.collect::<Result<_, _>>()?, parts })
+}
+
+fn wrong(url: &str, error: &RedisError) -> String {
+    match error.kind() {
+        ErrorKind::InvalidClientConfig if url.starts_with("redis+unix") => {
+            format!("it is not {UNIX}")
+        }
+        ErrorKind::InvalidClientConfig => format!("it is not {ONE}"),
+        _ => error.to_string(),
+    }
 }
 
 /// Where a Redis listens.
@@ -132,6 +157,11 @@ mod tests {
         assert!(matches!(parse("redis://h:1/2"), Ok(Named::One(_))));
         for wrong in ["", "a,", ",a", "a/1", "a?parts=0", "a?parts=1025", "a?x=1", "a:x"] {
             assert!(parse(&format!("redis-cluster://{wrong}")).is_err(), "{wrong}");
+        }
+        assert!(parse("redis://h:1?parts=4").is_err());
+        for wrong in ["u:secret?secret@a", "a?pass=secret", "a?parts=secret"] {
+            let why = parse(&format!("redis-cluster://{wrong}")).err().unwrap();
+            assert!(!why.contains("secret"), "{why}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! Each topic's changes are counted, so that what comes late changes nothing.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::message::{Id, Topic};
@@ -25,7 +25,10 @@ pub struct Known {
     /// Which part of the store this is.
     part: usize,
     total: Arc<Total>,
+    /// Those that are gone too: whoever holds a head goes on with it when its topic is there again.
     topics: RwLock<HashMap<Topic, Arc<Entry>>>,
+    /// How many of them are there.
+    count: AtomicU64,
     last_id: AtomicU64,
     due: AtomicU64,
     bytes: AtomicU64,
@@ -55,6 +58,7 @@ impl Total {
 struct Entry {
     head: Arc<Head>,
     place: i64,
+    there: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -89,6 +93,7 @@ impl Known {
             part,
             total,
             topics: RwLock::default(),
+            count: AtomicU64::new(0),
             last_id: AtomicU64::new(0),
             due: AtomicU64::new(Id::MAX),
             bytes: AtomicU64::new(0),
@@ -119,7 +124,7 @@ impl Known {
     }
 
     pub fn topics(&self) -> u64 {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner).len() as u64
+        self.count.load(Ordering::Acquire)
     }
 
     /// The store's clock, by this machine's.
@@ -129,12 +134,13 @@ impl Known {
 
     pub fn head(&self, topic: &str) -> Option<Arc<Head>> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.get(topic).map(|entry| entry.head.clone())
+        topics.get(topic).filter(|entry| entry.is_there()).map(|entry| entry.head.clone())
     }
 
     pub fn heads(&self) -> Vec<Arc<Head>> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.values().map(|entry| entry.head.clone()).collect()
+        let there = topics.values().filter(|entry| entry.is_there());
+        there.map(|entry| entry.head.clone()).collect()
     }
 
     /// Learns what a script tells, at `local` by this machine's clock; returns what those who wait
@@ -163,7 +169,12 @@ impl Known {
                 *field = numbers.next()?.ok()?;
             }
             let entry = self.entry(name, from, &fields)?;
-            entry.update(&fields, from, now);
+            let mut state = lock(&entry.state);
+            if entry.update(&mut state, &fields, from, now) {
+                self.count.fetch_add(1, Ordering::AcqRel);
+                self.total.topics.fetch_add(1, Ordering::AcqRel);
+            }
+            drop(state);
             // Who waits may have asked in vain meanwhile.
             let anew = from == From::Anew;
             if anew || flags & PUT > 0 {
@@ -182,7 +193,15 @@ impl Known {
     /// The store is another one: nothing is known of its topics.
     fn forget(&self, now: Id) {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.values().for_each(|entry| entry.forget(&mut lock(&entry.state), now));
+        topics.values().for_each(|entry| self.lose(entry, &mut lock(&entry.state), now));
+    }
+
+    /// The topic is gone, and begins anew when it is there again.
+    fn lose(&self, entry: &Entry, state: &mut State, now: Id) {
+        if entry.forget(state, now) {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            self.total.topics.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     /// From here on all topics are asked for.
@@ -200,7 +219,7 @@ impl Known {
         for entry in topics.values() {
             let mut state = lock(&entry.state);
             if !state.named && state.version == state.asked_at && state.version > 0 {
-                entry.forget(&mut state, 0);
+                self.lose(entry, &mut state, 0);
             }
         }
     }
@@ -216,27 +235,32 @@ impl Known {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         let place = (topics.len() as i64 + 1) | ((self.part as i64) << PART_BITS);
         let entry = topics.entry(topic.clone()).or_insert_with(|| {
-            self.total.topics.fetch_add(1, Ordering::AcqRel);
             let before = match (from, numbers) {
                 (From::Before, [.., puts, takes, dropped, _, _, _, _]) => [*puts, *takes, *dropped],
                 _ => [0; 3],
             };
             let state = Mutex::new(State { before, ..State::default() });
-            Arc::new(Entry { head: Arc::new(Head::new(topic, place)), place, state })
+            let (head, there) = (Arc::new(Head::new(topic, place)), AtomicBool::new(false));
+            Arc::new(Entry { head, place, there, state })
         });
         Some(entry.clone())
     }
 }
 
 impl Entry {
-    /// It is gone, and begins anew when it is there again.
-    fn forget(&self, state: &mut State, now: Id) {
-        *state = State::default();
-        self.head.publish(self.head.number(), Counts::default(), 0, true, now);
+    fn is_there(&self) -> bool {
+        self.there.load(Ordering::Acquire)
     }
 
-    /// Learns the topic's numbers, unless they are old.
-    fn update(&self, numbers: &[u64; FIELDS], from: From, now: Id) {
+    /// It is gone; false if it was so before.
+    fn forget(&self, state: &mut State, now: Id) -> bool {
+        *state = State::default();
+        self.head.publish(self.head.number(), Counts::default(), 0, true, now);
+        self.there.swap(false, Ordering::AcqRel)
+    }
+
+    /// Learns the topic's numbers, unless they are old; says whether the topic was not there before.
+    fn update(&self, state: &mut State, numbers: &[u64; FIELDS], from: From, now: Id) -> bool {
         let &[
             version,
             purges,
@@ -258,7 +282,6 @@ impl Entry {
             stopped,
             policy,
         ] = numbers;
-        let mut state = lock(&self.state);
         let is_old = match from {
             From::Own | From::News => version <= state.version,
             // A Redis that lost its last moments counts them again. But what was asked for may have been
@@ -269,7 +292,7 @@ impl Entry {
             }
         };
         if is_old {
-            return;
+            return false;
         }
         let [puts_before, takes_before, dropped_before] = state.before;
         let counts = Counts {
@@ -290,6 +313,7 @@ impl Entry {
         let number = self.place | (purges.cast_signed() << PLACE_BITS);
         self.head.publish(number, counts, newest, removals != state.removals, now);
         (state.version, state.removals) = (version, removals);
+        !self.there.swap(true, Ordering::AcqRel)
     }
 }
 
@@ -306,95 +330,4 @@ fn policy_of(number: u64) -> Option<Policy> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What a script tells of the topic "t".
-    fn told(born: u64, version: u64, newest: Id, removals: u64, flags: u64) -> String {
-        let mut fields = [0; FIELDS];
-        (fields[0], fields[2], fields[3], fields[5]) = (version, removals, newest, newest);
-        let fields = fields.map(|field| field.to_string()).join(" ");
-        format!("server {born} 1000 {newest} 5000 77\nt\n{flags} {fields}")
-    }
-
-    fn learn(known: &Known, told: &str, from: From) -> (usize, usize) {
-        let Due { put, returned } = known.learn(told, from, 400).unwrap();
-        (put.len(), returned.len())
-    }
-
-    #[test]
-    fn what_comes_late_changes_nothing_and_is_told_all_the_same() {
-        let known = Known::new(0, Arc::default());
-        assert!(known.head("t").is_none());
-        assert_eq!(learn(&known, &told(1, 2, 20, 0, PUT), From::Own), (1, 0));
-        let head = known.head("t").unwrap();
-        assert_eq!((head.newest(), head.counts().length, known.last_id()), (20, 20, 20));
-        assert_eq!((known.clock(400), known.due(), known.bytes()), (1_000, 5_000, 77));
-        // Who waits has not heard of this one, which another server did.
-        assert_eq!(learn(&known, &told(1, 1, 10, 0, PUT), From::News), (1, 0));
-        assert_eq!((head.newest(), head.counts().length, known.last_id()), (20, 20, 20));
-        assert_eq!(learn(&known, &told(1, 3, 20, 1, RETURNED), From::News), (0, 1));
-        assert_eq!(head.removals(), 1);
-    }
-
-    #[test]
-    fn all_is_told_when_something_was_missed() {
-        let known = Known::new(0, Arc::default());
-        learn(&known, &told(1, 5, 10, 0, 0), From::Before);
-        assert_eq!(learn(&known, &told(1, 7, 20, 0, 0), From::Anew), (1, 1));
-        // A Redis that lost its last moments.
-        known.begin_all();
-        assert_eq!(learn(&known, &told(1, 6, 15, 0, 0), From::Anew), (1, 1));
-        assert_eq!(known.head("t").unwrap().counts().length, 15);
-        learn(&known, &told(1, 7, 30, 0, 0), From::Own);
-        assert_eq!(known.head("t").unwrap().counts().length, 30);
-    }
-
-    #[test]
-    fn a_topic_that_was_lost_begins_anew() {
-        let known = Known::new(0, Arc::default());
-        learn(&known, &told(1, 20, 20, 0, 0), From::Before);
-        let head = known.head("t").unwrap();
-        known.begin_all();
-        known.learn("server 1 1000 20 5000 0", From::Anew, 400).unwrap();
-        known.end_all();
-        assert_eq!(head.counts().length, 0);
-        learn(&known, &told(1, 1, 30, 0, PUT), From::News);
-        assert_eq!((head.counts().length, head.newest()), (30, 30));
-    }
-
-    #[test]
-    fn what_was_heard_while_all_was_asked_for_is_not_overtaken() {
-        let known = Known::new(0, Arc::default());
-        learn(&known, &told(1, 5, 10, 0, 0), From::Before);
-        known.begin_all();
-        learn(&known, &told(1, 6, 20, 0, PUT), From::Own);
-        learn(&known, &told(1, 5, 10, 0, 0), From::Anew);
-        known.end_all();
-        assert_eq!(known.head("t").unwrap().counts().length, 20);
-        // The same of one that the answer did not name.
-        known.begin_all();
-        learn(&known, &told(1, 7, 30, 0, PUT), From::Own);
-        known.end_all();
-        assert_eq!(known.head("t").unwrap().counts().length, 30);
-    }
-
-    #[test]
-    fn nothing_is_left_of_a_store_that_was_lost() {
-        let known = Known::new(0, Arc::default());
-        learn(&known, &told(1, 50, 10, 0, 0), From::Before);
-        let head = known.head("t").unwrap();
-        assert!(known.learn("server 2 1000 10 5000 0", From::Own, 400).is_some());
-        assert_eq!((head.counts().length, head.removals()), (0, 1));
-        learn(&known, &told(2, 1, 20, 0, PUT), From::Own);
-        assert_eq!((head.counts().length, head.newest()), (20, 20));
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_none() {
-        let known = Known::new(0, Arc::default());
-        for wrong in ["", "server", "server 1 2 3", "server 1 2 3 4 x", "s 1 2 3 4 5\nt\n1 2 3"] {
-            assert!(known.learn(wrong, From::News, 0).is_none(), "{wrong:?}");
-        }
-    }
-}
+mod tests;

@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::{
-    Client, Cmd, Connection, ConnectionInfo, ConnectionLike, ErrorKind, ProtocolVersion,
-    RedisError, Value, cmd,
+    Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ConnectionLike, ErrorKind,
+    ProtocolVersion, RedisError, Value, cmd,
 };
 
 use super::address::Address;
@@ -79,8 +79,9 @@ impl Link {
         &self.address
     }
 
-    /// Has the node watched over; `probed` is called behind each probe, and told whether the node is back.
-    pub fn watch(&self, probed: impl Fn(bool) + Send + 'static) -> std::io::Result<()> {
+    /// Has the node watched over; `probed` is called behind each probe, and told whether the node answered,
+    /// and whether it is back.
+    pub fn watch(&self, probed: impl Fn(bool, bool) + Send + 'static) -> std::io::Result<()> {
         watch::begin(self.client.clone(), self.presence.clone(), probed)
     }
 
@@ -104,6 +105,10 @@ impl Link {
         let info = self.client.get_connection_info().clone();
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         connect(&Client::open(info.set_redis_settings(redis))?, patience)
+    }
+
+    pub fn has_tls(&self) -> bool {
+        matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
     }
 
     /// Makes a call.
@@ -262,20 +267,21 @@ pub fn moved(error: &RedisError) -> Option<String> {
 /// What a person reads of it, and a program.
 pub fn explain(error: &RedisError) -> Error {
     match error.code() {
-        Some("OOM") => {
-            Error::new(Code::Full, "Redis has no memory left (maxmemory): take or purge messages")
-        }
+        Some("OOM") => no_memory(),
+        Some("NOPERM") => not_permitted(error),
+        Some("MOVED") => unavailable(format!(
+            "Redis says that it is elsewhere ({error}): a cluster is redis-cluster://HOST:PORT,…"
+        ))
+        .error,
         Some(
             "LOADING" | "MASTERDOWN" | "READONLY" | "BUSY" | "MISCONF" | "NOREPLICAS"
-            | "CLUSTERDOWN" | "MOVED" | "NOAUTH" | "WRONGPASS" | "NOPERM",
+            | "CLUSTERDOWN" | "NOAUTH" | "WRONGPASS",
         ) => unavailable(format!("Redis refuses ({error})")).error,
         Some("ASK" | "TRYAGAIN") => {
             unavailable("this part of the store is being moved to another node".into()).error
         }
         Some(_) => Error::new(Code::StoreFailed, format!("Redis failed ({error}): try again")),
-        None if error.kind() == ErrorKind::AuthenticationFailed => {
-            unavailable(format!("Redis refuses ({error})")).error
-        }
+        None if refuses_user(error) => unavailable(format!("Redis refuses ({error})")).error,
         None if is_interrupted(error) => {
             unavailable("this server was stopped while Redis worked, and goes on".into()).error
         }
@@ -283,10 +289,37 @@ pub fn explain(error: &RedisError) -> Error {
     }
 }
 
+/// Whether Redis does not let this user in.
+pub fn refuses_user(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || error.code() == Some("WRONGPASS")
+}
+
+/// Whether what answers speaks otherwise.
+pub fn is_no_redis(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType)
+}
+
+pub fn not_permitted(error: &RedisError) -> Error {
+    let text = format!(
+        "Redis does not permit it to this user ({error}): docs/scaling.md lists the rights that it needs"
+    );
+    Error::new(Code::Unavailable, text)
+}
+
+pub fn no_memory() -> Error {
+    Error::new(Code::Full, "Redis has no memory left (maxmemory): take or purge messages")
+}
+
 /// Why a connection broke, or was not made.
 pub fn reason(error: &RedisError) -> String {
     // A system says of a read that took too long that it would block.
-    if error.is_timeout() { "no answer in time".to_owned() } else { error.to_string() }
+    if error.is_timeout() {
+        "no answer in time".to_owned()
+    } else if is_no_redis(error) {
+        "what answers there is no Redis".to_owned()
+    } else {
+        error.to_string()
+    }
 }
 
 fn unavailable(why: String) -> Failed {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Connection, RedisError, RedisResult, cmd};
 
+use super::backoff::{Backoff, RETRY};
 use super::known::From;
 use super::link::{self, Link};
 use super::shard::Shard;
@@ -18,9 +19,6 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// Its thread does little.
 const STACK_BYTES: usize = 256 * 1024;
-
-const RETRY: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// Parts of which nothing is heard, or not all that was missed is known.
 #[derive(Default)]
@@ -109,13 +107,14 @@ pub fn listen(shard: &Arc<Shard>, ready: mpsc::Sender<Result<(), String>>) -> st
 
 fn run(shard: &Weak<Shard>, ready: mpsc::Sender<Result<(), String>>) {
     let mut ready = Some(ready);
-    let mut pause = RETRY;
+    let mut backoff = Backoff::default();
     while let Some(part) = shard.upgrade() {
         let link = part.route.link();
         let connected = part.listen(&link);
         drop(part);
-        let heard = connected
-            .and_then(|mut connection| hear(shard, &link, &mut connection, &mut ready, &mut pause));
+        let heard = connected.and_then(|mut connection| {
+            hear(shard, &link, &mut connection, &mut ready, &mut backoff)
+        });
         let error = match heard {
             Ok(Over::Ended) => return,
             Ok(Over::Elsewhere) => continue,
@@ -123,7 +122,7 @@ fn run(shard: &Weak<Shard>, ready: mpsc::Sender<Result<(), String>>) {
         };
         if let Some(ready) = ready.take() {
             // Nobody waits for a store that could not be opened.
-            let _ = ready.send(Err(error.to_string()));
+            let _ = ready.send(Err(link::explain(&error).text.into_owned()));
             return;
         }
         let Some(part) = shard.upgrade() else { return };
@@ -135,8 +134,7 @@ fn run(shard: &Weak<Shard>, ready: mpsc::Sender<Result<(), String>>) {
                 part.common.nodes.look();
             }
         }
-        part.common.news.pause(pause);
-        pause = (pause * 2).min(RETRY_MAX);
+        part.common.news.pause(backoff.failed());
     }
 }
 
@@ -154,7 +152,7 @@ fn hear(
     link: &Arc<Link>,
     connection: &mut Connection,
     ready: &mut Option<mpsc::Sender<Result<(), String>>>,
-    pause: &mut Duration,
+    backoff: &mut Backoff,
 ) -> RedisResult<Over> {
     let mut listening = connection.as_pubsub();
     match (ready.take(), shard.upgrade()) {
@@ -163,7 +161,7 @@ fn hear(
         (None, None) => return Ok(Over::Ended),
     }
     loop {
-        if !learn_what_was_missed(shard, pause) {
+        if !learn_what_was_missed(shard, backoff) {
             continue;
         }
         match listening.get_message() {
@@ -185,14 +183,14 @@ fn hear(
 }
 
 /// Asks for all that there is, if something may have been missed; false if that has to be tried again.
-fn learn_what_was_missed(shard: &Weak<Shard>, pause: &mut Duration) -> bool {
+fn learn_what_was_missed(shard: &Weak<Shard>, backoff: &mut Backoff) -> bool {
     let Some(part) = shard.upgrade() else { return true };
     if !part.doubt.swap(false, Ordering::AcqRel) {
         return true;
     }
     match part.learn_all(From::Anew) {
         Ok(due) => {
-            *pause = RETRY;
+            *backoff = Backoff::default();
             part.find_news();
             part.common.news.tell(due);
             true

@@ -2,17 +2,24 @@
 //! slot. A node that says that a part is elsewhere is believed; when one does not answer, the
 //! others are asked who has its parts now.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError};
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, ConnectionInfo, Value, cmd};
 
 use super::address::Address;
+use super::check::check;
+use super::greet::greet;
 use super::link::{Failed, Link};
+use super::open::RedisAt;
 use crate::store::lock;
 
 /// How often a call goes where it is sent.
 const REDIRECTS: usize = 5;
+
+const NO_NODE: &str = "no node is named";
 
 /// Between two looks at who has what.
 const LOOK: Duration = Duration::from_millis(100);
@@ -25,6 +32,8 @@ pub struct Nodes {
     info: ConnectionInfo,
     /// Connections to each.
     pool: usize,
+    /// Replicas of each that must have what is promised.
+    replicas: u32,
     /// Those that were named, which may know the others.
     seeds: Vec<ConnectionInfo>,
     /// Where each part is.
@@ -62,46 +71,40 @@ impl Route {
 impl Nodes {
     fn new(
         info: ConnectionInfo,
-        pool: usize,
+        at: &RedisAt<'_>,
         seeds: Vec<ConnectionInfo>,
         routes: Vec<Arc<Route>>,
         is_cluster: bool,
     ) -> Nodes {
+        let (pool, replicas) = (at.pool, at.replicas);
         let (looked, moving, probed) = (Mutex::default(), Mutex::default(), OnceLock::new());
-        Nodes { info, pool, seeds, routes, is_cluster, looked, moving, probed }
+        Nodes { info, pool, replicas, seeds, routes, is_cluster, looked, moving, probed }
     }
 
     /// One Redis that has all parts.
-    pub fn one(info: ConnectionInfo, pool: usize, parts: usize) -> redis::RedisResult<Nodes> {
-        let link = Arc::new(Link::new(info.clone(), pool)?);
+    pub fn one(info: ConnectionInfo, at: &RedisAt<'_>, parts: usize) -> redis::RedisResult<Nodes> {
+        let link = Arc::new(Link::new(info.clone(), at.pool)?);
         let route = |part| Arc::new(Route { part, slot: 0, link: RwLock::new(link.clone()) });
         let routes = (0..parts).map(route).collect();
-        Ok(Nodes::new(info, pool, Vec::new(), routes, false))
+        Ok(Nodes::new(info, at, Vec::new(), routes, false))
     }
 
     /// A cluster, of which these nodes are known; `keys` has one key of each part.
     pub fn cluster(
         seeds: Vec<ConnectionInfo>,
-        pool: usize,
+        at: &RedisAt<'_>,
         keys: &[String],
     ) -> std::result::Result<Nodes, String> {
-        let links = seeds.iter().map(|seed| Link::new(seed.clone(), pool).map(Arc::new));
+        let links = seeds.iter().map(|seed| Link::new(seed.clone(), at.pool).map(Arc::new));
         let links: Vec<_> = links.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-        let mut why = "no node is named".to_owned();
-        let first = links.iter().find(|link| match link.call(&cmd("PING")) {
-            Ok(_) => true,
-            Err(failed) => {
-                why = failed.error.text.into_owned();
-                false
-            }
-        });
-        let (first, info) = first.zip(seeds.first().cloned()).ok_or(why)?;
+        let first = &first_that_answers(&links)?;
+        let info = seeds.first().cloned().ok_or(NO_NODE)?;
         let routes = keys.iter().enumerate().map(|(part, key)| {
             let link = RwLock::new(first.clone());
             slot(first, key).map(|slot| Arc::new(Route { part, slot, link }))
         });
         let routes = routes.collect::<std::result::Result<_, String>>()?;
-        let nodes = Nodes::new(info, pool, seeds, routes, true);
+        let nodes = Nodes::new(info, at, seeds, routes, true);
         let found = nodes.ask().ok_or("none of its nodes says which has what")?;
         nodes.follow(&found);
         Ok(nodes)
@@ -119,13 +122,26 @@ impl Nodes {
     /// From now on nodes are watched over.
     pub fn watch(&self, probed: impl Fn(bool) + Send + Sync + 'static) {
         if self.probed.set(Arc::new(probed)).is_ok() {
-            self.links().iter().for_each(|(link, _)| self.begin_watch(link));
+            self.links().iter().for_each(|(link, _)| self.begin_watch(link, false));
         }
     }
 
-    fn begin_watch(&self, link: &Link) {
+    /// One that is `new`, found after the store was opened, is checked as the others were then.
+    fn begin_watch(&self, link: &Arc<Link>, new: bool) {
         let Some(probed) = self.probed.get().cloned() else { return };
-        if let Err(error) = link.watch(move |is_back| probed(is_back)) {
+        let (unchecked, weak) = (Cell::new(new), Arc::downgrade(link));
+        let (in_cluster, replicas) = (self.is_cluster, self.replicas);
+        let watched = link.watch(move |answers, is_back| {
+            if answers
+                && unchecked.take()
+                && let Some(link) = weak.upgrade()
+            {
+                check(&link, in_cluster, replicas)
+                    .unwrap_or_else(|wrong| tracing::warn!("{wrong}"));
+            }
+            probed(is_back);
+        });
+        if let Err(error) = watched {
             tracing::error!("{} is not watched over: {error}", link.address());
         }
     }
@@ -250,10 +266,30 @@ impl Nodes {
         known.map(|(link, _)| link).or_else(|| {
             let info = self.info.clone().set_addr(address.of(self.info.addr()));
             let link = Link::new(info, self.pool).map(Arc::new).ok()?;
-            self.begin_watch(&link);
+            self.begin_watch(&link, true);
             Some(link)
         })
     }
+}
+
+/// All are asked at once, since several may be silent.
+fn first_that_answers(links: &[Arc<Link>]) -> std::result::Result<Arc<Link>, String> {
+    let (greeted, answers) = mpsc::channel();
+    for link in links {
+        let (link, greeted) = (link.clone(), greeted.clone());
+        let asks = thread::Builder::new().name("greet".into());
+        let asks = asks.spawn(move || greeted.send(greet(&link).map(|()| link)));
+        asks.map_err(|error| error.to_string())?;
+    }
+    drop(greeted);
+    let mut why = Err(NO_NODE.to_owned());
+    for answer in answers {
+        match answer {
+            Ok(link) => return Ok(link),
+            refused => why = refused,
+        }
+    }
+    why
 }
 
 /// The hash slot of a key.

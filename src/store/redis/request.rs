@@ -6,6 +6,7 @@ use redis::{Cmd, Value};
 
 use super::copy;
 use super::known::policy_number;
+use super::link;
 use super::scripts::outcome;
 use crate::error::{Code, Error, Result};
 use crate::message::{Id, PRIORITY_MAX, Topic};
@@ -311,6 +312,7 @@ fn refused(why: Option<Value>, rules: &Rules) -> Error {
         b"gone" => refusal::gone(),
         b"not_behind" => refusal::not_behind(),
         b"full" => refusal::full(bound),
+        b"no_memory" => link::no_memory(),
         b"topics" => refusal::too_many_topics(),
         b"topic_bytes" => refusal::too_much_for_topics(bound),
         _ => senseless(),

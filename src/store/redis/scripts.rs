@@ -8,6 +8,7 @@
 //!
 //! Each begins with the constants below and with `store`, `put`, `take`, `remove` and `copy`, which they share.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use sha1_smol::Sha1;
@@ -69,6 +70,12 @@ pub fn texts() -> &'static [String] {
     &*TEXTS
 }
 
+/// The commands that scripts run on keys.
+pub fn commands() -> BTreeSet<&'static str> {
+    let calls = TEXTS.iter().flat_map(|text| text.split("call('").skip(1));
+    calls.filter_map(|call| call.split('\'').next()).collect()
+}
+
 /// The name by which Redis knows a script.
 pub fn digest(script: Script) -> &'static str {
     let [apply, tick, read] = &*DIGESTS;
@@ -120,4 +127,19 @@ fn constants() -> String {
     let numbers = numbers.map(|(name, value)| format!("local {name} = {value}\n")).concat();
     let outcomes = outcomes.map(|(name, value)| format!("local {name} = {value}\n")).concat();
     format!("{numbers}{outcomes}local DEAD_SUFFIX = '{DEAD_SUFFIX}'\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_what_scripts_run() {
+        let commands = commands();
+        for command in ["XADD", "XDEL", "XRANGE", "XREVRANGE", "HSET", "ZADD", "LPUSHX", "UNLINK"] {
+            assert!(commands.contains(command), "{command}");
+        }
+        let wrong = |command: &&&str| !command.bytes().all(|byte| byte.is_ascii_uppercase());
+        assert_eq!(commands.iter().find(wrong), None);
+    }
 }

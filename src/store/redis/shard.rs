@@ -104,10 +104,6 @@ impl Shard {
                     self.common.news.tell(put);
                 }
             }
-            // Redis has no memory for all of it: a batch that fails fails alone.
-            Err(error) if error.code == Code::Full && batches.len() > 1 => {
-                return batches.chunks_mut(1).for_each(|alone| self.commit_some(alone));
-            }
             Err(error) => batches.iter_mut().for_each(|batch| request::fail(batch, &error)),
         }
         self.count_refused(batches);

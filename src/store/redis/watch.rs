@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Client, Connection, ConnectionLike, RedisResult, Value, cmd};
 
+use super::backoff::Backoff;
 use super::link;
 use super::presence::{Presence, Told};
 use crate::store::Replicas;
@@ -14,37 +15,31 @@ use crate::store::Replicas;
 /// From one probe to the next.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// From a failure to the next try, which doubles with each.
-const RETRY: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(1);
-
 /// Watches over a node until nobody needs it; `probed` is called behind each probe, and told whether the
-/// node is back.
+/// node answered, and whether it is back.
 pub fn begin(
     client: Client,
     presence: Arc<Presence>,
-    probed: impl Fn(bool) + Send + 'static,
+    probed: impl Fn(bool, bool) + Send + 'static,
 ) -> std::io::Result<()> {
     let thread = thread::Builder::new().name("watch".into());
     thread.spawn(move || run(&client, &presence, &probed)).map(drop)
 }
 
-fn run(client: &Client, presence: &Presence, probed: &dyn Fn(bool)) {
-    let (mut connection, mut retry) = (None, RETRY);
+fn run(client: &Client, presence: &Presence, probed: &dyn Fn(bool, bool)) {
+    let (mut connection, mut backoff) = (None, Backoff::default());
     loop {
         let pause = match probe(client, &mut connection) {
             Ok(told) => {
-                retry = RETRY;
-                probed(presence.answered(told));
+                backoff = Backoff::default();
+                probed(true, presence.answered(told));
                 EVERY
             }
             Err(why) => {
                 // One whose parts are elsewhere by now is watched no more.
-                probed(false);
+                probed(false, false);
                 presence.failed(why);
-                let pause = retry;
-                retry = (retry * 2).min(RETRY_MAX);
-                pause
+                backoff.failed()
             }
         };
         if !presence.pause(pause) {
@@ -91,7 +86,7 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The replicas that follow, and how far the last of them is behind.
-fn replicas(info: &str) -> Option<Replicas> {
+pub fn replicas(info: &str) -> Option<Replicas> {
     let offset: u64 = field(info, "master_repl_offset:")?.parse().ok()?;
     let count: usize = field(info, "connected_slaves:")?.parse().ok()?;
     let mut replicas = Replicas::default();

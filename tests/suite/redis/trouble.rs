@@ -5,12 +5,14 @@ use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::{Redis, load};
 use crate::suite::peer::Peer;
 use crate::suite::process::{dsmq, run};
+use crate::suite::support::PATIENCE;
 
 /// Messages that are put and taken while Redis is killed.
 const MESSAGES: usize = 3_000;
@@ -181,6 +183,51 @@ fn a_topic_that_redis_lost_begins_anew() {
     assert!({ got }.any(|message| message == "new"), "what was put is not handed out");
     let history = ask(&mut reader, &json!({"action":"history","topic":"lost","tag":3}), &away);
     assert_eq!(history["messages"].as_array().unwrap().len(), 1, "{history}");
+}
+
+/// The names of all topics, and how many messages they have.
+fn topics(peer: &mut Peer, away: &AtomicUsize) -> Vec<(String, u64)> {
+    let reply = ask(peer, &json!({"action":"topics","tag":4}), away);
+    let topics = reply["topics"].as_array().unwrap().iter();
+    let topic = |topic: &Value| {
+        (topic["topic"].as_str().unwrap().to_owned(), topic["length"].as_u64().unwrap())
+    };
+    topics.map(topic).collect()
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn topics_that_redis_lost_are_listed_no_more() {
+    let mut redis = Redis::start();
+    let [here, there] = [redis.server(), redis.server()];
+    let (mut peer, mut reader) = (Peer::connect(here.addr()), Peer::connect(there.addr()));
+    let mut subscriber = Peer::connect(there.addr());
+    let away = AtomicUsize::new(0);
+    let put = |peer: &mut Peer, topic: &str, message: u32| {
+        let put = json!({"action":"put","topic":topic,"message":message,"confirm":true,"tag":1});
+        assert_eq!(ask(peer, &put, &away)["ok"], true);
+    };
+    subscriber.ask(r#"{"action":"subscribe","topic":"lost*"}"#, r#"{"ok":true}"#);
+    for topic in ["lost", "lost too"] {
+        put(&mut peer, topic, 1);
+        assert_eq!(subscriber.receive_reply()["topic"], topic);
+    }
+    let get = json!({"action":"get","topic":"lost","wait":60,"tag":2});
+    assert_eq!(ask(&mut reader, &get, &away)["message"], 1);
+    redis.kill();
+    redis.start_again();
+    put(&mut peer, "new", 1);
+    for peer in [&mut peer, &mut reader] {
+        let deadline = Instant::now() + PATIENCE;
+        while topics(peer, &away) != [("new".to_owned(), 1)] {
+            assert!(Instant::now() < deadline, "{:?}", topics(peer, &away));
+        }
+    }
+    // Who had a place in it goes on there.
+    put(&mut peer, "lost", 2);
+    assert_eq!(ask(&mut reader, &get, &away)["message"], 2);
+    assert_eq!(topics(&mut reader, &away), [("lost".to_owned(), 1), ("new".to_owned(), 1)]);
+    while subscriber.receive_reply()["message"] != 2 {}
 }
 
 #[test]

@@ -66,6 +66,14 @@ local ARGS = {
   i = 8, l = 4, m = 1,
 }
 
+-- What puts is refused without memory, and all else is done: acks make room, and a lease, which takes a little,
+-- comes before its ack.
+local asked = redis.pcall('LPUSHX', PREFIX .. 'nowhere', '')
+if type(asked) == 'table' and string.find(asked.err, 'OOM', 1, true) then
+  S.no_memory = true
+  write_all_the_same()
+end
+
 while next_arg <= #ARGV do
   local word = arg()
   if word == '/' then

@@ -51,6 +51,7 @@ end
 
 -- Why there is no room for so many bytes more, if there is none nor will be.
 local function no_room(size)
+  if S.no_memory then return 'no_memory' end
   if not S.max_bytes then return nil end
   local needed = size + MESSAGE_BYTES
   if S.bytes + needed <= S.max_bytes then return nil end

@@ -24,6 +24,10 @@ local S = {
   touched = {},
 }
 
+-- A Redis without memory (maxmemory) refuses a script's first write if that may take some, and none that comes
+-- behind another. So the first of a script that has to be done takes none.
+local function write_all_the_same() call('UNLINK', PREFIX .. 'nowhere') end
+
 -- Redis writes numbers of its own in another way than we read them.
 local function int(number) return format('%.0f', number) end
 local function padded(id) return format('%016.0f', id) end

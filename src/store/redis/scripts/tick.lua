@@ -1,6 +1,7 @@
 -- What time does: leases end, delayed messages are put, expired ones removed, dedupe keys
 -- forgotten. A little at a time, so that others come in between.
 
+write_all_the_same()
 local due = call('ZRANGEBYSCORE', PREFIX .. 'due', '-inf', int(S.now), 'LIMIT', 0, DUE_TOPICS)
 
 -- What is due of one kind, in the order of time.

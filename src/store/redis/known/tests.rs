@@ -1,0 +1,97 @@
+//! Tests of what is known without asking.
+
+use super::*;
+
+/// What a script tells of the topic "t".
+fn told(born: u64, version: u64, newest: Id, removals: u64, flags: u64) -> String {
+    let mut fields = [0; FIELDS];
+    (fields[0], fields[2], fields[3], fields[5]) = (version, removals, newest, newest);
+    let fields = fields.map(|field| field.to_string()).join(" ");
+    format!("server {born} 1000 {newest} 5000 77\nt\n{flags} {fields}")
+}
+
+fn learn(known: &Known, told: &str, from: From) -> (usize, usize) {
+    let Due { put, returned } = known.learn(told, from, 400).unwrap();
+    (put.len(), returned.len())
+}
+
+#[test]
+fn what_comes_late_changes_nothing_and_is_told_all_the_same() {
+    let known = Known::new(0, Arc::default());
+    assert!(known.head("t").is_none());
+    assert_eq!(learn(&known, &told(1, 2, 20, 0, PUT), From::Own), (1, 0));
+    let head = known.head("t").unwrap();
+    assert_eq!((head.newest(), head.counts().length, known.last_id()), (20, 20, 20));
+    assert_eq!((known.clock(400), known.due(), known.bytes()), (1_000, 5_000, 77));
+    // Who waits has not heard of this one, which another server did.
+    assert_eq!(learn(&known, &told(1, 1, 10, 0, PUT), From::News), (1, 0));
+    assert_eq!((head.newest(), head.counts().length, known.last_id()), (20, 20, 20));
+    assert_eq!(learn(&known, &told(1, 3, 20, 1, RETURNED), From::News), (0, 1));
+    assert_eq!(head.removals(), 1);
+}
+
+#[test]
+fn all_is_told_when_something_was_missed() {
+    let known = Known::new(0, Arc::default());
+    learn(&known, &told(1, 5, 10, 0, 0), From::Before);
+    assert_eq!(learn(&known, &told(1, 7, 20, 0, 0), From::Anew), (1, 1));
+    // A Redis that lost its last moments.
+    known.begin_all();
+    assert_eq!(learn(&known, &told(1, 6, 15, 0, 0), From::Anew), (1, 1));
+    assert_eq!(known.head("t").unwrap().counts().length, 15);
+    learn(&known, &told(1, 7, 30, 0, 0), From::Own);
+    assert_eq!(known.head("t").unwrap().counts().length, 30);
+}
+
+#[test]
+fn a_topic_that_was_lost_begins_anew() {
+    let known = Known::new(0, Arc::default());
+    learn(&known, &told(1, 20, 20, 0, 0), From::Before);
+    let head = known.head("t").unwrap();
+    known.begin_all();
+    known.learn("server 1 1000 20 5000 0", From::Anew, 400).unwrap();
+    known.end_all();
+    assert_eq!(head.counts().length, 0);
+    assert!(known.head("t").is_none() && known.heads().is_empty());
+    assert_eq!((known.topics(), known.total.topics()), (0, 0));
+    learn(&known, &told(1, 1, 30, 0, PUT), From::News);
+    assert_eq!((head.counts().length, head.newest()), (30, 30));
+    // Who has held the head all the time has the one that others find.
+    assert!(Arc::ptr_eq(&head, &known.head("t").unwrap()));
+    assert_eq!((known.heads().len(), known.topics(), known.total.topics()), (1, 1, 1));
+}
+
+#[test]
+fn what_was_heard_while_all_was_asked_for_is_not_overtaken() {
+    let known = Known::new(0, Arc::default());
+    learn(&known, &told(1, 5, 10, 0, 0), From::Before);
+    known.begin_all();
+    learn(&known, &told(1, 6, 20, 0, PUT), From::Own);
+    learn(&known, &told(1, 5, 10, 0, 0), From::Anew);
+    known.end_all();
+    assert_eq!(known.head("t").unwrap().counts().length, 20);
+    // The same of one that the answer did not name.
+    known.begin_all();
+    learn(&known, &told(1, 7, 30, 0, PUT), From::Own);
+    known.end_all();
+    assert_eq!(known.head("t").unwrap().counts().length, 30);
+}
+
+#[test]
+fn nothing_is_left_of_a_store_that_was_lost() {
+    let known = Known::new(0, Arc::default());
+    learn(&known, &told(1, 50, 10, 0, 0), From::Before);
+    let head = known.head("t").unwrap();
+    assert!(known.learn("server 2 1000 10 5000 0", From::Own, 400).is_some());
+    assert_eq!((head.counts().length, head.removals(), known.topics()), (0, 1, 0));
+    learn(&known, &told(2, 1, 20, 0, PUT), From::Own);
+    assert_eq!((head.counts().length, head.newest()), (20, 20));
+}
+
+#[test]
+fn what_makes_no_sense_is_none() {
+    let known = Known::new(0, Arc::default());
+    for wrong in ["", "server", "server 1 2 3", "server 1 2 3 4 x", "s 1 2 3 4 5\nt\n1 2 3"] {
+        assert!(known.learn(wrong, From::News, 0).is_none(), "{wrong:?}");
+    }
+}
