@@ -8,6 +8,7 @@ use redis::{Cmd, Value, cmd};
 
 use super::known::{From, Known, Total};
 use super::link::Failed;
+use super::moments::Moments;
 use super::news::News;
 use super::nodes::{Nodes, Route};
 use super::request;
@@ -23,6 +24,7 @@ use crate::store::{Batch, Due, Rules, WhenFull, lock, system_clock};
 pub struct Common {
     pub nodes: Nodes,
     pub news: News,
+    pub moments: Arc<Moments>,
     /// A name that no other server has.
     pub server: String,
     pub rules: Rules,
