@@ -227,8 +227,9 @@ impl Store for RedisStore {
     }
 
     fn beginning(&self) -> Moment {
+        let now = Instant::now();
         let question = self.common.moments.ask(self.shards.len());
-        self.moment_of(|shard| shard.known.last_id()).asked(Instant::now(), question)
+        self.moment_of(|shard| shard.known.last_id()).asked(now, question)
     }
 
     /// As far as clocks of different parts may differ.

@@ -9,16 +9,20 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use redis::{Value, pipe};
+use redis::{Value, cmd, pipe};
 
 use super::link::{ANSWER, Link};
 use super::shard::{Common, Shard};
 use crate::message::Id;
-use crate::store::moment::Inquiry;
 use crate::store::lock;
+use crate::store::moment::Inquiry;
 
 /// So long others are waited for, who are asked for too, unless somebody needs the answer.
 const GATHER: Duration = Duration::from_millis(10);
+
+/// How often a node is asked again for its clock, while something was put at about the time that
+/// matters: the answer that came fastest counts.
+const AGAIN: usize = 3;
 
 /// Its thread does little.
 const STACK_BYTES: usize = 256 * 1024;
@@ -39,6 +43,8 @@ struct State {
 /// What the last ids are: a question to all nodes.
 #[derive(Debug)]
 pub struct Question {
+    /// When the first wanted to know.
+    begun: Instant,
     state: Mutex<Asked>,
     changed: Condvar,
 }
@@ -56,8 +62,15 @@ struct Asked {
 enum Answer {
     /// Nothing, or nothing that makes sense.
     Unknown,
-    /// The last id, and behind that the clock, which arrived at this time.
-    Known { last: Id, clock: Id, at: Instant },
+    /// The last id, and what the clock said behind it.
+    Known { last: Id, time: Time },
+}
+
+/// What a node's clock said, as it arrived at this time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Time {
+    clock: Id,
+    arrived: Instant,
 }
 
 impl Moments {
@@ -95,7 +108,7 @@ impl Moments {
 impl Question {
     fn new(parts: usize) -> Question {
         let asked = Asked { hurries: false, answers: vec![None; parts].into() };
-        Question { state: Mutex::new(asked), changed: Condvar::new() }
+        Question { begun: Instant::now(), state: Mutex::new(asked), changed: Condvar::new() }
     }
 
     fn gather(&self) {
@@ -148,14 +161,18 @@ impl Answer {
     /// the node was short.
     fn by(self, at: Instant) -> Option<Id> {
         match self {
-            Answer::Known { last, clock, at: arrived } if last <= clock => {
-                let since = arrived.saturating_duration_since(at).as_micros();
-                let clock = clock.saturating_sub(u64::try_from(since).unwrap_or(u64::MAX));
-                Some(last.min(clock))
-            }
-            // Where the clock was set back it tells nothing.
+            Answer::Known { last, time } if last <= time.clock => Some(last.min(time.at(at))),
+            // Where it was set back the clock tells nothing.
             _ => None,
         }
+    }
+}
+
+impl Time {
+    /// What it said at this time, or somewhat less: as much as the way back took.
+    fn at(self, at: Instant) -> Id {
+        let since = self.arrived.saturating_duration_since(at).as_micros();
+        self.clock.saturating_sub(u64::try_from(since).unwrap_or(u64::MAX))
     }
 }
 
@@ -175,42 +192,107 @@ fn run(moments: &Moments, common: &Weak<Common>, keys: &[String]) {
         }
         let Some(common) = common.upgrade() else { return };
         for (link, parts) in common.nodes.links() {
-            let keys = parts.iter().filter_map(|part| keys.get(*part));
-            let answers = ask(&link, keys, common.clock).unwrap_or_default();
+            let keys: Vec<_> = parts.iter().filter_map(|part| keys.get(*part)).collect();
+            let node = Asking { link: &link, has_other_clock: common.clock.is_some() };
+            let answers = node.answers(&keys, question.begun).unwrap_or_default();
             let unknown = std::iter::repeat(Answer::Unknown);
             question.tell(&parts, answers.into_iter().chain(unknown));
         }
     }
 }
 
-/// What the node says of the parts with these keys, if it answers.
-fn ask<'a>(
-    link: &Link,
-    keys: impl Iterator<Item = &'a String>,
-    clock: Option<fn() -> Id>,
-) -> Option<Vec<Answer>> {
-    let mut calls = pipe();
-    for key in keys {
-        calls.cmd("HGET").arg(key).arg("last");
+/// A node that is asked.
+struct Asking<'a> {
+    link: &'a Link,
+    /// Whether its ids are not by its own clock, but by that of a test.
+    has_other_clock: bool,
+}
+
+impl Asking<'_> {
+    /// What it says of the parts with these keys, to those who want to know it as it was at some time
+    /// since the question was made; `None` if it does not answer.
+    fn answers(&self, keys: &[&String], begun: Instant) -> Option<Vec<Answer>> {
+        let mut calls = pipe();
+        for key in keys {
+            calls.cmd("HGET").arg(key).arg("last");
+        }
+        // Behind them: so no id that follows the clock is above it.
+        calls.cmd("TIME");
+        let mut answers = self.link.call_all(&calls).ok()?;
+        let mut time = self.time(answers.pop()?)?;
+        let last_ids: Vec<Option<Id>> =
+            answers.into_iter().map(|last| redis::from_redis_value(last).ok()).collect();
+        let unsure = |time: Time| (time.at(begun) + 1)..=time.clock;
+        for _ in 0..AGAIN {
+            if !last_ids.iter().flatten().any(|last| unsure(time).contains(last)) {
+                break;
+            }
+            let again = self.link.call(&cmd("TIME")).ok().and_then(|again| self.time(again));
+            let Some(again) = again else { break };
+            time = if again.at(begun) > time.at(begun) { again } else { time };
+        }
+        let known =
+            |last: Option<Id>| last.map_or(Answer::Unknown, |last| Answer::Known { last, time });
+        Some(last_ids.into_iter().map(known).collect())
     }
-    // Behind them: so no id that follows the clock is above it.
-    calls.cmd("TIME");
-    let mut answers = link.call_all(&calls).ok()?;
-    let at = Instant::now();
-    let clock = match clock {
-        Some(clock) => clock(),
-        None => time(answers.pop()?)?,
-    };
-    let answer = |last| last_of(last).map_or(Answer::Unknown, |last| Answer::Known { last, clock, at });
-    Some(answers.into_iter().map(answer).collect())
+
+    /// What TIME answered just now.
+    fn time(&self, answer: Value) -> Option<Time> {
+        let arrived = Instant::now();
+        let (seconds, microseconds): (u64, u64) = redis::from_redis_value(answer).ok()?;
+        let clock = seconds.checked_mul(1_000_000)?.checked_add(microseconds)?;
+        // No id is below zero: that it is tells nothing.
+        Some(Time { clock: if self.has_other_clock { 0 } else { clock }, arrived })
+    }
 }
 
-fn last_of(answer: Value) -> Option<Id> {
-    redis::from_redis_value(answer).ok()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What TIME answers, in microseconds.
-fn time(answer: Value) -> Option<Id> {
-    let (seconds, microseconds): (u64, u64) = redis::from_redis_value(answer).ok()?;
-    seconds.checked_mul(1_000_000)?.checked_add(microseconds)
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    fn known(last: Id, clock: Id, arrived: Instant) -> Answer {
+        Answer::Known { last, time: Time { clock, arrived } }
+    }
+
+    #[test]
+    fn what_was_put_since_is_above_what_the_clock_said() {
+        let accepted = Instant::now();
+        let arrived = accepted + 3 * MILLISECOND;
+        // Nothing was put since, something was; the clock was set back.
+        assert_eq!(known(4_000, 10_000, arrived).by(accepted), Some(4_000));
+        assert_eq!(known(9_000, 10_000, arrived).by(accepted), Some(7_000));
+        assert_eq!(known(10_001, 10_000, arrived).by(accepted), None);
+        assert_eq!(known(500, 1_000, arrived).by(accepted), Some(0));
+        assert_eq!(Answer::Unknown.by(accepted), None);
+    }
+
+    #[test]
+    fn one_question_is_for_all_who_come_before_it_is_put() {
+        let moments = Moments::default();
+        let [first, second] = [moments.ask(2), moments.ask(2)];
+        assert!(Arc::ptr_eq(&first, &second));
+        let put = moments.next().unwrap();
+        assert!(Arc::ptr_eq(&first, &put) && !Arc::ptr_eq(&first, &moments.ask(2)));
+        moments.end();
+        assert!(moments.next().is_none());
+    }
+
+    #[test]
+    fn who_waits_for_a_part_is_told_whatever_becomes_of_the_others() {
+        let question = Question::new(3);
+        let now = Instant::now();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| question.last_id(1));
+            // It hurries as soon as it waits.
+            while !lock(&question.state).hurries {
+                std::thread::yield_now();
+            }
+            question.tell(&[1, 2], [known(7, 9, now), Answer::Unknown].into_iter());
+            assert_eq!(waiting.join().unwrap(), Some(7));
+        });
+        assert_eq!((question.last_id(1), question.last_id(2)), (Some(7), None));
+        assert_eq!(question.last_id(3), None, "there is none");
+    }
 }

@@ -100,3 +100,20 @@ fn a_session_begins_with_its_connection_over_a_cluster() {
     println!("cluster: {wrong:?}");
     assert_eq!(wrong, Wrong::default());
 }
+
+#[test]
+#[ignore = "for now"]
+fn memory() {
+    let server = server_with(Config::default());
+    let mut putter = Peer::connect(server.addr());
+    let mut wrong = 0;
+    for round in 0..ROUNDS {
+        let put = json!({"action":"put","topic":"t","message":round,"confirm":true});
+        let mut reader = Peer::connect_silent(server.addr());
+        putter.send(put.to_string());
+        assert_eq!(putter.receive_reply()["ok"], true);
+        reader.send(r#"{"action":"get","topic":"t"}"#);
+        wrong += usize::from(reader.receive_reply()["message"] != round);
+    }
+    println!("memory: Wrong {{ {wrong}");
+}
