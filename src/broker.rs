@@ -108,7 +108,7 @@ impl Broker {
 
     /// Begins a session: it will be handed what is put from now on.
     pub fn session(&self) -> Session {
-        Session::new(self.store.moment(), self.sessions.clone())
+        Session::new(self.store.beginning(), self.sessions.clone())
     }
 
     /// Carries out a batch of puts, takes, acks and so on, then wakes who waits for what it made

@@ -72,9 +72,14 @@ pub trait Store: Send + Sync {
     /// The last id given out, the largest if the store has several parts.
     fn last_id(&self) -> Id;
 
-    /// The last ids given out: a message put from now on has a larger one.
+    /// The last ids given out: a message put from now on has a larger one. A shared store is asked for them.
     fn moment(&self) -> Moment {
         Moment::at(self.last_id())
+    }
+
+    /// The same without waiting: a shared store is asked meanwhile, and who looks at the moment waits.
+    fn beginning(&self) -> Moment {
+        self.moment()
     }
 
     /// By how much the ids of different topics may be out of the order in which they were put, in

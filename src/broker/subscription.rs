@@ -86,20 +86,20 @@ impl Subscriptions {
         from: From,
         start: &Moment,
     ) -> Result<Id> {
-        let now = store.moment().since();
+        let now = store.moment();
         let from = in_order(store, &patterns, from);
         let mut begun = Vec::new();
         for pattern in patterns {
             if self.patterns.contains_key(&pattern) {
                 continue;
             }
-            if let Err(error) = self.subscribe_to(store, pattern.clone(), from, start) {
+            if let Err(error) = self.subscribe_to(store, pattern.clone(), from, start, &now) {
                 begun.iter().for_each(|pattern| self.unsubscribe(pattern));
                 return Err(error);
             }
             begun.push(pattern);
         }
-        Ok(now)
+        Ok(now.since())
     }
 
     /// A topic that is followed already stays where it is.
@@ -109,6 +109,7 @@ impl Subscriptions {
         pattern: Pattern,
         from: From,
         start: &Moment,
+        now: &Moment,
     ) -> Result<()> {
         if self.patterns.len() >= limits::SUBSCRIPTIONS {
             let text = format!(
@@ -122,7 +123,6 @@ impl Subscriptions {
         }
         self.subscribers.add(&pattern, &self.mailbox);
         // From here on the mailbox is told of every put: what was put before is found below.
-        let now = store.moment();
         self.subscribers.skip_to(store.last_id());
         let after = match from {
             From::Now | From::Last(_) => now.clone(),
@@ -132,7 +132,7 @@ impl Subscriptions {
         };
         let followed = heads(store, &pattern)
             .iter()
-            .try_for_each(|head| self.begin_topic(store, head, from, &after, &now));
+            .try_for_each(|head| self.begin_topic(store, head, from, &after, now));
         self.patterns.insert(pattern.clone(), after);
         if followed.is_err() {
             self.unsubscribe(&pattern);

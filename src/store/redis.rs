@@ -15,6 +15,7 @@ mod copy;
 mod greet;
 mod known;
 mod link;
+mod moments;
 mod news;
 mod nodes;
 mod open;
@@ -69,6 +70,7 @@ pub struct RedisStore {
 impl Drop for RedisStore {
     fn drop(&mut self) {
         self.common.news.end();
+        self.common.moments.end();
     }
 }
 
@@ -92,6 +94,7 @@ impl RedisStore {
         let common = Arc::new(Common {
             nodes,
             news: News::default(),
+            moments: Arc::default(),
             server: format!("{:016x}", RandomState::new().build_hasher().finish()),
             rules,
             refused: AtomicU64::new(0),
@@ -105,6 +108,7 @@ impl RedisStore {
         let shards: Vec<_> = common.nodes.routes().iter().enumerate().map(shard).collect();
         let store = RedisStore { common, shards, shelf: Shelf::default() };
         store.listen()?;
+        moments::begin(&store.common, &store.shards).map_err(|error| error.to_string())?;
         for shard in &store.shards {
             shard.claim()?;
             let all = shard.learn_all(From::Before);
@@ -148,6 +152,17 @@ impl RedisStore {
                 shards.for_each(|shard| shard.come_back());
             }
         });
+    }
+
+    fn moment_of(&self, last_id: impl Fn(&Shard) -> Id) -> Moment {
+        if let [shard] = self.shards.as_slice() {
+            return Moment::at(last_id(shard));
+        }
+        let ids: Arc<[Id]> = self.shards.iter().map(|shard| last_id(shard)).collect();
+        // In a part where nothing was put for long, what is put next has an id by its clock.
+        let since = self.shards.iter().zip(ids.iter());
+        let since = since.map(|(shard, id)| shard.now().saturating_sub(CLOCK_ERROR).max(*id));
+        Moment::of_parts(since.min().unwrap_or(0), ids)
     }
 
     fn shard(&self, topic: &str) -> Result<&Arc<Shard>> {
@@ -209,14 +224,15 @@ impl Store for RedisStore {
     }
 
     fn moment(&self) -> Moment {
-        if let [shard] = self.shards.as_slice() {
-            return Moment::at(shard.known.last_id());
-        }
-        let ids: Arc<[Id]> = self.shards.iter().map(|shard| shard.known.last_id()).collect();
-        // In a part where nothing was put for long, what is put next has an id by its clock.
-        let since = self.shards.iter().zip(ids.iter());
-        let since = since.map(|(shard, id)| shard.now().saturating_sub(CLOCK_ERROR).max(*id));
-        Moment::of_parts(since.min().unwrap_or(0), ids)
+        let question = self.common.moments.ask(self.shards.len());
+        let told = |shard: &Shard| question.last_id(shard.route.part()).unwrap_or(0);
+        self.moment_of(|shard| told(shard).max(shard.known.last_id()))
+    }
+
+    fn beginning(&self) -> Moment {
+        let now = Instant::now();
+        let question = self.common.moments.ask(self.shards.len());
+        self.moment_of(|shard| shard.known.last_id()).asked(now, question)
     }
 
     /// As far as clocks of different parts may differ.

@@ -2,6 +2,7 @@
 //! away or fails over. Each test starts a Redis of its own, which listens on a socket in a folder, or a
 //! cluster of them.
 
+mod begins;
 #[expect(dead_code, reason = "the benchmarks, which have it too, ask for more")]
 pub mod cluster;
 mod cut;

@@ -134,14 +134,9 @@ impl App {
     }
 
     /// CoreMQ's protocol, for who carries its objects.
-    pub fn coremq(&self, session: Session, waker: Waker) -> Result<coremq::Talk> {
-        coremq::Talk::new(
-            self.broker.clone(),
-            session,
-            waker,
-            self.coremq.clone(),
-            self.config.max_message,
-        )
+    pub async fn coremq(&self, session: Session, waker: Waker) -> Result<coremq::Talk> {
+        let (hub, max) = (self.coremq.clone(), self.config.max_message);
+        self.run(move |broker| coremq::Talk::new(broker.clone(), session, waker, hub, max)).await?
     }
 
     /// The most that a request's body may have.

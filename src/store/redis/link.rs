@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::{
-    Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ConnectionLike, ErrorKind,
-    ProtocolVersion, RedisError, Value, cmd,
+    Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ConnectionLike, ErrorKind, Pipeline,
+    ProtocolVersion, RedisError, RedisResult, Value, cmd,
 };
 
 use super::address::Address;
@@ -56,6 +56,8 @@ pub struct Failed {
     pub error: Error,
     /// Whether it may have been done all the same.
     pub doubtful: bool,
+    /// Whether that is because this server was stopped, and goes on.
+    pub interrupted: bool,
     /// Where a cluster's node says that it is done, as `HOST:PORT`.
     pub moved: Option<String>,
 }
@@ -68,7 +70,7 @@ impl Drop for Link {
 
 impl Link {
     /// So many connections at most. None is made yet.
-    pub fn new(info: ConnectionInfo, most: usize) -> redis::RedisResult<Link> {
+    pub fn new(info: ConnectionInfo, most: usize) -> RedisResult<Link> {
         let address = Address::from(info.addr());
         let presence = Arc::new(Presence::new(address.to_string()));
         let (pool, freed) = (Mutex::default(), Condvar::new());
@@ -96,12 +98,12 @@ impl Link {
     }
 
     /// A connection of one's own, for so long without an answer.
-    pub fn connect(&self, patience: Duration) -> redis::RedisResult<Connection> {
+    pub fn connect(&self, patience: Duration) -> RedisResult<Connection> {
         connect(&self.client, patience)
     }
 
     /// The same, on which a cluster's nodes tell what was published in a part.
-    pub fn connect_to_hear(&self, patience: Duration) -> redis::RedisResult<Connection> {
+    pub fn connect_to_hear(&self, patience: Duration) -> RedisResult<Connection> {
         let info = self.client.get_connection_info().clone();
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         connect(&Client::open(info.set_redis_settings(redis))?, patience)
@@ -129,12 +131,16 @@ impl Link {
         match answer {
             // It is done, and what it answered is known: a master that fails now has not confirmed it.
             Ok(answer) => Ok((answer, count.map(|count| count.unwrap_or(0)))),
-            Err(error) => Err(Failed {
-                doubtful: is_broken(&error),
-                error: explain(&error),
-                moved: moved(&error),
-            }),
+            Err(error) => Err(failed(&error)),
         }
+    }
+
+    /// Makes calls in one round trip; what the node refuses is an error among the answers.
+    pub fn call_all(&self, calls: &Pipeline) -> Result<Vec<Value>, Failed> {
+        let (mut connection, round) = self.take()?;
+        let answers = ask_all(&mut connection, calls);
+        self.give_back(connection, round, answers.as_ref().err());
+        answers.map_err(|error| failed(&error))
     }
 
     /// How long to wait for so many replicas.
@@ -175,7 +181,7 @@ impl Link {
         connection.map(|connection| (connection, round)).map_err(|error| {
             self.free(None, round);
             self.presence.suspect(round, reason(&error));
-            Failed { error: explain(&error), doubtful: false, moved: None }
+            Failed { doubtful: false, ..failed(&error) }
         })
     }
 
@@ -211,7 +217,7 @@ impl Pool {
 }
 
 /// A connection, for so long without an answer.
-pub fn connect(client: &Client, patience: Duration) -> redis::RedisResult<Connection> {
+pub fn connect(client: &Client, patience: Duration) -> RedisResult<Connection> {
     let connection = client.get_connection_with_timeout(CONNECT)?;
     connection.set_read_timeout(Some(patience))?;
     connection.set_write_timeout(Some(patience))?;
@@ -219,7 +225,7 @@ pub fn connect(client: &Client, patience: Duration) -> redis::RedisResult<Connec
 }
 
 /// Asks; a Redis that does not know the script is told it first.
-fn ask(connection: &mut Connection, call: &Cmd) -> redis::RedisResult<Value> {
+fn ask(connection: &mut Connection, call: &Cmd) -> RedisResult<Value> {
     let mut ask = |call: &Cmd| connection.req_command(call).and_then(Value::extract_error);
     match ask(call) {
         Err(error) if error.code() == Some("NOSCRIPT") => {
@@ -232,8 +238,15 @@ fn ask(connection: &mut Connection, call: &Cmd) -> redis::RedisResult<Value> {
     }
 }
 
+/// Asks several; an error is the connection's.
+fn ask_all(connection: &mut Connection, calls: &Pipeline) -> RedisResult<Vec<Value>> {
+    connection.send_packed_command(&calls.get_packed_pipeline())?;
+    // The first that does not come is the last that is waited for.
+    (0..calls.len()).map(|_| connection.recv_response()).collect()
+}
+
 /// Waits for replicas to have what this connection's calls did; how many do.
-fn wait(connection: &mut Connection, replicas: u32, patience: Duration) -> redis::RedisResult<u32> {
+fn wait(connection: &mut Connection, replicas: u32, patience: Duration) -> RedisResult<u32> {
     let mut wait = cmd("WAIT");
     wait.arg(replicas).arg(patience.as_millis() as u64);
     match connection.req_command(&wait)?.extract_error()? {
@@ -322,7 +335,16 @@ pub fn reason(error: &RedisError) -> String {
     }
 }
 
+fn failed(error: &RedisError) -> Failed {
+    Failed {
+        doubtful: is_broken(error),
+        interrupted: is_interrupted(error),
+        error: explain(error),
+        moved: moved(error),
+    }
+}
+
 fn unavailable(why: String) -> Failed {
     let error = Error::new(Code::Unavailable, format!("{why}: try again"));
-    Failed { error, doubtful: false, moved: None }
+    Failed { error, doubtful: false, interrupted: false, moved: None }
 }

@@ -8,6 +8,7 @@ use redis::{Cmd, Value, cmd};
 
 use super::known::{From, Known, Total};
 use super::link::Failed;
+use super::moments::Moments;
 use super::news::News;
 use super::nodes::{Nodes, Route};
 use super::request;
@@ -23,6 +24,7 @@ use crate::store::{Batch, Due, Rules, WhenFull, lock, system_clock};
 pub struct Common {
     pub nodes: Nodes,
     pub news: News,
+    pub moments: Arc<Moments>,
     /// A name that no other server has.
     pub server: String,
     pub rules: Rules,
@@ -186,9 +188,19 @@ impl Shard {
         self.call(&call)
     }
 
+    /// Makes a call that may be made twice.
     pub fn call(&self, call: &Cmd) -> Result<Value> {
-        let called = self.common.nodes.call(&self.route, call, 0);
-        called.map(|(answer, _)| answer).map_err(|failed| self.failed(failed))
+        loop {
+            let failed = match self.common.nodes.call(&self.route, call, 0) {
+                Ok((answer, _)) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            let again = failed.interrupted;
+            let error = self.failed(failed);
+            if !again {
+                return Err(error);
+            }
+        }
     }
 
     fn failed(&self, failed: Failed) -> Error {

@@ -180,6 +180,26 @@ fn every_topic_is_known_to_who_opens_a_store() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
+fn a_moment_is_when_it_was_asked_for_whatever_was_heard() {
+    let server = Server::start();
+    let prefix = server.prefix();
+    let [here, there] = [(); 2].map(|()| server.open(&prefix, Rules::default(), None));
+    let put = || match put(&here, "t", 1, 1).pop().unwrap() {
+        Ok(Outcome::Stored { id, .. }) => id,
+        other => panic!("{other:?}"),
+    };
+    for _ in 0..100 {
+        let before = put();
+        assert_eq!(there.moment().of("t"), before);
+        // It is told later, of what was then.
+        let beginning = there.beginning();
+        let after = put();
+        assert!(beginning.of("t") < after, "{after} {beginning:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
 fn a_redis_without_memory_is_full_and_nothing_is_half_done() {
     let server = Server::start();
     let store = server.open("t:", Rules::default(), None);

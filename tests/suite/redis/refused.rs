@@ -4,22 +4,17 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use super::cluster::{CALM, Cluster, Shape};
+use socket2::{Domain, Socket, Type};
+
+use super::cluster::{CALM, Cluster, Shape, free_port};
 use super::{Redis, words};
-use crate::suite::folder::Folder;
 use crate::suite::process::{Process, dsmq, run};
 use crate::suite::support::server;
 
-/// The longest that a server takes to say so.
-const BOUND: Duration = Duration::from_secs(15);
-
 /// Asserts that a server over this store ends with one line in which this is said.
 pub fn refused(url: &str, said: &str) {
-    let begun = Instant::now();
     let ended = run(&mut dsmq(&["--port", "0", "--log", "warn", "--store", url]), "");
-    assert!(begun.elapsed() < BOUND, "{ended:?}");
     assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0), "{ended:?}");
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
     assert!(ended.stderr.starts_with("dsmq: cannot open the store: redis"), "{ended:?}");
@@ -82,20 +77,26 @@ fn answering(answer: &'static str) -> SocketAddr {
     addr
 }
 
+/// A port at which nobody listens as long as the socket is there.
+fn nobody() -> (Socket, u16) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
+}
+
 #[test]
 fn what_is_no_redis_is_refused() {
     let http = answering("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     let dsmq = server();
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let silent = silent.local_addr().map(|addr| (silent, addr)).unwrap();
-    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let name = "no-such-name.invalid:6379";
+    let (_nobody, port) = nobody();
     for (at, said) in [
         (http.to_string(), "is no Redis"),
         (dsmq.addr().to_string(), "is no Redis"),
         (silent.1.to_string(), "no answer in time"),
-        (nobody.to_string(), "Connection refused"),
-        (name.to_owned(), "does not answer (failed to lookup"),
+        (format!("127.0.0.1:{port}"), "Connection refused"),
     ] {
         refused(&format!("redis://{at}"), said);
         // All nodes that are named are asked at once.
@@ -118,8 +119,7 @@ fn a_url_that_makes_no_sense_is_told_how_it_is_written() {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn a_cluster_is_no_redis_and_a_redis_no_cluster() {
-    let folder = Folder::new("cluster");
-    let cluster = Cluster::start(Shape { replicas: false, ..CALM }, &folder.path(""));
+    let cluster = Cluster::start(Shape { replicas: false, ..CALM });
     for node in 0..3 {
         refused(&format!("redis://127.0.0.1:{}", cluster.port(node)), "redis-cluster://HOST:PORT");
         // Of one that may not ask what it is too.
@@ -134,7 +134,7 @@ fn a_cluster_is_no_redis_and_a_redis_no_cluster() {
     let url = cluster.url() + "?parts=3";
     let (_server, _) = Process::server(&mut dsmq(&["--port", "0", "--store", &url]));
     refused(&(cluster.url() + "?parts=4"), "the store has 3 parts");
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let alone = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""];
     let _alone = Redis::start_with(words(&alone));
     refused(&format!("redis-cluster://127.0.0.1:{port}"), &format!("redis://127.0.0.1:{port}"));

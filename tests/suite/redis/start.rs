@@ -56,8 +56,8 @@ fn evict(cluster: &Cluster, node: usize) {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn each_master_that_removes_messages_is_warned_of() {
-    let folder = Folder::new("cluster");
-    let cluster = Cluster::start(MASTERS_ALONE, &folder.path(""));
+    let folder = Folder::new("server");
+    let cluster = Cluster::start(MASTERS_ALONE);
     let of_part_0 = cluster.master_of(cluster.slot_of("{0}"));
     let evicting = cluster.masters().into_iter().find(|node| *node != of_part_0).unwrap();
     evict(&cluster, evicting);
@@ -71,8 +71,8 @@ fn each_master_that_removes_messages_is_warned_of() {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn a_master_that_is_found_later_is_warned_of_too() {
-    let folder = Folder::new("cluster");
-    let cluster = Cluster::start(MASTERS_ALONE, &folder.path(""));
+    let folder = Folder::new("server");
+    let cluster = Cluster::start(MASTERS_ALONE);
     let slot = cluster.slot_of("{0}");
     let first = cluster.master_of(slot);
     let evicting = cluster.masters().into_iter().find(|node| *node != first).unwrap();
@@ -106,8 +106,8 @@ fn a_master_with_too_few_replicas_is_warned_of_and_served() {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn each_master_of_a_cluster_with_too_few_replicas_is_warned_of() {
-    let folder = Folder::new("cluster");
-    let cluster = Cluster::start(CALM, &folder.path(""));
+    let folder = Folder::new("server");
+    let cluster = Cluster::start(CALM);
     let flags = ["--store", &cluster.url(), "--redis-replicas", "1"];
     assert_eq!(Started::new(&folder, &flags).warnings(), [""; 0]);
     let flags = ["--store", &cluster.url(), "--redis-replicas", "2"];
@@ -150,8 +150,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream) {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn each_master_that_is_too_old_is_refused() {
-    let folder = Folder::new("cluster");
-    let cluster = Cluster::start(MASTERS_ALONE, &folder.path(""));
+    let cluster = Cluster::start(MASTERS_ALONE);
     let of_part_0 = cluster.master_of(cluster.slot_of("{0}"));
     let old = cluster.masters().into_iter().find(|node| *node != of_part_0).unwrap();
     let (url, port) = (cluster.url(), aged(cluster.port(old)));

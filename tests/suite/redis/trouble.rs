@@ -127,13 +127,17 @@ fn a_redis_that_is_silent_is_unavailable_and_comes_back() {
         assert_eq!(peer.expect_error("unavailable")["tag"], "x");
     }
     // What needs no Redis is answered meanwhile, to who has connected meanwhile too.
-    Peer::connect(here.addr()).ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
+    let mut late = Peer::connect(here.addr());
+    late.ask(r#"{"action":"subscribe","topic":"t"}"#, r#"{"ok":true}"#);
+    late.send(r#"{"action":"get","topic":"t"}"#);
+    late.expect_error("unavailable");
     redis.go_on();
     let away = AtomicUsize::new(0);
     let again = json!({"action":"put","topic":"t","message":2,"confirm":true,"tag":"y"});
     assert_eq!(ask(&mut peer, &again, &away)["ok"], true);
     // What was put before is pushed too, if it was done in the end.
     while waiter.receive_reply()["message"] != 2 {}
+    while late.receive_reply()["message"] != 2 {}
 }
 
 #[test]

@@ -21,7 +21,7 @@ const UNKNOWN: &str = "Command not recognized";
 pub async fn talk(app: Arc<App>, session: Session, socket: Socket) {
     let bell = Bell::new();
     let waker = bell.waker();
-    let mut talker = match app.coremq(session, waker) {
+    let mut talker = match app.coremq(session, waker).await {
         Ok(talk) => Talker { app, socket, talk: Some(Box::new(talk)), bell },
         Err(error) => return tracing::error!("CoreMQ is not spoken: {error}"),
     };

@@ -1,0 +1,298 @@
+//! When sessions begin: the last ids that nodes had given out when a connection was accepted. What is
+//! heard of other servers is behind by the time that news takes, so nodes are asked: by one thread, once
+//! for all who came meanwhile, and nobody waits for the answer but who reads.
+//!
+//! When a node is asked more may have been put than when the connection was accepted. But no id is below
+//! its node's clock: with what that shows, and how long ago the connection was accepted, an id is known
+//! that all later ones are above.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use redis::{Value, cmd, pipe};
+
+use super::link::{ANSWER, Link};
+use super::shard::{Common, Shard};
+use crate::message::Id;
+use crate::store::lock;
+use crate::store::moment::Inquiry;
+
+/// So long others are waited for, who are asked for too, unless somebody needs the answer.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// How often a node is asked again for its clock, while something was put at about the time that
+/// matters: the answer that came fastest counts.
+const AGAIN: usize = 3;
+
+/// Its thread does little.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// The question that is put next, if somebody wants to know.
+#[derive(Default)]
+pub struct Moments {
+    state: Mutex<State>,
+    wanted: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    next: Option<Arc<Question>>,
+    ended: bool,
+}
+
+/// What the last ids are: a question to all nodes.
+#[derive(Debug)]
+pub struct Question {
+    /// When the first wanted to know.
+    begun: Instant,
+    state: Mutex<Asked>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Asked {
+    /// Somebody waits for an answer.
+    hurries: bool,
+    /// One for each part, in time.
+    answers: Box<[Option<Answer>]>,
+}
+
+/// What a part's node says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Answer {
+    /// Nothing, or nothing that makes sense.
+    Unknown,
+    /// The last id, and what the clock said behind it.
+    Known { last: Id, time: Time },
+}
+
+/// What a node's clock said, as it arrived at this time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Time {
+    clock: Id,
+    arrived: Instant,
+}
+
+impl Moments {
+    /// A question of so many parts that will be put later than this is called.
+    pub fn ask(&self, parts: usize) -> Arc<Question> {
+        let mut state = lock(&self.state);
+        if let Some(next) = &state.next {
+            return next.clone();
+        }
+        let question = Arc::new(Question::new(parts));
+        state.next = Some(question.clone());
+        drop(state);
+        self.wanted.notify_one();
+        question
+    }
+
+    pub fn end(&self) {
+        lock(&self.state).ended = true;
+        self.wanted.notify_one();
+    }
+
+    /// Waits for a question, and then for more who want to know the same; `None` at the end.
+    fn next(&self) -> Option<Arc<Question>> {
+        let state = lock(&self.state);
+        let idle = |state: &mut State| state.next.is_none() && !state.ended;
+        let state = self.wanted.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        let question = state.next.clone().filter(|_| !state.ended)?;
+        drop(state);
+        question.gather();
+        lock(&self.state).next = None;
+        Some(question)
+    }
+}
+
+impl Question {
+    fn new(parts: usize) -> Question {
+        let asked = Asked { hurries: false, answers: vec![None; parts].into() };
+        Question { begun: Instant::now(), state: Mutex::new(asked), changed: Condvar::new() }
+    }
+
+    fn gather(&self) {
+        let state = lock(&self.state);
+        let waited = self.changed.wait_timeout_while(state, GATHER, |state| !state.hurries);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn tell(&self, parts: &[usize], answers: impl Iterator<Item = Answer>) {
+        let mut state = lock(&self.state);
+        for (part, answer) in parts.iter().zip(answers) {
+            if let Some(place) = state.answers.get_mut(*part) {
+                *place = Some(answer);
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Waits for what a part's node says, no longer than a call would.
+    fn answer(&self, part: usize) -> Answer {
+        let mut state = lock(&self.state);
+        let pending = |state: &mut Asked| state.answers.get(part).is_some_and(Option::is_none);
+        if pending(&mut state) {
+            state.hurries = true;
+            self.changed.notify_all();
+            let waited = self.changed.wait_timeout_while(state, ANSWER, pending);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.answers.get(part).copied().flatten().unwrap_or(Answer::Unknown)
+    }
+
+    /// The last id of the part at some time while it was asked; `None` if it cannot be known.
+    pub fn last_id(&self, part: usize) -> Option<Id> {
+        match self.answer(part) {
+            Answer::Known { last, .. } => Some(last),
+            Answer::Unknown => None,
+        }
+    }
+}
+
+impl Inquiry for Question {
+    fn last_id(&self, part: usize, at: Instant) -> Option<Id> {
+        self.answer(part).by(at)
+    }
+}
+
+impl Answer {
+    /// An id that all are above that were given out after this time, as good as the way back from
+    /// the node was short.
+    fn by(self, at: Instant) -> Option<Id> {
+        match self {
+            Answer::Known { last, time } if last <= time.clock => Some(last.min(time.at(at))),
+            // Where it was set back the clock tells nothing.
+            _ => None,
+        }
+    }
+}
+
+impl Time {
+    /// What it said at this time, or somewhat less: as much as the way back took.
+    fn at(self, at: Instant) -> Id {
+        let since = self.arrived.saturating_duration_since(at).as_micros();
+        self.clock.saturating_sub(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+}
+
+/// Asks on a thread of its own until the store is dropped.
+pub fn begin(common: &Arc<Common>, shards: &[Arc<Shard>]) -> std::io::Result<()> {
+    let (moments, common) = (common.moments.clone(), Arc::downgrade(common));
+    let keys: Vec<String> = shards.iter().map(|shard| shard.key.clone()).collect();
+    let thread = std::thread::Builder::new().name("moments".into()).stack_size(STACK_BYTES);
+    thread.spawn(move || run(&moments, &common, &keys)).map(drop)
+}
+
+fn run(moments: &Moments, common: &Weak<Common>, keys: &[String]) {
+    while let Some(question) = moments.next() {
+        // Those who wanted to know may be gone by now.
+        if Arc::strong_count(&question) == 1 {
+            continue;
+        }
+        let Some(common) = common.upgrade() else { return };
+        for (link, parts) in common.nodes.links() {
+            let keys: Vec<_> = parts.iter().filter_map(|part| keys.get(*part)).collect();
+            let node = Asking { link: &link, has_other_clock: common.clock.is_some() };
+            let answers = node.answers(&keys, question.begun).unwrap_or_default();
+            let unknown = std::iter::repeat(Answer::Unknown);
+            question.tell(&parts, answers.into_iter().chain(unknown));
+        }
+    }
+}
+
+/// A node that is asked.
+struct Asking<'a> {
+    link: &'a Link,
+    /// Whether its ids are not by its own clock, but by that of a test.
+    has_other_clock: bool,
+}
+
+impl Asking<'_> {
+    /// What it says of the parts with these keys, to those who want to know it as it was at some time
+    /// since the question was made; `None` if it does not answer.
+    fn answers(&self, keys: &[&String], begun: Instant) -> Option<Vec<Answer>> {
+        let mut calls = pipe();
+        for key in keys {
+            calls.cmd("HGET").arg(key).arg("last");
+        }
+        // Behind them: so no id that follows the clock is above it.
+        calls.cmd("TIME");
+        let mut answers = self.link.call_all(&calls).ok()?;
+        let mut time = self.time(answers.pop()?)?;
+        let last_ids: Vec<Option<Id>> =
+            answers.into_iter().map(|last| redis::from_redis_value(last).ok()).collect();
+        let unsure = |time: Time| (time.at(begun) + 1)..=time.clock;
+        for _ in 0..AGAIN {
+            if !last_ids.iter().flatten().any(|last| unsure(time).contains(last)) {
+                break;
+            }
+            let again = self.link.call(&cmd("TIME")).ok().and_then(|again| self.time(again));
+            let Some(again) = again else { break };
+            time = if again.at(begun) > time.at(begun) { again } else { time };
+        }
+        let known =
+            |last: Option<Id>| last.map_or(Answer::Unknown, |last| Answer::Known { last, time });
+        Some(last_ids.into_iter().map(known).collect())
+    }
+
+    /// What TIME answered just now.
+    fn time(&self, answer: Value) -> Option<Time> {
+        let arrived = Instant::now();
+        let (seconds, microseconds): (u64, u64) = redis::from_redis_value(answer).ok()?;
+        let clock = seconds.checked_mul(1_000_000)?.checked_add(microseconds)?;
+        // No id is below zero: that it is tells nothing.
+        Some(Time { clock: if self.has_other_clock { 0 } else { clock }, arrived })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    fn known(last: Id, clock: Id, arrived: Instant) -> Answer {
+        Answer::Known { last, time: Time { clock, arrived } }
+    }
+
+    #[test]
+    fn what_was_put_since_is_above_what_the_clock_said() {
+        let accepted = Instant::now();
+        let arrived = accepted + 3 * MILLISECOND;
+        // Nothing was put since, something was; the clock was set back.
+        assert_eq!(known(4_000, 10_000, arrived).by(accepted), Some(4_000));
+        assert_eq!(known(9_000, 10_000, arrived).by(accepted), Some(7_000));
+        assert_eq!(known(10_001, 10_000, arrived).by(accepted), None);
+        assert_eq!(known(500, 1_000, arrived).by(accepted), Some(0));
+        assert_eq!(Answer::Unknown.by(accepted), None);
+    }
+
+    #[test]
+    fn one_question_is_for_all_who_come_before_it_is_put() {
+        let moments = Moments::default();
+        let [first, second] = [moments.ask(2), moments.ask(2)];
+        assert!(Arc::ptr_eq(&first, &second));
+        let put = moments.next().unwrap();
+        assert!(Arc::ptr_eq(&first, &put) && !Arc::ptr_eq(&first, &moments.ask(2)));
+        moments.end();
+        assert!(moments.next().is_none());
+    }
+
+    #[test]
+    fn who_waits_for_a_part_is_told_whatever_becomes_of_the_others() {
+        let question = Question::new(3);
+        let now = Instant::now();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| question.last_id(1));
+            // It hurries as soon as it waits.
+            while !lock(&question.state).hurries {
+                std::thread::yield_now();
+            }
+            question.tell(&[1, 2], [known(7, 9, now), Answer::Unknown].into_iter());
+            assert_eq!(waiting.join().unwrap(), Some(7));
+        });
+        assert_eq!((question.last_id(1), question.last_id(2)), (Some(7), None));
+        assert_eq!(question.last_id(3), None, "there is none");
+    }
+}

@@ -1,0 +1,90 @@
+//! When a session begins: as its connection is accepted, whatever its server has heard of the others by then.
+//! What was confirmed before on another server is not handed out, what is put later is not left out.
+
+use dsmq::{Config, Server};
+use serde_json::{Value, json};
+
+use super::Redis;
+use super::cluster::{CALM, Cluster};
+use crate::suite::peer::Peer;
+use crate::suite::support::server_with;
+
+const ROUNDS: usize = 300;
+
+/// Topics of which some are in each part of a cluster.
+const TOPICS: usize = 64;
+
+/// Two servers over one store, and a connection to the first.
+struct Servers {
+    putter: Peer,
+    _here: Server,
+    there: Server,
+}
+
+/// How often what came first was not what should have come.
+#[derive(Debug, Default, PartialEq)]
+struct Wrong {
+    older_by_get: usize,
+    older_by_subscribe: usize,
+    missed_by_get: usize,
+    missed_by_subscribe: usize,
+}
+
+impl Servers {
+    fn start(url: &str) -> Servers {
+        let server = || server_with(Config { store: url.parse().unwrap(), ..Config::default() });
+        let (here, there) = (server(), server());
+        Servers { putter: Peer::connect(here.addr()), _here: here, there }
+    }
+
+    fn put(&mut self, topic: &str, message: &Value) {
+        let put = json!({"action":"put","topic":topic,"message":message,"confirm":true});
+        self.putter.send(put.to_string());
+        assert_eq!(self.putter.receive_reply()["ok"], true);
+    }
+
+    /// Puts on one server and reads on the other, over connections that begin just before or after.
+    fn count(&mut self) -> Wrong {
+        let mut wrong = Wrong::default();
+        for round in 0..ROUNDS {
+            let topic = format!("t{}", round % TOPICS);
+            let [before, after] = ["before", "after"].map(|when| json!([when, round]));
+            let [get, subscribe] = ["get", "subscribe"]
+                .map(|action| json!({"action":action,"topic":topic}).to_string());
+
+            self.put(&topic, &before);
+            let mut getter = Peer::connect_silent(self.there.addr());
+            getter.send(&get);
+            wrong.older_by_get += usize::from(getter.receive_reply()["message"] != "");
+
+            self.put(&topic, &before);
+            let mut subscriber = Peer::connect_silent(self.there.addr());
+            subscriber.ask(&subscribe, r#"{"ok":true}"#);
+            self.put(&topic, &after);
+            let pushed = subscriber.receive_reply()["message"].clone();
+            wrong.older_by_subscribe += usize::from(pushed == before);
+            wrong.missed_by_subscribe += usize::from(pushed != before && pushed != after);
+
+            // It has been accepted when it has had a reply.
+            let mut getter = Peer::connect(self.there.addr());
+            self.put(&topic, &after);
+            getter.send(&get);
+            wrong.missed_by_get += usize::from(getter.receive_reply()["message"] != after);
+        }
+        wrong
+    }
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_session_begins_with_its_connection_over_one_redis() {
+    let redis = Redis::start();
+    assert_eq!(Servers::start(&redis.url()).count(), Wrong::default());
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_session_begins_with_its_connection_over_a_cluster() {
+    let cluster = Cluster::start(CALM);
+    assert_eq!(Servers::start(&cluster.url()).count(), Wrong::default());
+}
