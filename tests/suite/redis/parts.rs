@@ -1,11 +1,14 @@
 //! Parts of a store over a cluster: each is where its slot is, and fails alone.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use dsmq::{Config, Server};
 use serde_json::{Value, json};
 
 use super::cluster::{CALM, Cluster, NERVOUS};
 use crate::suite::peer::Peer;
-use crate::suite::support::server_with;
+use crate::suite::support::{PATIENCE, server_with};
 
 /// Topics of which some are in each part.
 const TOPICS: usize = 48;
@@ -108,6 +111,20 @@ fn who_waits_is_woken_wherever_a_part_has_gone() {
     });
 }
 
+/// Waits until these nodes serve, and know that this one is a master.
+fn until_known(cluster: &Cluster, master: usize, nodes: &[usize]) {
+    let (deadline, address) = (Instant::now() + PATIENCE, format!(":{}@", cluster.port(master)));
+    let knows = |node: &usize| {
+        let ask = |what| cluster.ask::<String>(*node, &["CLUSTER", what]).unwrap();
+        let known = ask("NODES").lines().any(|l| l.contains(&address) && l.contains("master -"));
+        known && ask("INFO").contains("cluster_state:ok")
+    };
+    while !nodes.iter().all(knows) {
+        assert!(Instant::now() < deadline, "they do not agree");
+        thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn a_server_starts_if_a_node_that_is_named_does_not_answer() {
@@ -121,6 +138,7 @@ fn a_server_starts_if_a_node_that_is_named_does_not_answer() {
     let replica = cluster.replica_of(0);
     cluster.pause(0);
     cluster.until_master(replica);
+    until_known(&cluster, replica, &[1, 2, replica]);
     for killed in [false, true] {
         if killed {
             cluster.kill(0);
