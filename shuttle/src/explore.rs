@@ -274,7 +274,7 @@ fn timer() {
     let lease = Some(LEASE.as_micros() as u64);
     let broker = broker();
     let timing = broker.clone();
-    let clock = thread::spawn(move || timing.run_timer());
+    let clock = thread::spawn(move || timing.run_timer(0));
     let waiting = broker.clone();
     let taker = thread::spawn(move || {
         let mut waiting = waiting.wait_to_take(&topic(), lease, waker());
