@@ -14,6 +14,7 @@ mod parts;
 mod proxy;
 mod replicas;
 mod shared;
+mod silent;
 #[cfg(feature = "tls")]
 mod tls;
 mod trouble;

@@ -25,7 +25,7 @@ fn put(peer: &mut Peer, topic: usize, message: &str) -> Value {
 }
 
 /// The topics that a node has.
-fn topics_at(cluster: &Cluster, node: usize) -> Vec<usize> {
+pub fn topics_at(cluster: &Cluster, node: usize) -> Vec<usize> {
     let logs: Vec<String> = cluster.ask(node, &["KEYS", "dsmq:{*}:log:t*"]).unwrap();
     logs.iter().map(|log| log.rsplit(":t").next().unwrap().parse().unwrap()).collect()
 }
