@@ -11,7 +11,7 @@ use crate::suite::support::server_with;
 /// Topics of which some are in each part.
 const TOPICS: usize = 48;
 
-fn server(cluster: &Cluster) -> Server {
+pub fn server(cluster: &Cluster) -> Server {
     server_with(Config { store: cluster.url().parse().unwrap(), ..Config::default() })
 }
 

@@ -3,14 +3,14 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dsmq::{Config, Server};
+use dsmq::Server;
 use serde_json::{Value, json};
 
 use super::cluster::{CALM, Cluster};
+use super::parts::{server, topics_at};
 use crate::suite::folder::Folder;
 use crate::suite::http::get;
 use crate::suite::peer::Peer;
-use crate::suite::support::server_with;
 
 /// Topics of which some are in each part.
 const TOPICS: usize = 64;
@@ -162,10 +162,9 @@ impl Others {
 
 /// Whether the others had all of theirs before a call to the silent node can have ended that was made
 /// after another one: what that one held up could not have gone on by then.
-fn goes_on(cluster: &mut Cluster, node: usize, servers: [&Server; 2], topics: &[usize]) -> bool {
-    let there_too = |topic: &usize| topics.contains(topic);
-    let (own, others): (Vec<usize>, Vec<usize>) = (0..TOPICS).partition(there_too);
-    let [here, there] = servers;
+fn goes_on(cluster: &mut Cluster, node: usize, own: &[usize]) -> bool {
+    let others: Vec<usize> = (0..TOPICS).filter(|topic| !own.contains(topic)).collect();
+    let (here, there) = (&server(cluster), &server(cluster));
     let mut others = Others::begin(here, there, &others);
     let (line, due) = own.split_first().unwrap();
     let due = &due[..4];
@@ -194,9 +193,9 @@ fn goes_on(cluster: &mut Cluster, node: usize, servers: [&Server; 2], topics: &[
     }
     let goes_on = in_time && !slow.has_arrived();
 
-    cluster.go_on(node);
     slow.receive_reply();
     late_comer.receive_reply();
+    cluster.go_on(node);
     for (_, taker) in &mut waiting {
         assert_eq!(taker.receive_reply()["message"], "late");
     }
@@ -208,16 +207,15 @@ fn goes_on(cluster: &mut Cluster, node: usize, servers: [&Server; 2], topics: &[
 fn who_waits_for_other_nodes_waits_for_no_silent_one() {
     let folder = Folder::new("cluster");
     let mut cluster = Cluster::start(CALM, &folder.path(""));
-    let config = Config { store: cluster.url().parse().unwrap(), ..Config::default() };
-    let (here, there) = (server_with(config.clone()), server_with(config));
-    let mut peer = Peer::connect(here.addr());
+    let first = server(&cluster);
+    let mut peer = Peer::connect(first.addr());
     (0..TOPICS).for_each(|topic| put(&mut peer, topic, "before"));
     let node = cluster.masters()[1];
-    let topics = super::parts::topics_at(&cluster, node);
+    let own = topics_at(&cluster, node);
     for topic in 0..TOPICS {
         let take = json!({"action":"take","topic":name(topic)});
         assert_eq!(ask(&mut peer, take)["message"], "before");
     }
-    let mut trials = (0..TRIALS).map(|_| goes_on(&mut cluster, node, [&here, &there], &topics));
+    let mut trials = (0..TRIALS).map(|_| goes_on(&mut cluster, node, &own));
     assert!(trials.any(|goes_on| goes_on), "others wait for the silent node");
 }
