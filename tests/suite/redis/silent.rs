@@ -16,8 +16,8 @@ use crate::suite::peer::Peer;
 const TOPICS: usize = 64;
 
 /// What time does at the silent node it does so many seconds from now, and elsewhere a little later.
-const DUE: f64 = 2.0;
-const LATE: f64 = 2.3;
+const DUE: f64 = 1.0;
+const LATE: f64 = 1.2;
 
 /// Takers in line for a topic of the silent node, who leave one by one.
 const IN_LINE: usize = 8;
