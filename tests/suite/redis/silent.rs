@@ -17,10 +17,13 @@ const TOPICS: usize = 64;
 
 /// What time does at the silent node it does so many seconds from now, and elsewhere a little later.
 const DUE: f64 = 1.0;
-const LATE: f64 = 1.2;
+const LATE: f64 = 1.5;
 
 /// Takers in line for a topic of the silent node, who leave one by one.
 const IN_LINE: usize = 8;
+
+/// Calls to the silent node at a time.
+const CALLS: usize = 6;
 
 /// Rounds before and behind what is late.
 const ROUNDS: usize = 3;
@@ -98,6 +101,28 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
+fn read(peer: &mut Peer, topic: usize) {
+    peer.send(json!({"action":"history","topic":name(topic)}).to_string());
+}
+
+/// Has a server make so many connections to a node as it will need: over one that is there an answer is
+/// waited for, and a new one is not made to a node that is silent.
+fn connect(cluster: &Cluster, node: usize, server: &Server, topic: usize) {
+    let order = |words: &[&str]| cluster.ask::<String>(node, words).unwrap();
+    order(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    let mut peers: Vec<Peer> = (0..CALLS).map(|_| Peer::connect(server.addr())).collect();
+    peers.iter_mut().for_each(|peer| read(peer, topic));
+    let held = |calls: &str| calls.trim().parse::<usize>().is_ok_and(|calls| calls >= CALLS);
+    while !order(&["INFO", "clients"])
+        .lines()
+        .any(|line| line.strip_prefix("blocked_clients:").is_some_and(held))
+    {}
+    order(&["CLIENT", "UNPAUSE"]);
+    for mut peer in peers {
+        assert!(peer.receive_reply()["messages"].is_array());
+    }
+}
+
 /// Those who wait on one server for what is put on another, at nodes that answer.
 struct Others {
     putter: Peer,
@@ -109,14 +134,13 @@ struct Others {
 }
 
 impl Others {
-    fn begin(here: &Server, there: &Server, topics: &[usize]) -> Others {
+    fn begin(mut putter: Peer, there: &Server, topics: &[usize]) -> Others {
         let quarter = |number: usize| topics.iter().skip(number).step_by(4);
         let followed: Vec<usize> = quarter(0).copied().collect();
         let names: Vec<String> = followed.iter().copied().map(name).collect();
         let mut subscriber = Peer::connect(there.addr());
         let begun = ask(&mut subscriber, json!({"action":"subscribe","topic":names}));
         assert_eq!(begun["ok"], true);
-        let mut putter = Peer::connect(here.addr());
         for topic in quarter(3) {
             put_late(&mut putter, *topic, LATE);
         }
@@ -165,19 +189,22 @@ impl Others {
 fn goes_on(cluster: &mut Cluster, node: usize, own: &[usize]) -> bool {
     let others: Vec<usize> = (0..TOPICS).filter(|topic| !own.contains(topic)).collect();
     let (here, there) = (&server(cluster), &server(cluster));
-    let mut others = Others::begin(here, there, &others);
     let (line, due) = own.split_first().unwrap();
+    connect(cluster, node, there, *line);
     let due = &due[..4];
-    let mut in_line: Vec<Peer> = (0..IN_LINE).map(|_| taker(there, *line)).collect();
-    let times = due.iter().map(|topic| put_late(&mut others.putter, *topic, DUE));
+    // First of all, so that it is due before what is late elsewhere.
+    let mut putter = Peer::connect(here.addr());
+    let times = due.iter().map(|topic| put_late(&mut putter, *topic, DUE));
     let first = times.fold(f64::MAX, f64::min);
+    let mut others = Others::begin(putter, there, &others);
+    let mut in_line: Vec<Peer> = (0..IN_LINE).map(|_| taker(there, *line)).collect();
     let mut waiting = takers(there, due);
     until_in_line(there, others.in_line() + IN_LINE + due.len());
     others.round();
 
     cluster.pause(node);
     let mut slow = Peer::connect(there.addr());
-    slow.send(json!({"action":"history","topic":name(*line)}).to_string());
+    read(&mut slow, *line);
     let in_time = now() < first;
     // Whoever takes serves the line first, which is held up so; then others leave it.
     let mut late_comer = Peer::connect(there.addr());
