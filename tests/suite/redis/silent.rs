@@ -1,7 +1,7 @@
 //! A node that goes silent, with things due and takers in line at it: who waits for what stands at other
 //! nodes is served meanwhile.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use dsmq::Server;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use super::parts::{server, topics_at};
 use crate::suite::folder::Folder;
 use crate::suite::http::get;
 use crate::suite::peer::Peer;
+use crate::suite::support::PATIENCE;
 
 /// Topics of which some are in each part.
 const TOPICS: usize = 64;
@@ -93,7 +94,14 @@ fn receive_up_to(peer: &mut Peer, end: &str) {
 /// Waits until so many takers stand in line.
 fn until_in_line(server: &Server, takers: usize) {
     let mut peer = Peer::connect(server.addr());
-    while ask(&mut peer, json!({"action":"stats"}))["stats"]["waiting"] != takers {}
+    until(|| ask(&mut peer, json!({"action":"stats"}))["stats"]["waiting"] == takers);
+}
+
+fn until(mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < deadline, "not yet");
+    }
 }
 
 /// The clock of this machine, and of its nodes.
@@ -113,10 +121,10 @@ fn connect(cluster: &Cluster, node: usize, server: &Server, topic: usize) {
     let mut peers: Vec<Peer> = (0..CALLS).map(|_| Peer::connect(server.addr())).collect();
     peers.iter_mut().for_each(|peer| read(peer, topic));
     let held = |calls: &str| calls.trim().parse::<usize>().is_ok_and(|calls| calls >= CALLS);
-    while !order(&["INFO", "clients"])
-        .lines()
-        .any(|line| line.strip_prefix("blocked_clients:").is_some_and(held))
-    {}
+    until(|| {
+        let info = order(&["INFO", "clients"]);
+        info.lines().any(|line| line.strip_prefix("blocked_clients:").is_some_and(held))
+    });
     order(&["CLIENT", "UNPAUSE"]);
     for mut peer in peers {
         assert!(peer.receive_reply()["messages"].is_array());
