@@ -48,11 +48,10 @@ pub use self::stats::{Stats, TopicStats};
 pub use self::subscription::{From, Pushes};
 use self::takers::Takers;
 pub use self::takers::Waiting;
-use self::timer::Timer;
+use self::timer::Timers;
 use self::waiters::Waiters;
 pub use self::waiters::Watch;
 use crate::error::{Code, Error, Result};
-use crate::limits;
 use crate::message::{Id, Message, Topic};
 use crate::store::{Batch, Op, Policy, Returned, Run, Store};
 
@@ -63,7 +62,7 @@ pub struct Broker {
     takers: Arc<Takers>,
     consumers: Arc<Consumers>,
     subscribers: Arc<Subscribers>,
-    timer: Arc<Timer>,
+    timers: Timers,
     closing: AtomicBool,
     opened: Instant,
     sessions: Arc<AtomicU64>,
@@ -76,15 +75,13 @@ pub struct Broker {
 
 impl Broker {
     pub fn new(store: Arc<dyn Store>) -> Broker {
-        let timer = Arc::<Timer>::default();
-        store.when_told(timer.clone().into());
         Broker {
+            timers: Timers::new(&*store),
             store,
             waiters: Arc::default(),
             takers: Arc::default(),
             consumers: Arc::default(),
             subscribers: Arc::default(),
-            timer,
             closing: AtomicBool::new(false),
             opened: Instant::now(),
             sessions: Arc::default(),
@@ -119,11 +116,11 @@ impl Broker {
             let takes = batch.ops.iter().filter(|op| matches!(op, Op::Take { .. }));
             let mut topics: Vec<&Topic> = takes.map(Op::topic).collect();
             topics.dedup();
-            topics.iter().for_each(|topic| self.takers.serve(&*self.store, topic));
+            topics.iter().for_each(|topic| self.serve_takers(topic));
         }
         let fresh = self.subscribers.any().then(|| Fresh::new(&*self.store, batch)).flatten();
         self.store.apply(batch);
-        self.timer.set(self.store.due());
+        self.set_timers(batch);
         let id = batch.last_id();
         // Either one who begins to wait now sees the messages, or we see the one who waits.
         fence(Ordering::SeqCst);
@@ -161,12 +158,19 @@ impl Broker {
     /// Hands the topic's messages to those who wait to have them.
     fn serve(&self, topic: &Topic) {
         if self.takers.any() {
-            self.takers.serve(&*self.store, topic);
+            self.serve_takers(topic);
             // Those who were served may have leases, which end.
-            self.timer.set(self.due());
+            self.set_timer_of(topic);
         }
         if self.consumers.any() {
             self.consumers.wake(topic);
+        }
+    }
+
+    /// Hands the topic's messages to those who stand in line for it.
+    fn serve_takers(&self, topic: &Topic) {
+        if !self.takers.serve(&*self.store, topic) {
+            self.serve_later(topic);
         }
     }
 
@@ -310,44 +314,10 @@ impl Broker {
         self.store.head(topic).and_then(|head| head.counts().policy)
     }
 
-    /// When something is due next, and what time it is, by the store's clock.
-    fn due(&self) -> Id {
-        let due = self.store.due();
-        match self.takers.any_unserved() {
-            true => due.min(self.now() + limits::RETRY.as_micros() as u64),
-            false => due,
-        }
-    }
-
-    fn now(&self) -> Id {
-        self.store.now()
-    }
-
-    /// Does some of what is due by now.
-    pub fn tick(&self) {
-        self.takers.unserved().iter().for_each(|topic| self.serve(topic));
-        if self.store.due() > self.store.now() {
-            return;
-        }
-        match self.store.tick() {
-            Ok(done) => {
-                let put: Vec<&Topic> = done.put.iter().collect();
-                self.put_to(&put, self.store.last_id());
-                done.returned.iter().for_each(|topic| self.serve(topic));
-            }
-            Err(error) => self.timer.failed(&error),
-        }
-    }
-
-    /// Does what is due when it is due, on the calling thread, until the broker closes.
-    pub fn run_timer(&self) {
-        self.timer.run(self);
-    }
-
     /// The server stops: everyone who waits is woken and told so.
     pub fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
-        self.timer.stop();
+        self.timers.stop();
         self.waiters.wake_all();
         self.takers.wake_all();
         self.subscribers.wake_all();

@@ -133,8 +133,10 @@ impl Server {
             #[cfg(feature = "http")]
             runtime: Some(runtime),
         };
-        let timing = shared.clone();
-        server.spawn("timer", move || timing.broker.run_timer())?;
+        for part in 0..shared.broker.timers() {
+            let timing = shared.clone();
+            server.spawn("timer", move || timing.broker.run_timer(part))?;
+        }
         if let Some(hub) = shared.mezzenger.clone() {
             server.spawn("mezzenger", move || hub.run())?;
         }

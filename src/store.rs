@@ -25,9 +25,7 @@ use std::task::Waker;
 pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken, not_done};
 pub use self::head::{Counts, Head, Policy};
 pub use self::kept::{Kept, Place};
-pub use self::moment::Moment;
-#[cfg(test)]
-pub use self::moment::part;
+pub use self::moment::{Moment, part};
 #[cfg(feature = "redis")]
 pub use self::node::Replicas;
 pub use self::node::{Away, Node};
@@ -61,8 +59,15 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
-    /// From now on `waker` is woken when others have done something that [`Store::tick`] tells of.
-    fn when_told(&self, _waker: Waker) {}
+    /// How many parts it has: [`part`] says in which of them a topic stands. One may fall silent while
+    /// the others go on, so none may wait for another.
+    fn parts(&self) -> usize {
+        1
+    }
+
+    /// From now on `waker` is woken when others have done something that this part's [`Store::tick`]
+    /// tells of.
+    fn when_told(&self, _part: usize, _waker: Waker) {}
 
     /// How long a message may be on its way to a consumer, in microseconds: then it is taken for lost.
     fn consumer_lease(&self) -> u64 {
@@ -132,12 +137,12 @@ pub trait Store: Send + Sync {
         Vec::new()
     }
 
-    /// When [`Store::tick`] will have something to do, by the store's clock.
-    fn due(&self) -> Id;
+    /// When [`Store::tick`] of this part will have something to do, by the store's clock.
+    fn due(&self, part: usize) -> Id;
 
-    /// Does some of what is due by now: ends leases, puts delayed messages, removes expired ones.
-    /// Returns what became of it for those who wait.
-    fn tick(&self) -> Result<Due>;
+    /// Does some of what is due by now in this part: ends leases, puts delayed messages, removes
+    /// expired ones. Returns what became of it for those who wait.
+    fn tick(&self, part: usize) -> Result<Due>;
 }
 
 /// How large a store is.

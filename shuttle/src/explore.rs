@@ -1,6 +1,7 @@
 //! What is explored. Each is run under many schedules; a thread that is never woken is a deadlock,
 //! which shuttle reports.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
@@ -13,12 +14,13 @@ use crate::store::{self, Batch, Op, Outcome, Returned, Rules, Store};
 
 type Exploration = (&'static str, fn());
 
-pub const ALL: [Exploration; 8] = [
+pub const ALL: [Exploration; 9] = [
     ("batches that meet are each committed once", || commits(4, 3)),
     ("a leader hands over", || commits(3, 12)),
     ("takers are served in the order of their line", takers_in_line),
     ("takers who join while messages come are served", takers_who_join),
     ("takers who leave lose nothing", takers_who_leave),
+    ("a line that is held up holds up no other", lines_are_apart),
     ("getters who wait are woken", getters),
     ("subscribers are woken", subscribers),
     ("the timer sleeps no longer than it may", timer),
@@ -37,8 +39,12 @@ fn broker() -> Arc<Broker> {
 }
 
 fn put(broker: &Broker, body: usize) {
+    put_to(broker, topic(), body);
+}
+
+fn put_to(broker: &Broker, topic: Topic, body: usize) {
     let mut batch = Batch::default();
-    batch.put(topic(), body.to_string().as_bytes(), None);
+    batch.put(topic, body.to_string().as_bytes(), None);
     broker.apply(&mut batch);
     assert!(matches!(batch.outcomes[..], [Ok(Outcome::Stored { .. })]));
 }
@@ -205,6 +211,57 @@ fn takers_who_leave() {
     assert_eq!(broker.stats().messages, 0);
 }
 
+/// What holds up whoever serves a taker until it is let go, as a store does that is silent.
+#[derive(Default)]
+struct Silent {
+    over: AtomicBool,
+    held: Mutex<Option<Thread>>,
+}
+
+impl Wake for Silent {
+    fn wake(self: Arc<Self>) {
+        *self.held.lock().unwrap() = Some(thread::current());
+        while !self.over.load(Ordering::SeqCst) {
+            thread::park();
+        }
+    }
+}
+
+impl Silent {
+    fn let_go(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        if let Some(held) = &*self.held.lock().unwrap() {
+            held.unpark();
+        }
+    }
+}
+
+/// While whoever serves a line is held up, takers come to it and leave it, and those in the line of
+/// another topic are served all the same.
+fn lines_are_apart() {
+    let (broker, silent) = (broker(), Arc::new(Silent::default()));
+    let mut first = broker.wait_to_take(&topic(), None, silent.clone().into());
+    let second = broker.wait_to_take(&topic(), None, Waker::noop().clone());
+    let [putting, joining, leaving] = [(); 3].map(|()| broker.clone());
+    let threads = vec![
+        thread::spawn(move || put(&putting, 0)),
+        thread::spawn(move || {
+            let third = joining.wait_to_take(&topic(), None, Waker::noop().clone());
+            joining.give_up(third);
+        }),
+        thread::spawn(move || leaving.give_up(second)),
+    ];
+    let other = Topic::new("other").unwrap();
+    let mut apart = broker.wait_to_take(&other, None, waker());
+    put_to(&broker, other, 1);
+    served(&mut apart);
+    drop(apart);
+    silent.let_go();
+    join_all(threads);
+    assert!(first.handed().is_some_and(|handed| handed.is_ok()));
+    assert_eq!(broker.stats().messages, 0);
+}
+
 /// Two getters who wait have every message, in order.
 fn getters() {
     let broker = broker();
@@ -274,7 +331,7 @@ fn timer() {
     let lease = Some(LEASE.as_micros() as u64);
     let broker = broker();
     let timing = broker.clone();
-    let clock = thread::spawn(move || timing.run_timer());
+    let clock = thread::spawn(move || timing.run_timer(0));
     let waiting = broker.clone();
     let taker = thread::spawn(move || {
         let mut waiting = waiting.wait_to_take(&topic(), lease, waker());

@@ -1,7 +1,7 @@
 //! Who waits to take: for each topic a line, served in the order in which its takers began, one
 //! message each. Whoever makes messages available serves the line, on its own thread.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
@@ -17,15 +17,21 @@ const SERVED_AT_ONCE: usize = 64;
 pub struct Takers {
     /// How many there are, so that a put that nobody waits for takes no lock.
     count: AtomicUsize,
+    /// Whoever has this lock waits for no line: one may be waiting for the store.
     lines: Mutex<HashMap<Topic, Arc<Line>>>,
-    /// Lines that could not be served, because the store was away.
-    unserved: Mutex<HashSet<Topic>>,
 }
 
 /// The takers who wait for one topic. Its lock is held while one is served, so that nobody can
 /// leave it half-way; the store never comes back to us, and so cannot wait for it.
 #[derive(Default)]
-struct Line(Mutex<VecDeque<Arc<Taker>>>);
+struct Line(Mutex<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    takers: VecDeque<Arc<Taker>>,
+    /// The last has left: who comes now makes another line.
+    over: bool,
+}
 
 struct Taker {
     lease: Option<u64>,
@@ -50,19 +56,25 @@ impl Takers {
     pub fn join(self: &Arc<Self>, topic: &Topic, lease: Option<u64>, waker: Waker) -> Waiting {
         let taker =
             Arc::new(Taker { lease, waker, waits: AtomicBool::new(false), hand: Mutex::default() });
-        let mut lines = lock(&self.lines);
-        let line = lines.entry(topic.clone()).or_default().clone();
-        // Under the lock of the lines, so that this one is not dropped as empty.
-        lock(&line.0).push_back(taker.clone());
+        let line = loop {
+            let line = lock(&self.lines).entry(topic.clone()).or_default().clone();
+            let mut queue = lock(&line.0);
+            if !queue.over {
+                queue.takers.push_back(taker.clone());
+                break line.clone();
+            }
+        };
         self.count.fetch_add(1, Ordering::SeqCst);
         Waiting { takers: self.clone(), topic: topic.clone(), line, taker, done: false }
     }
 
-    /// Hands the topic's messages to those who wait for it, as long as there are both.
-    pub fn serve(&self, store: &dyn Store, topic: &Topic) {
+    /// Hands the topic's messages to those who wait for it, as long as there are both; false if the
+    /// store is away, and it is to be served again.
+    #[must_use]
+    pub fn serve(&self, store: &dyn Store, topic: &Topic) -> bool {
         let line = lock(&self.lines).get(topic).cloned();
-        let Some(line) = line else { return };
-        let mut takers = lock(&line.0);
+        let Some(line) = line else { return true };
+        let takers = &mut lock(&line.0).takers;
         while !takers.is_empty() {
             let mut batch = Batch::default();
             let takes = takers.iter().take(SERVED_AT_ONCE);
@@ -78,10 +90,13 @@ impl Takers {
                     // These are a lot already: the others are served by the next batch.
                     Ok(Outcome::Later) => break,
                     // There is nothing more: the others go on waiting.
-                    Ok(_) => return wait_on(&takers),
+                    Ok(_) => {
+                        wait_on(takers);
+                        return true;
+                    }
                     Err(error) if error.code == Code::Unavailable => {
-                        refuse(&mut takers, &error);
-                        return self.serve_later(topic);
+                        refuse(takers, &error);
+                        return false;
                     }
                     Err(error) => Err(error),
                 };
@@ -91,27 +106,14 @@ impl Takers {
                 }
             }
         }
-    }
-
-    /// The topic is to be served again in a while.
-    pub fn serve_later(&self, topic: &Topic) {
-        lock(&self.unserved).insert(topic.clone());
-    }
-
-    pub fn any_unserved(&self) -> bool {
-        !lock(&self.unserved).is_empty()
-    }
-
-    /// The topics that are to be served again, by the caller.
-    pub fn unserved(&self) -> HashSet<Topic> {
-        std::mem::take(&mut *lock(&self.unserved))
+        true
     }
 
     /// Wakes everyone, to see that the server closes.
     pub fn wake_all(&self) {
         let lines: Vec<Arc<Line>> = lock(&self.lines).values().cloned().collect();
         for line in lines {
-            lock(&line.0).iter().for_each(|taker| taker.waker.wake_by_ref());
+            lock(&line.0).takers.iter().for_each(|taker| taker.waker.wake_by_ref());
         }
     }
 }
@@ -164,15 +166,12 @@ impl Waiting {
         if std::mem::replace(&mut self.done, true) {
             return;
         }
-        let mut lines = lock(&self.takers.lines);
-        let mut line = lock(&self.line.0);
-        line.retain(|taker| !Arc::ptr_eq(taker, &self.taker));
-        // By now the topic may have another line, made after this one was dropped as empty.
-        let current =
-            lines.get(&self.topic).is_some_and(|current| Arc::ptr_eq(current, &self.line));
-        if line.is_empty() && current {
-            lines.remove(&self.topic);
+        let mut queue = lock(&self.line.0);
+        queue.takers.retain(|taker| !Arc::ptr_eq(taker, &self.taker));
+        if queue.takers.is_empty() && !std::mem::replace(&mut queue.over, true) {
+            lock(&self.takers.lines).remove(&self.topic);
         }
+        drop(queue);
         self.takers.count.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -1,12 +1,16 @@
-//! The clock of a server: one thread that has the store do what is due.
+//! The clock of a server: a thread for each part of the store, which has it do what is due there. A part
+//! whose node is silent so holds up no other.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use super::Broker;
 use crate::error::Error;
-use crate::message::Id;
+use crate::limits;
+use crate::message::{Id, Topic};
+use crate::store::{Batch, Store, lock, part};
 
 /// However far the next event is: the store's clock may be set meanwhile.
 const SLEEP: Duration = Duration::from_secs(10);
@@ -17,10 +21,19 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// From one line of the log about what is due to the next.
 const LOGGED: Duration = Duration::from_secs(60);
 
+/// A timer for each part of the store.
+pub struct Timers {
+    parts: Box<[Arc<Timer>]>,
+    /// When it was logged last that what is due could not be done.
+    logged: Mutex<Option<Instant>>,
+}
+
 #[derive(Default)]
-pub struct Timer {
+struct Timer {
     state: Mutex<State>,
     changed: Condvar,
+    /// Topics that could not be served, because the store was away.
+    unserved: Mutex<HashSet<Topic>>,
 }
 
 #[derive(Default)]
@@ -28,13 +41,40 @@ struct State {
     /// What the timer sleeps for; 0 while it is awake.
     until: Id,
     stopped: bool,
-    /// When it was logged last that what is due could not be done.
-    logged: Option<Instant>,
+}
+
+impl Timers {
+    /// The store tells them what others do.
+    pub fn new(store: &dyn Store) -> Timers {
+        let parts: Box<[_]> = (0..store.parts()).map(|_| Arc::<Timer>::default()).collect();
+        for (part, timer) in parts.iter().enumerate() {
+            store.when_told(part, timer.clone().into());
+        }
+        Timers { parts, logged: Mutex::default() }
+    }
+
+    /// The part in which the topic stands.
+    fn part(&self, topic: &Topic) -> usize {
+        part(topic.as_str(), self.parts.len())
+    }
+
+    pub fn stop(&self) {
+        self.parts.iter().for_each(|timer| timer.stop());
+    }
+
+    /// What is due could not be done: it is tried again and again, and logged now and then.
+    fn failed(&self, error: &Error) {
+        let (mut logged, now) = (lock(&self.logged), Instant::now());
+        if logged.is_none_or(|at| now - at >= LOGGED) {
+            *logged = Some(now);
+            tracing::error!("what is due has to wait: {error}");
+        }
+    }
 }
 
 impl Timer {
     /// Something is due at this time.
-    pub fn set(&self, due: Id) {
+    fn set(&self, due: Id) {
         let mut state = self.lock();
         if due < state.until {
             state.until = due;
@@ -42,30 +82,21 @@ impl Timer {
         }
     }
 
-    pub fn stop(&self) {
+    fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_one();
     }
 
-    /// What is due could not be done: it is tried again and again, and logged now and then.
-    pub fn failed(&self, error: &Error) {
-        let (mut state, now) = (self.lock(), Instant::now());
-        if state.logged.is_none_or(|at| now - at >= LOGGED) {
-            state.logged = Some(now);
-            tracing::error!("what is due has to wait: {error}");
-        }
-    }
-
-    /// Does what is due, when it is due, until it is stopped.
-    pub fn run(&self, broker: &Broker) {
+    /// Does what is due in this part, when it is due, until it is stopped.
+    fn run(&self, broker: &Broker, part: usize) {
         loop {
             let began = Instant::now();
-            broker.tick();
+            broker.tick(part);
             // However much is due, half of the time is left to others.
             let pause = began.elapsed().min(PAUSE);
             let mut state = self.lock();
             // Under the lock: what becomes due from here on finds us asleep, and wakes us.
-            state.until = broker.due();
+            state.until = broker.due(part);
             let left = Duration::from_micros(state.until.saturating_sub(broker.now())).max(pause);
             if !state.stopped {
                 let slept = self.changed.wait_timeout(state, left.min(SLEEP));
@@ -87,5 +118,95 @@ impl Wake for Timer {
     /// Others have done something in the store: that is due at once.
     fn wake(self: Arc<Self>) {
         self.set(0);
+    }
+}
+
+impl Broker {
+    /// How many timers are to be run.
+    pub fn timers(&self) -> usize {
+        self.timers.parts.len()
+    }
+
+    /// Does what is due in this part of the store when it is due, on the calling thread, until the
+    /// broker closes.
+    pub fn run_timer(&self, part: usize) {
+        if let Some(timer) = self.timers.parts.get(part) {
+            timer.run(self, part);
+        }
+    }
+
+    /// The batch may have made something due in the parts that it touched.
+    pub(super) fn set_timers(&self, batch: &Batch) {
+        if self.timers() == 1 {
+            return self.set_timer(0);
+        }
+        let parts = batch.ops.iter().map(|op| self.timers.part(op.topic()));
+        let mut parts: Vec<usize> = parts.collect();
+        parts.sort_unstable();
+        parts.dedup();
+        parts.into_iter().for_each(|part| self.set_timer(part));
+    }
+
+    /// Something may have become due where the topic stands.
+    pub(super) fn set_timer_of(&self, topic: &Topic) {
+        self.set_timer(self.timers.part(topic));
+    }
+
+    fn set_timer(&self, part: usize) {
+        if let Some(timer) = self.timers.parts.get(part) {
+            timer.set(self.store.due(part));
+        }
+    }
+
+    /// The store was away: the topic is to be served again in a while.
+    pub(super) fn serve_later(&self, topic: &Topic) {
+        let part = self.timers.part(topic);
+        if let Some(timer) = self.timers.parts.get(part) {
+            lock(&timer.unserved).insert(topic.clone());
+            timer.set(self.due(part));
+        }
+    }
+
+    /// When something is due next in a part, and what time it is, by the store's clock.
+    fn due(&self, part: usize) -> Id {
+        let due = self.store.due(part);
+        let unserved = |timer: &Arc<Timer>| !lock(&timer.unserved).is_empty();
+        match self.timers.parts.get(part).is_some_and(unserved) {
+            true => due.min(self.now() + limits::RETRY.as_micros() as u64),
+            false => due,
+        }
+    }
+
+    fn now(&self) -> Id {
+        self.store.now()
+    }
+
+    /// Does some of what is due by now in a part.
+    fn tick(&self, part: usize) {
+        let Some(timer) = self.timers.parts.get(part) else { return };
+        let unserved = std::mem::take(&mut *lock(&timer.unserved));
+        unserved.iter().for_each(|topic| self.serve(topic));
+        if self.store.due(part) > self.now() {
+            return;
+        }
+        match self.store.tick(part) {
+            Ok(done) => {
+                let put: Vec<&Topic> = done.put.iter().collect();
+                self.put_to(&put, self.store.last_id());
+                done.returned.iter().for_each(|topic| self.serve(topic));
+            }
+            Err(error) => self.timers.failed(&error),
+        }
+    }
+
+    /// Does all that is due by now, in all parts.
+    #[cfg(test)]
+    pub fn catch_up(&self) {
+        for part in 0..self.timers() {
+            self.tick(part);
+            while self.due(part) <= self.now() {
+                self.tick(part);
+            }
+        }
     }
 }

@@ -183,15 +183,29 @@ impl Shard {
         }
     }
 
-    /// Does some of what is due by now.
+    /// Does some of what is due by now, and tells what was heard.
     fn tick(&self) -> Result<Due> {
+        let mut heard = self.heard.take();
+        if self.known.due() > self.now() {
+            return Ok(heard);
+        }
         // What is due next is told by the script.
         self.known.forget_due();
         let done = self.call_tick();
         if done.is_err() {
             self.known.due_at(self.now() + limits::RETRY.as_micros() as u64);
         }
-        done
+        let any = !heard.put.is_empty() || !heard.returned.is_empty();
+        match done {
+            Ok(done) => {
+                heard.put.extend(done.put);
+                heard.returned.extend(done.returned);
+                Ok(heard)
+            }
+            // That its node is away is said already.
+            Err(_) if any || self.route.link().is_away() => Ok(heard),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -215,8 +229,14 @@ impl Store for RedisStore {
         self.shard(topic)?.learn(answer.into_iter().next(), From::Own).map(drop)
     }
 
-    fn when_told(&self, waker: Waker) {
-        self.common.news.when_told(waker);
+    fn parts(&self) -> usize {
+        self.shards.len()
+    }
+
+    fn when_told(&self, part: usize, waker: Waker) {
+        if let Some(shard) = self.shards.get(part) {
+            shard.heard.when_told(waker);
+        }
     }
 
     fn last_id(&self) -> Id {
@@ -332,30 +352,15 @@ impl Store for RedisStore {
     }
 
     /// By the latest of the clocks: what is due in a part is by its own.
-    fn due(&self) -> Id {
-        if self.common.news.any() {
+    fn due(&self, part: usize) -> Id {
+        let Some(shard) = self.shards.get(part) else { return Id::MAX };
+        if shard.heard.any() {
             return 0;
         }
-        let left = |shard: &Arc<Shard>| shard.known.due().saturating_sub(shard.now());
-        let left = self.shards.iter().map(left).min().unwrap_or(Id::MAX);
-        self.now().saturating_add(left)
+        self.now().saturating_add(shard.known.due().saturating_sub(shard.now()))
     }
 
-    fn tick(&self) -> Result<Due> {
-        let mut due = self.common.news.take();
-        let mut failed = Ok(());
-        for shard in self.shards.iter().filter(|shard| shard.known.due() <= shard.now()) {
-            match shard.tick() {
-                Ok(done) => {
-                    due.put.extend(done.put);
-                    due.returned.extend(done.returned);
-                }
-                // That its node is away is said already.
-                Err(_) if shard.route.link().is_away() => {}
-                Err(error) => failed = Err(error),
-            }
-        }
-        let any = !due.put.is_empty() || !due.returned.is_empty();
-        if any { Ok(due) } else { failed.map(|()| due) }
+    fn tick(&self, part: usize) -> Result<Due> {
+        self.shards.get(part).map_or_else(|| Ok(Due::default()), |shard| shard.tick())
     }
 }

@@ -316,11 +316,11 @@ impl Store for SqliteStore {
         }
     }
 
-    fn due(&self) -> Id {
+    fn due(&self, _part: usize) -> Id {
         self.due.load(Ordering::Acquire)
     }
 
-    fn tick(&self) -> Result<Due> {
+    fn tick(&self, _part: usize) -> Result<Due> {
         let mut done = Due::default();
         let mut desk = lock(&self.desk);
         // What is due next is found out anew; what others begin waits for the lock.

@@ -91,6 +91,15 @@ impl Peer {
         self.expect(expected);
     }
 
+    /// Whether there is something to receive.
+    pub fn has_arrived(&self) -> bool {
+        let stream = self.stream.get_ref();
+        stream.set_nonblocking(true).unwrap();
+        let arrived = stream.peek(&mut [0]).is_ok();
+        stream.set_nonblocking(false).unwrap();
+        arrived || !self.stream.buffer().is_empty()
+    }
+
     /// All up to the server's end.
     pub fn receive_all(&mut self) -> String {
         let mut bytes = Vec::new();

@@ -17,6 +17,7 @@ mod proxy;
 mod refused;
 mod replicas;
 mod shared;
+mod silent;
 mod start;
 #[cfg(feature = "tls")]
 mod tls;

@@ -105,10 +105,10 @@ impl Broker {
             return false;
         }
         if self.takers.any() {
-            self.takers.serve(&*self.store, topic);
+            self.serve_takers(topic);
         }
         let (messages, more) = take(&*self.store, topic).unwrap_or_else(|error| {
-            self.takers.serve_later(topic);
+            self.serve_later(topic);
             // That the store is away it says itself.
             if error.code != Code::Unavailable {
                 tracing::error!("the consumers of {topic} have to wait: {error}");

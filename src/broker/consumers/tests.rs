@@ -270,7 +270,7 @@ fn a_file_that_was_left_has_all_that_had_not_arrived() {
     // As if the process were killed: nobody leaves.
     drop((consumer, first));
     let second = open();
-    second.tick();
+    second.catch_up();
     assert_eq!(received(&second, &consume(&second)), ["2", "3"]);
     assert_eq!((length(&second), second.topics().unwrap().len()), (0, 1), "no letter is dead");
 }

@@ -146,10 +146,7 @@ impl World {
         NOW.set(clock() + units * UNIT);
         self.log.now = clock();
         if tick {
-            self.broker.tick();
-            while self.broker.due() <= self.broker.now() {
-                self.broker.tick();
-            }
+            self.broker.catch_up();
             // A lease may end at once.
             loop {
                 self.log.tick();

@@ -119,8 +119,10 @@ fn assert_same_messages(from: &Side, to: &Side, name: &str) {
 
 /// What time does is done.
 fn settle(side: &Side) {
-    while side.store.due() <= clock() {
-        side.store.tick().unwrap();
+    for part in 0..side.store.parts() {
+        while side.store.due(part) <= clock() {
+            side.store.tick(part).unwrap();
+        }
     }
 }
 

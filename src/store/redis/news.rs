@@ -27,18 +27,23 @@ struct Lost {
     since: Option<Instant>,
 }
 
-/// What has been heard, until a tick tells of it.
+/// What has been heard of a part, until its tick tells of it.
 #[derive(Default)]
-pub struct News {
-    heard: Mutex<Due>,
+pub struct Heard {
+    due: Mutex<Due>,
     any: AtomicBool,
     waker: Mutex<Option<Waker>>,
+}
+
+/// Whether news comes, of all parts.
+#[derive(Default)]
+pub struct News {
     lost: Mutex<Lost>,
     ended: Mutex<bool>,
     end: Condvar,
 }
 
-impl News {
+impl Heard {
     pub fn any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }
@@ -49,13 +54,13 @@ impl News {
 
     pub fn take(&self) -> Due {
         self.any.store(false, Ordering::Release);
-        std::mem::take(&mut *lock(&self.heard))
+        std::mem::take(&mut *lock(&self.due))
     }
 
     /// Tells those who wait, in a while.
     pub fn tell(&self, due: Due) {
         let any = !due.put.is_empty() || !due.returned.is_empty();
-        let mut heard = lock(&self.heard);
+        let mut heard = lock(&self.due);
         merge(&mut heard.put, due.put);
         merge(&mut heard.returned, due.returned);
         drop(heard);
@@ -71,7 +76,9 @@ impl News {
             waker.wake_by_ref();
         }
     }
+}
 
+impl News {
     /// How long it is that not all that others do is known here.
     pub fn lag(&self) -> Option<Duration> {
         lock(&self.lost).since.map(|since| since.elapsed())
@@ -192,7 +199,7 @@ fn learn_what_was_missed(shard: &Weak<Shard>, backoff: &mut Backoff) -> bool {
         Ok(due) => {
             *backoff = Backoff::default();
             part.find_news();
-            part.common.news.tell(due);
+            part.heard.tell(due);
             true
         }
         Err(error) => {
@@ -253,7 +260,7 @@ impl Shard {
         let before = self.known.due();
         let Some(done) = self.known.learn(told, From::News, system_clock()) else { return };
         if !done.put.is_empty() || !done.returned.is_empty() || self.known.due() < before {
-            self.common.news.tell(done);
+            self.heard.tell(done);
         }
     }
 }

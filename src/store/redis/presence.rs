@@ -76,6 +76,11 @@ impl Presence {
         self.changed.notify_all();
     }
 
+    /// It is away: calls fail at once.
+    pub fn leave(&self, why: &str) {
+        lock(&self.state).leave(why.to_owned());
+    }
+
     /// A probe had no answer.
     pub fn failed(&self, why: String) {
         let mut state = lock(&self.state);

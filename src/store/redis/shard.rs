@@ -9,7 +9,7 @@ use redis::{Cmd, Value, cmd};
 use super::known::{From, Known, Total};
 use super::link::Failed;
 use super::moments::Moments;
-use super::news::News;
+use super::news::{Heard, News};
 use super::nodes::{Nodes, Route};
 use super::request;
 use super::scripts::{self, Script};
@@ -47,6 +47,7 @@ pub struct Shard {
     /// Where scripts publish what they did.
     pub channel: String,
     leader: Leader,
+    pub heard: Heard,
     /// Something may have been done of which no answer told.
     pub doubt: AtomicBool,
     /// Nothing is heard, or not all that was missed is known.
@@ -66,9 +67,9 @@ impl Shard {
     pub fn new(common: Arc<Common>, route: Arc<Route>, keys: &str) -> Shard {
         let (key, channel) = (format!("{keys}store"), format!("{keys}news"));
         let known = Known::new(route.part(), common.total.clone());
-        let (leader, doubt, lost) =
-            (Leader::default(), AtomicBool::default(), AtomicBool::default());
-        Shard { common, route, known, key, channel, leader, doubt, lost }
+        let (leader, heard) = (Leader::default(), Heard::default());
+        let (doubt, lost) = (AtomicBool::default(), AtomicBool::default());
+        Shard { common, route, known, key, channel, leader, heard, doubt, lost }
     }
 
     /// Carries out a batch, with those of others who come at the same time.
@@ -103,7 +104,7 @@ impl Shard {
                 }
                 if few {
                     // Who asked does not tell those who wait of what is not confirmed.
-                    self.common.news.tell(put);
+                    self.heard.tell(put);
                 }
             }
             Err(error) => batches.iter_mut().for_each(|batch| request::fail(batch, &error)),
@@ -214,7 +215,7 @@ impl Shard {
     pub fn come_back(&self) {
         self.known.due_at(0);
         self.doubt.store(true, Ordering::Release);
-        self.common.news.wake();
+        self.heard.wake();
     }
 
     /// Learns what a script of this server told.

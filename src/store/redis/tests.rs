@@ -280,13 +280,13 @@ fn messages_that_are_older_than_they_may_be_go() {
     let rules = Rules { keep: Some(1_000_000), ..Rules::default() };
     let store = server.open("t:", rules, Some(contract::clock));
     put(&store, "t", 2_500, 10);
-    store.tick().unwrap();
-    assert!(store.due() > store.now());
+    store.tick(0).unwrap();
+    assert!(store.due(0) > store.now());
     contract::advance(600_000);
     put(&store, "t", 5, 10);
     contract::advance(600_000);
-    while store.due() <= store.now() {
-        store.tick().unwrap();
+    while store.due(0) <= store.now() {
+        store.tick(0).unwrap();
     }
     assert_eq!(length(&store, "t"), 5);
     assert_eq!(store.head("t").unwrap().counts().dropped, 2_500);

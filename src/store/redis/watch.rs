@@ -36,7 +36,9 @@ fn run(client: &Client, presence: &Presence, probed: &dyn Fn(bool, bool)) {
                 EVERY
             }
             Err(why) => {
-                // One whose parts are elsewhere by now is watched no more.
+                // From here on no call waits for it, also none that asks who has its parts now. One whose
+                // parts are elsewhere by now is watched no more.
+                presence.leave(&why);
                 probed(false, false);
                 presence.failed(why);
                 backoff.failed()

@@ -104,8 +104,8 @@ pub fn all(store: &SqliteStore, name: &str) -> Vec<(Id, Vec<u8>)> {
 
 /// Until nothing is due.
 pub fn settle(store: &SqliteStore) {
-    while store.due() <= clock() {
-        store.tick().unwrap();
+    while store.due(0) <= clock() {
+        store.tick(0).unwrap();
     }
 }
 

@@ -13,7 +13,7 @@ use crate::suite::support::{PATIENCE, server_with};
 /// Topics of which some are in each part.
 const TOPICS: usize = 48;
 
-fn server(cluster: &Cluster) -> Server {
+pub fn server(cluster: &Cluster) -> Server {
     server_with(Config { store: cluster.url().parse().unwrap(), ..Config::default() })
 }
 
@@ -27,7 +27,7 @@ fn put(peer: &mut Peer, topic: usize, message: &str) -> Value {
 }
 
 /// The topics that a node has.
-fn topics_at(cluster: &Cluster, node: usize) -> Vec<usize> {
+pub fn topics_at(cluster: &Cluster, node: usize) -> Vec<usize> {
     let logs: Vec<String> = cluster.ask(node, &["KEYS", "dsmq:{*}:log:t*"]).unwrap();
     logs.iter().map(|log| log.rsplit(":t").next().unwrap().parse().unwrap()).collect()
 }

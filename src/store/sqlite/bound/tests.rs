@@ -92,7 +92,7 @@ fn what_is_older_than_it_may_be_goes() {
         settle(&store);
         assert_eq!(all(&store, "a"), [(young, b"3".to_vec())]);
         assert_eq!(all(&store, "b"), []);
-        assert!(store.due() > clock() && store.due() <= young + keep + 1);
+        assert!(store.due(0) > clock() && store.due(0) <= young + keep + 1);
     }
 }
 
