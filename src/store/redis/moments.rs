@@ -1,12 +1,13 @@
 //! When sessions begin: the last ids that nodes had given out when a connection was accepted. What is
-//! heard of other servers is behind by the time that news takes, so nodes are asked: by one thread, once
-//! for all who came meanwhile, and nobody waits for the answer but who reads.
+//! heard of other servers is behind by the time that news takes, so nodes are asked: once for all who
+//! came meanwhile, and nobody waits for the answer but who reads.
 //!
 //! When a node is asked more may have been put than when the connection was accepted. But no id is below
 //! its node's clock: with what that shows, and how long ago the connection was accepted, an id is known
 //! that all later ones are above.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use redis::{Value, cmd, pipe};
@@ -24,7 +25,10 @@ const GATHER: Duration = Duration::from_millis(10);
 /// matters: the answer that came fastest counts.
 const AGAIN: usize = 3;
 
-/// Its thread does little.
+/// Questions that a node has not answered yet, of which more are not put to it.
+const ASKED: usize = 4;
+
+/// Threads do little.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// The question that is put next, if somebody wants to know.
@@ -180,40 +184,70 @@ impl Time {
 pub fn begin(common: &Arc<Common>, shards: &[Arc<Shard>]) -> std::io::Result<()> {
     let (moments, common) = (common.moments.clone(), Arc::downgrade(common));
     let keys: Vec<String> = shards.iter().map(|shard| shard.key.clone()).collect();
-    let thread = std::thread::Builder::new().name("moments".into()).stack_size(STACK_BYTES);
+    let thread = Builder::new().name("moments".into()).stack_size(STACK_BYTES);
     thread.spawn(move || run(&moments, &common, &keys)).map(drop)
 }
 
 fn run(moments: &Moments, common: &Weak<Common>, keys: &[String]) {
+    let mut threads = Threads::new();
     while let Some(question) = moments.next() {
         // Those who wanted to know may be gone by now.
         if Arc::strong_count(&question) == 1 {
             continue;
         }
         let Some(common) = common.upgrade() else { return };
-        for (link, parts) in common.nodes.links() {
-            let keys: Vec<_> = parts.iter().filter_map(|part| keys.get(*part)).collect();
-            let node = Asking { link: &link, has_other_clock: common.clock.is_some() };
-            let answers = node.answers(&keys, question.begun).unwrap_or_default();
-            let unknown = std::iter::repeat(Answer::Unknown);
-            question.tell(&parts, answers.into_iter().chain(unknown));
+        put(&question, &common, keys, &mut threads);
+    }
+}
+
+/// Nodes that have not answered yet.
+type Threads = Vec<(Arc<Link>, JoinHandle<()>)>;
+
+/// Puts a question to all nodes: where there are several each is asked on a thread of its own, so that one
+/// that is silent holds up no other.
+fn put(question: &Arc<Question>, common: &Common, keys: &[String], threads: &mut Threads) {
+    threads.retain(|(_, thread)| !thread.is_finished());
+    let links = common.nodes.links();
+    let is_one = links.len() == 1;
+    for (link, parts) in links {
+        let keys = parts.iter().filter_map(|part| keys.get(*part)).cloned().collect();
+        let has_other_clock = common.clock.is_some();
+        let asking = Asking { link: link.clone(), parts, keys, has_other_clock };
+        if is_one {
+            asking.ask(question);
+            continue;
         }
+        if threads.iter().filter(|(other, _)| Arc::ptr_eq(other, &link)).count() >= ASKED {
+            question.tell(&asking.parts, std::iter::repeat(Answer::Unknown));
+            continue;
+        }
+        let (thread, question) = (Builder::new().name("moment".into()), question.clone());
+        let thread = thread.stack_size(STACK_BYTES).spawn(move || asking.ask(&question));
+        threads.extend(thread.ok().map(|thread| (link, thread)));
     }
 }
 
 /// A node that is asked.
-struct Asking<'a> {
-    link: &'a Link,
+struct Asking {
+    link: Arc<Link>,
+    parts: Vec<usize>,
+    keys: Vec<String>,
     /// Whether its ids are not by its own clock, but by that of a test.
     has_other_clock: bool,
 }
 
-impl Asking<'_> {
+impl Asking {
+    fn ask(&self, question: &Question) {
+        let answers = self.answers(question.begun).unwrap_or_default();
+        let unknown = std::iter::repeat(Answer::Unknown);
+        question.tell(&self.parts, answers.into_iter().chain(unknown));
+    }
+
     /// What it says of the parts with these keys, to those who want to know it as it was at some time
     /// since the question was made; `None` if it does not answer.
-    fn answers(&self, keys: &[&String], begun: Instant) -> Option<Vec<Answer>> {
+    fn answers(&self, begun: Instant) -> Option<Vec<Answer>> {
         let mut calls = pipe();
-        for key in keys {
+        for key in &self.keys {
             calls.cmd("HGET").arg(key).arg("last");
         }
         // Behind them: so no id that follows the clock is above it.

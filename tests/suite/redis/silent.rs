@@ -184,6 +184,17 @@ impl Others {
         }
     }
 
+    /// Who connects now gets what is put from now on.
+    fn receive_now(&mut self, there: &Server) {
+        for topic in self.followed.clone() {
+            let mut getter = Peer::connect(there.addr());
+            put(&mut self.putter, topic, "now");
+            let get = json!({"action":"get","topic":name(topic),"wait":600});
+            assert_eq!(ask(&mut getter, get)["message"], "now");
+            assert_eq!(self.subscriber.receive_reply()["message"], "now");
+        }
+    }
+
     fn receive_late(&mut self) {
         for (_, taker) in &mut self.late {
             assert_eq!(taker.receive_reply()["message"], "late");
@@ -220,6 +231,7 @@ fn goes_on(cluster: &mut Cluster, node: usize, own: &[usize]) -> bool {
         in_line.pop();
         others.round();
     }
+    others.receive_now(there);
     others.receive_late();
     for _ in 0..ROUNDS {
         in_line.pop();
