@@ -1,6 +1,6 @@
 //! What the tests share: servers on free ports, and how long anything may take.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dsmq::{Config, Server};
 
@@ -15,4 +15,12 @@ pub fn server() -> Server {
 /// A server with this configuration, on a free port.
 pub fn server_with(config: Config) -> Server {
     Server::start(Config { port: 0, ..config }).unwrap()
+}
+
+/// Asks until it is so.
+pub fn until(mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < deadline, "not yet");
+    }
 }

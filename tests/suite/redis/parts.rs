@@ -1,14 +1,11 @@
 //! Parts of a store over a cluster: each is where its slot is, and fails alone.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
 use dsmq::{Config, Server};
 use serde_json::{Value, json};
 
 use super::cluster::{CALM, Cluster, NERVOUS};
 use crate::suite::peer::Peer;
-use crate::suite::support::{PATIENCE, server_with};
+use crate::suite::support::{server_with, until};
 
 /// Topics of which some are in each part.
 const TOPICS: usize = 48;
@@ -58,7 +55,7 @@ fn a_node_that_is_silent_stops_its_parts_alone() {
     }
     cluster.go_on(node);
     for topic in there {
-        while put(&mut peer, topic, "after")["ok"] != true {}
+        until(|| put(&mut peer, topic, "after")["ok"] == true);
         waiter.send(json!({"action":"take","topic":format!("t{topic}")}).to_string());
         assert_eq!(waiter.receive_reply()["message"], "before");
     }
@@ -78,7 +75,7 @@ fn wake(here: &mut Peer, idle: &Server, subscriber: &mut Peer, round: &str, then
     }
     then();
     for topic in 0..TOPICS {
-        while put(here, topic, round)["ok"] != true {}
+        until(|| put(here, topic, round)["ok"] == true);
     }
     for (topic, peer) in waiting.iter_mut().enumerate() {
         assert_eq!(peer.receive_reply(), json!({"message": round}), "t{topic}");
@@ -113,16 +110,13 @@ fn who_waits_is_woken_wherever_a_part_has_gone() {
 
 /// Waits until these nodes serve, and know that this one is a master.
 fn until_known(cluster: &Cluster, master: usize, nodes: &[usize]) {
-    let (deadline, address) = (Instant::now() + PATIENCE, format!(":{}@", cluster.port(master)));
+    let address = format!(":{}@", cluster.port(master));
     let knows = |node: &usize| {
         let ask = |what| cluster.ask::<String>(*node, &["CLUSTER", what]).unwrap();
         let known = ask("NODES").lines().any(|l| l.contains(&address) && l.contains("master -"));
         known && ask("INFO").contains("cluster_state:ok")
     };
-    while !nodes.iter().all(knows) {
-        assert!(Instant::now() < deadline, "they do not agree");
-        thread::park_timeout(Duration::from_millis(1));
-    }
+    until(|| nodes.iter().all(knows));
 }
 
 #[test]
@@ -146,7 +140,7 @@ fn a_server_starts_if_a_node_that_is_named_does_not_answer() {
         let late = server(&cluster);
         let mut peer = Peer::connect(late.addr());
         for topic in 0..TOPICS {
-            while put(&mut peer, topic, "after")["ok"] != true {}
+            until(|| put(&mut peer, topic, "after")["ok"] == true);
             peer.send(json!({"action":"peek","topic":format!("t{topic}")}).to_string());
             assert_eq!(peer.receive_reply()["message"], "before");
         }

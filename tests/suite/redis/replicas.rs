@@ -5,6 +5,7 @@ use serde_json::json;
 use super::cluster::free_port;
 use super::{Redis, words};
 use crate::suite::peer::Peer;
+use crate::suite::support::until;
 
 fn put(peer: &mut Peer, message: u32) -> serde_json::Value {
     let put = json!({"action":"put","topic":"t","message":message,"confirm":true,"tag":message});
@@ -36,13 +37,13 @@ fn what_a_replica_has_not_is_unconfirmed() {
     // What is not confirmed waits for nobody.
     peer.ask(r#"{"action":"put","topic":"t","message":2}{"action":"ping"}"#, r#"{"ok":true}"#);
     let replica = Redis::start_with(words(&["--replicaof", "127.0.0.1", &port, "--save", ""]));
-    while put(&mut peer, 3)["ok"] != true {}
+    until(|| put(&mut peer, 3)["ok"] == true);
     replica.pause();
     assert_eq!(put(&mut peer, 4)["code"], "unconfirmed");
     peer.send(r#"{"action":"take","topic":"t","lease":60}"#);
     let taken = peer.receive_reply();
     assert_eq!(taken["message"], 1, "a take hands out what it has");
     replica.go_on();
-    while put(&mut peer, 5)["ok"] != true {}
+    until(|| put(&mut peer, 5)["ok"] == true);
     assert!(replica.ask(&["XLEN", "dsmq:{0}:log:t"]).trim().parse::<u32>().unwrap() >= 5);
 }

@@ -1,7 +1,7 @@
 //! A node that goes silent, with things due and takers in line at it: who waits for what stands at other
 //! nodes is served meanwhile.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use dsmq::Server;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use super::cluster::{CALM, Cluster};
 use super::parts::{server, topics_at};
 use crate::suite::http::get;
 use crate::suite::peer::Peer;
-use crate::suite::support::PATIENCE;
+use crate::suite::support::until;
 
 /// Topics of which some are in each part.
 const TOPICS: usize = 64;
@@ -94,13 +94,6 @@ fn receive_up_to(peer: &mut Peer, end: &str) {
 fn until_in_line(server: &Server, takers: usize) {
     let mut peer = Peer::connect(server.addr());
     until(|| ask(&mut peer, json!({"action":"stats"}))["stats"]["waiting"] == takers);
-}
-
-fn until(mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is() {
-        assert!(Instant::now() < deadline, "not yet");
-    }
 }
 
 /// The clock of this machine, and of its nodes.
