@@ -262,7 +262,7 @@ fn is_broken(error: &RedisError) -> bool {
 
 /// Whether this process was stopped while it waited, and goes on: a system then ends a wait that has a time
 /// limit.
-fn is_interrupted(error: &RedisError) -> bool {
+pub fn is_interrupted(error: &RedisError) -> bool {
     let source = std::error::Error::source(error);
     let cause =
         source.and_then(|source| source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>());
@@ -293,6 +293,12 @@ pub fn explain(error: &RedisError) -> Error {
         Some("ASK" | "TRYAGAIN") => {
             unavailable("this part of the store is being moved to another node".into()).error
         }
+        Some("WRONGTYPE") => Error::new(
+            Code::StoreFailed,
+            format!(
+                "another program's data is where the store's should be ({error}): --redis-prefix names other keys"
+            ),
+        ),
         Some(_) => Error::new(Code::StoreFailed, format!("Redis failed ({error}): try again")),
         None if refuses_user(error) => unavailable(format!("Redis refuses ({error})")).error,
         None if is_interrupted(error) => {

@@ -7,7 +7,7 @@
 //! that all later ones are above.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use redis::{Value, cmd, pipe};
@@ -24,9 +24,6 @@ const GATHER: Duration = Duration::from_millis(10);
 /// How often a node is asked again for its clock, while something was put at about the time that
 /// matters: the answer that came fastest counts.
 const AGAIN: usize = 3;
-
-/// Questions that a node has not answered yet, of which more are not put to it.
-const ASKED: usize = 4;
 
 /// Threads do little.
 const STACK_BYTES: usize = 256 * 1024;
@@ -189,24 +186,21 @@ pub fn begin(common: &Arc<Common>, shards: &[Arc<Shard>]) -> std::io::Result<()>
 }
 
 fn run(moments: &Moments, common: &Weak<Common>, keys: &[String]) {
-    let mut threads = Threads::new();
+    let mut askers = Vec::new();
     while let Some(question) = moments.next() {
         // Those who wanted to know may be gone by now.
         if Arc::strong_count(&question) == 1 {
             continue;
         }
         let Some(common) = common.upgrade() else { return };
-        put(&question, &common, keys, &mut threads);
+        put(&question, &common, keys, &mut askers);
     }
 }
 
-/// Nodes that have not answered yet.
-type Threads = Vec<(Arc<Link>, JoinHandle<()>)>;
-
 /// Puts a question to all nodes: where there are several each is asked on a thread of its own, so that one
 /// that is silent holds up no other.
-fn put(question: &Arc<Question>, common: &Common, keys: &[String], threads: &mut Threads) {
-    threads.retain(|(_, thread)| !thread.is_finished());
+fn put(question: &Arc<Question>, common: &Common, keys: &[String], askers: &mut Vec<Asker>) {
+    askers.retain(|asker| lock(&asker.desk).busy);
     let links = common.nodes.links();
     let is_one = links.len() == 1;
     for (link, parts) in links {
@@ -214,17 +208,66 @@ fn put(question: &Arc<Question>, common: &Common, keys: &[String], threads: &mut
         let has_other_clock = common.clock.is_some();
         let asking = Asking { link: link.clone(), parts, keys, has_other_clock };
         if is_one {
-            asking.ask(question);
-            continue;
+            asking.ask(std::slice::from_ref(question));
+        } else if let Some(asker) = askers.iter().find(|asker| Arc::ptr_eq(&asker.link, &link)) {
+            asker.put(question, asking);
+        } else {
+            let asker = Asker { link, desk: Arc::default() };
+            asker.put(question, asking);
+            askers.push(asker);
         }
-        if threads.iter().filter(|(other, _)| Arc::ptr_eq(other, &link)).count() >= ASKED {
-            question.tell(&asking.parts, std::iter::repeat(Answer::Unknown));
-            continue;
-        }
-        let (thread, question) = (Builder::new().name("moment".into()), question.clone());
-        let thread = thread.stack_size(STACK_BYTES).spawn(move || asking.ask(&question));
-        threads.extend(thread.ok().map(|thread| (link, thread)));
     }
+}
+
+/// Asks a node as long as there are questions to it.
+struct Asker {
+    link: Arc<Link>,
+    desk: Arc<Mutex<Desk>>,
+}
+
+/// Questions to a node that were not put yet: those that come while it is asked are put together then.
+#[derive(Default)]
+struct Desk {
+    waiting: Vec<(Arc<Question>, Asking)>,
+    busy: bool,
+}
+
+impl Asker {
+    fn put(&self, question: &Arc<Question>, asking: Asking) {
+        let mut desk = lock(&self.desk);
+        desk.waiting.push((question.clone(), asking));
+        if std::mem::replace(&mut desk.busy, true) {
+            return;
+        }
+        drop(desk);
+        let desk = self.desk.clone();
+        let thread = Builder::new().name("moment".into()).stack_size(STACK_BYTES);
+        let asks = thread.spawn(move || {
+            while let Some((questions, asking)) = next(&desk) {
+                asking.ask(&questions);
+            }
+        });
+        if asks.is_err() {
+            while let Some((questions, asking)) = next(&self.desk) {
+                asking.tell(&questions, &[]);
+            }
+        }
+    }
+}
+
+/// The questions that are put next, which one answer is for; without any nobody is busy any more.
+fn next(desk: &Mutex<Desk>) -> Option<(Vec<Arc<Question>>, Asking)> {
+    let mut desk = lock(desk);
+    let mut waiting = std::mem::take(&mut desk.waiting).into_iter();
+    let Some((first, asking)) = waiting.next() else {
+        desk.busy = false;
+        return None;
+    };
+    // The node may have got other parts meanwhile.
+    let (same, others) = waiting.partition(|(_, other)| other.parts == asking.parts);
+    desk.waiting = others;
+    let same: Vec<(Arc<Question>, Asking)> = same;
+    Some((std::iter::once(first).chain(same.into_iter().map(|(next, _)| next)).collect(), asking))
 }
 
 /// A node that is asked.
@@ -237,10 +280,18 @@ struct Asking {
 }
 
 impl Asking {
-    fn ask(&self, question: &Question) {
-        let answers = self.answers(question.begun).unwrap_or_default();
-        let unknown = std::iter::repeat(Answer::Unknown);
-        question.tell(&self.parts, answers.into_iter().chain(unknown));
+    /// The first question is the oldest.
+    fn ask(&self, questions: &[Arc<Question>]) {
+        let begun = questions.first().map(|question| question.begun);
+        let answers = begun.and_then(|begun| self.answers(begun)).unwrap_or_default();
+        self.tell(questions, &answers);
+    }
+
+    fn tell(&self, questions: &[Arc<Question>], answers: &[Answer]) {
+        for question in questions {
+            let unknown = std::iter::repeat(Answer::Unknown);
+            question.tell(&self.parts, answers.iter().copied().chain(unknown));
+        }
     }
 
     /// What it says of the parts with these keys, to those who want to know it as it was at some time
@@ -281,52 +332,4 @@ impl Asking {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MILLISECOND: Duration = Duration::from_millis(1);
-
-    fn known(last: Id, clock: Id, arrived: Instant) -> Answer {
-        Answer::Known { last, time: Time { clock, arrived } }
-    }
-
-    #[test]
-    fn what_was_put_since_is_above_what_the_clock_said() {
-        let accepted = Instant::now();
-        let arrived = accepted + 3 * MILLISECOND;
-        // Nothing was put since, something was; the clock was set back.
-        assert_eq!(known(4_000, 10_000, arrived).by(accepted), Some(4_000));
-        assert_eq!(known(9_000, 10_000, arrived).by(accepted), Some(7_000));
-        assert_eq!(known(10_001, 10_000, arrived).by(accepted), None);
-        assert_eq!(known(500, 1_000, arrived).by(accepted), Some(0));
-        assert_eq!(Answer::Unknown.by(accepted), None);
-    }
-
-    #[test]
-    fn one_question_is_for_all_who_come_before_it_is_put() {
-        let moments = Moments::default();
-        let [first, second] = [moments.ask(2), moments.ask(2)];
-        assert!(Arc::ptr_eq(&first, &second));
-        let put = moments.next().unwrap();
-        assert!(Arc::ptr_eq(&first, &put) && !Arc::ptr_eq(&first, &moments.ask(2)));
-        moments.end();
-        assert!(moments.next().is_none());
-    }
-
-    #[test]
-    fn who_waits_for_a_part_is_told_whatever_becomes_of_the_others() {
-        let question = Question::new(3);
-        let now = Instant::now();
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| question.last_id(1));
-            // It hurries as soon as it waits.
-            while !lock(&question.state).hurries {
-                std::thread::yield_now();
-            }
-            question.tell(&[1, 2], [known(7, 9, now), Answer::Unknown].into_iter());
-            assert_eq!(waiting.join().unwrap(), Some(7));
-        });
-        assert_eq!((question.last_id(1), question.last_id(2)), (Some(7), None));
-        assert_eq!(question.last_id(3), None, "there is none");
-    }
-}
+mod tests;

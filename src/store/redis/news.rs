@@ -176,7 +176,8 @@ fn hear(
                 Some(part) => part.hear(told.get_payload_bytes()),
                 None => return Ok(Over::Ended),
             },
-            Err(error) if error.is_timeout() => {
+            // Where this server was stopped and goes on, what came meanwhile is still there.
+            Err(error) if error.is_timeout() || link::is_interrupted(&error) => {
                 let Some(part) = shard.upgrade() else { return Ok(Over::Ended) };
                 if !Arc::ptr_eq(link, &part.route.link()) {
                     return Ok(Over::Elsewhere);

@@ -1,6 +1,8 @@
 //! When a session begins: as its connection is accepted, whatever its server has heard of the others by then.
 //! What was confirmed before on another server is not handed out, what is put later is not left out.
 
+use std::thread;
+
 use dsmq::{Config, Server};
 use serde_json::{Value, json};
 
@@ -11,13 +13,17 @@ use crate::suite::support::server_with;
 
 const ROUNDS: usize = 300;
 
+/// Clients that subscribe at the same time, and how often each does.
+const CLIENTS: usize = 24;
+const CLIENT_ROUNDS: usize = 20;
+
 /// Topics of which some are in each part of a cluster.
 const TOPICS: usize = 64;
 
 /// Two servers over one store, and a connection to the first.
 struct Servers {
     putter: Peer,
-    _here: Server,
+    here: Server,
     there: Server,
 }
 
@@ -34,13 +40,29 @@ impl Servers {
     fn start(url: &str) -> Servers {
         let server = || server_with(Config { store: url.parse().unwrap(), ..Config::default() });
         let (here, there) = (server(), server());
-        Servers { putter: Peer::connect(here.addr()), _here: here, there }
+        Servers { putter: Peer::connect(here.addr()), here, there }
     }
 
     fn put(&mut self, topic: &str, message: &Value) {
-        let put = json!({"action":"put","topic":topic,"message":message,"confirm":true});
-        self.putter.send(put.to_string());
-        assert_eq!(self.putter.receive_reply()["ok"], true);
+        put(&mut self.putter, topic, message);
+    }
+
+    /// Puts on one server before and after it subscribes on the other; how often it was pushed what it had
+    /// put before.
+    fn older(&self, topic: &str) -> usize {
+        let mut putter = Peer::connect(self.here.addr());
+        let subscribe = json!({"action":"subscribe","topic":topic}).to_string();
+        let is_older = |round: usize| {
+            let [before, after] = ["before", "after"].map(|when| json!([when, round]));
+            put(&mut putter, topic, &before);
+            let mut subscriber = Peer::connect_silent(self.there.addr());
+            subscriber.ask(&subscribe, r#"{"ok":true}"#);
+            put(&mut putter, topic, &after);
+            let pushed = subscriber.receive_reply()["message"].clone();
+            assert!(pushed == before || pushed == after, "{pushed}");
+            pushed == before
+        };
+        (0..CLIENT_ROUNDS).map(is_older).filter(|is_older| *is_older).count()
     }
 
     /// Puts on one server and reads on the other, over connections that begin just before or after.
@@ -75,6 +97,12 @@ impl Servers {
     }
 }
 
+fn put(peer: &mut Peer, topic: &str, message: &Value) {
+    let put = json!({"action":"put","topic":topic,"message":message,"confirm":true});
+    peer.send(put.to_string());
+    assert_eq!(peer.receive_reply()["ok"], true);
+}
+
 /// What is handed out though it is older is as rare as an answer is quick, which a machine with too much to
 /// do makes worse; without asking it is every third.
 fn judge(wrong: Wrong) {
@@ -95,4 +123,17 @@ fn a_session_begins_with_its_connection_over_one_redis() {
 #[ignore = "needs redis-server: make test runs it"]
 fn a_session_begins_with_its_connection_over_a_cluster() {
     judge(Servers::start(&Cluster::start(CALM).url()).count());
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn whoever_subscribes_at_the_same_time_is_pushed_nothing_older() {
+    let cluster = Cluster::start(CALM);
+    let servers = &Servers::start(&cluster.url());
+    let older: usize = thread::scope(|scope| {
+        let client = |client| scope.spawn(move || servers.older(&format!("t{client}")));
+        let clients: Vec<_> = (0..CLIENTS).map(client).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    assert_eq!(older, 0, "of {}", CLIENTS * CLIENT_ROUNDS);
 }

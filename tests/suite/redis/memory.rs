@@ -81,8 +81,9 @@ fn time_goes_on_in_a_full_redis() {
         let end = json!({"action":action,"topic":"t","id":id,"deliveries":deliveries,"delay":0.05});
         assert_eq!(ask(peer, end)["ok"], true);
     };
-    // When the first of these leases would have ended there is nothing to do but to see when the next one does.
-    let (first, _held) = (take(&mut peer, 0.3), take(&mut peer, 0.6));
+    // Each lasts longer than what is done under it. When the first would have ended there is nothing to do but to
+    // see when the next one does.
+    let (first, _held) = (take(&mut peer, 2.0), take(&mut peer, 4.0));
     end(&mut peer, "ack", first);
     fill(&redis);
     let delayed = take(&mut peer, 60.0);

@@ -64,6 +64,15 @@ fn a_redis_that_wants_a_password_or_is_a_replica_is_named_so() {
     refused(&(replica.url() + "?db=99"), "DB index is out of range");
 }
 
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn keys_of_another_program_are_named_so() {
+    let redis = Redis::start();
+    redis.ask(&["SET", "dsmq:{0}:store", "1"]);
+    refused(&redis.url(), "another program's data");
+    assert_eq!(redis.ask(&["GET", "dsmq:{0}:store"]).trim(), "1");
+}
+
 /// Answers whatever is said with this.
 fn answering(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -1,0 +1,75 @@
+//! Tests of when sessions begin.
+
+use super::*;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+fn known(last: Id, clock: Id, arrived: Instant) -> Answer {
+    Answer::Known { last, time: Time { clock, arrived } }
+}
+
+#[test]
+fn what_was_put_since_is_above_what_the_clock_said() {
+    let accepted = Instant::now();
+    let arrived = accepted + 3 * MILLISECOND;
+    // Nothing was put since, something was; the clock was set back.
+    assert_eq!(known(4_000, 10_000, arrived).by(accepted), Some(4_000));
+    assert_eq!(known(9_000, 10_000, arrived).by(accepted), Some(7_000));
+    assert_eq!(known(10_001, 10_000, arrived).by(accepted), None);
+    assert_eq!(known(500, 1_000, arrived).by(accepted), Some(0));
+    assert_eq!(Answer::Unknown.by(accepted), None);
+}
+
+#[test]
+fn one_question_is_for_all_who_come_before_it_is_put() {
+    let moments = Moments::default();
+    let [first, second] = [moments.ask(2), moments.ask(2)];
+    assert!(Arc::ptr_eq(&first, &second));
+    let put = moments.next().unwrap();
+    assert!(Arc::ptr_eq(&first, &put) && !Arc::ptr_eq(&first, &moments.ask(2)));
+    moments.end();
+    assert!(moments.next().is_none());
+}
+
+#[test]
+fn what_a_node_was_not_asked_yet_is_one_question_then() {
+    let info = redis::IntoConnectionInfo::into_connection_info("redis://127.0.0.1:1").unwrap();
+    let link = Arc::new(Link::new(info, 1).unwrap());
+    let asking = |parts: &[usize]| Asking {
+        link: link.clone(),
+        parts: parts.to_vec(),
+        keys: Vec::new(),
+        has_other_clock: false,
+    };
+    let desk = Mutex::new(Desk { busy: true, ..Desk::default() });
+    let questions: [_; 4] = std::array::from_fn(|_| Arc::new(Question::new(2)));
+    for (question, parts) in questions.iter().zip([&[0, 1][..], &[0, 1], &[1], &[0, 1]]) {
+        lock(&desk).waiting.push((question.clone(), asking(parts)));
+    }
+    let now = Instant::now();
+    let mut asked = Vec::new();
+    while let Some((some, asking)) = next(&desk) {
+        asked.push(some.len());
+        asking.tell(&some, &[known(7, 9, now), known(8, 9, now)]);
+    }
+    assert_eq!((asked, lock(&desk).busy), (vec![3, 1], false));
+    let told = |place: usize, part| questions[place].last_id(part);
+    assert_eq!([told(0, 0), told(1, 1), told(2, 1), told(3, 0)], [7, 8, 7, 7].map(Some));
+}
+
+#[test]
+fn who_waits_for_a_part_is_told_whatever_becomes_of_the_others() {
+    let question = Question::new(3);
+    let now = Instant::now();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| question.last_id(1));
+        // It hurries as soon as it waits.
+        while !lock(&question.state).hurries {
+            std::thread::yield_now();
+        }
+        question.tell(&[1, 2], [known(7, 9, now), Answer::Unknown].into_iter());
+        assert_eq!(waiting.join().unwrap(), Some(7));
+    });
+    assert_eq!((question.last_id(1), question.last_id(2)), (Some(7), None));
+    assert_eq!(question.last_id(3), None, "there is none");
+}
