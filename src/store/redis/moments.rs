@@ -82,14 +82,25 @@ impl Moments {
             return next.clone();
         }
         let question = Arc::new(Question::new(parts));
+        if state.ended {
+            question.leave();
+            return question;
+        }
         state.next = Some(question.clone());
         drop(state);
         self.wanted.notify_one();
         question
     }
 
+    /// No question is put any more.
     pub fn end(&self) {
-        lock(&self.state).ended = true;
+        let mut state = lock(&self.state);
+        state.ended = true;
+        let left = state.next.take();
+        drop(state);
+        if let Some(question) = left {
+            question.leave();
+        }
         self.wanted.notify_one();
     }
 
@@ -124,6 +135,16 @@ impl Question {
             if let Some(place) = state.answers.get_mut(*part) {
                 *place = Some(answer);
             }
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Nobody answers it.
+    fn leave(&self) {
+        let mut state = lock(&self.state);
+        for answer in &mut state.answers {
+            answer.get_or_insert(Answer::Unknown);
         }
         drop(state);
         self.changed.notify_all();
@@ -303,7 +324,14 @@ impl Asking {
         }
         // Behind them: so no id that follows the clock is above it.
         calls.cmd("TIME");
-        let mut answers = self.link.call_all(&calls).ok()?;
+        let mut answers = loop {
+            match self.link.call_all(&calls) {
+                Ok(answers) => break answers,
+                // This server was stopped meanwhile, and goes on.
+                Err(failed) if failed.interrupted => {}
+                Err(_) => return None,
+            }
+        };
         let mut time = self.time(answers.pop()?)?;
         let last_ids: Vec<Option<Id>> =
             answers.into_iter().map(|last| redis::from_redis_value(last).ok()).collect();

@@ -232,7 +232,10 @@ impl Shard {
         if lost.since.is_none() {
             lost.since = Some(Instant::now());
             let why = link::reason(error);
-            tracing::warn!("no news from Redis ({why}): what other servers do is not heard of");
+            let address = self.route.link().address().to_string();
+            tracing::warn!(
+                "no news from Redis at {address} ({why}): what other servers do is not heard of"
+            );
         }
     }
 

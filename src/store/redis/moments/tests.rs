@@ -27,8 +27,11 @@ fn one_question_is_for_all_who_come_before_it_is_put() {
     assert!(Arc::ptr_eq(&first, &second));
     let put = moments.next().unwrap();
     assert!(Arc::ptr_eq(&first, &put) && !Arc::ptr_eq(&first, &moments.ask(2)));
+    let left = moments.ask(2);
     moments.end();
     assert!(moments.next().is_none());
+    // Nobody waits for an answer that does not come.
+    assert_eq!([left, moments.ask(2)].map(|question| question.last_id(1)), [None, None]);
 }
 
 #[test]
