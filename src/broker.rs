@@ -50,7 +50,7 @@ use self::takers::Takers;
 pub use self::takers::Waiting;
 use self::timer::Timers;
 use self::waiters::Waiters;
-pub use self::waiters::Watch;
+pub use self::waiters::{Watch, look_again};
 use crate::error::{Code, Error, Result};
 use crate::message::{Id, Message, Topic};
 use crate::store::{Batch, Op, Policy, Returned, Run, Store};

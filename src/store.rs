@@ -167,6 +167,14 @@ pub struct Due {
     pub returned: Vec<Topic>,
 }
 
+#[cfg(feature = "redis")]
+impl Due {
+    fn add(&mut self, more: Due) {
+        self.put.extend(more.put);
+        self.returned.extend(more.returned);
+    }
+}
+
 /// The store that lives as long as this process: SQLite in memory.
 pub fn in_memory(rules: Rules) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(sqlite::SqliteStore::in_memory(system_clock, rules)?))

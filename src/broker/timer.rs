@@ -2,7 +2,7 @@
 //! whose node is silent so holds up no other.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
@@ -75,7 +75,7 @@ impl Timers {
 impl Timer {
     /// Something is due at this time.
     fn set(&self, due: Id) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if due < state.until {
             state.until = due;
             self.changed.notify_one();
@@ -83,7 +83,7 @@ impl Timer {
     }
 
     fn stop(&self) {
-        self.lock().stopped = true;
+        lock(&self.state).stopped = true;
         self.changed.notify_one();
     }
 
@@ -94,7 +94,7 @@ impl Timer {
             broker.tick(part);
             // However much is due, half of the time is left to others.
             let pause = began.elapsed().min(PAUSE);
-            let mut state = self.lock();
+            let mut state = lock(&self.state);
             // Under the lock: what becomes due from here on finds us asleep, and wakes us.
             state.until = broker.due(part);
             let left = Duration::from_micros(state.until.saturating_sub(broker.now())).max(pause);
@@ -107,10 +107,6 @@ impl Timer {
                 return;
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

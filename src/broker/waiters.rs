@@ -4,8 +4,18 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Instant;
 
+use crate::error::{Code, Error};
+use crate::limits;
 use crate::message::Topic;
+
+/// When who waits until this deadline looks again: it goes on waiting while the store is only away.
+pub fn look_again(error: &Error, deadline: Instant) -> Option<Instant> {
+    let now = Instant::now();
+    let waits = error.code == Code::Unavailable && now < deadline;
+    waits.then(|| deadline.min(now + limits::RETRY))
+}
 
 #[derive(Default)]
 pub struct Waiters {

@@ -198,8 +198,7 @@ impl Shard {
         let any = !heard.put.is_empty() || !heard.returned.is_empty();
         match done {
             Ok(done) => {
-                heard.put.extend(done.put);
-                heard.returned.extend(done.returned);
+                heard.add(done);
                 Ok(heard)
             }
             // That its node is away is said already.

@@ -4,9 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::{Conversation, Step};
-use crate::broker::{Waiting, Watch};
+use crate::broker::{Waiting, Watch, look_again};
 use crate::error::{Code, Error};
-use crate::limits;
 use crate::message::Topic;
 
 /// A request that waits for a message.
@@ -35,19 +34,15 @@ impl Conversation {
         let tag = wait.tag.as_deref();
         let answered = match &mut wait.kind {
             WaitKind::Get { topic, latest, meta, .. } => {
-                match self.try_get(topic.as_str(), *latest, None, *meta, tag) {
-                    // The store is away: who waits goes on, and looks again.
-                    Err(error)
-                        if error.code == Code::Unavailable
-                            && Instant::now() < wait.deadline
-                            && self.broker.check_open().is_ok() =>
-                    {
-                        let again = wait.deadline.min(Instant::now() + limits::RETRY);
-                        self.waits = Some(wait);
-                        return Some(again);
-                    }
-                    tried => tried,
+                let tried = self.try_get(topic.as_str(), *latest, None, *meta, tag);
+                if let Err(error) = &tried
+                    && let Some(again) = look_again(error, wait.deadline)
+                    && self.broker.check_open().is_ok()
+                {
+                    self.waits = Some(wait);
+                    return Some(again);
                 }
+                tried
             }
             WaitKind::Take(waiting) => match waiting.handed() {
                 Some(handed) => handed.map(|message| {

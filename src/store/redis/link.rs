@@ -135,12 +135,18 @@ impl Link {
         }
     }
 
-    /// Makes calls in one round trip; what the node refuses is an error among the answers.
-    pub fn call_all(&self, calls: &Pipeline) -> Result<Vec<Value>, Failed> {
-        let (mut connection, round) = self.take()?;
-        let answers = ask_all(&mut connection, calls);
-        self.give_back(connection, round, answers.as_ref().err());
-        answers.map_err(|error| failed(&error))
+    /// Makes calls that only read, in one round trip, if the node answers; what it refuses is an error among
+    /// the answers.
+    pub fn read_all(&self, calls: &Pipeline) -> Option<Vec<Value>> {
+        loop {
+            let (mut connection, round) = self.take().ok()?;
+            let answers = ask_all(&mut connection, calls);
+            self.give_back(connection, round, answers.as_ref().err());
+            match answers {
+                Err(error) if is_interrupted(&error) => {}
+                answers => return answers.ok(),
+            }
+        }
     }
 
     /// How long to wait for so many replicas.

@@ -324,14 +324,7 @@ impl Asking {
         }
         // Behind them: so no id that follows the clock is above it.
         calls.cmd("TIME");
-        let mut answers = loop {
-            match self.link.call_all(&calls) {
-                Ok(answers) => break answers,
-                // This server was stopped meanwhile, and goes on.
-                Err(failed) if failed.interrupted => {}
-                Err(_) => return None,
-            }
-        };
+        let mut answers = self.link.read_all(&calls)?;
         let mut time = self.time(answers.pop()?)?;
         let last_ids: Vec<Option<Id>> =
             answers.into_iter().map(|last| redis::from_redis_value(last).ok()).collect();

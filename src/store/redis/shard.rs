@@ -236,9 +236,7 @@ impl Shard {
             call.arg("topics").arg("").arg(&cursor);
             let Value::Array(answer) = self.call(&call)? else { return Err(request::senseless()) };
             let mut answer = answer.into_iter();
-            let Due { put, returned } = self.learn(answer.next(), from)?;
-            all.put.extend(put);
-            all.returned.extend(returned);
+            all.add(self.learn(answer.next(), from)?);
             match answer.next() {
                 Some(Value::BulkString(next)) if next != b"0" => cursor = next,
                 _ => break,

@@ -10,9 +10,8 @@ use super::super::app::App;
 use super::super::bell::Bell;
 use super::super::failure::{Answer, Json};
 use super::fields::Fields;
-use crate::broker::Page;
-use crate::error::{Code, Result};
-use crate::limits;
+use crate::broker::{Page, look_again};
+use crate::error::Result;
 use crate::message::{Id, Topic};
 use crate::protocol::json::{self, Request};
 
@@ -54,15 +53,16 @@ async fn page(
     loop {
         let topic = topic.clone();
         let read = app.run(move |broker| broker.read(topic.as_str(), since, limit));
-        let page = match read.await? {
-            // The store is away: who waits goes on, and looks again.
-            Err(error) if waits && error.code == Code::Unavailable && Instant::now() < deadline => {
-                app.broker().check_open()?;
-                let _ = timeout_at(deadline.min(Instant::now() + limits::RETRY), bell.rung()).await;
-                continue;
-            }
-            read => read?,
-        };
+        let read = read.await?;
+        if let Err(error) = &read
+            && waits
+            && let Some(again) = look_again(error, deadline.into())
+        {
+            app.broker().check_open()?;
+            let _ = timeout_at(again.into(), bell.rung()).await;
+            continue;
+        }
+        let page = read?;
         waits = true;
         if !page.parts.is_empty() || Instant::now() >= deadline {
             return Ok(page);
