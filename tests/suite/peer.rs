@@ -4,6 +4,7 @@ use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::support::PATIENCE;
 
@@ -118,18 +119,24 @@ impl Peer {
     }
 
     /// The next reply or push, whole, and no byte behind it.
-    pub fn receive_reply(&mut self) -> serde_json::Value {
+    pub fn receive_reply(&mut self) -> Value {
         let mut reader = serde_json::Deserializer::from_reader(&mut self.stream);
         Deserialize::deserialize(&mut reader).unwrap()
     }
 
     /// An error reply of this code, whole.
-    pub fn expect_error(&mut self, code: &str) -> serde_json::Value {
+    pub fn expect_error(&mut self, code: &str) -> Value {
         let reply = self.receive_reply();
         assert_eq!(reply["code"], code, "{reply}");
         assert!(reply["error"].as_str().is_some_and(|text| text.len() > 10), "{reply}");
         reply
     }
+}
+
+/// The reply to a request.
+pub fn ask(peer: &mut Peer, request: &Value) -> Value {
+    peer.send(request.to_string());
+    peer.receive_reply()
 }
 
 /// With the ids and timestamps of a server replaced: 16 digits, and 10 with 6 behind a point.

@@ -29,8 +29,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dsmq::{Config, Server};
+use serde_json::Value;
 
 use super::folder::Folder;
+use super::peer::{self, Peer};
 use super::support::{PATIENCE, server_with};
 
 /// A Redis, which ends with the test.
@@ -127,6 +129,21 @@ impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The reply to a request, which is sent again while Redis is away; `away` is called then.
+fn ask_again(peer: &mut Peer, request: &Value, mut away: impl FnMut()) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let reply = peer::ask(peer, request);
+        assert_eq!(reply["tag"], request["tag"], "{reply}");
+        if reply["code"] != "unavailable" {
+            return reply;
+        }
+        assert!(Instant::now() < deadline, "{request}: {reply}");
+        away();
+        thread::yield_now();
     }
 }
 

@@ -6,17 +6,12 @@ use std::time::{Duration, Instant};
 use dsmq::{Config, limits};
 use serde_json::{Value, json};
 
-use super::peer::Peer;
+use super::peer::{Peer, ask};
 use super::support::{server, server_with};
 
 const PING: &str = r#"{"action":"ping"}"#;
 const OK: &str = r#"{"ok":true}"#;
 const EMPTY: &str = r#"{"message":"","empty":true}"#;
-
-fn ask(peer: &mut Peer, request: &Value) -> Value {
-    peer.send(request.to_string());
-    peer.receive_reply()
-}
 
 fn put(peer: &mut Peer, topic: &str, message: impl Into<Value>) -> u64 {
     put_with(peer, topic, message, json!({}))

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Redis;
-use crate::suite::peer::Peer;
+use crate::suite::peer::{Peer, ask};
 
 const MESSAGES: u64 = 20;
 
@@ -11,13 +11,8 @@ fn fill(redis: &Redis) {
     assert_eq!(redis.ask(&["CONFIG", "SET", "maxmemory", "1"]).trim(), "OK");
 }
 
-fn ask(peer: &mut Peer, request: Value) -> Value {
-    peer.send(request.to_string());
-    peer.receive_reply()
-}
-
 fn put(peer: &mut Peer, message: u64) -> Value {
-    ask(peer, json!({"action":"put","topic":"t","message":message,"confirm":true}))
+    ask(peer, &json!({"action":"put","topic":"t","message":message,"confirm":true}))
 }
 
 #[test]
@@ -58,7 +53,7 @@ fn a_full_redis_is_drained_while_puts_are_refused() {
     }
     let last = last.unwrap();
     let ack = json!({"action":"ack","topic":"t","id":last["id"],"deliveries":last["deliveries"]});
-    assert_eq!(ask(&mut peer, ack), json!({"ok": true}));
+    assert_eq!(ask(&mut peer, &ack), json!({"ok": true}));
     assert_eq!(redis.ask(&["XLEN", "dsmq:{0}:log:t"]).trim(), "0");
     assert_eq!(redis.ask(&["CONFIG", "SET", "maxmemory", "0"]).trim(), "OK");
     assert_eq!(put(&mut peer, 1)["ok"], true);
@@ -74,12 +69,12 @@ fn time_goes_on_in_a_full_redis() {
         assert_eq!(put(&mut peer, message)["ok"], true);
     }
     let take = |peer: &mut Peer, lease: f64| {
-        ask(peer, json!({"action":"take","topic":"t","lease":lease,"wait":60}))
+        ask(peer, &json!({"action":"take","topic":"t","lease":lease,"wait":60}))
     };
     let end = |peer: &mut Peer, action: &str, taken: Value| {
         let (id, deliveries) = (&taken["id"], &taken["deliveries"]);
         let end = json!({"action":action,"topic":"t","id":id,"deliveries":deliveries,"delay":0.05});
-        assert_eq!(ask(peer, end)["ok"], true);
+        assert_eq!(ask(peer, &end)["ok"], true);
     };
     // Each lasts longer than what is done under it. When the first would have ended there is nothing to do but to
     // see when the next one does.

@@ -2,16 +2,15 @@
 //! nothing is lost or there twice, and no script is half done.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use dsmq::{Config, Server};
 use serde_json::{Value, json};
 
 use super::cluster::{CALM, Cluster};
-use super::load;
+use super::{ask_again, load};
 use crate::suite::peer::Peer;
 use crate::suite::random::{Random, seed};
-use crate::suite::support::{PATIENCE, server_with};
+use crate::suite::support::server_with;
 
 /// Parts of a store.
 const PARTS: usize = 16;
@@ -77,16 +76,9 @@ fn slots_that_move_under_load_lose_and_double_nothing() {
 
 /// The reply to a request, which is sent again while a node is away.
 fn ask(peer: &mut Peer, request: &Value) -> Value {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        peer.send(request.to_string());
-        let reply = peer.receive_reply();
-        if reply["code"] != "unavailable" {
-            assert!(reply["error"].is_null(), "{request}: {reply}");
-            return reply;
-        }
-        assert!(Instant::now() < deadline, "{request}: {reply}");
-    }
+    let reply = ask_again(peer, request, || {});
+    assert!(reply["error"].is_null(), "{request}: {reply}");
+    reply
 }
 
 fn topics(peer: &mut Peer) -> Value {

@@ -4,12 +4,12 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dsmq::Server;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::cluster::{CALM, Cluster};
 use super::parts::{server, topics_at};
 use crate::suite::http::get;
-use crate::suite::peer::Peer;
+use crate::suite::peer::{Peer, ask};
 use crate::suite::support::until;
 
 /// Topics of which some are in each part.
@@ -36,28 +36,23 @@ fn name(topic: usize) -> String {
     format!("t{topic}")
 }
 
-fn ask(peer: &mut Peer, request: Value) -> Value {
-    peer.send(request.to_string());
-    peer.receive_reply()
-}
-
 fn put(peer: &mut Peer, topic: usize, message: &str) {
     let put = json!({"action":"put","topic":name(topic),"message":message,"confirm":true});
-    assert_eq!(ask(peer, put)["ok"], true);
+    assert_eq!(ask(peer, &put)["ok"], true);
 }
 
 /// Puts a message that comes so many seconds later, from a lease if the topic's number is odd; when.
 fn put_late(peer: &mut Peer, topic: usize, seconds: f64) -> f64 {
     if topic % 2 == 1 {
         put(peer, topic, "late");
-        let taken = ask(peer, json!({"action":"take","topic":name(topic),"lease":seconds}));
+        let taken = ask(peer, &json!({"action":"take","topic":name(topic),"lease":seconds}));
         assert_eq!(taken["message"], "late");
         return now() + seconds;
     }
     let put = json!({
         "action":"put","topic":name(topic),"message":"late","confirm":true,"delay":seconds,
     });
-    ask(peer, put)["due"].as_f64().unwrap()
+    ask(peer, &put)["due"].as_f64().unwrap()
 }
 
 /// One who waits to take of the topic.
@@ -93,7 +88,7 @@ fn receive_up_to(peer: &mut Peer, end: &str) {
 /// Waits until so many takers stand in line.
 fn until_in_line(server: &Server, takers: usize) {
     let mut peer = Peer::connect(server.addr());
-    until(|| ask(&mut peer, json!({"action":"stats"}))["stats"]["waiting"] == takers);
+    until(|| ask(&mut peer, &json!({"action":"stats"}))["stats"]["waiting"] == takers);
 }
 
 /// The clock of this machine, and of its nodes.
@@ -139,7 +134,7 @@ impl Others {
         let followed: Vec<usize> = quarter(0).copied().collect();
         let names: Vec<String> = followed.iter().copied().map(name).collect();
         let mut subscriber = Peer::connect(there.addr());
-        let begun = ask(&mut subscriber, json!({"action":"subscribe","topic":names}));
+        let begun = ask(&mut subscriber, &json!({"action":"subscribe","topic":names}));
         assert_eq!(begun["ok"], true);
         for topic in quarter(3) {
             put_late(&mut putter, *topic, LATE);
@@ -183,7 +178,7 @@ impl Others {
             let mut getter = Peer::connect(there.addr());
             put(&mut self.putter, topic, "now");
             let get = json!({"action":"get","topic":name(topic),"wait":600});
-            assert_eq!(ask(&mut getter, get)["message"], "now");
+            assert_eq!(ask(&mut getter, &get)["message"], "now");
             assert_eq!(self.subscriber.receive_reply()["message"], "now");
         }
     }
@@ -252,7 +247,7 @@ fn who_waits_for_other_nodes_waits_for_no_silent_one() {
     let own = topics_at(&cluster, node);
     for topic in 0..TOPICS {
         let take = json!({"action":"take","topic":name(topic)});
-        assert_eq!(ask(&mut peer, take)["message"], "before");
+        assert_eq!(ask(&mut peer, &take)["message"], "before");
     }
     let mut trials = (0..TRIALS).map(|_| goes_on(&mut cluster, node, &own));
     assert!(trials.any(|goes_on| goes_on), "others wait for the silent node");

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Redis, load};
+use super::{Redis, ask_again, load};
 use crate::suite::peer::Peer;
 use crate::suite::process::{dsmq, run};
 use crate::suite::support::PATIENCE;
@@ -22,16 +22,9 @@ const KILLS: usize = 5;
 
 /// Asks again while Redis is away; how often it was.
 fn ask(peer: &mut Peer, request: &Value, away: &AtomicUsize) -> Value {
-    loop {
-        peer.send(request.to_string());
-        let reply = peer.receive_reply();
-        assert_eq!(reply["tag"], request["tag"], "{reply}");
-        if reply["code"] != "unavailable" {
-            return reply;
-        }
+    ask_again(peer, request, || {
         away.fetch_add(1, Ordering::SeqCst);
-        thread::yield_now();
-    }
+    })
 }
 
 #[test]
