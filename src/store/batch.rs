@@ -212,10 +212,22 @@ impl Batch {
         self.confirms = true;
     }
 
-    /// Whether anybody is told that something of it was done. A put that nobody asks about need not
-    /// have reached the disk when the batch returns, nor what is copied before its end.
+    /// Whether a reply promises that something of it was done. An unconfirmed put promises nothing, nor
+    /// does a peek; an import is synced by the end of its copy.
     pub fn is_promised(&self) -> bool {
-        self.confirms || self.ops.iter().any(|op| !matches!(op, Op::Put(_) | Op::Import { .. }))
+        let promises = |op: &Op| !matches!(op, Op::Put(_) | Op::Peek { .. } | Op::Import { .. });
+        self.confirms || self.ops.iter().any(promises)
+    }
+
+    /// The messages that were taken without a lease: the store does not have them any more.
+    pub fn taken_for_good(&self) -> impl Iterator<Item = (Topic, Returned)> {
+        self.ops.iter().zip(&self.outcomes).filter_map(|(op, outcome)| match (op, outcome) {
+            (Op::Take { topic, lease: None }, Ok(Outcome::Taken(Some(taken)))) => {
+                let body = self.taken_body(taken).into();
+                Some((topic.clone(), Returned { taken: taken.clone(), body, lease: None }))
+            }
+            _ => None,
+        })
     }
 
     pub fn is_empty(&self) -> bool {

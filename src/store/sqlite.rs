@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub use self::backup::backup;
+use self::bound::Size;
 pub use self::check::check;
 use self::failure::failed;
 pub use self::file::IN_USE;
@@ -43,7 +44,7 @@ use self::transaction::Transaction;
 use super::leader::Leader;
 use super::losses::Losses;
 use super::{Batch, Due, Extent, Head, Kept, Place, Rules, Run, Shelf, Store, Synchronous, lock};
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::{Id, Topic};
 
@@ -72,6 +73,7 @@ struct Desk {
     tables: Tables,
     ledger: Ledger,
     losses: Losses,
+    size: Size,
 }
 
 /// What a transaction came to.
@@ -81,14 +83,30 @@ struct Done {
     due: Id,
     dropped: u64,
     refused: u64,
-    size: u64,
+    size: Size,
+}
+
+/// Why a transaction did not keep its promises.
+enum Failure {
+    /// Nothing of it happened.
+    RolledBack(Error),
+    /// All of it happened, and a power failure can undo it.
+    NotSynced(rusqlite::Error),
+}
+
+/// Answers all of the batches with one error.
+fn fail(batches: &mut [&mut Batch], error: &Error) {
+    for batch in batches {
+        batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect();
+    }
 }
 
 impl SqliteStore {
     /// A store that ends with the process.
     pub fn in_memory(clock: Clock, rules: Rules) -> Result<SqliteStore> {
         let tables = Tables::in_memory().map_err(failed)?;
-        let desk = Desk { tables, ledger: Ledger::default(), losses: Losses::default() };
+        let size = Size::new(&tables).map_err(failed)?;
+        let desk = Desk { tables, ledger: Ledger::default(), losses: Losses::default(), size };
         Ok(SqliteStore::new(desk, clock, rules))
     }
 
@@ -102,14 +120,13 @@ impl SqliteStore {
     ) -> std::result::Result<SqliteStore, String> {
         let file::Opened { tables, reader, lock } = file::open(path, sync)?;
         let said = |error| format!("{}: {}", path.display(), file::explain(&error));
-        let pages = tables.pages().map_err(said)?;
+        let size = Size::new(&tables).map_err(said)?;
         let ledger = Ledger::load(&tables).map_err(said)?.map_err(|name| {
             let path = path.display();
             format!("{path}: what it says of the topic {name:?} is damaged: restore a backup")
         })?;
-        let desk = Desk { tables, ledger, losses: Losses::default() };
+        let desk = Desk { tables, ledger, losses: Losses::default(), size };
         let store = SqliteStore::new(desk, clock, rules);
-        store.size.store(pages.used() * schema::PAGE_BYTES, Ordering::Release);
         // Whatever is due is found by the first tick.
         store.due.store(0, Ordering::Release);
         Ok(SqliteStore { reader: Some(Mutex::new(reader)), _lock: Some(lock), ..store })
@@ -120,12 +137,12 @@ impl SqliteStore {
         SqliteStore {
             heads: RwLock::new(heads.collect()),
             last_id: AtomicU64::new(desk.ledger.last_id().max(clock())),
+            size: AtomicU64::new(desk.size.estimate()),
             desk: Mutex::new(desk),
             reader: None,
             _lock: None,
             leader: Leader::default(),
             due: AtomicU64::new(Id::MAX),
-            size: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             clock,
             rules,
@@ -156,64 +173,94 @@ impl SqliteStore {
         let together = self.transact(&mut desk, promised, |transaction| {
             batches.iter_mut().try_for_each(|batch| transaction.carry_out(batch))
         });
-        let Err(error) = together else { return };
         let alone = batches.len() == 1;
-        for batch in batches {
-            let failed = if alone {
-                Err(error.clone())
-            } else {
-                let promised = batch.is_promised();
-                self.transact(&mut desk, promised, |transaction| transaction.carry_out(batch))
-            };
-            if let Err(error) = failed {
-                batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect();
+        match together {
+            Ok(()) => {}
+            Err(Failure::RolledBack(error)) if alone => fail(batches, &error),
+            Err(Failure::RolledBack(_)) => {
+                batches.iter_mut().for_each(|batch| self.commit_alone(&mut desk, batch));
             }
+            Err(Failure::NotSynced(error)) => self.fail_promises(&mut desk, batches, error),
         }
     }
 
-    /// Runs `work` as one transaction: all of it happens and is then visible, or nothing. What is
-    /// promised is on disk when this returns.
+    fn commit_alone(&self, desk: &mut Desk, batch: &mut Batch) {
+        let promised = batch.is_promised();
+        match self.transact(desk, promised, |transaction| transaction.carry_out(batch)) {
+            Ok(()) => {}
+            Err(Failure::RolledBack(error)) => fail(&mut [batch], &error),
+            Err(Failure::NotSynced(error)) => self.fail_promises(desk, &mut [batch], error),
+        }
+    }
+
+    /// Answers batches that are committed but not on disk: their promises fail, and what they took
+    /// without a lease goes back, since nobody is going to have it.
+    fn fail_promises(&self, desk: &mut Desk, batches: &mut [&mut Batch], error: rusqlite::Error) {
+        let promised = || batches.iter().filter(|batch| batch.is_promised());
+        let returned: Vec<_> = promised().flat_map(|batch| batch.taken_for_good()).collect();
+        let put_back = self.transact(desk, false, |transaction| {
+            let mut put_back = returned.iter();
+            put_back.try_for_each(|(topic, message)| transaction.put_back(topic, message).map(drop))
+        });
+        if let Err(Failure::RolledBack(error)) = put_back {
+            let count = returned.len();
+            tracing::error!(
+                "cannot return {count} taken messages to their topics, they are lost: {error}"
+            );
+        }
+        // Not before: until the log is whole again no transaction begins.
+        desk.tables.failed(&error);
+        let error = failed(error);
+        batches.iter_mut().filter(|batch| batch.is_promised()).for_each(|batch| {
+            batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect();
+        });
+    }
+
+    /// Runs `work` as one transaction: all of it happens and is then visible, or nothing. If it is
+    /// promised, it is on disk when this returns.
     fn transact(
         &self,
         desk: &mut Desk,
         promised: bool,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
-    ) -> Result<()> {
-        let Desk { tables, ledger, losses } = desk;
-        tables.begin(promised).map_err(failed)?;
+    ) -> std::result::Result<(), Failure> {
+        let Desk { tables, ledger, losses, size } = desk;
+        tables.begin().map_err(|error| Failure::RolledBack(failed(error)))?;
         let now = (self.clock)();
-        let worked = self.work(tables, ledger, now, work);
+        let worked = self.work(tables, ledger, *size, now, work);
         let committed = worked.and_then(|done| {
             let saved = if tables.is_file() { ledger.save(tables) } else { Ok(()) };
             saved.and_then(|()| tables.commit()).map_err(failed).map(|()| done)
         });
-        match committed {
-            Ok(Done { new_heads, due, dropped, refused, size }) => {
-                if !new_heads.is_empty() {
-                    self.heads.write().unwrap_or_else(PoisonError::into_inner).extend(new_heads);
-                }
-                ledger.settle(now);
-                self.due.fetch_min(due, Ordering::AcqRel);
-                self.size.store(size, Ordering::Release);
-                losses.add(dropped, refused);
-                self.refused.fetch_add(refused, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(error) => {
-                tables.roll_back();
-                ledger.revert();
-                let refused = u64::from(error.code == Code::Full);
-                losses.add(0, refused);
-                self.refused.fetch_add(refused, Ordering::Relaxed);
-                Err(error)
-            }
+        let done = committed.map_err(|error| {
+            tables.roll_back();
+            ledger.revert();
+            let refused = u64::from(error.code == Code::Full);
+            losses.add(0, refused);
+            self.refused.fetch_add(refused, Ordering::Relaxed);
+            Failure::RolledBack(error)
+        })?;
+        let synced = if promised { tables.sync() } else { Ok(()) };
+        // Others see it from here on.
+        if !done.new_heads.is_empty() {
+            self.heads.write().unwrap_or_else(PoisonError::into_inner).extend(done.new_heads);
         }
+        ledger.settle(now);
+        *size = done.size;
+        self.due.fetch_min(done.due, Ordering::AcqRel);
+        self.size.store(size.estimate(), Ordering::Release);
+        losses.add(done.dropped, done.refused);
+        self.refused.fetch_add(done.refused, Ordering::Relaxed);
+        synced.map_err(Failure::NotSynced)?;
+        tables.committed();
+        Ok(())
     }
 
     fn work(
         &self,
         tables: &Tables,
         ledger: &mut Ledger,
+        size: Size,
         now: Id,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
     ) -> Result<Done> {
@@ -230,16 +277,16 @@ impl SqliteStore {
             due: Id::MAX,
             rules: self.rules,
             failed: Cell::new(false),
-            room: 0,
             dropped: 0,
             refused: 0,
-            size: self.size.load(Ordering::Acquire),
+            size: Cell::new(size),
         };
         let worked = work(&mut transaction).and_then(|()| transaction.keep_bound());
+        let worked = worked.and_then(|()| transaction.whole());
         self.last_id.store(transaction.next_id - 1, Ordering::Release);
         worked.map(|()| {
             let Transaction { new_heads, due, dropped, refused, size, .. } = transaction;
-            Done { new_heads, due, dropped, refused, size }
+            Done { new_heads, due, dropped, refused, size: size.get() }
         })
     }
 }
@@ -331,6 +378,10 @@ impl Store for SqliteStore {
             let again = self.now().saturating_add(limits::RETRY.as_micros() as u64);
             self.due.fetch_min(again, Ordering::AcqRel);
         }
-        ticked.map(|()| done)
+        match ticked {
+            Ok(()) => Ok(done),
+            Err(Failure::RolledBack(error)) => Err(error),
+            Err(Failure::NotSynced(error)) => Err(failed(error)),
+        }
     }
 }

@@ -5,14 +5,17 @@
 
 use super::schema;
 use super::sweep::Old;
+use super::tables::Tables;
 use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::store::{WhenFull, refusal};
 
-/// What a message costs beside its text, about; a transaction that comes near the bound by this
-/// looks again.
-const MESSAGE_OVERHEAD: u64 = 64;
+/// What a message costs beside its text, about.
+pub const MESSAGE_OVERHEAD: u64 = 64;
+
+/// What a row costs that only refers to a message, about: in `ready`, `leases`, `expiries`, `notes`.
+pub const ROW_BYTES: u64 = 64;
 
 /// What tables take that have nothing in them: less than this is left for messages.
 const EMPTY: u64 = 256 * 1024;
@@ -24,7 +27,73 @@ const HOLD_SHARE: u64 = 25;
 /// Messages that one transaction removes to stay within the bound: it comes back for more.
 const DROPS: u64 = 20_000;
 
+/// After this many bytes by estimate the size is looked at again, or after this share of the bound.
+const LOOK_BYTES: u64 = 1024 * 1024;
+const LOOK_SHARE: u64 = 64;
+
+/// The store's size: SQLite's pages as of the last look at them, and estimates of what came and went
+/// since. A look takes two pragmas, which SQLite compiles again each time.
+#[derive(Clone, Copy)]
+pub struct Size {
+    used: u64,
+    added: u64,
+    removed: u64,
+    many_free: bool,
+}
+
+impl Size {
+    pub fn new(tables: &Tables) -> rusqlite::Result<Size> {
+        let pages = tables.pages()?;
+        let used = pages.used() * tables.page_bytes();
+        Ok(Size { used, added: 0, removed: 0, many_free: pages.many_free() })
+    }
+
+    pub fn estimate(self) -> u64 {
+        (self.used + self.added).saturating_sub(self.removed)
+    }
+
+    /// Whether pages are to be given back.
+    pub fn many_free(self) -> bool {
+        self.many_free
+    }
+
+    /// What it is if nothing was removed.
+    fn at_most(self) -> u64 {
+        self.used + self.added
+    }
+
+    fn has_changed(self) -> bool {
+        self.added + self.removed > 0
+    }
+}
+
 impl Transaction<'_> {
+    /// Counts bytes that the transaction adds.
+    pub fn adds(&self, bytes: u64) {
+        let size = self.size.get();
+        self.size.set(Size { added: size.added + bytes, ..size });
+    }
+
+    /// Counts bytes that it removes.
+    pub fn removes(&self, bytes: u64) {
+        let size = self.size.get();
+        self.size.set(Size { removed: size.removed + bytes, ..size });
+    }
+
+    /// Whether the store would be larger than this with so many bytes more.
+    fn exceeds(&self, bound: u64, more: u64) -> Result<bool> {
+        let size = self.size.get();
+        if size.at_most() + more > bound && size.has_changed() {
+            self.look()?;
+        }
+        Ok(self.size.get().at_most() + more > bound)
+    }
+
+    pub fn look(&self) -> Result<()> {
+        self.size.set(Size::new(self.tables).map_err(|error| self.fails(error))?);
+        Ok(())
+    }
+
     /// Whether there is room for a message of so many bytes, or will be.
     pub fn find_room(&mut self, size: usize) -> Result<()> {
         let Some(bound) = self.rules.max_bytes else { return Ok(()) };
@@ -33,26 +102,19 @@ impl Transaction<'_> {
         if waits && needed <= bound.saturating_sub(EMPTY) {
             return Ok(());
         }
-        if self.room < needed {
-            let used = self.pages()?.used() * self.tables.page_bytes();
-            self.room = bound.saturating_sub(used);
+        if self.exceeds(bound, needed)? {
+            self.refused += 1;
+            return Err(refusal::full(bound));
         }
-        match self.room.checked_sub(needed) {
-            Some(left) => {
-                self.room = left;
-                Ok(())
-            }
-            None => {
-                self.refused += 1;
-                Err(refusal::full(bound))
-            }
-        }
+        Ok(())
     }
 
     /// Whether there is room for what is noted of a message: a lease, or a look.
     pub fn find_room_to_hold(&mut self) -> Result<()> {
         let Some(bound) = self.rules.max_bytes else { return Ok(()) };
-        if self.rules.when_full == WhenFull::Refuse && self.size > bound + bound / HOLD_SHARE {
+        if self.rules.when_full == WhenFull::Refuse
+            && self.exceeds(bound + bound / HOLD_SHARE, 0)?
+        {
             self.refused += 1;
             let text = format!(
                 "the store is full (--max-store, {bound} bytes), and so much is held: ack what you \
@@ -65,24 +127,23 @@ impl Transaction<'_> {
 
     /// Removes the oldest messages until the store is as small as it must be.
     pub fn keep_bound(&mut self) -> Result<()> {
-        let page = self.tables.page_bytes();
-        let mut pages = self.pages()?;
-        if self.rules.when_full == WhenFull::DropOldest {
-            let bound = self.rules.max_bytes.unwrap_or(u64::MAX);
-            while self.dropped < DROPS
-                && let over = (pages.used() * page).saturating_sub(bound)
-                && over > 0
-            {
-                if !self.drop_oldest(i64::MAX, Amount { rows: SOME, bytes: over })? {
-                    break;
-                }
-                pages = self.pages()?;
-            }
+        let bound = self.rules.max_bytes.unwrap_or(u64::MAX);
+        let drops = self.rules.when_full == WhenFull::DropOldest;
+        let Size { added, removed, .. } = self.size.get();
+        let step = LOOK_BYTES.min(bound / LOOK_SHARE);
+        if added.max(removed) >= step {
+            self.look()?;
         }
-        if pages.many_free() {
+        while drops && self.dropped < DROPS && self.exceeds(bound, 0)? {
+            let over = self.size.get().at_most() - bound;
+            if !self.drop_oldest(i64::MAX, Amount { rows: SOME, bytes: over })? {
+                break;
+            }
+            self.look()?;
+        }
+        if self.size.get().many_free {
             self.due_at(self.now);
         }
-        self.size = pages.used() * page;
         Ok(())
     }
 
@@ -151,6 +212,7 @@ impl Transaction<'_> {
             self.ledger.push_oldest(last.cast_unsigned() + 1, number);
         }
         self.dropped += old.len() as u64;
+        self.removes(bytes as u64 + old.len() as u64 * MESSAGE_OVERHEAD);
         Ok(())
     }
 }

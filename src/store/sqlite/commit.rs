@@ -1,30 +1,31 @@
-//! Commits to a file: which of them wait for the disk, when the log moves into the file, and what
-//! is done after the disk failed to take something.
+//! Commits to a store file: when they are synced, when the log moves into the file, and what happens
+//! after the disk has failed to take something. It knows no tables.
 //!
-//! SQLite appends each commit to the log. One that was promised is synced before it is answered;
-//! the others get to the disk with the next that is.
+//! SQLite appends each commit to the log (`PATH-wal`) and syncs nothing by itself, except around a
+//! checkpoint. This module syncs the log through a handle of its own, before a promise is answered.
 
 use std::cell::Cell;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rusqlite::{Connection, Error, ErrorCode, Result, ffi};
 
-use super::schema;
 use crate::store::Synchronous;
 
-/// The log is moved into the file when it is so many pages, 16 MiB.
+/// The log is moved into the file when it has this many pages, 16 MiB.
 const LOG_PAGES: i32 = 2_000;
 
-/// What is known of a file's log, beside what SQLite knows.
+/// The log of a store file, as far as SQLite leaves it to us.
 pub struct Log {
-    sync: Synchronous,
-    /// Whether a commit waits for the disk now.
-    waits: Cell<bool>,
-    /// Whether there are commits that did not wait.
-    behind: Cell<bool>,
+    /// Whether a promise has to be on disk before it is answered (`--sync full`).
+    durable: bool,
+    /// The log itself. SQLite locks other files than this one, so no lock depends on the handle.
+    file: File,
+    /// Whether the log may have frames that are not on disk. Every commit that writes frames sets it.
+    unsynced: Arc<AtomicBool>,
     trouble: Cell<Option<Trouble>>,
     /// Whether the log is to be moved into the file after the next commit, however long it is.
     settles: Cell<bool>,
@@ -41,18 +42,26 @@ enum Trouble {
 }
 
 impl Log {
-    /// That of a connection whose log nobody else moves into its file.
+    /// The log of a connection that is the only one to write and to checkpoint.
     pub fn new(sqlite: &mut Connection, sync: Synchronous) -> Result<Log> {
         let pages = Arc::new(AtomicI32::new(0));
-        let seen = pages.clone();
-        // This is instead of SQLite's own checkpoints, which do not tell of a sync that failed.
+        // A server that was killed may have left frames that only the system's cache has.
+        let unsynced = Arc::new(AtomicBool::new(true));
+        let (seen, written) = (pages.clone(), unsynced.clone());
+        // SQLite calls this after a commit that wrote frames, and after no other. It replaces SQLite's
+        // own checkpoints, which do not report a sync that failed.
         sqlite.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
+            written.store(true, Ordering::Relaxed);
             seen.store(pages, Ordering::Relaxed);
             Ok(())
         }))?;
-        let waits = Cell::new(sync == Synchronous::Full);
-        let (behind, trouble, settles) = Default::default();
-        Ok(Log { sync, waits, behind, trouble, settles, pages })
+        let file = open(sqlite).map_err(|error| {
+            let code = ffi::Error::new(ffi::SQLITE_CANTOPEN);
+            Error::SqliteFailure(code, Some(format!("cannot open its log: {error}")))
+        })?;
+        let durable = sync == Synchronous::Full;
+        let (trouble, settles) = Default::default();
+        Ok(Log { durable, file, unsynced, trouble, settles, pages })
     }
 
     /// Moves the log into the file after the next commit.
@@ -60,39 +69,34 @@ impl Log {
         self.settles.set(true);
     }
 
-    /// Before a transaction, which has to be on disk when it is committed if it is promised.
-    pub fn begin(&self, sqlite: &Connection, promised: bool) -> Result<()> {
+    /// Before a transaction: makes good what failed before.
+    pub fn begin(&self, sqlite: &Connection) -> Result<()> {
         match self.trouble.get() {
             // A checkpoint would not do: until it ends, the file would have pages that are newer
             // than the hole in the log.
-            Some(Trouble::Lost) => rewrite(sqlite).map_err(|error| {
-                let code = ffi::Error::new(ffi::SQLITE_IOERR_FSYNC);
-                Error::SqliteFailure(code, Some(error.to_string()))
-            })?,
+            Some(Trouble::Lost) => self.rewrite().map_err(not_synced)?,
             // There may be room in the log when what is in it has been moved.
             Some(Trouble::Full) => _ = checkpoint(sqlite),
             None => {}
         }
         self.trouble.set(None);
-        if self.sync == Synchronous::Full && self.waits.get() != promised {
-            // This takes effect when it is compiled, so it is compiled each time.
-            sqlite.execute_batch(if promised { schema::WAIT } else { schema::DO_NOT_WAIT })?;
-            self.waits.set(promised);
-        }
         Ok(())
     }
 
-    /// Before a commit: one that has written nothing would not sync what is behind.
-    pub fn prepare(&self, sqlite: &Connection, written: bool) -> Result<()> {
-        if self.waits.get() && self.behind.get() && !written {
-            sqlite.pragma_update(None, "user_version", schema::MIGRATIONS.len() as i64)?;
+    /// Syncs whatever has been committed and may not be on disk, so that it can be promised.
+    /// An error means that the commit stands and can still be lost by a power failure.
+    pub fn sync(&self) -> Result<()> {
+        if !self.durable || !self.unsynced.load(Ordering::Relaxed) {
+            return Ok(());
         }
+        // A second sync would report success for pages that the first one has given up.
+        self.file.sync_data().or_else(|_| self.rewrite()).map_err(not_synced)?;
+        self.unsynced.store(false, Ordering::Relaxed);
         Ok(())
     }
 
-    /// After a commit.
-    pub fn committed(&self, sqlite: &Connection, written: bool) {
-        self.behind.set(!self.waits.get() && (written || self.behind.get()));
+    /// After a commit: moves the log into the file if it is time to.
+    pub fn committed(&self, sqlite: &Connection) {
         if !self.settles.take() && self.pages.load(Ordering::Relaxed) < LOG_PAGES {
             return;
         }
@@ -110,6 +114,17 @@ impl Log {
             _ => self.trouble.get(),
         });
     }
+
+    /// Writes the log once more and syncs it. The same bytes go to the same places, so a reader sees
+    /// no difference.
+    fn rewrite(&self) -> io::Result<()> {
+        let (mut log, mut bytes) = (&self.file, Vec::new());
+        log.rewind()?;
+        log.read_to_end(&mut bytes)?;
+        log.rewind()?;
+        log.write_all(&bytes)?;
+        log.sync_all()
+    }
 }
 
 /// Moves into the file what no reader needs to stay in the log.
@@ -117,12 +132,13 @@ fn checkpoint(sqlite: &Connection) -> Result<()> {
     sqlite.pragma_update_and_check(None, "wal_checkpoint", "PASSIVE", |_| Ok(()))
 }
 
-/// Writes the log once more: the same bytes at the same places, so that who reads meanwhile sees
-/// no difference.
-fn rewrite(sqlite: &Connection) -> io::Result<()> {
-    let path = format!("{}-wal", sqlite.path().unwrap_or_default());
-    let bytes = fs::read(&path)?;
-    let mut log = File::options().write(true).open(&path)?;
-    log.write_all(&bytes)?;
-    log.sync_all()
+fn open(sqlite: &Connection) -> io::Result<File> {
+    let mut path = PathBuf::from(sqlite.path().unwrap_or_default()).into_os_string();
+    path.push("-wal");
+    File::options().read(true).write(true).open(path)
+}
+
+/// The error of a log that could not be synced.
+fn not_synced(error: io::Error) -> Error {
+    Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_FSYNC), Some(error.to_string()))
 }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Result, Row};
 
+use super::bound::ROW_BYTES;
 use super::put::{RANK_DEFAULT, priority, rank};
 use super::schema;
 use super::tables::Tables;
@@ -127,6 +128,7 @@ impl Transaction<'_> {
         let (from_topic, from_id) = from.unzip();
         let params = (number, id.cast_signed(), looks.cast_signed(), from_topic, from_id);
         self.run(schema::INSERT_NOTE, params)?;
+        self.adds(ROW_BYTES);
         self.counts(number)?.noted += 1;
         Ok(())
     }

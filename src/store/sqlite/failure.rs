@@ -17,16 +17,24 @@ pub fn failed(error: rusqlite::Error) -> Error {
         Some(ErrorCode::DiskFull) => {
             Error::new(Code::Full, "the disk is full: make room on it, then try again")
         }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            Error::new(Code::Damaged, format!("the store's file is damaged ({error}): {RESTORE}"))
-        }
-        None if !matches!(error, rusqlite::Error::SqliteFailure(..)) => {
+        _ if is_damage(&error) => {
             Error::new(Code::Damaged, format!("the store's file is damaged ({error}): {RESTORE}"))
         }
         _ => {
             let text = format!("the store failed ({error}): try again");
             Error::new(Code::StoreFailed, text)
         }
+    }
+}
+
+/// Whether the error says that the file is damaged. Then SQLite goes on with the transaction; after other
+/// errors it may have rolled the transaction back.
+pub fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => {
+            matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        }
+        _ => true,
     }
 }
 

@@ -49,7 +49,7 @@ fn open_one(path: &Path, sync: Synchronous) -> Result<Opened, String> {
     let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB).map_err(said)?;
     Ok(Opened {
         tables: Tables::of_file(sqlite, sync).map_err(said)?,
-        reader: Tables::of_file(reader, sync).map_err(said)?,
+        reader: Tables::of_file_to_read(reader).map_err(said)?,
         lock,
     })
 }
@@ -111,7 +111,7 @@ fn open_one_to_read(path: &Path) -> Result<Tables, String> {
     let sqlite = connect_to_read(path).map_err(said)?;
     match version(&sqlite)? {
         0 => Err("there is no store in it yet".to_owned()),
-        _ => Tables::of_file(sqlite, Synchronous::Full).map_err(said),
+        _ => Tables::of_file_to_read(sqlite).map_err(said),
     }
 }
 
@@ -210,7 +210,12 @@ fn prepare(sqlite: &Connection, sync: Synchronous, version: usize) -> rusqlite::
     sqlite
         .execute(schema::END_LEASES_UNTIL_RESTART, [crate::store::UNTIL_RESTART.cast_signed()])?;
     // Whether it can be written is found out now, not at the first put.
-    sqlite.execute_batch("BEGIN IMMEDIATE; COMMIT")
+    sqlite.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
+    if sync == Synchronous::Full {
+        // From now on the log is synced by us: see `commit`.
+        sqlite.execute_batch(schema::SYNC_CHECKPOINTS)?;
+    }
+    Ok(())
 }
 
 /// All steps that are missing, or none.

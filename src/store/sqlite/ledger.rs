@@ -171,12 +171,15 @@ impl Ledger {
         self.oldest().is_some()
     }
 
-    /// Writes what the transaction changed into the file, as a part of it.
+    /// Writes the rows that the transaction changed into the file, as a part of it.
     pub fn save(&self, tables: &Tables) -> Result<()> {
-        let new = self.settled..self.accounts.len();
-        let changed = self.before.iter().map(|(index, _)| *index).chain(new);
+        let new = (self.settled..self.accounts.len()).map(|index| (index, State::default()));
         let mut save = tables.statement(schema::SAVE_TOPIC)?;
-        for account in changed.filter_map(|index| self.accounts.get(index)) {
+        for (index, before) in self.before.iter().copied().chain(new) {
+            let Some(account) = self.accounts.get(index) else { continue };
+            if account.state.is_saved_as(&before) {
+                continue;
+            }
             let policy = account.state.counts.policy.map(Policy::as_str);
             let crc = account.state.crc(account.head.topic());
             for (column, number) in (1..).zip(account.state.numbers()) {
@@ -251,6 +254,11 @@ impl State {
             counts.noted.cast_signed(),
             i64::from(counts.stopped),
         ]
+    }
+
+    /// Whether both are the same row of `topics`.
+    fn is_saved_as(&self, other: &State) -> bool {
+        self.numbers() == other.numbers() && self.counts.policy == other.counts.policy
     }
 
     fn crc(&self, topic: &Topic) -> u32 {

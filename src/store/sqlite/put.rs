@@ -1,5 +1,6 @@
 //! Putting: new messages, delayed ones, duplicates, and messages that come back unread.
 
+use super::bound::{MESSAGE_OVERHEAD, ROW_BYTES};
 use super::ledger::Account;
 use super::schema;
 use super::tables::JsonText;
@@ -93,8 +94,10 @@ impl Transaction<'_> {
         } else {
             self.run(schema::INSERT, (topic, id.cast_signed(), text, crc, rank, at))?;
         }
+        self.adds(body.len() as u64 + MESSAGE_OVERHEAD);
         if let Some(at) = expires {
             self.run(schema::INSERT_EXPIRY, (at.cast_signed(), topic, id.cast_signed()))?;
+            self.adds(ROW_BYTES);
             self.due_at(at);
         }
         self.ledger.push_oldest(id, topic);
@@ -107,6 +110,7 @@ impl Transaction<'_> {
     /// From now on the message is taken by its rank.
     pub fn make_ready(&mut self, topic: i64, rank: i64, id: Id, deliveries: u32) -> Result<()> {
         self.run(schema::INSERT_READY, (topic, rank, id.cast_signed(), deliveries))?;
+        self.adds(ROW_BYTES);
         self.counts(topic)?.ready += 1;
         Ok(())
     }
@@ -123,6 +127,8 @@ impl Transaction<'_> {
         let crc = self.tables.crc(topic, at.cast_signed(), ttl, body);
         let params = (at.cast_signed(), topic, rank, ttl, crc, JsonText(body));
         self.run(schema::INSERT_DELAYED, params)?;
+        // Its row stands in two indexes too.
+        self.adds(body.len() as u64 + MESSAGE_OVERHEAD + 2 * ROW_BYTES);
         self.counts(topic)?.delayed += 1;
         self.due_at(at);
         Ok(Outcome::Due { at, duplicate: false })
@@ -148,6 +154,8 @@ impl Transaction<'_> {
             _ => return Ok(()),
         };
         self.run(schema::INSERT_DEDUPE, (topic, key, until.cast_signed(), id, due))?;
+        // The key stands in an index too.
+        self.adds(2 * (key.len() as u64 + ROW_BYTES));
         self.due_at(until);
         Ok(())
     }
@@ -175,6 +183,7 @@ impl Transaction<'_> {
     pub fn note_origin(&mut self, topic: i64, id: Id, from: &Topic, from_id: Id) -> Result<()> {
         let params = (topic, id.cast_signed(), from.as_str(), from_id.cast_signed());
         self.run(schema::ADD_ORIGIN, params)?;
+        self.adds(ROW_BYTES + from.as_str().len() as u64);
         self.counts(topic)?.noted += 1;
         Ok(())
     }

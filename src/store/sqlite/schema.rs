@@ -133,8 +133,8 @@ pub const BEGIN_TO_READ: &str = "BEGIN";
 pub const BEGIN: &str = "BEGIN IMMEDIATE";
 pub const COMMIT: &str = "COMMIT";
 pub const ROLL_BACK: &str = "ROLLBACK";
-pub const WAIT: &str = "PRAGMA synchronous = FULL";
-pub const DO_NOT_WAIT: &str = "PRAGMA synchronous = NORMAL";
+/// A commit syncs nothing by itself, a checkpoint does.
+pub const SYNC_CHECKPOINTS: &str = "PRAGMA synchronous = NORMAL";
 
 pub const INSERT_TOPIC: &str = "INSERT INTO topics (slot, number, name) VALUES (?1, ?1, ?2)";
 /// Its columns are bound in this order.

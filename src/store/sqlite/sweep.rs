@@ -48,14 +48,16 @@ impl Transaction<'_> {
             self.sweep_topic(number)?;
             self.due_at(self.now);
         }
-        if self.pages()?.many_free() {
+        self.look()?;
+        if self.size.get().many_free() {
             self.with(schema::GIVE_BACK, |statement| {
                 // A row for each page.
                 let mut pages = statement.query(())?;
                 while pages.next()?.is_some() {}
                 Ok(())
             })?;
-            if self.pages()?.many_free() {
+            self.look()?;
+            if self.size.get().many_free() {
                 self.due_at(self.now);
             } else {
                 // Only then does the file become shorter.
@@ -94,9 +96,5 @@ impl Transaction<'_> {
             }
             Ok(old)
         })
-    }
-
-    pub fn pages(&self) -> Result<Pages> {
-        self.tables.pages().map_err(|error| self.fails(error))
     }
 }

@@ -1,10 +1,9 @@
 //! One connection to SQLite and the statements that run on it. It knows rows; the rules are its
 //! callers'.
 
-use std::cell::Cell;
-
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row, ToSql};
+use rusqlite::{CachedStatement, Connection, Error, OptionalExtension, Result, Row, ToSql, ffi};
 
 use super::checksum;
 use super::commit::Log;
@@ -22,10 +21,13 @@ const PAGE_OVERHEAD_BYTES: u64 = 344;
 
 pub struct Tables {
     sqlite: Connection,
-    /// If they are a file's: what is in memory needs no checksums either, nor counts beside it.
+    /// Whether they are a file's: what is in memory needs no checksums, nor counts beside it.
+    file: bool,
+    /// The file's log, if this connection is the one that writes.
     log: Option<Log>,
-    /// What SQLite had counted when the transaction began.
-    changes: Cell<u64>,
+    /// Every statement that was run.
+    #[cfg(test)]
+    run: std::cell::RefCell<std::collections::BTreeSet<String>>,
 }
 
 /// What a reader is shown of a topic.
@@ -51,22 +53,36 @@ impl Tables {
         let sqlite = Connection::open_in_memory()?;
         sqlite.execute_batch(schema::PAGES)?;
         schema::MIGRATIONS.iter().try_for_each(|step| sqlite.execute_batch(step))?;
-        Ok(Tables::new(sqlite, None))
+        Tables::new(sqlite, false, None)
     }
 
-    /// Those of a file that was opened and checked.
+    /// Those of a file that was opened and checked, to be written.
     pub fn of_file(mut sqlite: Connection, sync: Synchronous) -> Result<Tables> {
         let log = Log::new(&mut sqlite, sync)?;
-        Ok(Tables::new(sqlite, Some(log)))
+        Tables::new(sqlite, true, Some(log))
     }
 
-    fn new(sqlite: Connection, log: Option<Log>) -> Tables {
+    /// Those of a file that was opened and checked, to be read alone.
+    pub fn of_file_to_read(sqlite: Connection) -> Result<Tables> {
+        Tables::new(sqlite, true, None)
+    }
+
+    fn new(sqlite: Connection, file: bool, log: Option<Log>) -> Result<Tables> {
         sqlite.set_prepared_statement_cache_capacity(STATEMENTS);
-        Tables { sqlite, log, changes: Cell::new(0) }
+        // Else a statement with a bound LIMIT is compiled again at each execution: a take would spend
+        // two thirds of its instructions on it.
+        sqlite.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        Ok(Tables {
+            sqlite,
+            file,
+            log,
+            #[cfg(test)]
+            run: Default::default(),
+        })
     }
 
     pub fn is_file(&self) -> bool {
-        self.log.is_some()
+        self.file
     }
 
     pub fn sqlite(&self) -> &Connection {
@@ -86,29 +102,48 @@ impl Tables {
         schema::PAGE_BYTES + if self.is_file() { 0 } else { PAGE_OVERHEAD_BYTES }
     }
 
-    /// Begins a transaction, which has to be on disk when it is committed if it is promised, and
-    /// if commits wait for the disk at all. What is not promised gets there with the next one
-    /// that is.
-    pub fn begin(&self, promised: bool) -> Result<()> {
+    /// Begins a transaction, after whatever is left of one that failed.
+    pub fn begin(&self) -> Result<()> {
         // One that failed is tried again.
         self.roll_back();
         if let Some(log) = &self.log {
-            log.begin(&self.sqlite, promised)?;
+            log.begin(&self.sqlite)?;
         }
-        self.run(schema::BEGIN)?;
-        self.changes.set(self.sqlite.total_changes());
-        Ok(())
+        self.run(schema::BEGIN)
     }
 
+    /// Commits, unless SQLite has rolled the transaction back by itself: what came after that was
+    /// not part of it.
     pub fn commit(&self) -> Result<()> {
-        let Some(log) = &self.log else { return self.run(schema::COMMIT) };
-        let written = self.sqlite.total_changes() != self.changes.get();
-        let committed = log.prepare(&self.sqlite, written).and_then(|()| self.run(schema::COMMIT));
-        match &committed {
-            Ok(()) => log.committed(&self.sqlite, written),
-            Err(error) => log.failed(error),
+        let committed = if self.sqlite.is_autocommit() {
+            let code = ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK);
+            Err(Error::SqliteFailure(code, Some("the transaction was rolled back".to_owned())))
+        } else {
+            self.run(schema::COMMIT)
+        };
+        if let (Some(log), Err(error)) = (&self.log, &committed) {
+            log.failed(error);
         }
         committed
+    }
+
+    /// Whatever has been committed is on disk when this returns, if that is promised at all.
+    pub fn sync(&self) -> Result<()> {
+        self.log.as_ref().map_or(Ok(()), Log::sync)
+    }
+
+    /// After a commit, when its promises have been kept.
+    pub fn committed(&self) {
+        if let Some(log) = &self.log {
+            log.committed(&self.sqlite);
+        }
+    }
+
+    /// After an error of the log: it is made good before the next transaction.
+    pub fn failed(&self, error: &Error) {
+        if let Some(log) = &self.log {
+            log.failed(error);
+        }
     }
 
     /// What is committed next goes into the file at once, with all that was before it.
@@ -132,6 +167,8 @@ impl Tables {
     }
 
     pub fn statement(&self, sql: &str) -> Result<CachedStatement<'_>> {
+        #[cfg(test)]
+        self.run.borrow_mut().insert(sql.to_owned());
         self.sqlite.prepare_cached(sql)
     }
 
@@ -281,6 +318,15 @@ impl Tables {
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
             .unwrap();
         rows.map(Result::unwrap).collect()
+    }
+
+    /// The statements that SQLite has compiled again since they were prepared, and how often.
+    pub fn recompiled(&self) -> Vec<(String, i32)> {
+        let status = |sql: &String| {
+            let statement = self.sqlite.prepare_cached(sql).unwrap();
+            (sql.clone(), statement.get_status(rusqlite::StatementStatus::RePrepare))
+        };
+        self.run.borrow().iter().map(status).filter(|(_, count)| *count > 0).collect()
     }
 
     /// Rows of every table but the topics'.

@@ -2,6 +2,8 @@
 
 use rusqlite::Row;
 
+use super::bound::ROW_BYTES;
+use super::failure::is_damage;
 use super::put::{RANK_DEFAULT, priority};
 use super::schema;
 use super::tables::Stored;
@@ -179,8 +181,8 @@ impl Transaction<'_> {
                 let start = batch.taken.len();
                 match self.tables.read_one(number, row, &mut batch.taken) {
                     Ok(stored) => line.push(stored),
-                    // What stands before it is taken first.
-                    Err(_) if !line.is_empty() => {
+                    // The messages before a damaged one are taken first.
+                    Err(error) if !line.is_empty() && is_damage(&error) => {
                         batch.taken.truncate(start);
                         break;
                     }
@@ -243,6 +245,8 @@ impl Transaction<'_> {
         let expires = message.expires.map(Id::cast_signed);
         let params = (topic, id, until.cast_signed(), deliveries, rank, size, expires);
         self.run(schema::INSERT_LEASE, params)?;
+        // It stands in an index too.
+        self.adds(2 * ROW_BYTES);
         self.counts(topic)?.leased += 1;
         self.due_at(until);
         Ok(())
@@ -304,9 +308,13 @@ impl Transaction<'_> {
         if limit > 0
             && lease.deliveries >= limit
             && let Some(dead) = topic.dead()
-            && let Ok(dead) = self.number_or_new(&dead)
         {
-            return self.bury(topic, lease, dead);
+            match self.number_or_new(&dead) {
+                Ok(dead) => return self.bury(topic, lease, dead),
+                // Without a topic for dead letters the message stays in its own.
+                Err(_) if !self.failed.get() => {}
+                Err(error) => return Err(error),
+            }
         }
         self.make_ready(lease.topic, lease.rank, lease.id, lease.deliveries)
     }
@@ -332,8 +340,11 @@ impl Transaction<'_> {
         })?;
         let stored = match stored {
             None => return Ok(()),
-            // It stays where it is, for whoever takes it to be told.
-            Some(Err(_)) => {
+            // A damaged message stays where it is: the next take reports the damage.
+            Some(Err(error)) => {
+                if !is_damage(&error) {
+                    return Err(self.fails(error));
+                }
                 return self.make_ready(lease.topic, lease.rank, lease.id, lease.deliveries);
             }
             Some(Ok(stored)) => stored,
@@ -356,6 +367,7 @@ impl Transaction<'_> {
         let params = (number, id.cast_signed());
         let looks: i64 = self.first(schema::ADD_LOOK, params, |row| row.get(0))?.unwrap_or(1);
         if looks == 1 && origin.is_none() {
+            self.adds(ROW_BYTES);
             self.counts(number)?.noted += 1;
         }
         let body = start..batch.taken.len();

@@ -1,7 +1,7 @@
 //! Tests of the store in SQLite, in memory and in a file: the contract, and batches that fail.
 
 use super::*;
-use crate::store::contract;
+use crate::store::{Op, Outcome, PutOptions, Taken, contract};
 
 fn open() -> SqliteStore {
     SqliteStore::in_memory(contract::clock, Rules::default()).unwrap()
@@ -73,4 +73,77 @@ fn a_person_reads_the_messages_in_one_view() {
     assert_eq!((topic.as_str(), message.as_str()), ("greetings", "\"Hello!\""));
     assert!((*timestamp - *id as f64 / 1e6).abs() < 1e-3);
     assert_eq!(rows[1].3.len(), 4_002);
+}
+
+/// Puts, takes, acks, nacks and reads of one topic, each in a transaction of its own.
+fn use_every_statement(store: &SqliteStore) {
+    let topic = || Topic::new("t").unwrap();
+    let head = || store.head("t").unwrap();
+    let apply = |op| {
+        let mut batch = Batch::default();
+        batch.ops.push(op);
+        store.apply(&mut batch);
+        batch.only().unwrap()
+    };
+    let prioritised = PutOptions { priority: 9, ttl: Some(1 << 40), ..PutOptions::default() };
+    for round in 0..20 {
+        let dedupe = Some(format!("{round}").into());
+        for options in [None, Some(PutOptions { dedupe, ..prioritised.clone() })] {
+            let mut put = Batch::default();
+            put.put(topic(), b"1", options.map(Box::new));
+            put.confirm();
+            store.apply(&mut put);
+            let leased = apply(Op::Take { topic: topic(), lease: Some(1 << 40) });
+            let Outcome::Taken(Some(Taken { id, deliveries, .. })) = leased else { panic!() };
+            apply(Op::Nack { topic: topic(), id, deliveries, delay: 0 });
+            apply(Op::Peek { topic: topic() });
+            store.read(&head(), 0, 10).unwrap();
+            store.read_last(&head(), 10).unwrap();
+            apply(Op::Take { topic: topic(), lease: None });
+        }
+    }
+}
+
+#[test]
+fn no_statement_is_compiled_again_at_each_execution() {
+    let folder = tempfile::tempdir().unwrap();
+    let bound = Rules { max_bytes: Some(64 << 20), ..Rules::default() };
+    let file = folder.path().join("dsmq.db");
+    let file = SqliteStore::in_file(&file, Synchronous::Off, contract::clock, bound).unwrap();
+    for store in [SqliteStore::in_memory(contract::clock, bound).unwrap(), file] {
+        use_every_statement(&store);
+        assert_eq!(lock(&store.desk).tables.recompiled(), []);
+    }
+}
+
+/// SQLite rolls back by itself when there is no room for another topic: then nothing that comes
+/// after it in the same transaction may happen either.
+#[test]
+fn nothing_happens_after_sqlite_rolled_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dsmq.db");
+    let rules = Rules { dead_letter_after: 1, ..Rules::default() };
+    let store = SqliteStore::in_file(&path, Synchronous::Off, contract::clock, rules).unwrap();
+    let mut refused = 0;
+    for n in 0..100 {
+        let topic = Topic::new(&format!("{n}-{}", "t".repeat(200))).unwrap();
+        lock(&store.desk).tables.limit_pages(1 << 20);
+        store.apply(&mut batch(topic.as_str(), b"1"));
+        let mut take = Batch::default();
+        take.ops.push(Op::Take { topic: topic.clone(), lease: Some(1 << 40) });
+        store.apply(&mut take);
+        let Ok(Outcome::Taken(Some(taken))) = take.only() else { panic!("nothing to take") };
+        let pages = lock(&store.desk).tables.pages().unwrap();
+        lock(&store.desk).tables.limit_pages(pages.all.cast_signed());
+        let nack = Op::Nack { topic, id: taken.id, deliveries: 1, delay: 0 };
+        let mut nacked = Batch::default();
+        nacked.ops.push(nack);
+        store.apply(&mut nacked);
+        if let Err(error) = nacked.only() {
+            assert_eq!(error.code, Code::Full);
+            refused += 1;
+        }
+        assert_eq!(check(&path).unwrap().faults, [""; 0], "after {n} topics");
+    }
+    assert!(refused > 0, "there was always room");
 }

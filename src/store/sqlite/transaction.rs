@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, OptionalExtension, Row};
 
+use super::bound::{MESSAGE_OVERHEAD, Size};
 use super::checksum::Damaged;
 use super::failed;
 use super::ledger::{Account, Ledger, purged, topic_bytes};
@@ -34,16 +35,14 @@ pub struct Transaction<'a> {
     /// When the first of what was begun here is due.
     pub due: Id,
     pub rules: Rules,
-    /// Whether SQLite failed in it: then nothing of it may stay.
+    /// Whether SQLite failed in it: then it runs no other statement, and nothing of it may stay.
     pub failed: Cell<bool>,
-    /// Bytes of messages for which there is room, as far as is known.
-    pub room: u64,
     /// Messages that it dropped.
     pub dropped: u64,
     /// Requests for which there was no room.
     pub refused: u64,
-    /// The store's size: before it, then what it became.
-    pub size: u64,
+    /// The store's size by now.
+    pub size: Cell<Size>,
 }
 
 impl<'a> Transaction<'a> {
@@ -135,6 +134,7 @@ impl<'a> Transaction<'a> {
         }
         let number = self.ledger.next_number();
         self.run(schema::INSERT_TOPIC, (number, topic.as_str()))?;
+        self.adds(topic_bytes(topic));
         let head = Arc::new(Head::new(topic.clone(), number));
         self.ledger.open(head.clone());
         self.new_heads.insert(topic.clone(), head);
@@ -193,6 +193,7 @@ impl<'a> Transaction<'a> {
         sql: &'static str,
         work: impl FnOnce(&mut CachedStatement<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
+        self.whole()?;
         let mut statement = match self.kept(sql) {
             Some(statement) => statement,
             None => self.tables.statement(sql).map_err(|error| self.fails(error))?,
@@ -206,6 +207,15 @@ impl<'a> Transaction<'a> {
     pub fn fails(&self, error: rusqlite::Error) -> Error {
         self.failed.set(self.failed.get() || Damaged::of(&error).is_none());
         failed(error)
+    }
+
+    /// An error if the transaction has failed. SQLite may have rolled it back by itself, and would
+    /// carry out another statement at once and for good.
+    pub fn whole(&self) -> Result<()> {
+        match self.failed.get() {
+            true => Err(Error::new(Code::StoreFailed, "the transaction has failed: try again")),
+            false => Ok(()),
+        }
     }
 
     fn kept(&self, sql: &str) -> Option<CachedStatement<'a>> {
@@ -238,6 +248,7 @@ impl<'a> Transaction<'a> {
         if let Some(at) = expires {
             self.run(schema::DELETE_EXPIRY, (at.cast_signed(), number, id.cast_signed()))?;
         }
+        self.removes(size as u64 + MESSAGE_OVERHEAD);
         let account = self.account(number)?;
         account.removed = true;
         account.state.counts.length = account.state.counts.length.saturating_sub(1);

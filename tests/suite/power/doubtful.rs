@@ -55,19 +55,43 @@ fn a_duplicate_is_confirmed_when_the_first_is_on_the_disk() {
     case.check(&ledger);
 }
 
-/// Nothing is written for a duplicate: the sync that fails is not one of a commit.
+/// A duplicate writes nothing, so its sync is the only operation that can fail.
 #[test]
 fn a_sync_that_fails_for_a_duplicate_costs_nothing_that_is_confirmed_later() {
+    // The first failure is made good before the reply, the second is reported.
+    for (failures, code) in [(1, None), (2, Some("store_failed"))] {
+        let case = Case::new();
+        let (server, mut line, mut ledger) = case.start();
+        let key = "client-1";
+        let first = case.put_without_confirm(&mut line, &mut ledger, key.to_owned(), With::Dedupe);
+        case.shim.fail(Kind::Sync, 1, failures, EIO);
+        line.send(&put_request(LOOSE, key, With::Dedupe, MESSAGE)).unwrap();
+        let reply = line.reply().unwrap();
+        assert_eq!(reply["code"].as_str(), code, "{reply}");
+        assert_eq!(case.shim.counts().injected, failures);
+        if code.is_none() {
+            ledger.confirmed(first, reply["id"].as_u64(), case.moment());
+        }
+        case.put(&mut line, &mut ledger, "client-2");
+        drop(server);
+        case.check(&ledger);
+    }
+}
+
+/// A take without a lease removes its message in the commit whose sync fails.
+#[test]
+fn a_take_that_cannot_be_synced_returns_its_message() {
     let case = Case::new();
-    let (server, mut line, mut ledger) = case.start();
-    let key = "client-1";
-    case.put_without_confirm(&mut line, &mut ledger, key.to_owned(), With::Dedupe);
-    case.shim.fail(Kind::Sync, 1, 1, EIO);
-    line.send(&put_request(LOOSE, key, With::Dedupe, MESSAGE)).unwrap();
+    let (_server, mut line, mut ledger) = case.start();
+    case.put(&mut line, &mut ledger, "client-1");
+    let take = format!(r#"{{"action":"take","topic":"{KEPT}"}}"#);
+    case.shim.fail(Kind::Sync, 1, 2, EIO);
+    line.send(&take).unwrap();
     assert_eq!(line.reply().unwrap()["code"], "store_failed");
-    case.put(&mut line, &mut ledger, "client-2");
-    drop(server);
-    case.check(&ledger);
+    line.send(&take).unwrap();
+    let taken = line.reply().unwrap();
+    assert_eq!(taken["message"][0], "client-1", "{taken}");
+    assert_eq!(taken["deliveries"], 1, "{taken}");
 }
 
 /// A disk that failed a sync loses its power too, while the server sets right what it can.
@@ -92,7 +116,7 @@ fn after_a_sync_that_failed_every_moment_is_as_good_as_any_other() {
         case.put_without_confirm(&mut line, &mut ledger, key, With::Nothing);
     }
     let failing = case.moment();
-    case.shim.fail(Kind::Sync, 1, 1, EIO);
+    case.shim.fail(Kind::Sync, 1, 2, EIO);
     line.send(&put_request(KEPT, "client-101", With::Nothing, 10)).unwrap();
     assert_eq!(line.reply().unwrap()["code"], "store_failed");
     ledger.sent(KEPT, "client-101".to_owned(), With::Nothing, failing);
