@@ -4,13 +4,19 @@
 //! A moment is any number that grows; the tests of power loss use the length of the journal. A reply
 //! that had arrived by the cut was certainly sent before it, and a request that was sent after the
 //! cut certainly had no effect before it; of the others either is right.
+//!
+//! A reply can promise something that its own request did not write. A duplicate reply promises the
+//! message of the first put, even if the first put asked for no confirm. A second attempt of an ack, a
+//! delete, a stop or a policy that failed before promises the result, even if it finds nothing left
+//! to change. Replies that only read promise nothing: a get, a history, a peek or a list of topics may
+//! show what a power cut loses, and so may an empty take. `looks` of a peek is not checked: a power
+//! cut may lose looks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+mod check;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-
-use super::line::Line;
 
 /// Messages that stay, that are taken, and that are put without confirm.
 pub const KEPT: &str = "kept";
@@ -18,11 +24,8 @@ pub const JOBS: &str = "jobs";
 pub const LOOSE: &str = "loose";
 const TOPICS: [&str; 3] = [KEPT, JOBS, LOOSE];
 
-/// Requests that are sent at once.
-const PIPELINE: usize = 64;
-
-/// Keys that are put a second time when the server is back.
-const DEDUPED: usize = 5;
+/// A drained topic, whose state and policy change.
+pub const IDLE: &str = "idle";
 
 /// A message that was put.
 #[derive(Clone, Debug)]
@@ -42,9 +45,20 @@ pub enum With {
     Delay,
     /// Its key as the dedupe key.
     Dedupe,
+    DelayAndDedupe,
 }
 
-/// A message of JOBS that was leased, and perhaps acked.
+impl With {
+    fn has_delay(self) -> bool {
+        matches!(self, With::Delay | With::DelayAndDedupe)
+    }
+
+    fn has_key(self) -> bool {
+        matches!(self, With::Dedupe | With::DelayAndDedupe)
+    }
+}
+
+/// A message of JOBS that was leased and perhaps acked, or a message that was deleted.
 #[derive(Clone, Debug)]
 pub struct Lease {
     pub id: u64,
@@ -53,11 +67,23 @@ pub struct Lease {
     pub acked: Option<u64>,
 }
 
+/// A value that a client set for IDLE.
+#[derive(Clone, Debug)]
+struct Setting {
+    /// Its field in the list of topics.
+    name: &'static str,
+    value: &'static str,
+    sent: u64,
+    confirmed: Option<u64>,
+}
+
 /// What several clients know together.
 #[derive(Debug, Default)]
 pub struct Ledger {
     puts: Vec<Put>,
     leases: Vec<Lease>,
+    /// In the order in which one client sent them.
+    settings: Vec<Setting>,
     /// What a check found: it is there for sure.
     before: Found,
 }
@@ -67,6 +93,8 @@ pub struct Ledger {
 pub struct Found {
     messages: BTreeMap<&'static str, Vec<(u64, String)>>,
     delayed: BTreeSet<String>,
+    /// The state and the policy of IDLE.
+    settings: BTreeMap<&'static str, Value>,
 }
 
 /// What a server should not have done.
@@ -109,22 +137,25 @@ impl Ledger {
         self.leases[lease].acked = Some(moment);
     }
 
+    /// A delete is like an ack of a lease that nobody held. Returns what `acked` takes.
+    pub fn delete_sent(&mut self, id: u64, moment: u64) -> usize {
+        let lease = self.leased(id, moment);
+        self.ack_sent(lease, moment);
+        lease
+    }
+
+    pub fn setting_sent(&mut self, name: &'static str, value: &'static str, sent: u64) -> usize {
+        self.settings.push(Setting { name, value, sent, confirmed: None });
+        self.settings.len() - 1
+    }
+
+    pub fn set(&mut self, setting: usize, moment: u64) {
+        self.settings[setting].confirmed = Some(moment);
+    }
+
     /// How many puts had been confirmed by then.
     pub fn confirmed_by(&self, cut: u64) -> usize {
         self.puts.iter().filter(|put| put.is_confirmed(cut)).count()
-    }
-
-    /// Asks the server for all that there is.
-    pub fn check(&self, addr: SocketAddr, cut: u64) -> (Found, Vec<Fault>) {
-        let mut check = Check {
-            ledger: self,
-            cut,
-            line: Line::connect(addr),
-            found: Found::default(),
-            faults: Vec::new(),
-        };
-        check.run();
-        (check.found, check.faults)
     }
 
     /// What was found is what there is from now on; moments begin anew.
@@ -135,6 +166,7 @@ impl Ledger {
             lease.ack_sent = None;
         }
         self.puts.clear();
+        self.settings.clear();
         self.before = found;
     }
 }
@@ -159,186 +191,13 @@ impl Lease {
     }
 }
 
-struct Check<'a> {
-    ledger: &'a Ledger,
-    cut: u64,
-    line: Line,
-    found: Found,
-    faults: Vec<Fault>,
-}
-
-impl Check<'_> {
-    fn run(&mut self) {
-        for topic in TOPICS {
-            let messages = self.read(topic);
-            self.check_order(topic, &messages);
-            self.check_presence(topic, &messages);
-            self.found.messages.insert(topic, messages);
-        }
-        self.check_delayed();
-        self.check_leases();
-        self.check_dedupe();
-        self.check_next_id();
-    }
-
-    fn ask(&mut self, request: &str) -> Value {
-        if self.line.send(request).is_err() {
-            return Value::Null;
-        }
-        self.line.reply().unwrap_or_default()
-    }
-
-    /// All messages of the topic, up to the first that cannot be read.
-    fn read(&mut self, topic: &str) -> Vec<(u64, String)> {
-        let mut messages = Vec::new();
-        let from = format!(r#"{{"action":"get","topic":"{topic}","since":0,"meta":true}}"#);
-        let next = format!(r#"{{"action":"get","topic":"{topic}","meta":true}}"#);
-        let mut requests = from + &next.repeat(PIPELINE - 1);
-        loop {
-            let sent = self.line.send(&requests);
-            let replies = (0..PIPELINE).map_while(|_| self.line.reply()).collect::<Vec<_>>();
-            if sent.is_err() || replies.len() < PIPELINE {
-                self.faults.push(Fault::Broken(format!("{topic}: the server is gone")));
-                return messages;
-            }
-            for reply in replies {
-                if reply["empty"] == true {
-                    return messages;
-                }
-                let (Some(id), Some(key)) = (reply["id"].as_u64(), key(&reply["message"])) else {
-                    let last = messages.last();
-                    self.faults.push(Fault::Damaged(format!("{topic} after {last:?}: {reply}")));
-                    return messages;
-                };
-                messages.push((id, key));
-            }
-            requests = next.repeat(PIPELINE);
-        }
-    }
-
-    /// Ids grow, and so do the numbers of each client's keys, which end in them.
-    fn check_order(&mut self, topic: &str, messages: &[(u64, String)]) {
-        let mut last_id = 0;
-        let mut last_of = HashMap::new();
-        for (id, key) in messages {
-            let (client, number) = key.rsplit_once('-').unwrap();
-            let number: u64 = number.parse().unwrap();
-            let before = last_of.insert(client.to_owned(), number);
-            if *id <= last_id || before.is_some_and(|before| before >= number) {
-                self.faults.push(Fault::Disorder(format!("{topic}: {id}, {key}")));
-            }
-            last_id = *id;
-        }
-    }
-
-    fn check_presence(&mut self, topic: &str, messages: &[(u64, String)]) {
-        let (ledger, cut) = (self.ledger, self.cut);
-        let ids: HashMap<&str, u64> = messages.iter().map(|(id, key)| (&**key, *id)).collect();
-        let may_be_gone: BTreeSet<u64> =
-            ledger.leases.iter().filter(|lease| lease.may_be_removed(cut)).map(|l| l.id).collect();
-        let before = ledger.before.messages.get(topic).into_iter().flatten();
-        let put = ledger.puts.iter().filter(|put| put.topic == topic && put.with != With::Delay);
-        let confirmed = put.clone().filter(|put| put.is_confirmed(cut)).filter_map(|put| {
-            let (_, id) = put.confirmed?;
-            Some((id?, &*put.key))
-        });
-        for (id, key) in before.clone().map(|(id, key)| (*id, &**key)).chain(confirmed) {
-            if ids.get(key) != Some(&id) && !may_be_gone.contains(&id) {
-                let text = format!("{topic}: {key}, confirmed with id {id}; {:?}", ids.get(key));
-                self.faults.push(Fault::Lost(text));
-            }
-        }
-        let sent = put.filter(|put| put.sent <= cut).map(|put| &*put.key);
-        let known: BTreeSet<&str> = before.map(|(_, key)| &**key).chain(sent).collect();
-        let acked: BTreeSet<u64> =
-            ledger.leases.iter().filter(|lease| lease.is_removed(cut)).map(|l| l.id).collect();
-        for (id, key) in messages {
-            if !known.contains(&**key) || ids.get(&**key) != Some(id) {
-                self.faults.push(Fault::Invented(format!("{topic}: {key}, id {id}")));
-            }
-            if topic == JOBS && acked.contains(id) {
-                self.faults.push(Fault::Back(format!("{key}, id {id}")));
-            }
-        }
-    }
-
-    fn check_delayed(&mut self) {
-        let request =
-            format!(r#"{{"action":"history","topic":"{KEPT}","delayed":true,"limit":1000}}"#);
-        let reply = self.ask(&request);
-        let Some(messages) = reply["messages"].as_array() else {
-            self.faults.push(Fault::Damaged(format!("delayed: {reply}")));
-            return;
-        };
-        let keys = messages.iter().filter_map(|one| key(&one["message"]));
-        self.found.delayed = keys.collect();
-        let delayed = self.ledger.puts.iter().filter(|put| put.with == With::Delay);
-        let confirmed = delayed.clone().filter(|put| put.is_confirmed(self.cut));
-        let before = self.ledger.before.delayed.iter();
-        for key in before.clone().chain(confirmed.map(|put| &put.key)) {
-            if !self.found.delayed.contains(key) {
-                self.faults.push(Fault::Lost(format!("delayed: {key}")));
-            }
-        }
-        let sent = delayed.filter(|put| put.sent <= self.cut).map(|put| &put.key);
-        let known: BTreeSet<&String> = before.chain(sent).collect();
-        let invented = self.found.delayed.iter().filter(|key| !known.contains(key));
-        let repeated = messages.len() - self.found.delayed.len();
-        let all =
-            invented.chain((repeated > 0).then_some(&self.found.delayed).into_iter().flatten());
-        self.faults.extend(all.map(|key| Fault::Invented(format!("delayed: {key}"))));
-    }
-
-    /// A lease is not seen from outside but in the count of them.
-    fn check_leases(&mut self) {
-        let held = self.ledger.leases.iter().filter(|lease| lease.is_held(self.cut)).count();
-        let reply = self.ask(r#"{"action":"topics"}"#);
-        let topics = reply["topics"].as_array().cloned().unwrap_or_default();
-        let jobs = topics.into_iter().find(|one| one["topic"] == JOBS).unwrap_or_default();
-        if jobs["leased"].as_u64().unwrap_or_default() < held as u64 {
-            self.faults.push(Fault::Lost(format!("leases: {held} were told of, now {jobs}")));
-        }
-    }
-
-    fn check_dedupe(&mut self) {
-        let (ledger, cut) = (self.ledger, self.cut);
-        let confirmed = ledger.puts.iter().rev().filter(|put| put.is_confirmed(cut));
-        for put in confirmed.filter(|put| put.with == With::Dedupe).take(DEDUPED) {
-            let reply = self.ask(&put_request(put.topic, &put.key, put.with, 0));
-            let id = put.confirmed.and_then(|(_, id)| id);
-            if reply["duplicate"] != true || reply["id"].as_u64() != id {
-                self.faults.push(Fault::Lost(format!("dedupe key {}: {reply}", put.key)));
-            }
-        }
-    }
-
-    /// What is put now comes after all that anyone has seen.
-    fn check_next_id(&mut self) {
-        let reply = self.ask(r#"{"action":"put","topic":"probe","message":"-0","confirm":true}"#);
-        let found = self.found.messages.values().flatten().map(|(id, _)| *id);
-        let confirmed = self.ledger.puts.iter().filter(|put| put.is_confirmed(self.cut));
-        let confirmed = confirmed.filter_map(|put| put.confirmed?.1);
-        let last = found.chain(confirmed).max().unwrap_or_default();
-        match reply["id"].as_u64() {
-            None => self.faults.push(Fault::Broken(format!("a put: {reply}"))),
-            Some(id) if id <= last => {
-                self.faults.push(Fault::Disorder(format!("id {id} after {last}")));
-            }
-            Some(_) => {}
-        }
-    }
-}
-
 /// A put, confirmed, of a message that is the key and some more.
 pub fn put_request(topic: &str, key: &str, with: With, more: usize) -> String {
-    let option = match with {
-        With::Nothing => String::new(),
-        With::Delay => r#","delay":86400"#.to_owned(),
-        With::Dedupe => format!(r#","dedupe":"{key}""#),
-    };
+    let delay = if with.has_delay() { r#","delay":86400"# } else { "" };
+    let dedupe = if with.has_key() { format!(r#","dedupe":"{key}""#) } else { String::new() };
     let more = "x".repeat(more);
     let put = format!(r#"{{"action":"put","topic":"{topic}","message":["{key}","{more}"]"#);
-    format!(r#"{put}{option},"confirm":true}}"#)
+    format!(r#"{put}{delay}{dedupe},"confirm":true}}"#)
 }
 
 /// The key of a message that was put so.

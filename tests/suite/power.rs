@@ -7,6 +7,7 @@
 mod clients;
 mod disk;
 mod doubtful;
+mod repeats;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -15,6 +16,7 @@ use std::thread;
 
 use self::clients::Clients;
 use self::disk::{Disk, History, records};
+use self::repeats::Repeater;
 use super::faults::shim::{EIO, Kind, Shim};
 use super::faults::try_server;
 use super::ledger::{Fault, Ledger};
@@ -28,8 +30,14 @@ const LIVES: usize = 5;
 /// Most replies to puts before a cut.
 const REPLIES: u64 = 1_500;
 
+/// Most steps of the repeater alone before a cut.
+const STEPS: u64 = 300;
+
 /// Replies between two syncs that fail, about.
 const BETWEEN_FAILURES: u64 = 50;
+
+/// The same for steps of the repeater alone.
+const STEPS_BETWEEN_FAILURES: u64 = 20;
 
 /// The file, in the folder that is watched.
 const STORE: &str = "queue.db";
@@ -41,15 +49,23 @@ fn cuts() -> usize {
 
 #[test]
 fn what_was_confirmed_outlives_a_power_cut() {
-    let total = cut_power(cuts(), "full");
+    let total = cut_power(cuts(), "full", Crowd::All);
     assert!(total.faults.is_empty());
     assert!(total.unsynced > 0, "the power was never cut while something was not synced");
     assert!(total.moved > 0 || total.cuts < 10, "there was no checkpoint");
 }
 
 #[test]
+fn duplicates_and_second_attempts_outlive_a_power_cut() {
+    // Its lives are short, and a missing sync shows in one of eight.
+    let total = cut_power(2 * cuts(), "full", Crowd::Repeater);
+    assert!(total.faults.is_empty());
+    assert!(total.unsynced > 0, "the power was never cut while something was not synced");
+}
+
+#[test]
 fn with_sync_normal_the_end_may_be_lost_and_nothing_is_damaged() {
-    let total = cut_power(cuts().div_ceil(2), "normal");
+    let total = cut_power(cuts().div_ceil(2), "normal", Crowd::All);
     let is_loss = |fault: &Fault| matches!(fault, Fault::Lost(_) | Fault::Back(_));
     let worse: Vec<_> = total.faults.into_iter().filter(|fault| !is_loss(fault)).collect();
     assert_eq!(worse, []);
@@ -58,8 +74,16 @@ fn with_sync_normal_the_end_may_be_lost_and_nothing_is_damaged() {
 /// What shows that the test above could fail.
 #[test]
 fn with_sync_off_confirmed_messages_are_lost() {
-    let total = cut_power(cuts().div_ceil(2), "off");
+    let total = cut_power(cuts().div_ceil(2), "off", Crowd::All);
     assert!(total.bad_cuts > 0);
+}
+
+/// The clients of a server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Crowd {
+    All,
+    /// [`Repeater`] alone: a sync that is missing is not made up for by those of other clients.
+    Repeater,
 }
 
 /// What came of all cuts.
@@ -75,12 +99,12 @@ struct Total {
     faults: Vec<Fault>,
 }
 
-fn cut_power(cuts: usize, sync: &str) -> Total {
+fn cut_power(cuts: usize, sync: &str, crowd: Crowd) -> Total {
     let seed = seed();
     let mut random = Random(seed);
     let mut total = Total::default();
     while total.cuts < cuts {
-        let mut store = Store::new(sync, Random(random.below(u64::MAX)));
+        let mut store = Store::new(sync, crowd, Random(random.below(u64::MAX)));
         for _ in 0..LIVES.min(cuts - total.cuts) {
             let faults = store.live(&mut total);
             total.cuts += 1;
@@ -95,7 +119,7 @@ fn cut_power(cuts: usize, sync: &str) -> Total {
         }
     }
     println!(
-        "--sync {sync}, seed {seed}: the power was cut {} times, after {} confirmed puts, {} syncs \
+        "--sync {sync}, {crowd:?}, seed {seed}: the power was cut {} times, after {} confirmed puts, {} syncs \
          that failed and {} pages moved by checkpoints, with {} writes not synced; {} times \
          something was lost or wrong, {} things in all",
         total.cuts,
@@ -116,15 +140,16 @@ fn cut_power(cuts: usize, sync: &str) -> Total {
 struct Store<'a> {
     shim: Shim,
     sync: &'a str,
+    crowd: Crowd,
     random: Random,
     ledger: Mutex<Ledger>,
     generation: usize,
 }
 
 impl Store<'_> {
-    fn new(sync: &str, random: Random) -> Store<'_> {
+    fn new(sync: &str, crowd: Crowd, random: Random) -> Store<'_> {
         let shim = Shim::new("power");
-        Store { shim, sync, random, ledger: Mutex::default(), generation: 0 }
+        Store { shim, sync, crowd, random, ledger: Mutex::default(), generation: 0 }
     }
 
     /// One server, from its start to the check of what is left of it.
@@ -176,9 +201,13 @@ impl Store<'_> {
         // Half of the disks fail a sync now and then, and lose what it was for: more than SQLite
         // can mend where it syncs only now and then itself.
         let failing = self.sync == "full" && self.random.below(2) == 0;
-        let replies = 1 + self.random.below(REPLIES);
+        let (most, between_failures) = match self.crowd {
+            Crowd::All => (REPLIES, BETWEEN_FAILURES),
+            Crowd::Repeater => (STEPS, STEPS_BETWEEN_FAILURES),
+        };
+        let replies = 1 + self.random.below(most);
         let mut random = || Random(self.random.below(u64::MAX));
-        let randoms: Vec<_> = (0..5).map(|_| random()).collect();
+        let randoms: Vec<_> = (0..6).map(|_| random()).collect();
         let mut chance = random();
         let (ledger, generation) = (&self.ledger, self.generation);
         let clients = &Clients { addr, journal: &journal, ledger, generation };
@@ -186,18 +215,24 @@ impl Store<'_> {
         thread::scope(|scope| {
             let mut randoms = randoms.into_iter();
             let mut random = || randoms.next().unwrap();
-            for name in ["a", "b", "c"] {
-                let (random, progress) = (random(), progress.clone());
-                scope.spawn(move || clients.put(name, random, &progress));
+            let (repeater, told_by) = (Repeater::new(clients, random()), progress.clone());
+            scope.spawn(move || repeater.run(&told_by));
+            if self.crowd == Crowd::All {
+                for name in ["a", "b", "c"] {
+                    let (random, progress) = (random(), progress.clone());
+                    scope.spawn(move || clients.put(name, random, &progress));
+                }
+                let (taking, loose) = (random(), random());
+                scope.spawn(move || clients.take(taking));
+                scope.spawn(move || clients.put_loosely(loose));
             }
-            let (taking, loose) = (random(), random());
-            scope.spawn(move || clients.take(taking));
-            scope.spawn(move || clients.put_loosely(loose));
             drop(progress);
             for _ in 0..replies {
                 told.recv_timeout(PATIENCE).expect("clients are served");
-                if failing && chance.below(BETWEEN_FAILURES) == 0 {
-                    self.shim.fail(Kind::Sync, 1, 1, EIO);
+                if failing && chance.below(between_failures) == 0 {
+                    // One is made good before the reply, several are reported.
+                    let times = 1 + chance.below(3) as i64;
+                    self.shim.fail(Kind::Sync, 1, times, EIO);
                 }
             }
             drop(server);

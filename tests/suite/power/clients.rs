@@ -13,7 +13,7 @@ use super::super::line::Line;
 use super::super::random::Random;
 
 /// What a server may answer while its disk fails.
-const FAILED: [&str; 2] = ["store_failed", "full"];
+pub const FAILED: [&str; 2] = ["store_failed", "full"];
 
 /// What all clients of a server have in common.
 pub struct Clients<'a> {
@@ -26,7 +26,7 @@ pub struct Clients<'a> {
 
 impl Clients<'_> {
     /// The journal's length.
-    fn moment(&self) -> u64 {
+    pub fn moment(&self) -> u64 {
         std::fs::metadata(self.journal).unwrap().len()
     }
 
@@ -84,11 +84,11 @@ impl Clients<'_> {
                 r#"{{"action":"ack","topic":"{JOBS}","id":{id},"deliveries":{deliveries}}}"#
             );
             self.ledger.lock().unwrap().ack_sent(lease, moment);
-            let Some(reply) = line.send(&ack).ok().and_then(|()| line.reply()) else { return };
-            if worked(&reply) {
-                let moment = self.moment();
-                self.ledger.lock().unwrap().acked(lease, moment);
+            if !ack_until_done(&mut line, &ack) {
+                return;
             }
+            let moment = self.moment();
+            self.ledger.lock().unwrap().acked(lease, moment);
         }
     }
 
@@ -118,8 +118,21 @@ impl Clients<'_> {
     }
 }
 
+/// Acks a message; false once the server is gone. An ack that failed may be done all the same: then the
+/// next finds no lease, which confirms it.
+fn ack_until_done(line: &mut Line, ack: &str) -> bool {
+    let mut failed = false;
+    loop {
+        let Some(reply) = line.send(ack).ok().and_then(|()| line.reply()) else { return false };
+        if (failed && reply["code"] == "gone") || worked(&reply) {
+            return true;
+        }
+        failed = true;
+    }
+}
+
 /// Whether the request was carried out; if not, its error must be one of a failing disk.
-fn worked(reply: &Value) -> bool {
+pub fn worked(reply: &Value) -> bool {
     match reply["code"].as_str() {
         None => true,
         Some(code) => {
