@@ -7,6 +7,7 @@
 mod clients;
 mod disk;
 mod doubtful;
+mod duplicates;
 mod repeats;
 
 use std::fs::{self, File};
@@ -41,6 +42,9 @@ const STEPS_BETWEEN_FAILURES: u64 = 20;
 
 /// The file, in the folder that is watched.
 const STORE: &str = "queue.db";
+
+/// SQLite's log beside it.
+const LOG: &str = "queue.db-wal";
 
 /// How often the power is cut: DSMQ_POWER_CUTS.
 fn cuts() -> usize {

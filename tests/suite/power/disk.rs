@@ -54,6 +54,20 @@ impl Record {
     pub fn is_failed_sync(&self) -> bool {
         self.kind == b'F'
     }
+
+    /// A sync of this file, whether or not it worked.
+    pub fn is_sync(&self, name: &str) -> bool {
+        matches!(self.kind, b'S' | b'F') && self.name == name
+    }
+}
+
+/// Whether a later sync covers the last write to this file.
+pub fn is_synced(records: &[Record], name: &str) -> bool {
+    let written = records.iter().rfind(|record| record.is_write(name));
+    let covers = |sync: &Record, end| sync.kind == b'S' && sync.position >= end;
+    written.is_none_or(|last| {
+        records.iter().any(|record| record.is_sync(name) && covers(record, last.end))
+    })
 }
 
 /// The journal's records.

@@ -125,14 +125,14 @@ fn after_a_sync_that_failed_every_moment_is_as_good_as_any_other() {
     case.check_from(&ledger, failing);
 }
 
-struct Case {
-    shim: Shim,
+pub struct Case {
+    pub shim: Shim,
     /// What is on the disk for sure when the journal begins.
     start: Disk,
 }
 
 impl Case {
-    fn new() -> Case {
+    pub fn new() -> Case {
         Case { shim: Shim::new("doubtful"), start: Disk::default() }
     }
 
@@ -144,7 +144,7 @@ impl Case {
         command
     }
 
-    fn start(&self) -> (Process, Line, Ledger) {
+    pub fn start(&self) -> (Process, Line, Ledger) {
         let (server, line) = self.start_again();
         (server, line, Ledger::default())
     }
@@ -164,11 +164,11 @@ impl Case {
         fs::write(self.shim.journal(), "").unwrap();
     }
 
-    fn moment(&self) -> u64 {
+    pub fn moment(&self) -> u64 {
         fs::metadata(self.shim.journal()).unwrap().len()
     }
 
-    fn put(&self, line: &mut Line, ledger: &mut Ledger, key: &str) {
+    pub fn put(&self, line: &mut Line, ledger: &mut Ledger, key: &str) {
         let put = ledger.sent(KEPT, key.to_owned(), With::Nothing, self.moment());
         line.send(&put_request(KEPT, key, With::Nothing, 10)).unwrap();
         let reply = line.reply().unwrap();
@@ -176,7 +176,7 @@ impl Case {
         ledger.confirmed(put, reply["id"].as_u64(), self.moment());
     }
 
-    fn put_without_confirm(
+    pub fn put_without_confirm(
         &self,
         line: &mut Line,
         ledger: &mut Ledger,
@@ -201,7 +201,7 @@ impl Case {
     }
 
     /// The power was cut at the end.
-    fn check(&self, ledger: &Ledger) {
+    pub fn check(&self, ledger: &Ledger) {
         self.check_from(ledger, self.moment());
     }
 
