@@ -7,6 +7,7 @@
 
 mod message;
 mod model;
+mod repeats;
 mod restart;
 mod work;
 

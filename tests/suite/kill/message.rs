@@ -8,6 +8,9 @@ use crate::suite::random::Random;
 pub const TOPICS: [&str; 5] = ["own.0", "own.1", "own.2", "own.3", "shared"];
 pub const SHARED: usize = 4;
 
+/// A topic that never has a message.
+pub const IDLE: &str = "idle";
+
 /// A message on its way into the store, or in it.
 #[derive(Clone, Debug)]
 pub struct Put {

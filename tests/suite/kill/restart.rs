@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use super::message::{Answer, Put, TOPICS, number_of};
+use super::message::{Answer, IDLE, Put, TOPICS, number_of};
 use super::model::{Model, Seen};
 use super::work::{Notes, Worker};
 use crate::suite::line::{Fields, Line, micros, number, text};
@@ -191,11 +191,10 @@ impl<'a> Examiner<'a> {
             self.model.fault(format!("a strange list of topics: {reply:?}"));
             return BTreeMap::new();
         };
-        let list: Vec<Fields> = serde_json::from_str(list).unwrap();
-        let place = |fields: &Fields| {
-            let name = text(fields, "topic").unwrap().trim_matches('"').to_owned();
-            TOPICS.iter().position(|topic| *topic == name)
-        };
+        let name = |fields: &Fields| text(fields, "topic").unwrap().trim_matches('"').to_owned();
+        let place = |fields: &Fields| TOPICS.iter().position(|topic| *topic == name(fields));
+        let mut list: Vec<Fields> = serde_json::from_str(list).unwrap();
+        list.retain(|fields| name(fields) != IDLE);
         let known: BTreeMap<_, _> =
             list.iter().filter_map(|fields| Some((place(fields)?, fields.clone()))).collect();
         if known.len() < list.len() {

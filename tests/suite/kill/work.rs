@@ -92,9 +92,17 @@ impl Worker<'_> {
     /// Puts until the server is dead.
     pub fn produce(mut self, producer: usize) -> Notes {
         if let Ok(mut line) = Line::try_connect(self.addr) {
-            while self.put_some(&mut line, producer) {}
+            while self.produce_some(&mut line, producer) {}
         }
         self.notes
+    }
+
+    fn produce_some(&mut self, line: &mut Line<Fields>, producer: usize) -> bool {
+        match self.random.below(8) {
+            0 => self.put_twice(line, producer),
+            1 | 2 => self.change_nothing(line),
+            _ => self.put_some(line, producer),
+        }
     }
 
     fn put_some(&mut self, line: &mut Line<Fields>, producer: usize) -> bool {
@@ -115,7 +123,7 @@ impl Worker<'_> {
                 alive = false;
                 break;
             };
-            self.note_answer(&mut puts[at], &reply);
+            self.note_answer(&mut puts[at], &reply, false);
             // Replies come in order: what was put before this one is stored as well.
             puts[known..at].iter_mut().for_each(|put| put.answer = Answer::Stored(None));
             known = at + 1;
@@ -124,7 +132,7 @@ impl Worker<'_> {
         alive
     }
 
-    fn new_put(&mut self, producer: usize) -> Put {
+    pub fn new_put(&mut self, producer: usize) -> Put {
         let random = &mut self.random;
         let topic = if random.once_in(3) { SHARED } else { producer };
         let mut put = Put::new(self.next.fetch_add(1, Ordering::Relaxed), topic, producer);
@@ -144,7 +152,8 @@ impl Worker<'_> {
         put
     }
 
-    fn note_answer(&mut self, put: &mut Put, reply: &Fields) {
+    /// `duplicate`: whether the reply must be that of a duplicate.
+    pub fn note_answer(&mut self, put: &mut Put, reply: &Fields, duplicate: bool) {
         let (id, due) = (number(reply, "id"), micros(reply, "due"));
         put.answer = match (id, due) {
             (Some(id), None) if put.delay.is_none() => Answer::Stored(Some(id)),
@@ -154,7 +163,9 @@ impl Worker<'_> {
         };
         put.answered = Some(Instant::now());
         let tagged = number(reply, "tag") == Some(put.number);
-        if put.answer == Answer::None || !tagged || reply.contains_key("duplicate") {
+        let duplicate = duplicate && put.answer != Answer::Refused;
+        let strange = put.answer == Answer::None || reply.contains_key("duplicate") != duplicate;
+        if strange || !tagged {
             self.notes.faults.push(format!("a strange answer to {put:?}: {reply:?}"));
         }
     }
