@@ -376,12 +376,10 @@ fn a_backup_is_of_a_file() {
     fails_with_its_name(&mut folder.dsmq(&["check", "queue.db"]));
 }
 
-/// docs/dsmq.toml: it says the defaults, what it has in comments can be said too, and nothing is
-/// missing in it.
-#[test]
-fn the_example_says_every_setting() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/dsmq.toml");
-    let folder = Folder::new("example");
+/// A file of all settings: it says the defaults, what it has in comments can be said too, and nothing
+/// is missing in it.
+pub fn check_file_of_all_settings(name: &str, path: &str) {
+    let folder = Folder::new(name);
     let args = ["--port", "0", "--log", "debug"];
     let (default, _) = folder.configured(&[], &args);
     let named = [&args[..], &["--config", path]].concat();
@@ -413,6 +411,12 @@ fn the_example_says_every_setting() {
     keys.sort_unstable();
     flags.sort_unstable();
     assert_eq!(keys, flags);
+}
+
+#[test]
+fn the_example_says_every_setting() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/dsmq.toml");
+    check_file_of_all_settings("example", path);
 }
 
 #[test]

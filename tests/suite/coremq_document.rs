@@ -51,10 +51,15 @@ fn replay(exchange: &'static str) {
     }
 }
 
-#[test]
-fn every_exchange_goes_as_it_is_written() {
-    let blocks = DOCUMENT.split("```frames\n").skip(1);
+/// Replays all exchanges of a document. Every text in them is part of CoreMQ's protocol.
+pub fn replay_all(document: &'static str) {
+    let blocks = document.split("```frames\n").skip(1);
     let exchanges: Vec<&str> = blocks.map(|block| block.split("```").next().unwrap()).collect();
     assert_eq!(exchanges.len(), 2);
     exchanges.into_iter().for_each(replay);
+}
+
+#[test]
+fn every_exchange_goes_as_it_is_written() {
+    replay_all(DOCUMENT);
 }

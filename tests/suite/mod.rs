@@ -5,6 +5,8 @@ mod addresses;
 mod cli;
 mod client;
 mod config;
+#[cfg(all(feature = "bench", feature = "http", feature = "redis"))]
+mod contract;
 mod copy;
 #[cfg(feature = "http")]
 mod coremq;

@@ -63,7 +63,8 @@ impl Process {
         addr
     }
 
-    fn next_address(&mut self) -> Option<(SocketAddr, String)> {
+    /// The next address that a server prints and what it says is spoken there; `None` once it has ended.
+    pub fn next_address(&mut self) -> Option<(SocketAddr, String)> {
         let line = self.next_line()?;
         let (addr, spoken) =
             line.strip_prefix("dsmq listening on ").and_then(|rest| rest.split_once(' ')).unwrap();

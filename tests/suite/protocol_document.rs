@@ -1,17 +1,18 @@
-//! docs/protocol.md, exchange by exchange, against a fresh server each.
+//! docs/protocol.md, exchange by exchange, against a fresh server each. So is the frozen copy of
+//! it, by the same replay.
 
 use std::collections::BTreeMap;
 
-use super::peer::Peer;
+use super::peer::{ErrorTexts, Peer};
 use super::support::server;
 
 const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md"));
 
 /// The lines of every block that is marked as an exchange, with the line it begins at.
-fn exchanges() -> Vec<(usize, Vec<&'static str>)> {
+fn exchanges(document: &'static str) -> Vec<(usize, Vec<&'static str>)> {
     let mut exchanges: Vec<(usize, Vec<&str>)> = Vec::new();
     let mut within = false;
-    for (number, line) in DOCUMENT.lines().enumerate() {
+    for (number, line) in document.lines().enumerate() {
         match line {
             "```exchange" => {
                 exchanges.push((number + 1, Vec::new()));
@@ -40,7 +41,7 @@ pub fn in_truth(request: &str, known: &BTreeMap<&str, String>) -> String {
     known.iter().fold(request.to_owned(), |text, (document, truth)| text.replace(document, truth))
 }
 
-fn replay(lines: &[&'static str]) {
+fn replay(lines: &[&'static str], texts: ErrorTexts) {
     let server = server();
     let mut peers: BTreeMap<&str, Peer> = BTreeMap::new();
     let connects_later = |name| lines.contains(&format!("{name} connects").as_str());
@@ -66,7 +67,7 @@ fn replay(lines: &[&'static str]) {
             ("> ", request) => peer.send(in_truth(request, &ids)),
             ("< ", reply) => match reply.strip_suffix('…') {
                 Some(begin) => assert!(peer.receive_text().starts_with(begin), "{begin}"),
-                None => learn(&mut ids, reply, &peer.expect(reply)),
+                None => learn(&mut ids, reply, &peer.expect_replies(reply, texts)),
             },
             _ => panic!("not a line of an exchange: {line:?}"),
         }
@@ -78,12 +79,17 @@ fn replay(lines: &[&'static str]) {
     server.stop();
 }
 
+/// Replays all exchanges of a document of this name.
+pub fn replay_all(name: &str, document: &'static str, texts: ErrorTexts) {
+    let exchanges = exchanges(document);
+    assert!(exchanges.len() >= 11, "the exchanges of {name} were not found");
+    for (number, lines) in exchanges {
+        let replayed = std::panic::catch_unwind(|| replay(&lines, texts));
+        assert!(replayed.is_ok(), "the exchange at {name}:{number} differs");
+    }
+}
+
 #[test]
 fn every_exchange_goes_as_it_is_written() {
-    let exchanges = exchanges();
-    assert!(exchanges.len() >= 11, "the document's exchanges were not found");
-    for (number, lines) in exchanges {
-        let replayed = std::panic::catch_unwind(|| replay(&lines));
-        assert!(replayed.is_ok(), "the exchange at docs/protocol.md:{number} differs");
-    }
+    replay_all("docs/protocol.md", DOCUMENT, ErrorTexts::Compared);
 }

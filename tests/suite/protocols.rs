@@ -1,4 +1,5 @@
-//! docs/protocols.md, cell by cell: what each protocol puts is read in every other.
+//! docs/protocols.md, cell by cell: what each protocol puts is read in every other. So is the frozen
+//! copy of it, by the same tests.
 
 mod document;
 mod python;
@@ -9,7 +10,8 @@ mod writers;
 use dsmq::{Config, CoreMqPort, Server};
 use serde_json::json;
 
-use self::document::{headings, quoted, table};
+pub use self::document::Document;
+use self::document::quoted;
 use self::readers::{Readers, TOPIC, shown, zmtp};
 use self::topics::{END, listener};
 use self::writers::{Put, Writers, refused};
@@ -17,6 +19,9 @@ use super::o3one::{address_of, subscriber};
 use super::peer::{Peer, masked};
 use super::support::server_with;
 use super::{coremq_frames, http, http_events};
+
+const DOCUMENT: Document =
+    Document(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocols.md")));
 
 const WRITERS: [&str; 6] = ["JSON", "HTTP", "RestMQ", "CoreMQ", "O3one", "Mezzenger"];
 
@@ -41,10 +46,10 @@ struct Reader {
     column: usize,
 }
 
-fn readers() -> Vec<Reader> {
+fn readers(document: Document) -> Vec<Reader> {
     let columns = PUT.split('|').map(str::trim).skip(1);
     let columns: Vec<_> = columns.collect();
-    let rows = table("## How a message arrives", "| who reads | what comes | column |");
+    let rows = document.table("## How a message arrives", "| who reads | what comes | column |");
     let reader = |row: Vec<String>| Reader {
         template: quoted(&row[1]).0.to_owned(),
         column: columns.iter().position(|column| *column == row[2]).unwrap(),
@@ -62,8 +67,13 @@ fn expected(reader: &Reader, row: &[String], put: &Put) -> String {
 }
 
 /// Puts a line of the document as often as there are ways to take it, and reads it in every other.
-fn check(by: &str, how: &str, row: &[String], writers: &mut Writers, readers: &mut Readers) {
-    let all = self::readers();
+fn check(
+    all: &[Reader],
+    (by, how): (&str, &str),
+    row: &[String],
+    writers: &mut Writers,
+    readers: &mut Readers,
+) {
     let (takers, others): (Vec<_>, Vec<_>) =
         all.iter().partition(|reader| TAKERS.contains(&&*reader.name));
     assert_eq!(takers.len(), TAKERS.len());
@@ -95,26 +105,27 @@ fn compare<'a>(
     }
 }
 
-#[test]
-fn what_each_puts_every_other_reads_as_the_document_says() {
-    assert_eq!(headings("## What is put"), WRITERS);
+/// Puts every line of the document's tables and reads it in every way.
+pub fn check_puts(document: Document) {
+    assert_eq!(document.headings("## What is put"), WRITERS);
+    let all = self::readers(document);
     let server = server();
     let (mut writers, mut readers) = (Writers::connect(&server), Readers::connect(&server));
     for by in WRITERS {
-        for row in table(&format!("### {by}"), PUT) {
+        for row in document.table(&format!("### {by}"), PUT) {
             let how = quoted(&row[0]).1;
-            check(by, how, &row, &mut writers, &mut readers);
+            check(&all, (by, how), &row, &mut writers, &mut readers);
             if by == "JSON" {
-                check(by, "in a WebSocket", &row, &mut writers, &mut readers);
+                check(&all, (by, "in a WebSocket"), &row, &mut writers, &mut readers);
             }
         }
     }
 }
 
-#[test]
-fn what_is_no_message_is_refused_as_the_document_says() {
+/// Puts what the document says is no message.
+pub fn check_refusals(document: Document) {
     let server = server();
-    let rows = table("## What is no message", "| by | put | answer |");
+    let rows = document.table("## What is no message", "| by | put | answer |");
     assert!(WRITERS.iter().all(|by| rows.iter().any(|row| row[0] == *by)), "{rows:?}");
     for row in rows {
         let (put, how) = quoted(&row[1]);
@@ -141,8 +152,8 @@ fn something(by: &str) -> (&str, &str, &str) {
     }
 }
 
-#[test]
-fn who_can_name_a_topic_puts_and_reads_it_as_the_document_says() {
+/// Puts and reads topics of every name of the document.
+pub fn check_topics(document: Document) {
     let columns = ["JSON", "HTTP", "RestMQ", "CoreMQ", "CoreMQ at `/ws`", "O3one", "Mezzenger"];
     let server = server();
     let (mut json, mut writers) = (Peer::connect(server.addr()), Writers::connect(&server));
@@ -150,7 +161,7 @@ fn who_can_name_a_topic_puts_and_reads_it_as_the_document_says() {
         json.send(request.replace("TOPIC", topic));
         json.receive_text()
     };
-    for row in table("## Topics", &format!("| topic | {} |", columns.join(" | "))) {
+    for row in document.table("## Topics", &format!("| topic | {} |", columns.join(" | "))) {
         let topic = quoted(&row[0]).0;
         let listeners = columns.map(|who| listener(who, &server, topic));
         for (topic, message) in [(topic, "[1]"), (END, "[2]")] {
@@ -171,6 +182,21 @@ fn who_can_name_a_topic_puts_and_reads_it_as_the_document_says() {
         });
         assert_eq!(said.collect::<Vec<_>>(), row[1..], "{columns:?} with {topic}");
     }
+}
+
+#[test]
+fn what_each_puts_every_other_reads_as_the_document_says() {
+    check_puts(DOCUMENT);
+}
+
+#[test]
+fn what_is_no_message_is_refused_as_the_document_says() {
+    check_refusals(DOCUMENT);
+}
+
+#[test]
+fn who_can_name_a_topic_puts_and_reads_it_as_the_document_says() {
+    check_topics(DOCUMENT);
 }
 
 #[test]

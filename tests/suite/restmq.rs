@@ -2,7 +2,7 @@
 
 mod browser;
 mod consumers;
-mod document;
+pub mod document;
 mod mapreduce;
 mod xmlrpc;
 

@@ -246,10 +246,10 @@ fn a_damaged_message_is_found_by_a_check_and_never_handed_out() {
     assert!(checked.stdout[0].ends_with("it is not what was put"), "{checked:?}");
 }
 
-/// The document's blocks of this language.
-fn blocks(language: &str) -> Vec<&'static str> {
+/// A document's blocks of this language.
+fn blocks<'a>(document: &'a str, language: &str) -> Vec<&'a str> {
     let fence = format!("```{language}\n");
-    DOCUMENT.split(&fence).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+    document.split(&fence).skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
 
 fn sqlite3(store: &Store, sql: &str) -> Vec<String> {
@@ -259,15 +259,14 @@ fn sqlite3(store: &Store, sql: &str) -> Vec<String> {
     ended.stdout
 }
 
-#[test]
-#[ignore = "needs the sqlite3 command: make test installs it"]
-fn others_read_it_with_sql_while_it_is_used() {
+/// Reads a store with the SQL of a document while a server uses it.
+pub fn check_sql(document: &str) {
     let store = Store::new();
     let (_server, addr) = store.server(&[]);
     let mut peer = Peer::connect(addr);
     put(&mut peer, r#""Hello!""#);
     put(&mut peer, &format!(r#""{}""#, "x".repeat(5_000)));
-    let sql = blocks("sql");
+    let sql = blocks(document, "sql");
     assert!(sql.len() >= 3);
     for sql in sql {
         let rows = sqlite3(&store, sql);
@@ -279,9 +278,8 @@ fn others_read_it_with_sql_while_it_is_used() {
     assert_eq!(sqlite3(&store, "select count(*) from messages"), ["3"]);
 }
 
-#[test]
-#[ignore = "needs the sqlite3 and nc commands: make test installs them"]
-fn what_is_in_a_file_can_be_put_into_another_server() {
+/// Puts the messages of a store into another server, as a document says.
+pub fn check_recipe(document: &str) {
     let store = Store::new();
     let (server, addr) = store.server(&[]);
     let mut peer = Peer::connect(addr);
@@ -290,7 +288,8 @@ fn what_is_in_a_file_can_be_put_into_another_server() {
     }
     stop(server);
     let (_other, addr) = Process::server(&mut dsmq(&["--port", "0", "--log", "error"]));
-    let recipe = blocks("sh").into_iter().find(|block| block.contains("json_object")).unwrap();
+    let recipe =
+        blocks(document, "sh").into_iter().find(|block| block.contains("json_object")).unwrap();
     let recipe = recipe.replace("30008", &addr.port().to_string());
     let mut shell = Command::new("sh");
     let ended = run(shell.args(["-c", &recipe]).current_dir(store.folder.path()), "");
@@ -305,15 +304,15 @@ fn what_is_in_a_file_can_be_put_into_another_server() {
     assert_eq!(taken(), serde_json::json!({"b": [1, null], "a": "é"}));
 }
 
-#[test]
-#[ignore = "needs sqlite3: make test"]
-fn the_shell_follows_a_topic_and_shows_each_message_once() {
+/// Follows a topic with the shell's commands of a document.
+pub fn check_follow(document: &str) {
     let store = Store::new();
     let (_server, addr) = store.server(&[]);
     let mut peer = Peer::connect(addr);
     put(&mut peer, "{\"a\":\n[1, \"x, ]\"]}");
     put(&mut peer, "\"old\"");
-    let follow = blocks("sh").into_iter().find(|block| block.contains("while sleep 1")).unwrap();
+    let follow =
+        blocks(document, "sh").into_iter().find(|block| block.contains("while sleep 1")).unwrap();
     // It asks when it is told to, instead of once a second, and says when it has.
     let follow = follow.replace("while sleep 1; do", "while read tick; do");
     let follow = follow.replace("\n  fi\n", "\n  fi\n  echo asked\n");
@@ -335,4 +334,22 @@ fn the_shell_follows_a_topic_and_shows_each_message_once() {
     put(&mut peer, "3");
     assert_eq!(asked(), [serde_json::json!(3)]);
     assert_eq!(asked(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
+#[ignore = "needs the sqlite3 command: make test installs it"]
+fn others_read_it_with_sql_while_it_is_used() {
+    check_sql(DOCUMENT);
+}
+
+#[test]
+#[ignore = "needs the sqlite3 and nc commands: make test installs them"]
+fn what_is_in_a_file_can_be_put_into_another_server() {
+    check_recipe(DOCUMENT);
+}
+
+#[test]
+#[ignore = "needs sqlite3: make test"]
+fn the_shell_follows_a_topic_and_shows_each_message_once() {
+    check_follow(DOCUMENT);
 }

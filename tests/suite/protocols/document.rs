@@ -1,24 +1,28 @@
-//! The tables of docs/protocols.md, cell by cell.
+//! The tables of docs/protocols.md, and of its frozen copy, cell by cell.
 
-const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocols.md"));
+/// The text of a document.
+#[derive(Clone, Copy)]
+pub struct Document(pub &'static str);
 
-/// The cells of a table's lines under this heading, below its first line, which is this.
-pub fn table(heading: &str, first: &str) -> Vec<Vec<String>> {
-    let behind = DOCUMENT.split_once(&format!("\n{heading}\n")).expect(heading).1;
-    let table = behind.lines().skip_while(|line| !line.starts_with('|'));
-    let mut lines = table.take_while(|line| line.starts_with('|'));
-    assert_eq!(lines.next(), Some(first), "{heading}");
-    let rows: Vec<_> = lines.skip(1).map(cells).collect();
-    let columns = cells(first).len();
-    assert!(rows.iter().all(|row| row.len() == columns), "{heading}: {rows:?}");
-    rows
-}
+impl Document {
+    /// The cells of a table's lines under this heading, below its first line, which is this.
+    pub fn table(self, heading: &str, first: &str) -> Vec<Vec<String>> {
+        let behind = self.0.split_once(&format!("\n{heading}\n")).expect(heading).1;
+        let table = behind.lines().skip_while(|line| !line.starts_with('|'));
+        let mut lines = table.take_while(|line| line.starts_with('|'));
+        assert_eq!(lines.next(), Some(first), "{heading}");
+        let rows: Vec<_> = lines.skip(1).map(cells).collect();
+        let columns = cells(first).len();
+        assert!(rows.iter().all(|row| row.len() == columns), "{heading}: {rows:?}");
+        rows
+    }
 
-/// The headings of the third level under one of the second.
-pub fn headings(above: &str) -> Vec<&'static str> {
-    let behind = DOCUMENT.split_once(&format!("\n{above}\n")).expect(above).1;
-    let lines = behind.lines().take_while(|line| !line.starts_with("## "));
-    lines.filter_map(|line| line.strip_prefix("### ")).collect()
+    /// The headings of the third level under one of the second.
+    pub fn headings(self, above: &str) -> Vec<&'static str> {
+        let behind = self.0.split_once(&format!("\n{above}\n")).expect(above).1;
+        let lines = behind.lines().take_while(|line| !line.starts_with("## "));
+        lines.filter_map(|line| line.strip_prefix("### ")).collect()
+    }
 }
 
 fn cells(line: &str) -> Vec<String> {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::suite::peer::masked;
+use crate::suite::peer::ErrorTexts;
 use crate::suite::process::run;
 use crate::suite::support::server;
 
@@ -23,10 +23,10 @@ fn commands(block: &str) -> Vec<(&str, String)> {
     commands
 }
 
-#[test]
-fn every_command_shows_what_the_document_says() {
+/// Runs every command of a document.
+pub fn run_all(document: &str, texts: ErrorTexts) {
     let mut ran = 0;
-    for block in DOCUMENT.split("```console\n").skip(1) {
+    for block in document.split("```console\n").skip(1) {
         let block = block.split("```").next().unwrap();
         let server = server();
         let home = tempfile::tempdir().unwrap();
@@ -39,9 +39,14 @@ fn every_command_shows_what_the_document_says() {
             assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{command}");
             let mut shown = ended.stdout.join("\n");
             shown.push_str(if shown.is_empty() { "" } else { "\n" });
-            assert_eq!(masked(&shown), masked(&shows), "{command}");
+            assert_eq!(texts.shown(&shown), texts.shown(&shows), "{command}");
             ran += 1;
         }
     }
     assert!(ran > 20, "only {ran} commands were found in the document");
+}
+
+#[test]
+fn every_command_shows_what_the_document_says() {
+    run_all(DOCUMENT, ErrorTexts::Compared);
 }
