@@ -3,6 +3,7 @@
 
 #[cfg(target_os = "linux")]
 mod addresses;
+mod codes;
 mod flags;
 mod golden;
 mod metrics;

@@ -70,3 +70,19 @@ fn status(code: Code) -> StatusCode {
         Code::TooManyTopics | Code::Full => StatusCode::INSUFFICIENT_STORAGE,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_codes_are_those_of_the_contract() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract/error-codes.txt");
+        let golden = std::fs::read_to_string(path).unwrap();
+        let expected: Vec<&str> = golden.lines().filter(|line| !line.starts_with('#')).collect();
+        let codes = Code::ALL.map(|code| (code.as_str(), status(code).as_u16()));
+        let codes = codes.map(|(code, status)| format!("{code} {status}"));
+        let begins = expected.iter().map(|line| line.rsplit_once(' ').unwrap().0);
+        assert_eq!(begins.collect::<Vec<_>>(), codes);
+    }
+}

@@ -45,10 +45,11 @@ fn described(help: &[String]) -> Vec<String> {
     lines
 }
 
-/// Adds the entries of a section. Below an entry stands its prose, and behind an empty line what clap
-/// knows of it: `[env: …]`, `[default: …]`, `[possible values: …]` or a list of values.
+/// Adds the entries of a section. Below an entry stands its prose and, after an empty line, what clap
+/// knows of it: `[env: …]`, `[default: …]`, `[possible values: …]` or a list of values. Where no entry
+/// of a command has long prose, all of that follows the entry on its line.
 fn entries<'a>(section: impl Iterator<Item = &'a str>, lines: &mut Vec<String>) {
-    let mut is_known = false;
+    let (mut is_known, mut prose) = (false, String::new());
     for line in section {
         let text = line.trim();
         let indent = line.len() - line.trim_start().len();
@@ -59,8 +60,13 @@ fn entries<'a>(section: impl Iterator<Item = &'a str>, lines: &mut Vec<String>) 
             if !text.starts_with(['-', '<', '[']) {
                 return;
             }
-            lines.push(format!("  {text}"));
+            add_known(lines, &std::mem::take(&mut prose));
+            let (entry, begin) = text.split_once("  ").unwrap_or((text, ""));
+            lines.push(format!("  {entry}"));
+            prose = begin.trim().to_owned();
             is_known = false;
+        } else if !prose.is_empty() {
+            prose += &format!(" {text}");
         } else if let Some((value, _)) = text.strip_prefix("- ").and_then(|v| v.split_once(':')) {
             *lines.last_mut().unwrap() += &format!("  value: {value}");
         } else if is_known && text.starts_with('[') {
@@ -68,5 +74,17 @@ fn entries<'a>(section: impl Iterator<Item = &'a str>, lines: &mut Vec<String>) 
         } else {
             is_known = false;
         }
+    }
+    add_known(lines, &prose);
+}
+
+/// Adds to the last entry what stands in brackets at the end of its prose, from its variable or its
+/// default on.
+fn add_known(lines: &mut [String], prose: &str) {
+    let begin = prose.find("[env: ");
+    let begin = begin.or_else(|| prose.rfind("[default: ").filter(|_| prose.ends_with(']')));
+    let known = begin.and_then(|at| prose.get(at..)).unwrap_or_default();
+    for known in known.split(']').map(str::trim).filter(|known| !known.is_empty()) {
+        *lines.last_mut().unwrap() += &format!("  {}", known.trim_start_matches('['));
     }
 }
