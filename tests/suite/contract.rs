@@ -10,3 +10,4 @@ mod metrics;
 mod replay;
 mod routes;
 mod schema;
+mod wire_texts;

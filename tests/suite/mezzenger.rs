@@ -27,7 +27,7 @@ fn server() -> Server {
 }
 
 /// A message as Python 2 sends it: a pickle of protocol 0, which is text.
-fn frame(name: &str, payload: &str, ack: u8, checksum: &str) -> String {
+pub fn frame(name: &str, payload: &str, ack: u8, checksum: &str) -> String {
     format!(
         "{name}|(dp1\nS'ack'\np2\nI{ack}\nsS'timestamp'\np3\nF1353491234.56\nsS'checksum'\np4\n\
          S'{checksum}'\np5\nsS'name'\np6\nS'{name}'\np7\nsS'payload'\np8\n{payload}s."
