@@ -54,8 +54,8 @@ enum Line {
 
 /// A block that is being replayed.
 struct Replay {
-    server: Option<Server>,
     line: Line,
+    server: Option<Server>,
     /// What was sent and has no answer yet, for the protocol whose requests are answered one by one.
     asked: String,
     /// The connection's id, once the server has said it, and the server's name.
@@ -88,7 +88,7 @@ impl Replay {
             other => panic!("no protocol is called {other:?}"),
         };
         let (asked, id, name) = (String::new(), None, None);
-        Replay { server: Some(server), line, asked, id, name }
+        Replay { line, server: Some(server), asked, id, name }
     }
 
     fn run(mut self, lines: &str) {
