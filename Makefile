@@ -25,9 +25,9 @@ FAILOVERS ?= 20
 CUTS ?= 100
 EVERY ?= 1
 
-.PHONY: test lint features doc unit model schedules fuzz kills damage power faults servers failovers bench spam stalls bound memory screenshot bench-tools tools clean
+.PHONY: test lint features doc unit instructions model schedules fuzz kills damage power faults servers failovers bench spam stalls bound memory screenshot bench-tools tools clean
 
-test: tools lint features doc unit model schedules fuzz
+test: tools lint features doc unit instructions model schedules fuzz
 
 lint:
 	cargo fmt --all -- --check
@@ -48,6 +48,10 @@ doc:
 # With all tests that a bare `cargo test` leaves out.
 unit:
 	cargo test -- --include-ignored
+
+# Instructions of one request, compared with benches/instructions.txt; WRITE=1 replaces that file.
+instructions:
+	cargo bench --bench compare -- --instructions $(if $(WRITE),--write)
 
 # Every rule of the broker against a model of it, with random actions of several sessions.
 model:
@@ -130,6 +134,8 @@ tools: $(VENV)/installed $(VENV_WEBSOCKET)/installed $(JARS)/jeromq.jar
 	  { echo "make: install Debian's nodejs, default-jdk-headless, golang-go and gcc, or run as root" >&2; exit 1; }
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } || \
 	  { echo "make: install Debian's chromium, or run as root" >&2; exit 1; }
+	@command -v valgrind >/dev/null || { apt-get update -qq && apt-get install -y -qq valgrind; } || \
+	  { echo "make: install Debian's valgrind, or run as root" >&2; exit 1; }
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz --version 0.13.2
 
 # A package of PyPI carries it; Debian's own is of a time before ZMTP 3.

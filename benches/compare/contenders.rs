@@ -15,6 +15,9 @@ use crate::{Result, echo, http};
 
 pub const HOST: &str = "127.0.0.1";
 
+const DSMQ: &str = env!("CARGO_BIN_EXE_dsmq");
+const DSMQ_FLAGS: [&str; 6] = ["--host", HOST, "--port", "0", "--log", "error"];
+
 const START_TIME_MAX: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
@@ -43,9 +46,18 @@ impl Contender {
     }
 
     pub fn dsmq_with(flags: &[&str]) -> Result<Contender> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dsmq"));
-        command.args(["--host", HOST, "--port", "0", "--log", "error"]);
-        says_where(command.args(flags))
+        says_where(Command::new(DSMQ).args(DSMQ_FLAGS).args(flags))
+    }
+
+    /// dsmq under callgrind, which writes the instructions that it has counted into `counts` when
+    /// the server stops.
+    pub fn dsmq_counted(flags: &[&str], counts: &Path) -> Result<Contender> {
+        let mut command = Command::new("valgrind");
+        // In turn, so that the counts do not depend on which thread is quicker.
+        command.args(["--quiet", "--tool=callgrind", "--fair-sched=yes"]);
+        command.arg(format!("--callgrind-out-file={}", counts.display())).arg(DSMQ);
+        says_where(command.args(DSMQ_FLAGS).args(flags))
+            .map_err(|error| format!("valgrind ({error}): apt-get install valgrind").into())
     }
 
     /// The raw echo of requests and replies of these lengths.

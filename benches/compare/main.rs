@@ -1,7 +1,8 @@
 //! dsmq against Redis, beanstalkd, NATS, a raw echo and the Python server that it replaces, on this
 //! machine, now: `cargo bench --bench compare [-- [--quick] [ROW | GROUP]...]`. `-- --stalls`,
 //! `-- --bound` and `-- --cost` ask instead how long a put waits while much is removed, how well a bound
-//! is held, and what a message costs a Redis.
+//! is held, and what a message costs a Redis. `-- --instructions [--write]` counts the instructions of a
+//! request and compares the counts with the committed ones, or replaces these.
 //!
 //! It starts every server itself, on loopback and free ports, drives all of them with the same
 //! load generator (`dsmq::cli::load`), one after the other in turn since machines are noisy, and
@@ -21,6 +22,7 @@
 //! | `deep` | the rows on a file of millions of messages |
 //! | `stalls` | `--stalls`: the longest puts while messages are removed |
 //! | `bound` | `--bound`: what `--max-store` bounds |
+//! | `instructions` | `--instructions`: instructions that a request costs |
 //! | `contenders` | the servers: how they start, and end |
 //! | `cluster` | a Redis Cluster, which tests have too |
 //! | `files` | the servers that keep files, and the folder and the disk of these files |
@@ -42,6 +44,7 @@ mod echo;
 mod events;
 mod files;
 mod http;
+mod instructions;
 mod nats;
 mod redis;
 mod redis_cluster;
@@ -70,6 +73,8 @@ fn main() -> ExitCode {
         ["--cost", "--quick"] => redis_cost::report(&rows::QUICK),
         ["--bound"] => bound::report(&rows::FULL),
         ["--bound", "--quick"] => bound::report(&rows::QUICK),
+        ["--instructions"] => instructions::report(false),
+        ["--instructions", "--write"] => instructions::report(true),
         ref words => compare(words),
     };
     if let Err(error) = outcome {
