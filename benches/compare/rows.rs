@@ -44,8 +44,9 @@ impl Effort {
 type Measure = fn(&Effort) -> Result<Vec<Row>>;
 
 /// What can be asked for by name.
-pub const ROWS: [(&str, Measure); 23] = [
+pub const ROWS: [(&str, Measure); 24] = [
     ("put", put),
+    ("put-confirmed", put_confirmed),
     ("get-1", get_1),
     ("get-50", get_50),
     ("get-50-pipelined", get_50_pipelined),
@@ -148,6 +149,29 @@ fn put(effort: &Effort) -> Result<Vec<Row>> {
         target: Some(AtLeast(1.5)),
         cross_check: Some(judged(&Contender::redis()?, shape, &judge)?),
     }])
+}
+
+/// Connections that put at the same time share commits, so most of them wait for another one.
+fn put_confirmed(effort: &Effort) -> Result<Vec<Row>> {
+    const PUTS: u64 = 120_000;
+    [8, 50, 200]
+        .map(|connections| {
+            let each = PUTS / connections;
+            let shape = Shape { connections, pipeline: 1, each, polled: false }.shortened(effort);
+            let put = json::put_confirmed(TOPIC, SIZE);
+            let dsmq = || shape.run(&Contender::dsmq()?, &put);
+            let redis = || shape.run(&Contender::redis()?, &resp::rpush(SIZE));
+            Ok(Row {
+                work: format!("put confirmed, {}", shape.name()),
+                against: "Redis RPUSH, the same",
+                unit: Unit::PerSecond,
+                pairs: effort.alternate(dsmq, redis)?,
+                target: None,
+                cross_check: None,
+            })
+        })
+        .into_iter()
+        .collect()
 }
 
 /// What `redis-benchmark` measures for the same shape.
