@@ -1,6 +1,6 @@
 //! Group commit. Writers that meet queue up; one of them, the leader, commits for all who wait.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::{self, Thread};
 
 use crate::store::{Batch, lock};
@@ -8,6 +8,20 @@ use crate::store::{Batch, lock};
 /// Transactions that one leader runs before another writer takes over, so that its own
 /// connection is not kept waiting for ever by others' work.
 const ROUNDS: usize = 16;
+
+/// Times that a waiting writer yields its core before it parks, 0 on a machine with one core. The
+/// leader never yields.
+///
+/// A commit in memory can take less time than the wake-up of a parked thread. After a yield the answer
+/// is often there, and neither the writer nor the leader pays for a futex call. Confirmed puts into
+/// memory, one at a time, medians of runs in turn on 2 cores with other work: 44,500 to 54,600 a
+/// second for 8 connections, 42,100 to 51,100 for 50, 30,900 to 50,400 for 200. Beside a busy loop
+/// per core and 200 connections, p50 fell from 3.6 to 0.6 ms and p99.9 from 263 to 77 ms, but p99 rose
+/// from 30 to 40 ms. `cargo bench --bench compare -- put-confirmed` shows the rates against Redis.
+static YIELDS: LazyLock<u32> =
+    LazyLock::new(
+        || if thread::available_parallelism().is_ok_and(|n| n.get() > 1) { 3 } else { 0 },
+    );
 
 #[derive(Default)]
 pub struct Leader {
@@ -126,11 +140,17 @@ impl Waiting {
     }
 
     fn wait(&self) -> Word {
+        let mut yields = *YIELDS;
         loop {
             if let Some(word) = lock(&self.word).take() {
                 return word;
             }
-            thread::park();
+            if yields > 0 {
+                yields -= 1;
+                thread::yield_now();
+            } else {
+                thread::park();
+            }
         }
     }
 
