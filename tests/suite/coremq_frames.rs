@@ -365,3 +365,22 @@ fn subscribers_that_never_read_hold_up_nobody() {
     assert_eq!(sender.ask(json!({ "coremq_status": 1 }))["connections"], 2 * HALF + 1);
     drop(silent);
 }
+
+#[test]
+fn limits_of_a_command_are_errors_and_the_connection_goes_on() {
+    let server = server_with(config());
+    let mut client = Client::connect(address(&server));
+    let refused = |answer: Value| {
+        assert!(answer["response"].as_str().unwrap().starts_with("ERROR: "), "{answer}");
+    };
+    let queues: Vec<String> = (0..=dsmq::limits::SUBSCRIPTIONS).map(|n| format!("q{n}")).collect();
+    refused(client.ask(json!({ "coremq_subscribe": queues })));
+    // A history of more than 16 MiB.
+    let text = "x".repeat(10 << 20);
+    for queue in ["a", "b"] {
+        let sent = client.ask_at(queue, json!({ "text": text }));
+        assert_eq!(sent, said("OK: Message sent"));
+    }
+    refused(client.ask(json!({ "coremq_gethistory": ["a", "b"] })));
+    assert_eq!(client.ask_at("q", json!({})), said("OK: Message sent"));
+}

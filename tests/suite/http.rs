@@ -219,10 +219,13 @@ fn a_page_of_another_origin_gets_nothing_unless_it_is_let_in() {
     assert!(let_in.header.contains("access-control-allow-origin: https://good.example\r\n"));
     assert_eq!(ask(&mut peer, asks("http://evil.example")).status, 403);
     let first = asks(good).replacen("POST", "OPTIONS", 1);
-    let first = first.replacen("Host", "Access-Control-Request-Method: POST\r\nHost", 1);
+    let asked =
+        "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-a\r\nHost";
+    let first = first.replacen("Host", asked, 1);
     let first = ask(&mut peer, first);
     assert_eq!(first.status, 204);
     assert!(first.header.contains("access-control-allow-methods: get, head, post, delete\r\n"));
+    assert!(first.header.contains("access-control-allow-headers: x-a\r\n"), "{first:?}");
 }
 
 #[test]

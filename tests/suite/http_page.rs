@@ -313,3 +313,10 @@ fn the_page_works_in_a_browser() {
     assert!(output.status.success(), "passed:\n{passed}then:\n{errors}");
     assert_eq!(passed.lines().count(), 11, "{passed}");
 }
+
+#[test]
+fn page_has_no_other_files() {
+    let server = server();
+    let refused = ask(&mut Peer::connect_silent(server.addr()), get("/page/other.js"));
+    assert_eq!((refused.status, refused.code().as_str()), (404, "not_found"));
+}

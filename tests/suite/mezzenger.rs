@@ -235,3 +235,24 @@ fn the_programs_of_the_readme_run() {
         assert!(greetings.contains(&line), "{line}");
     }
 }
+
+#[test]
+fn ack_of_a_message_is_a_number_or_a_boolean() {
+    let server = server();
+    let mut sender = connect(address_of(&server, "mezzenger recv"), "REQ");
+    let mut json = Peer::connect(server.addr());
+    let with_ack = |ack: &str| frame("job", "I1\n", 7, "one").replace("I7\n", ack);
+    let kept = |json: &mut Peer| {
+        json.send(r#"{"action":"history","topic":"mezzenger.unacked"}"#);
+        json.receive_reply()["messages"].as_array().unwrap().len()
+    };
+    send(&mut sender, &with_ack("I00\n"));
+    send(&mut sender, &with_ack("N"));
+    assert_eq!(kept(&mut json), 0);
+    // True.
+    send(&mut sender, &with_ack("I01\n"));
+    assert_eq!(kept(&mut json), 1);
+    sender.send(request(&with_ack("S'yes'\n")));
+    assert!(answer(&mut sender).starts_with("ERROR: "));
+    assert_eq!(kept(&mut json), 1);
+}

@@ -355,3 +355,16 @@ fn what_is_wrong_with_an_o3one_yaml_is_one_line() {
         assert!(ended.stderr.starts_with(&format!("dsmq: {line}")), "{ended:?}");
     }
 }
+
+#[cfg(feature = "http")]
+#[test]
+fn bridge_closes_with_1001_when_the_server_stops() {
+    let server = o3one();
+    let mut client = super::websocket::Client::connect(address_of(&server, "o3one ws"), "/");
+    // What is published arrives only once the bridge has begun.
+    publish(&mut connect(address_of(&server, "o3one sub"), "REQ"), "o3 one");
+    assert_eq!(client.receive_text(), "o3 one");
+    let stop = std::thread::spawn(|| server.stop());
+    client.expect_close(1001);
+    stop.join().unwrap();
+}

@@ -353,3 +353,14 @@ fn what_is_in_a_file_can_be_put_into_another_server() {
 fn the_shell_follows_a_topic_and_shows_each_message_once() {
     check_follow(DOCUMENT);
 }
+
+#[test]
+fn backup_into_a_missing_folder_makes_nothing() {
+    let store = Store::new();
+    let (_server, addr) = store.server(&[]);
+    put(&mut Peer::connect(addr), "1");
+    let before = store.files();
+    let ended = store.run(&["backup", "nowhere/copy.db"]);
+    assert_eq!((ended.code, ended.stderr.lines().count()), (Some(2), 1), "{ended:?}");
+    assert_eq!(store.files(), before);
+}

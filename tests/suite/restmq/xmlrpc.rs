@@ -90,3 +90,12 @@ fn the_client_of_python_sets_and_gets() {
     let ended = run(python.args(["-c", PYTHON, &url]), "");
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn characters_that_xml_cannot_hold_are_replaced() {
+    let server = server();
+    let mut rest = Rest::connect(server.addr());
+    assert_eq!(rest.ask(post("/q/q", "value=a%01b")).status, 200);
+    let got = rest.ask(call("get", &["q"]));
+    assert!(got.body.contains("<value><string>a\u{fffd}b</string></value>"), "{got:?}");
+}
