@@ -121,6 +121,7 @@ impl Broker {
         let fresh = self.subscribers.any().then(|| Fresh::new(&*self.store, batch)).flatten();
         self.store.apply(batch);
         self.set_timers(batch);
+        self.note_put_backs(batch);
         let id = batch.last_id();
         // Either one who begins to wait now sees the messages, or we see the one who waits.
         fence(Ordering::SeqCst);
@@ -134,10 +135,31 @@ impl Broker {
         self.put_to(&put, id);
         for (op, outcome) in batch.ops.iter().zip(&batch.outcomes) {
             match (op, outcome) {
+                // Sessions that passed its id while it was gone get it too. Its put tells which ids
+                // are complete, so this does not.
+                (Op::PutBack { topic, message }, Ok(_)) if message.lease.is_none() => {
+                    self.put_to(&[topic], 0);
+                }
                 (Op::Nack { topic, .. } | Op::PutBack { topic, .. }, Ok(_)) => self.returned(topic),
                 (Op::SetStopped { topic, stopped: false }, Ok(_)) => self.serve(topic),
                 (Op::Purge { topic }, Ok(_)) => self.recall(topic),
                 _ => {}
+            }
+        }
+    }
+
+    /// Tells the topics' heads which messages are back under their ids. A shared store does so itself,
+    /// since other servers put back too.
+    fn note_put_backs(&self, batch: &Batch) {
+        if self.store.is_shared() {
+            return;
+        }
+        for (op, outcome) in batch.ops.iter().zip(&batch.outcomes) {
+            if let (Op::PutBack { topic, message }, Ok(_)) = (op, outcome)
+                && message.lease.is_none()
+                && let Some(head) = self.store.head(topic.as_str())
+            {
+                head.put_back(message.taken.id);
             }
         }
     }

@@ -26,6 +26,13 @@ pub const CONNECTIONS: usize = 10_000;
 /// Topics of which one session keeps its place.
 pub const PLACES: usize = 10_000;
 
+/// Messages that one place remembers having handed out, in case one of them is put back.
+pub const HANDED_OUT: usize = 1_024;
+
+/// Messages that a topic remembers having been put back. A session that has missed more of them
+/// reads the topic again, as far as its memory goes, and finds up to this number at a time.
+pub const PUT_BACKS: usize = 256;
+
 /// Subscriptions of one session.
 pub const SUBSCRIPTIONS: usize = 1_000;
 

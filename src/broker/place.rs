@@ -1,6 +1,13 @@
 //! A place in one topic: what was handed out, and what comes next. Sessions have one for each
 //! topic that they get, subscriptions for each that they follow.
+//!
+//! Ids only grow, so a place is an id: every message up to it was handed out or passed over. One case
+//! needs more: a take without a lease removes a message, the place passes its id, and then the message
+//! is put back under that id, since it did not reach its taker. Such a message is owed: it is handed
+//! out next. To tell it from one that was handed out before the take, a place remembers the
+//! ids that it handed out last.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -14,22 +21,91 @@ const FIRST_RUN_MESSAGES: usize = 4;
 
 #[derive(Debug)]
 pub struct Place {
-    /// Everything up to this id has been handed out or passed over.
+    /// Everything up to this id has been handed out or passed over, unless it is owed.
     after: Id,
     /// Known from the topic's first message on.
     head: Option<Arc<Head>>,
-    /// The run that was read last, and the index in it of the message after `after`.
+    /// The run that was read last, and the index in it of the message after `after`, or of the first that
+    /// is owed.
     run: Arc<Run>,
     next: usize,
     run_messages: usize,
     /// Whether it goes with others from run to run.
     shared: bool,
+    had: Had,
+    owed: Owed,
+}
+
+/// Which messages up to the place were handed out.
+#[derive(Debug, Default)]
+struct Had {
+    /// None up to this id is handed out any more.
+    floor: Id,
+    /// Those above the floor, ascending.
+    ids: VecDeque<Id>,
+}
+
+/// Messages up to the place that were put back and were not handed out.
+#[derive(Debug, Default)]
+struct Owed {
+    /// How many put-backs of the topic were looked at.
+    seen: u64,
+    /// Ascending. Some may be gone again.
+    ids: VecDeque<Id>,
+    /// Whether there may be more than these.
+    more: bool,
+}
+
+impl Had {
+    fn add(&mut self, id: Id, head: Option<&Arc<Head>>) {
+        if !head.is_some_and(|head| head.is_taken_from()) {
+            // Nothing up to here is in a taker's hands.
+            self.floor = id;
+            return;
+        }
+        match self.ids.back() {
+            Some(last) if *last > id => {
+                let at = self.ids.partition_point(|had| *had < id);
+                self.ids.insert(at, id);
+            }
+            _ => self.ids.push_back(id),
+        }
+        if self.ids.len() > limits::HANDED_OUT {
+            self.floor = self.ids.pop_front().unwrap_or(self.floor);
+        }
+    }
+
+    fn may_have(&self, id: Id) -> bool {
+        id <= self.floor || self.ids.binary_search(&id).is_ok()
+    }
+
+    fn begin_after(&mut self, id: Id) {
+        self.floor = id;
+        self.ids.clear();
+    }
+}
+
+impl Owed {
+    fn is_new(&self, head: &Head) -> bool {
+        head.put_backs() != self.seen || (self.more && self.ids.is_empty())
+    }
 }
 
 impl Place {
     pub fn new(after: Id, head: Option<Arc<Head>>) -> Place {
-        let run_messages = FIRST_RUN_MESSAGES;
-        Place { after, head, run: Arc::default(), next: 0, run_messages, shared: false }
+        Place {
+            after,
+            run: Arc::default(),
+            next: 0,
+            run_messages: FIRST_RUN_MESSAGES,
+            shared: false,
+            had: Had { floor: after, ids: VecDeque::new() },
+            owed: Owed {
+                seen: head.as_ref().map_or(0, |head| head.put_backs()),
+                ..Owed::default()
+            },
+            head,
+        }
     }
 
     /// A subscriber's place: all who follow the topic stand at about the same one.
@@ -40,6 +116,9 @@ impl Place {
     /// Sets the place, forwards or back.
     pub fn move_to(&mut self, after: Id) {
         self.after = after;
+        self.had.begin_after(after);
+        self.owed.ids.clear();
+        self.owed.more = false;
         match self.run.position(after) {
             Some(next) => self.next = next,
             None => self.stand_in(Arc::default()),
@@ -49,6 +128,12 @@ impl Place {
     /// Makes `next` the next message of the run, if there is one in the store; its id.
     pub fn advance(&mut self, store: &dyn Store, topic: &str) -> Result<Option<Id>> {
         self.find_head(store, topic);
+        self.look_back(store)?;
+        if !self.owed.ids.is_empty()
+            && let Some(id) = self.advance_to_owed(store)?
+        {
+            return Ok(Some(id));
+        }
         let Some(head) = &self.head else { return Ok(None) };
         if let Some(message) = self.run.get(self.next)
             && !store.is_stale(head, &self.run)
@@ -59,10 +144,7 @@ impl Place {
         if newest <= self.after {
             return Ok(None);
         }
-        let run = match self.shared {
-            true => store.shared_run(head, self.after, self.run_messages)?,
-            false => store.run(head, self.after, self.run_messages)?,
-        };
+        let run = self.read(store, head, self.after, self.run_messages)?;
         self.run_messages = (self.run_messages * 2).min(limits::RUN_MESSAGES);
         if run.is_empty() {
             // What was put has been removed: it need not be looked for again.
@@ -75,17 +157,27 @@ impl Place {
     /// As [`Place::advance`], to the newest message.
     pub fn advance_to_newest(&mut self, store: &dyn Store, topic: &str) -> Result<()> {
         self.find_head(store, topic);
+        self.look_back(store)?;
         let Some(head) = self.head.clone() else { return Ok(()) };
         let newest = head.newest();
         self.stand_in(Arc::default());
-        if newest <= self.after {
-            return Ok(());
+        if newest > self.after {
+            let run = store.read_last(&head, 1)?;
+            if run.is_empty() {
+                self.after = newest;
+            } else if run.last_id() > self.after {
+                self.after = run.last_id() - 1;
+                self.pass_over(self.after);
+                self.stand_in(run);
+                return Ok(());
+            }
         }
-        let run = store.read_last(&head, 1)?;
-        let passed = if run.is_empty() { newest } else { run.last_id() - 1 };
-        if passed >= self.after {
-            self.after = passed;
-            self.stand_in(run);
+        while let Some(id) = self.owed.ids.back().copied() {
+            if self.stand_at(store, id)? {
+                self.pass_over(id - 1);
+                return Ok(());
+            }
+            self.owed.ids.pop_back();
         }
         Ok(())
     }
@@ -97,28 +189,129 @@ impl Place {
         }
     }
 
+    fn read(&self, store: &dyn Store, head: &Head, after: Id, messages: usize) -> Result<Arc<Run>> {
+        match self.shared {
+            true => store.shared_run(head, after, messages),
+            false => store.run(head, after, messages),
+        }
+    }
+
     fn stand_in(&mut self, run: Arc<Run>) {
         self.next = run.position(self.after).unwrap_or(0);
         self.run = run;
     }
 
+    /// Whether messages were put back since it looked.
+    pub fn has_put_backs(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| self.owed.is_new(head))
+    }
+
+    /// Finds out which of the messages that were put back are owed.
+    fn look_back(&mut self, store: &dyn Store) -> Result<()> {
+        let Some(head) = self.head.as_ref().filter(|head| self.owed.is_new(head)) else {
+            return Ok(());
+        };
+        let (seen, ids) = head.put_backs_after(self.owed.seen);
+        let ids = match ids {
+            Some(ids) if !self.owed.more => ids,
+            _ => self.find_owed(store, head)?,
+        };
+        let more = ids.len() >= limits::PUT_BACKS;
+        for id in ids {
+            if id <= self.after
+                && !self.had.may_have(id)
+                && let Err(at) = self.owed.ids.binary_search(&id)
+            {
+                self.owed.ids.insert(at, id);
+            }
+        }
+        (self.owed.seen, self.owed.more) = (seen, more);
+        Ok(())
+    }
+
+    /// Reads again what it has passed, as far as its memory goes: messages that it has not handed out
+    /// and that are not known to be owed. At most [`limits::PUT_BACKS`].
+    fn find_owed(&self, store: &dyn Store, head: &Head) -> Result<Vec<Id>> {
+        let (mut found, mut from) = (Vec::new(), self.had.floor);
+        while from < self.after && found.len() < limits::PUT_BACKS {
+            let run = self.read(store, head, from, limits::RUN_MESSAGES)?;
+            let Some(start) = run.position(from) else { break };
+            let ids = (start..run.len()).filter_map(|index| Some(run.get(index)?.id));
+            let passed = ids.take_while(|id| *id <= self.after);
+            let owed = passed
+                .filter(|id| !self.had.may_have(*id) && self.owed.ids.binary_search(id).is_err());
+            found.extend(owed);
+            from = run.last_id();
+        }
+        found.truncate(limits::PUT_BACKS);
+        Ok(found)
+    }
+
+    /// Makes `next` the first message that is owed and is still in the store.
+    fn advance_to_owed(&mut self, store: &dyn Store) -> Result<Option<Id>> {
+        while let Some(id) = self.owed.ids.front().copied() {
+            if self.stand_at(store, id)? {
+                return Ok(Some(id));
+            }
+            self.owed.ids.pop_front();
+        }
+        Ok(None)
+    }
+
+    /// Makes `next` the message with this id; false if it is not in the store.
+    fn stand_at(&mut self, store: &dyn Store, id: Id) -> Result<bool> {
+        let Some(head) = &self.head else { return Ok(false) };
+        let is_at = |run: &Run, index| run.get(index).is_some_and(|message| message.id == id);
+        if is_at(&self.run, self.next) && !store.is_stale(head, &self.run) {
+            return Ok(true);
+        }
+        let run = self.read(store, head, id - 1, 1)?;
+        let next = run.position(id - 1).unwrap_or(0);
+        if !is_at(&run, next) {
+            return Ok(false);
+        }
+        (self.run, self.next) = (run, next);
+        Ok(true)
+    }
+
+    /// Nothing up to this id is owed.
+    fn pass_over(&mut self, id: Id) {
+        self.owed.ids.retain(|owed| *owed > id);
+        self.owed.more &= !self.owed.ids.is_empty();
+        self.had.floor = self.had.floor.max(id);
+        self.had.ids.retain(|had| *had > id);
+    }
+
     /// Hands out the next message and moves behind it.
     pub fn take(&mut self) -> Option<Message<'_>> {
-        let message = self.run.get(self.next)?;
-        self.after = message.id;
-        self.next += 1;
-        Some(message)
+        let index = self.next;
+        let id = self.run.get(index)?.id;
+        self.hand_out(id);
+        self.run.get(index)
     }
 
     /// Hands out the messages of the run from the next on that have an id below `before`, and
-    /// moves behind them.
+    /// moves behind them. One that is owed is handed out alone.
     pub fn take_run(&mut self, before: Id) -> (Arc<Run>, std::ops::Range<usize>) {
-        let start = self.next;
+        let mut range = self.next..self.next;
         while let Some(message) = self.run.get(self.next).filter(|message| message.id < before) {
-            self.after = message.id;
-            self.next += 1;
+            range.end = self.next + 1;
+            self.hand_out(message.id);
         }
-        (self.run.clone(), start..self.next)
+        (self.run.clone(), range)
+    }
+
+    /// Moves behind the next message.
+    fn hand_out(&mut self, id: Id) {
+        self.had.add(id, self.head.as_ref());
+        if id > self.after {
+            self.after = id;
+            self.next += 1;
+        } else {
+            self.owed.ids.pop_front();
+            // What follows it in the run may have been handed out.
+            self.next = self.run.len();
+        }
     }
 
     /// Whether a run is held that an idle connection does not need.

@@ -224,9 +224,15 @@ impl Subscriptions {
                 _ => Ok(()),
             };
         };
-        if !self.ready.iter().any(|(_, ready)| ready == topic)
-            && let Some(id) = place.advance(store, topic.as_str())?
-        {
+        let ready = self.ready.iter().find(|(_, ready)| ready == topic).cloned();
+        if let Some(ready) = ready {
+            if !place.has_put_backs() {
+                return Ok(());
+            }
+            // A message that was put back comes before the one that is ready.
+            self.ready.remove(&ready);
+        }
+        if let Some(id) = place.advance(store, topic.as_str())? {
             if self.ready.len() >= READY_RUNS {
                 place.shrink();
             }

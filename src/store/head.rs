@@ -1,9 +1,11 @@
 //! Heads: what is known of a topic without a lock on the store.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::{Run, lock};
+use crate::limits;
 use crate::message::{Id, Topic};
 
 /// What a topic shows without asking the tables. One for each topic, shared by all who use it.
@@ -17,6 +19,11 @@ pub struct Head {
     counts: Mutex<(Counts, Meter)>,
     /// The run that ends with the newest message, for as long as some session stands in it.
     newest_run: Mutex<Weak<Run>>,
+    /// Whether a take without a lease may have removed messages since the store was opened.
+    is_taken_from: AtomicBool,
+    /// How many messages were put back after such a take, and the ids of the last of them.
+    put_backs: AtomicU64,
+    put_back_ids: Mutex<VecDeque<Id>>,
 }
 
 /// How consumers share a topic's messages.
@@ -74,6 +81,9 @@ impl Head {
             removals: AtomicU64::new(0),
             counts: Mutex::default(),
             newest_run: Mutex::new(Weak::new()),
+            is_taken_from: AtomicBool::new(false),
+            put_backs: AtomicU64::new(0),
+            put_back_ids: Mutex::default(),
         }
     }
 
@@ -115,6 +125,50 @@ impl Head {
             self.removals.fetch_add(1, Ordering::AcqRel);
         }
         self.newest.fetch_max(newest, Ordering::AcqRel);
+    }
+
+    /// Notes that takes without a lease remove messages. Called before the first removal is visible.
+    pub fn take_from(&self) {
+        if !self.is_taken_from() {
+            self.is_taken_from.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether a message may be missing that comes back under its id.
+    pub fn is_taken_from(&self) -> bool {
+        self.is_taken_from.load(Ordering::Acquire)
+    }
+
+    /// Notes that a message is back under its id. Called when it is visible.
+    pub fn put_back(&self, id: Id) {
+        let mut ids = lock(&self.put_back_ids);
+        if ids.len() == limits::PUT_BACKS {
+            ids.pop_front();
+        }
+        ids.push_back(id);
+        self.put_backs.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes that messages may be back whose ids are not known.
+    #[cfg(feature = "redis")]
+    pub fn miss_put_backs(&self) {
+        let mut ids = lock(&self.put_back_ids);
+        ids.clear();
+        self.put_backs.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many messages were put back since the store was opened.
+    pub fn put_backs(&self) -> u64 {
+        self.put_backs.load(Ordering::Acquire)
+    }
+
+    /// The same, and the ids of all after the first `known`; no ids if not all are remembered.
+    pub fn put_backs_after(&self, known: u64) -> (u64, Option<Vec<Id>>) {
+        let ids = lock(&self.put_back_ids);
+        let count = self.put_backs();
+        let new = usize::try_from(count.saturating_sub(known)).unwrap_or(usize::MAX);
+        let first = ids.len().checked_sub(new);
+        (count, first.map(|first| ids.range(first..).copied().collect()))
     }
 
     /// A run at hand in which the message after `after` stands.

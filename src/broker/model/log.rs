@@ -46,8 +46,6 @@ pub struct Message {
     pub kept: bool,
     looks: u64,
     pub origin: Option<(Name, Id)>,
-    /// It was taken and put back: who had looked past its place may never see it.
-    pub back: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -206,7 +204,6 @@ impl Log {
             kept: true,
             looks: 0,
             origin,
-            back: false,
         });
         let known = &mut self.topics[topic];
         (known.made, known.puts) = (true, known.puts + 1);
@@ -370,7 +367,6 @@ impl Message {
             kept: true,
             looks: 0,
             origin: hand.origin,
-            back: true,
         }
     }
 }

@@ -1,6 +1,8 @@
-//! The model of one session: its place in each topic, and what it has subscribed to. A message that
-//! was taken and put back under its old id may be passed over by whoever had looked past it; every
-//! other one is handed out, once, and in order.
+//! The model of one session: what it had of each topic, and what it has subscribed to. Every message
+//! is handed out, once and in order, also one that was away in a taker's hands when those after it
+//! were handed out, and was put back under its old id.
+
+use std::collections::BTreeSet;
 
 use super::action::{Name, PATTERNS, TOPICS};
 use super::log::{Log, Message};
@@ -12,11 +14,19 @@ pub type Got = Vec<(Id, Vec<u8>)>;
 #[derive(Debug, Default)]
 pub struct Reader {
     start: [Id; TOPICS.len()],
-    places: [Option<Id>; TOPICS.len()],
+    places: [Option<Place>; TOPICS.len()],
     /// What it subscribes to, by the numbers of the patterns.
     pub patterns: Vec<usize>,
     /// How far it has come in the topics that it follows, also in those that are not there yet.
-    follows: [Option<Id>; TOPICS.len()],
+    follows: [Option<Place>; TOPICS.len()],
+}
+
+/// What was handed out of one topic.
+#[derive(Clone, Debug)]
+struct Place {
+    /// Nothing up to this id is handed out.
+    floor: Id,
+    had: BTreeSet<Id>,
 }
 
 /// Where a subscription begins, with ids for numbers.
@@ -36,22 +46,27 @@ pub fn matches(pattern: usize, topic: Name) -> bool {
     }
 }
 
-fn behind(log: &Log, topic: Name, place: Id) -> impl Iterator<Item = &Message> {
-    log.visible(topic).filter(move |message| message.id > place)
-}
+impl Place {
+    fn after(floor: Id) -> Place {
+        Place { floor, had: BTreeSet::new() }
+    }
 
-/// The first that must not be passed over.
-fn due(log: &Log, topic: Name, place: Id) -> Option<Id> {
-    behind(log, topic, place).find(|message| !message.back).map(|message| message.id)
-}
+    /// What is to be handed out, in this order.
+    fn rest<'l>(&self, log: &'l Log, topic: Name) -> impl DoubleEndedIterator<Item = &'l Message> {
+        let messages = log.visible(topic).filter(|m| m.id > self.floor);
+        messages.filter(|message| !self.had.contains(&message.id))
+    }
 
-/// Asserts that `got` is what follows a place, but for messages that were put back.
-fn check_next(log: &Log, topic: Name, place: Id, got: &Got) {
-    let mut expected = behind(log, topic, place);
-    for (id, body) in got {
-        let next = expected.by_ref().find(|message| !message.back || message.id == *id);
-        let next = next.map(|message| (message.id, message.body.clone()));
-        assert_eq!(Some((*id, body.clone())), next, "in {:?} behind {place}", TOPICS[topic]);
+    fn next(&self, log: &Log, topic: Name) -> Option<Id> {
+        self.rest(log, topic).next().map(|message| message.id)
+    }
+
+    /// Asserts that `got` comes next.
+    fn hand_out(&mut self, log: &Log, topic: Name, got: &Got) {
+        let expected = self.rest(log, topic).map(|message| (message.id, message.body.clone()));
+        let expected: Got = expected.take(got.len()).collect();
+        assert_eq!(*got, expected, "in {:?} behind {self:?}", TOPICS[topic]);
+        self.had.extend(got.iter().map(|(id, _)| *id));
     }
 }
 
@@ -62,18 +77,20 @@ impl Reader {
         Reader { start, ..Reader::default() }
     }
 
-    fn place(&self, topic: Name) -> Id {
-        self.places[topic].unwrap_or(self.start[topic])
+    fn place(&mut self, topic: Name, since: Option<Id>) -> &mut Place {
+        if let Some(id) = since {
+            self.places[topic] = Some(Place::after(id));
+        }
+        self.places[topic].get_or_insert_with(|| Place::after(self.start[topic]))
     }
 
     /// get: the oldest message that was put after this session began and that it has not had;
     /// `since` moves its place.
     pub fn get(&mut self, log: &Log, topic: Name, since: Option<Id>, got: Option<(Id, Vec<u8>)>) {
-        let place = since.unwrap_or(self.place(topic));
-        self.places[topic] = Some(got.as_ref().map_or(place, |(id, _)| *id));
+        let place = self.place(topic, since);
         match got {
-            Some(got) => check_next(log, topic, place, &vec![got]),
-            None => assert_eq!(due(log, topic, place), None, "it was not handed out"),
+            Some(got) => place.hand_out(log, topic, &vec![got]),
+            None => assert_eq!(place.next(log, topic), None, "it was not handed out"),
         }
     }
 
@@ -85,17 +102,15 @@ impl Reader {
         since: Option<Id>,
         got: Option<(Id, Vec<u8>)>,
     ) {
-        let place = since.unwrap_or(self.place(topic));
-        self.places[topic] = Some(got.as_ref().map_or(place, |(id, _)| *id));
-        let newest = behind(log, topic, place).last();
-        if got.is_some() || due(log, topic, place).is_some() {
-            assert_eq!(got, newest.map(|message| (message.id, message.body.clone())));
-        }
+        let place = self.place(topic, since);
+        let newest = place.rest(log, topic).next_back();
+        assert_eq!(got, newest.map(|message| (message.id, message.body.clone())));
+        place.floor = place.floor.max(got.map_or(0, |(id, _)| id));
     }
 
     /// Whether a get that waits has something to return for.
-    pub fn has_news(&self, log: &Log, topic: Name) -> bool {
-        due(log, topic, self.place(topic)).is_some()
+    pub fn has_news(&mut self, log: &Log, topic: Name) -> bool {
+        self.place(topic, None).next(log, topic).is_some()
     }
 
     fn is_followed(&self, topic: Name) -> bool {
@@ -108,13 +123,13 @@ impl Reader {
         let topics = (0..TOPICS.len()).filter(|topic| matches(pattern, *topic));
         for topic in topics.filter(|topic| !self.is_followed(*topic)).collect::<Vec<_>>() {
             let last = |n| log.visible(topic).rev().take(n).last().map(|message| message.id - 1);
-            self.follows[topic] = Some(match from {
+            self.follows[topic] = Some(Place::after(match from {
                 From::Now => log.last_id(topic),
                 From::Oldest => 0,
                 From::Id(id) if PATTERNS[pattern].ends_with('*') => id.saturating_sub(log.disorder),
                 From::Id(id) => id,
                 From::Last(n) => last(n).unwrap_or(log.last_id(topic)),
-            });
+            }));
         }
         self.patterns.retain(|other| *other != pattern);
         self.patterns.push(pattern);
@@ -129,21 +144,24 @@ impl Reader {
         }
     }
 
+    /// The first message that must be pushed of a topic.
+    fn next_push(&self, log: &Log, topic: Name) -> Option<Id> {
+        self.follows[topic].as_ref().and_then(|place| place.next(log, topic))
+    }
+
     /// Whether there is something that must be pushed.
     pub fn has_pushes(&self, log: &Log) -> bool {
-        (0..TOPICS.len())
-            .any(|topic| self.follows[topic].is_some_and(|place| due(log, topic, place).is_some()))
+        (0..TOPICS.len()).any(|topic| self.next_push(log, topic).is_some())
     }
 
     /// A push of messages of one topic: in the order of ids, also among the topics of a part.
     pub fn pushed(&mut self, log: &Log, topic: Name, got: &Got) {
-        let place = self.follows[topic].expect("it does not follow this topic");
         let last = got.last().expect("a push without a message").0;
-        check_next(log, topic, place, got);
-        self.follows[topic] = Some(last);
+        let place = self.follows[topic].as_mut().expect("it does not follow this topic");
+        place.hand_out(log, topic, got);
         let others = (0..TOPICS.len()).filter(|other| *other != topic);
         for other in others.filter(|other| log.part(*other) == log.part(topic)) {
-            let first = self.follows[other].and_then(|place| due(log, other, place));
+            let first = self.next_push(log, other);
             assert!(first.is_none_or(|id| id > last), "{:?} was first", TOPICS[other]);
         }
     }

@@ -164,7 +164,7 @@ impl World {
             let handed = usize::from(taker.hand.is_some());
             assert_eq!(taker.woken.count(), handed, "a taker is woken once, when it is served");
         }
-        for peer in &self.peers {
+        for peer in &mut self.peers {
             if let Some((_, topic)) = peer.watch
                 && peer.reader.has_news(&self.log, topic)
             {

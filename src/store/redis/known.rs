@@ -12,6 +12,9 @@ use crate::store::{Counts, Due, Head, Policy, lock};
 /// A topic's numbers, in the order in which scripts tell them.
 const FIELDS: usize = 19;
 
+/// Which of them is the number of messages that were put back and are there.
+const BACK: usize = 16;
+
 /// A head's number is the topic's place in its part, above these bits the part and, above those, how
 /// often it was purged.
 const PART_BITS: u32 = 20;
@@ -168,6 +171,7 @@ impl Known {
             for field in &mut fields {
                 *field = numbers.next()?.ok()?;
             }
+            let put_backs = numbers.collect::<Result<Vec<Id>, _>>().ok()?;
             let entry = self.entry(name, from, &fields)?;
             let mut state = lock(&entry.state);
             if entry.update(&mut state, &fields, from, now) {
@@ -177,7 +181,11 @@ impl Known {
             drop(state);
             // Who waits may have asked in vain meanwhile.
             let anew = from == From::Anew;
-            if anew || flags & PUT > 0 {
+            put_backs.iter().for_each(|id| entry.head.put_back(*id));
+            if anew && fields.get(BACK).is_some_and(|back| *back > 0) {
+                entry.head.miss_put_backs();
+            }
+            if anew || flags & PUT > 0 || !put_backs.is_empty() {
                 done.put.push(entry.head.topic().clone());
             }
             if anew || flags & RETURNED > 0 {
@@ -241,6 +249,8 @@ impl Known {
             };
             let state = Mutex::new(State { before, ..State::default() });
             let (head, there) = (Arc::new(Head::new(topic, place)), AtomicBool::new(false));
+            // Another server may take from it at any time.
+            head.take_from();
             Arc::new(Entry { head, place, there, state })
         });
         Some(entry.clone())

@@ -62,6 +62,9 @@ impl Transaction<'_> {
         let before = batch.outcomes.len();
         let wanted = before + count;
         if let Some(number) = self.number(topic) {
+            if lease.is_none() {
+                self.account(number)?.head.take_from();
+            }
             if lease.is_some()
                 && let Err(error) = self.find_room_to_hold()
             {

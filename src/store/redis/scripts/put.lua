@@ -117,6 +117,8 @@ local function put_back(t, m, deliveries)
   end
   make_ready(t, m.rank, m.id, deliveries - 1)
   t.takes = t.takes - 1
+  t.put_backs = t.put_backs or {}
+  t.put_backs[#t.put_backs + 1] = int(m.id)
   -- Runs that were read meanwhile lack it.
   t.removed, t.returned = true, true
   return {DONE}

@@ -191,7 +191,8 @@ local function range(t, from, limit, bytes, newest_first, all)
   return found
 end
 
--- Writes back what changed of a topic; returns what servers are told of it.
+-- Writes back what changed of a topic; returns what servers are told of it: its name, its flags and numbers,
+-- then the ids of messages that were put back.
 local function save(t)
   local changed, line = {}, t.text
   t.version = t.version + 1
@@ -207,7 +208,8 @@ local function save(t)
     call('ZADD', PREFIX .. 'due', 'LT', int(t.due), t.name)
   end
   local flags = (t.put and 1 or 0) + (t.returned and 2 or 0)
-  return concat({t.name, '\n', flags, ' ', concat(line, ' ')})
+  local told = concat({t.name, '\n', flags, ' ', concat(line, ' ')})
+  return t.put_backs and concat({told, ' ', concat(t.put_backs, ' ')}) or told
 end
 
 local function is_changed(t)
