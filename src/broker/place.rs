@@ -15,6 +15,9 @@ use crate::limits;
 use crate::message::{Id, Message};
 use crate::store::{Head, Run, Store};
 
+#[cfg(test)]
+mod tests;
+
 /// How many messages the first read takes; each further read takes twice as many, so that one who
 /// asks once holds little and one who reads on asks the store seldom.
 const FIRST_RUN_MESSAGES: usize = 4;

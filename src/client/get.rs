@@ -172,6 +172,8 @@ impl Client {
     fn arrive(&mut self, topic: &str, id: Option<u64>) {
         let session = self.session;
         match self.places.get_mut(topic) {
+            // A message that was put back comes after later ones.
+            Some(place) if place.session == session => place.id = place.id.max(id.unwrap_or(0)),
             Some(place) => *place = Place { id: id.unwrap_or(place.id), session },
             None => {
                 let id = id.unwrap_or(self.began);

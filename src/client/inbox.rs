@@ -15,10 +15,18 @@ const PUSH_BYTES: usize = size_of::<Push>() + 32;
 pub(super) struct Inbox {
     pushes: VecDeque<Push>,
     bytes: usize,
-    /// The id of the last push of each topic, or where the topic was begun.
-    places: HashMap<String, u64>,
+    places: HashMap<String, Place>,
     /// Whether pushes were dropped: what comes now is not what comes next.
     overflowed: bool,
+}
+
+/// How far one topic came.
+struct Place {
+    /// The largest id that was pushed, or where the topic was begun.
+    last: u64,
+    /// Pushes up to this id came over an earlier connection. Over one connection nothing comes twice, but a
+    /// message that was put back comes after later ones.
+    known: u64,
 }
 
 impl Inbox {
@@ -31,9 +39,12 @@ impl Inbox {
             return;
         }
         match self.places.get_mut(&push.topic) {
-            Some(place) if push.message.id <= *place => return,
-            Some(place) => *place = push.message.id,
-            None => drop(self.places.insert(push.topic.clone(), push.message.id)),
+            Some(place) if push.message.id <= place.known => return,
+            Some(place) => place.last = place.last.max(push.message.id),
+            None => {
+                let place = Place { last: push.message.id, known: 0 };
+                self.places.insert(push.topic.clone(), place);
+            }
         }
         self.bytes += bytes;
         self.pushes.push_back(push);
@@ -56,14 +67,15 @@ impl Inbox {
     /// The pushes come anew, from the places that are known.
     pub(super) fn begin_again(&mut self) {
         self.overflowed = false;
+        self.places.values_mut().for_each(|place| place.known = place.last);
     }
 
     pub(super) fn place(&self, topic: &str) -> Option<u64> {
-        self.places.get(topic).copied()
+        self.places.get(topic).map(|place| place.last)
     }
 
     pub(super) fn begin(&mut self, topic: &str, place: u64) {
-        self.places.insert(topic.to_owned(), place);
+        self.places.insert(topic.to_owned(), Place { last: place, known: place });
     }
 
     /// Forgets the topics that nothing subscribes to.

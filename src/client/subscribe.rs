@@ -76,7 +76,9 @@ impl Client {
     ///
     /// When the connection breaks, [`Client::next_push`] subscribes again, to each topic from its
     /// last push: nothing that is still kept is lost, and nothing comes twice. The order remains
-    /// within each topic, but need not between topics. Of a topic of which nothing had come,
+    /// within each topic, but need not between topics. A message that a take removed, and that the
+    /// server put back, comes after later ones if it was away when those were pushed; not over a new
+    /// connection. Of a topic of which nothing had come,
     /// [`Start::Last`] looks back from where it then ends, and in any case to where the
     /// subscription began.
     ///

@@ -184,6 +184,39 @@ fn a_get_goes_on_from_its_place() {
 }
 
 #[test]
+fn a_get_of_a_message_that_was_put_back_moves_no_place() {
+    let (addr, server) = play(|listener| {
+        let mut peer = Peer::begin(listener, 7);
+        for id in [11, 10] {
+            assert_eq!(peer.request(), get("a"));
+            peer.message(id, &id.to_string());
+        }
+        assert_eq!(peer.request(), get("a"));
+        drop(peer);
+
+        let mut peer = Peer::begin(listener, 99);
+        assert_eq!(peer.request(), get_since("a", 11));
+        peer.nothing();
+        // Whoever moves the place goes back all the same.
+        assert_eq!(peer.request(), get_since("a", 5));
+        peer.message(10, "10");
+        drop(peer);
+
+        let mut peer = Peer::begin(listener, 100);
+        assert_eq!(peer.request(), get_since("a", 10));
+        peer.nothing();
+    });
+    let mut client = Client::connect(addr).unwrap();
+    assert_eq!(text(client.get("a")), "11");
+    assert_eq!(text(client.get("a")), "10");
+    assert_eq!(client.get("a").unwrap(), None);
+    client.since("a", 5);
+    assert_eq!(text(client.get("a")), "10");
+    assert_eq!(client.get("a").unwrap(), None);
+    server.join().unwrap();
+}
+
+#[test]
 fn a_wait_goes_on_when_the_server_closes() {
     let (addr, server) = play(|listener| {
         let mut peer = Peer::begin(listener, 7);

@@ -50,6 +50,7 @@ mod process;
 mod protocol_document;
 #[cfg(feature = "http")]
 mod protocols;
+mod put_back;
 mod random;
 #[cfg(feature = "redis")]
 mod redis;

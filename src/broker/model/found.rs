@@ -8,7 +8,28 @@ pub fn cases() -> Vec<Case> {
     let ttl = |ttl| Options { ttl: Some(ttl), ..PLAIN };
     let join = |lease| Action::Join { topic: 0, lease };
     let subscribe = |pattern, from| Action::Subscribe { session: 0, pattern, from };
+    let take = || Action::Batch(vec![Do::Take { topic: 0, lease: None, count: 1 }]);
+    let put_back = || Action::Batch(vec![Do::PutBack { hand: 0 }]);
+    let read = || Action::Read { session: 0, most: 9 };
     let cases = [
+        // A get or a subscription that looked while a take had a message never got it after it was put back.
+        (0, vec![put(PLAIN), put(PLAIN), take(), get(), put_back(), get()]),
+        (0, vec![put(PLAIN), take(), get(), put_back(), get(), get()]),
+        (
+            0,
+            vec![
+                subscribe(3, Begin::Now),
+                put(PLAIN),
+                put(PLAIN),
+                take(),
+                read(),
+                put_back(),
+                read(),
+            ],
+        ),
+        // But it must not come twice to those who had it before the take, nor after get_latest.
+        (0, vec![put(PLAIN), get(), take(), put(PLAIN), get(), put_back(), get()]),
+        (0, vec![put(PLAIN), put(PLAIN), take(), get_latest(), put_back(), get()]),
         // A message with a ttl that was taken and put back was lost: its expiry stood there still.
         (0, vec![put(ttl(1)), join(None), Action::GiveUp(0)]),
         // What was handed to a taker who had left counted as a delivery, and became a dead letter.

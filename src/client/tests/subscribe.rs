@@ -134,6 +134,32 @@ fn topics_go_on_from_their_last_push() {
 }
 
 #[test]
+fn a_push_that_was_put_back_comes_late_and_moves_no_place() {
+    let (addr, server) = play(|listener| {
+        let mut peer = Peer::begin(listener, 7);
+        assert_eq!(peer.request(), subscribe(json!(["a"]), json!("now")));
+        peer.subscribed(8);
+        for id in [11, 10, 12, 9] {
+            peer.push("a", id, "passed by others");
+        }
+        drop(peer);
+
+        let mut peer = Peer::begin(listener, 99);
+        peer.subscribe("a", 12);
+        // A server that begins earlier than it was asked pushes again what is known.
+        for id in [9, 12, 14, 13] {
+            peer.push("a", id, "again or new");
+        }
+    });
+    let mut client = Client::connect(addr).unwrap();
+    client.subscribe(&["a"], Start::Now).unwrap();
+    for id in [11, 10, 12, 9, 14, 13] {
+        assert_eq!(next(&mut client), of("a", id));
+    }
+    server.join().unwrap();
+}
+
+#[test]
 fn a_prefix_goes_on_at_the_first_message_that_is_missing() {
     let (addr, server) = play(|listener| {
         let mut peer = Peer::begin(listener, 7);

@@ -11,6 +11,7 @@ use super::Redis;
 use super::cluster::{CALM, Cluster};
 use crate::suite::coremq_frames::{Client, address, said};
 use crate::suite::peer::Peer;
+use crate::suite::put_back::{TAKE, sessions_get_what_they_passed, subscriber};
 use crate::suite::support::server_with;
 
 /// Messages that takers of two servers share.
@@ -35,7 +36,7 @@ impl Shared {
 }
 
 /// What any number of servers over one store promise.
-const PROMISES: [fn(&Shared); 7] = [
+const PROMISES: [fn(&Shared); 8] = [
     a_put_wakes_those_who_wait_on_another_server,
     a_prefix_is_heard_of_on_all_topics,
     what_was_confirmed_on_one_server_is_there_on_the_other,
@@ -43,6 +44,7 @@ const PROMISES: [fn(&Shared); 7] = [
     takers_of_two_servers_have_each_message_once,
     a_server_that_starts_finds_what_is_there,
     servers_of_coremq_are_each_other_s_masters,
+    sessions_of_one_server_get_what_another_puts_back,
 ];
 
 fn hold(url: &str) {
@@ -88,6 +90,11 @@ fn a_put_wakes_those_who_wait_on_another_server(store: &Shared) {
             assert_eq!((&push["topic"], &push["message"]), (&json!("t"), &json!(round)));
         }
     }
+}
+
+fn sessions_of_one_server_get_what_another_puts_back(store: &Shared) {
+    let [here, there] = [store.server(), store.server()];
+    sessions_get_what_they_passed(here.addr(), there.addr(), TAKE, || subscriber(there.addr()));
 }
 
 fn a_prefix_is_heard_of_on_all_topics(store: &Shared) {

@@ -31,6 +31,25 @@ fn what_comes_late_changes_nothing_and_is_told_all_the_same() {
 }
 
 #[test]
+fn put_backs_are_told_with_their_ids_also_late() {
+    let known = Known::new(0, Arc::default());
+    learn(&known, &told(1, 2, 20, 0, PUT), From::Own);
+    let head = known.head("t").unwrap();
+    assert_eq!((head.put_backs_after(0), head.is_taken_from()), ((0, Some(vec![])), true));
+    let put_back = |version| told(1, version, 20, 2, RETURNED) + " 15 17";
+    assert_eq!(learn(&known, &put_back(4), From::News), (1, 1));
+    assert_eq!(learn(&known, &put_back(3), From::News), (1, 1), "older than what is known");
+    assert_eq!(head.put_backs_after(1), (4, Some(vec![17, 15, 17])));
+    assert!(known.learn(&(told(1, 5, 20, 3, 0) + " x"), From::News, 400).is_none());
+    // What was put back while nothing was heard is there, and its id was missed.
+    let mut fields = [0; FIELDS];
+    (fields[0], fields[BACK]) = (6, 1);
+    let all = format!("server 1 1000 20 5000 77\nt\n0 {}", fields.map(|f| f.to_string()).join(" "));
+    learn(&known, &all, From::Anew);
+    assert_eq!(head.put_backs_after(4), (5, None));
+}
+
+#[test]
 fn all_is_told_when_something_was_missed() {
     let known = Known::new(0, Arc::default());
     learn(&known, &told(1, 5, 10, 0, 0), From::Before);

@@ -1,0 +1,148 @@
+//! Tests of how far a place's memory goes. The model tests what it does within these bounds.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::broker::{Broker, From, Pattern, Session};
+use crate::error::Result;
+use crate::limits;
+use crate::message::{Id, Topic};
+use crate::store::{self, Batch, Op, Outcome, Returned, Rules};
+
+fn topic() -> Topic {
+    Topic::new("t").unwrap()
+}
+
+fn broker() -> Broker {
+    Broker::new(store::in_memory(Rules::default()).unwrap())
+}
+
+fn put(broker: &Broker, count: usize) -> Vec<Id> {
+    let mut batch = Batch::default();
+    (0..count).for_each(|_| batch.put(topic(), b"1", None));
+    broker.apply(&mut batch);
+    let id = |outcome: &Result<Outcome>| match outcome {
+        Ok(Outcome::Stored { id, .. }) => *id,
+        other => panic!("{other:?}"),
+    };
+    batch.outcomes.iter().map(id).collect()
+}
+
+fn take(broker: &Broker, count: usize) -> Vec<Returned> {
+    let mut batch = Batch::default();
+    batch.ops.extend((0..count).map(|_| Op::Take { topic: topic(), lease: None }));
+    broker.apply(&mut batch);
+    let returned = |outcome: &Result<Outcome>| match outcome {
+        Ok(Outcome::Taken(Some(taken))) => {
+            let body = batch.taken_body(taken).into();
+            Returned { taken: taken.clone(), body, lease: None }
+        }
+        other => panic!("{other:?}"),
+    };
+    batch.outcomes.iter().map(returned).collect()
+}
+
+fn put_back(broker: &Broker, messages: Vec<Returned>) {
+    messages.into_iter().for_each(|message| broker.put_back(topic(), message));
+}
+
+fn get(broker: &Broker, session: &mut Session) -> Option<Id> {
+    broker.get(session, "t", None).unwrap().map(|message| message.id)
+}
+
+/// All that a session has not had.
+fn rest(broker: &Broker, session: &mut Session) -> Vec<Id> {
+    std::iter::from_fn(|| get(broker, session)).collect()
+}
+
+#[test]
+fn a_message_is_owed_for_as_long_as_the_place_remembers_what_it_handed_out() {
+    for more in [false, true] {
+        let broker = broker();
+        let mut session = broker.session();
+        let first = put(&broker, 1);
+        let taken = take(&broker, 1);
+        let passed = put(&broker, limits::HANDED_OUT + usize::from(more));
+        assert_eq!(rest(&broker, &mut session), passed);
+        put_back(&broker, taken);
+        // Beyond that it would not know whether it handed it out, and nothing comes twice.
+        let owed = if more { vec![] } else { first };
+        assert_eq!(rest(&broker, &mut session), owed);
+    }
+}
+
+#[test]
+fn nothing_is_remembered_of_a_topic_that_nobody_takes_from() {
+    let broker = broker();
+    let mut session = broker.session();
+    let ids = put(&broker, 100);
+    assert_eq!(rest(&broker, &mut session), ids);
+    let head = broker.store.head("t").unwrap();
+    assert!(!head.is_taken_from());
+    let mut place = super::Place::new(0, Some(Arc::clone(&head)));
+    while place.advance(&*broker.store, "t").unwrap().is_some() {
+        place.take();
+    }
+    assert_eq!((place.had.ids.len(), place.had.floor), (0, ids[99]));
+    // What was handed out then is not handed out again.
+    let taken = take(&broker, 100);
+    put_back(&broker, taken);
+    assert_eq!(rest(&broker, &mut session), Vec::<Id>::new());
+}
+
+#[test]
+fn all_that_are_put_back_come_in_order_and_once_however_many_they_are() {
+    const MORE: usize = 3;
+    let broker = broker();
+    let [mut reads, mut had, mut latest] = [(); 3].map(|()| broker.session());
+    let mut follows = broker.session();
+    let pattern = Pattern::Topic(topic());
+    broker.subscribe(&mut follows, vec![pattern], From::Oldest, Waker::noop()).unwrap();
+    let mut pushed = || -> Vec<Id> {
+        let mut ids = Vec::new();
+        while let Some(pushes) = broker.pushes(&mut follows).unwrap() {
+            ids.extend(pushes.range.map(|index| pushes.run.get(index).unwrap().id));
+        }
+        ids
+    };
+    let ids = put(&broker, MORE * limits::PUT_BACKS + 1);
+    assert_eq!(rest(&broker, &mut had), ids);
+    let mut taken = take(&broker, ids.len());
+    let marks = put(&broker, 2);
+    for session in [&mut reads, &mut had] {
+        assert_eq!(rest(&broker, session), marks);
+    }
+    assert_eq!(pushed(), marks);
+    let newest = broker.get_latest(&mut latest, "t", None).unwrap().map(|message| message.id);
+    assert_eq!(newest, Some(marks[1]));
+    // In no order, and one of them goes again before anyone looks.
+    taken.rotate_left(100);
+    put_back(&broker, taken);
+    let again = take(&broker, 1);
+    assert_eq!(again[0].taken.id, ids[0]);
+    assert_eq!(rest(&broker, &mut reads), ids[1..]);
+    assert_eq!(pushed(), ids[1..]);
+    for session in [&mut had, &mut latest] {
+        assert_eq!(rest(&broker, session), Vec::<Id>::new());
+    }
+    put_back(&broker, again);
+    assert_eq!((rest(&broker, &mut reads), pushed()), (vec![ids[0]], vec![ids[0]]));
+    assert_eq!(rest(&broker, &mut had), Vec::<Id>::new());
+}
+
+#[test]
+fn of_those_that_are_owed_get_latest_hands_out_the_newest_and_passes_over_the_others() {
+    let broker = broker();
+    let mut session = broker.session();
+    let ids = put(&broker, 3);
+    let mut taken = take(&broker, 3);
+    let mark = put(&broker, 1);
+    assert_eq!(rest(&broker, &mut session), mark);
+    let last = taken.pop();
+    put_back(&broker, taken);
+    let newest = broker.get_latest(&mut session, "t", None).unwrap().map(|message| message.id);
+    assert_eq!(newest, Some(ids[1]));
+    assert_eq!(get(&broker, &mut session), None);
+    put_back(&broker, last.into_iter().collect());
+    assert_eq!(rest(&broker, &mut session), [ids[2]]);
+}
