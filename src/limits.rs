@@ -29,8 +29,8 @@ pub const PLACES: usize = 10_000;
 /// Messages that one place remembers having handed out, in case one of them is put back.
 pub const HANDED_OUT: usize = 1_024;
 
-/// Messages that a topic remembers having been put back. A session that has missed more of them
-/// reads the topic again, as far as its memory goes, and finds up to this number at a time.
+/// Messages that a topic remembers having been put back. A session that has not looked at more than these
+/// reads again what it remembers to have passed, and finds up to this number at a time.
 pub const PUT_BACKS: usize = 256;
 
 /// Subscriptions of one session.
