@@ -145,7 +145,8 @@ impl Server {
             server.spawn("accept", move || shared.accept(&listener))?;
         }
         let Config { store, max_store: max, .. } = &server.shared.config;
-        info!("listening on {addr}; messages are kept in {store}, at most {max} bytes");
+        let held = server.shared.broker.held();
+        info!("listening on {addr}; messages are kept in {store} ({held}), at most {max} bytes");
         Ok(server)
     }
 

@@ -137,6 +137,17 @@ pub trait Store: Send + Sync {
         Vec::new()
     }
 
+    /// Whether a change can be stored now and found by the next server; an error says why not. It
+    /// waits for nothing, and the store logs what it finds.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether nothing was in the store when this process opened it.
+    fn is_new(&self) -> bool {
+        false
+    }
+
     /// When [`Store::tick`] of this part will have something to do, by the store's clock.
     fn due(&self, part: usize) -> Id;
 
@@ -251,6 +262,15 @@ pub struct Checked {
 /// A line that says why it cannot be looked at.
 pub fn check(path: &Path) -> std::result::Result<Checked, String> {
     sqlite::check(path)
+}
+
+/// Whether a store's file is there, without opening it.
+///
+/// # Errors
+///
+/// Why it is not.
+pub fn find_file(path: &Path) -> std::result::Result<(), String> {
+    sqlite::find_file(path)
 }
 
 /// Copies a store's file, also while a server uses it; returns the copy's size in bytes.

@@ -72,10 +72,11 @@ impl Broker {
         })
     }
 
-    /// `unavailable` with the reason while none of the store's nodes can be used. One of several is away
-    /// for all servers alike: nobody is helped who is sent to another.
+    /// `unavailable` with the reason while the store cannot be changed, or none of its nodes can be used.
+    /// One of several is away for all servers alike: nobody is helped who is sent to another.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone asks for it"))]
     pub fn check_store(&self) -> Result<()> {
+        self.store.check().map_err(|error| Error::new(Code::Unavailable, error.text))?;
         let mut first = None;
         for Node { address, away, .. } in self.store.nodes() {
             let Some(Away { time, why }) = away else { return Ok(()) };
@@ -84,6 +85,15 @@ impl Broker {
             });
         }
         first.map_or(Ok(()), |text| Err(Error::new(Code::Unavailable, text)))
+    }
+
+    /// What the store holds, for the log: that it is new, or how many messages.
+    pub fn held(&self) -> String {
+        if self.store.is_new() {
+            return "a new store".to_owned();
+        }
+        let Stats { messages, delayed, topics, .. } = self.stats();
+        format!("messages: {}, topics: {topics}", messages + delayed)
     }
 
     pub fn stats(&self) -> Stats {

@@ -182,6 +182,8 @@ impl Broker {
         let Some(timer) = self.timers.parts.get(part) else { return };
         let unserved = std::mem::take(&mut *lock(&timer.unserved));
         unserved.iter().for_each(|topic| self.serve(topic));
+        // The store logs its fault, also while nobody asks for anything.
+        let _ = self.store.check();
         if self.store.due(part) > self.now() {
             return;
         }

@@ -16,6 +16,7 @@ mod file;
 #[cfg(test)]
 mod kept;
 mod ledger;
+mod location;
 mod put;
 mod remove;
 mod schema;
@@ -37,8 +38,9 @@ pub use self::backup::backup;
 use self::bound::Size;
 pub use self::check::check;
 use self::failure::failed;
-pub use self::file::IN_USE;
+pub use self::file::{IN_USE, find_file};
 use self::ledger::Ledger;
+use self::location::Location;
 use self::tables::{Bounds, Tables};
 use self::transaction::Transaction;
 use super::leader::Leader;
@@ -52,9 +54,12 @@ use crate::message::{Id, Topic};
 pub type Clock = fn() -> Id;
 
 pub struct SqliteStore {
+    /// Where the file is, if there is one. It goes first: to close the file removes its log.
+    location: Option<Location>,
     /// A file's readers, who go before the writer: the last to go leaves all in one file.
     reader: Option<Mutex<Tables>>,
     desk: Mutex<Desk>,
+    is_new: bool,
     /// Held for as long as the file is open.
     _lock: Option<File>,
     leader: Leader,
@@ -90,8 +95,16 @@ struct Done {
 enum Failure {
     /// Nothing of it happened.
     RolledBack(Error),
-    /// All of it happened, and a power failure can undo it.
+    /// All of it happened, and can be lost.
+    Doubtful(Doubt),
+}
+
+/// How a commit can be lost.
+enum Doubt {
+    /// By a power failure.
     NotSynced(rusqlite::Error),
+    /// When this server stops: the next one does not find its file.
+    FileLost(Error),
 }
 
 /// Answers all of the batches with one error.
@@ -118,7 +131,7 @@ impl SqliteStore {
         clock: Clock,
         rules: Rules,
     ) -> std::result::Result<SqliteStore, String> {
-        let file::Opened { tables, reader, lock } = file::open(path, sync)?;
+        let file::Opened { tables, reader, lock, location, is_new } = file::open(path, sync)?;
         let said = |error| format!("{}: {}", path.display(), file::explain(&error));
         let size = Size::new(&tables).map_err(said)?;
         let ledger = Ledger::load(&tables).map_err(said)?.map_err(|name| {
@@ -129,7 +142,8 @@ impl SqliteStore {
         let store = SqliteStore::new(desk, clock, rules);
         // Whatever is due is found by the first tick.
         store.due.store(0, Ordering::Release);
-        Ok(SqliteStore { reader: Some(Mutex::new(reader)), _lock: Some(lock), ..store })
+        let (reader, location) = (Some(Mutex::new(reader)), Some(location));
+        Ok(SqliteStore { reader, location, is_new, _lock: Some(lock), ..store })
     }
 
     fn new(desk: Desk, clock: Clock, rules: Rules) -> SqliteStore {
@@ -140,6 +154,8 @@ impl SqliteStore {
             size: AtomicU64::new(desk.size.estimate()),
             desk: Mutex::new(desk),
             reader: None,
+            location: None,
+            is_new: true,
             _lock: None,
             leader: Leader::default(),
             due: AtomicU64::new(Id::MAX),
@@ -170,6 +186,10 @@ impl SqliteStore {
     fn commit(&self, batches: &mut [&mut Batch]) {
         let mut desk = lock(&self.desk);
         let promised = batches.iter().any(|batch| batch.is_promised());
+        if let Err(error) = self.check_location(promised) {
+            fail(batches, &error);
+            return;
+        }
         let together = self.transact(&mut desk, promised, |transaction| {
             batches.iter_mut().try_for_each(|batch| transaction.carry_out(batch))
         });
@@ -180,7 +200,7 @@ impl SqliteStore {
             Err(Failure::RolledBack(_)) => {
                 batches.iter_mut().for_each(|batch| self.commit_alone(&mut desk, batch));
             }
-            Err(Failure::NotSynced(error)) => self.fail_promises(&mut desk, batches, error),
+            Err(Failure::Doubtful(doubt)) => self.fail_promises(&mut desk, batches, doubt),
         }
     }
 
@@ -189,13 +209,13 @@ impl SqliteStore {
         match self.transact(desk, promised, |transaction| transaction.carry_out(batch)) {
             Ok(()) => {}
             Err(Failure::RolledBack(error)) => fail(&mut [batch], &error),
-            Err(Failure::NotSynced(error)) => self.fail_promises(desk, &mut [batch], error),
+            Err(Failure::Doubtful(doubt)) => self.fail_promises(desk, &mut [batch], doubt),
         }
     }
 
-    /// Answers batches that are committed but not on disk: their promises fail, and what they took
+    /// Answers batches that are committed but can be lost: their promises fail, and what they took
     /// without a lease goes back, since nobody is going to have it.
-    fn fail_promises(&self, desk: &mut Desk, batches: &mut [&mut Batch], error: rusqlite::Error) {
+    fn fail_promises(&self, desk: &mut Desk, batches: &mut [&mut Batch], doubt: Doubt) {
         let promised = || batches.iter().filter(|batch| batch.is_promised());
         let returned: Vec<_> = promised().flat_map(|batch| batch.taken_for_good()).collect();
         let put_back = self.transact(desk, false, |transaction| {
@@ -208,12 +228,25 @@ impl SqliteStore {
                 "cannot return {count} taken messages to their topics, they are lost: {error}"
             );
         }
-        // Not before: until the log is whole again no transaction begins.
-        desk.tables.failed(&error);
-        let error = failed(error);
+        let error = match doubt {
+            Doubt::NotSynced(error) => {
+                // Not before: until the log is whole again no transaction begins.
+                desk.tables.failed(&error);
+                failed(error)
+            }
+            Doubt::FileLost(error) => error,
+        };
         batches.iter_mut().filter(|batch| batch.is_promised()).for_each(|batch| {
             batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect();
         });
+    }
+
+    /// Whether a commit would be found by the next server. A file that was lost is looked for at
+    /// each commit; otherwise it is looked at before and after what is promised.
+    fn check_location(&self, promised: bool) -> Result<()> {
+        let location = self.location.as_ref();
+        let location = location.filter(|location| promised || location.is_lost());
+        location.map_or(Ok(()), Location::check)
     }
 
     /// Runs `work` as one transaction: all of it happens and is then visible, or nothing. If it is
@@ -241,6 +274,11 @@ impl SqliteStore {
             Failure::RolledBack(error)
         })?;
         let synced = if promised { tables.sync() } else { Ok(()) };
+        // Again, since the file may have gone since the transaction began.
+        let kept = synced.map_err(Doubt::NotSynced).and_then(|()| match promised {
+            true => self.check_location(true).map_err(Doubt::FileLost),
+            false => Ok(()),
+        });
         // Others see it from here on.
         if !done.new_heads.is_empty() {
             self.heads.write().unwrap_or_else(PoisonError::into_inner).extend(done.new_heads);
@@ -251,7 +289,7 @@ impl SqliteStore {
         self.size.store(size.estimate(), Ordering::Release);
         losses.add(done.dropped, done.refused);
         self.refused.fetch_add(done.refused, Ordering::Relaxed);
-        synced.map_err(Failure::NotSynced)?;
+        kept.map_err(Failure::Doubtful)?;
         tables.committed();
         Ok(())
     }
@@ -363,6 +401,14 @@ impl Store for SqliteStore {
         }
     }
 
+    fn check(&self) -> Result<()> {
+        self.check_location(true)
+    }
+
+    fn is_new(&self) -> bool {
+        self.is_new
+    }
+
     fn due(&self, _part: usize) -> Id {
         self.due.load(Ordering::Acquire)
     }
@@ -372,7 +418,10 @@ impl Store for SqliteStore {
         let mut desk = lock(&self.desk);
         // What is due next is found out anew; what others begin waits for the lock.
         self.due.store(Id::MAX, Ordering::Release);
-        let ticked = self.transact(&mut desk, false, |transaction| transaction.tick(&mut done));
+        let there = self.check_location(true).map_err(Failure::RolledBack);
+        let ticked = there.and_then(|()| {
+            self.transact(&mut desk, false, |transaction| transaction.tick(&mut done))
+        });
         if ticked.is_err() {
             // It is tried again in a while, not at once: what is the matter may pass.
             let again = self.now().saturating_add(limits::RETRY.as_micros() as u64);
@@ -380,8 +429,10 @@ impl Store for SqliteStore {
         }
         match ticked {
             Ok(()) => Ok(done),
-            Err(Failure::RolledBack(error)) => Err(error),
-            Err(Failure::NotSynced(error)) => Err(failed(error)),
+            Err(Failure::RolledBack(error) | Failure::Doubtful(Doubt::FileLost(error))) => {
+                Err(error)
+            }
+            Err(Failure::Doubtful(Doubt::NotSynced(error))) => Err(failed(error)),
         }
     }
 }

@@ -38,6 +38,8 @@ mod languages;
 #[cfg(target_os = "linux")]
 mod ledger;
 mod line;
+#[cfg(unix)]
+mod lost_file;
 mod mezzenger;
 mod o3one;
 mod o3one_programs;

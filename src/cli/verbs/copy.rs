@@ -45,10 +45,8 @@ fn copy_all(args: &Copy, config: &Config) -> Result<Copied, String> {
     if from == to && from_prefix == to_prefix {
         return Err(ONE.to_owned());
     }
-    if let StoreAt::File(path) = from
-        && !path.exists()
-    {
-        return Err(format!("{from}: there is no such file"));
+    if let StoreAt::File(path) = from {
+        store::find_file(path).map_err(|why| format!("{from}: {why}"))?;
     }
     let instead = format!(": stop it, or copy what 'dsmq --store {from} backup DEST' makes of it");
     let from = open(from, from_prefix, config).map_err(in_use(&instead))?;

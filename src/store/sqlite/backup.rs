@@ -24,16 +24,26 @@ pub fn backup(from: &Path, to: &Path) -> Result<u64, String> {
     partial.push(format!("-partial-{}", std::process::id()));
     let partial = PathBuf::from(partial);
     let said = |error: String| format!("{}: {error}", to.display());
-    let copied = copy(tables.sqlite(), &partial).and_then(|()| {
+    let made = make(from, &partial).map_err(|error| error.to_string());
+    let copied = made.and_then(|()| copy(tables.sqlite(), &partial)).and_then(|()| {
         let renamed = sync(&partial).and_then(|()| fs::rename(&partial, to));
         renamed.and_then(|()| sync_folder(to)).map_err(|error| error.to_string())
     });
     if let Err(error) = copied {
-        // What is left of it is no use to anyone.
         let _ = fs::remove_file(&partial);
         return Err(said(error));
     }
     fs::metadata(to).map(|file| file.len()).map_err(|error| said(error.to_string()))
+}
+
+/// Makes the copy, empty and with the permissions of its store: what only some may read stays so.
+fn make(from: &Path, partial: &Path) -> std::io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    file::with_mode_of(from, &mut options);
+    let file = options.open(partial)?;
+    // The umask may have taken some away.
+    file.set_permissions(fs::metadata(from)?.permissions())
 }
 
 /// All pages in one step: a backup that pauses begins anew when somebody writes meanwhile.

@@ -2,13 +2,14 @@
 //! ready. Beside `PATH` SQLite keeps `PATH-wal` and `PATH-shm`, and we `PATH-lock`, since two
 //! servers must not count the same messages.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::location::Location;
 use super::schema;
 use super::tables::Tables;
 use crate::store::Synchronous;
@@ -29,15 +30,19 @@ pub struct Opened {
     pub tables: Tables,
     pub reader: Tables,
     pub lock: File,
+    pub location: Location,
+    /// Whether the file had no tables yet.
+    pub is_new: bool,
 }
 
 /// Opens the file, or makes it. An error is a line for the person who started the server.
 pub fn open(path: &Path, sync: Synchronous) -> Result<Opened, String> {
-    let opened = one_name(path).and_then(|name| open_one(&name, sync));
+    let opened = one_name(path).and_then(|name| open_one(path, &name, sync));
     opened.map_err(|why| format!("{}: {why}", path.display()))
 }
 
-fn open_one(path: &Path, sync: Synchronous) -> Result<Opened, String> {
+/// Opens the file `path`, which was `given` by perhaps another name.
+fn open_one(given: &Path, path: &Path, sync: Synchronous) -> Result<Opened, String> {
     let said = |error: rusqlite::Error| explain(&error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let sqlite = connect(path, flags, WRITER_CACHE_KIB).map_err(said)?;
@@ -47,16 +52,20 @@ fn open_one(path: &Path, sync: Synchronous) -> Result<Opened, String> {
     let version = version(&sqlite)?;
     prepare(&sqlite, sync, version).map_err(said)?;
     let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB).map_err(said)?;
+    let location = Location::new(given, path)?;
     Ok(Opened {
         tables: Tables::of_file(sqlite, sync).map_err(said)?,
         reader: Tables::of_file_to_read(reader).map_err(said)?,
         lock,
+        location,
+        is_new: version == 0,
     })
 }
 
 /// The name by which a file is locked: there is no other that leads to it.
 fn one_name(path: &Path) -> Result<PathBuf, String> {
     if !path.exists() {
+        refuse_lone_log(path)?;
         return new_name(path);
     }
     let name = one_file(path)?;
@@ -79,12 +88,48 @@ fn one_file(path: &Path) -> Result<PathBuf, String> {
     match fs::metadata(path) {
         Ok(file) if file.is_dir() => Err("it is a folder".to_owned()),
         Ok(file) if !file.is_file() => Err("it is no regular file".to_owned()),
-        Ok(_) => path.canonicalize().map_err(|error| error.to_string()),
+        Ok(_) => {
+            let name = path.canonicalize().map_err(|error| error.to_string())?;
+            refuse_lone_log(&name).map(|()| name)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            refuse_lone_log(path)?;
             Err("there is no such file".to_owned())
         }
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Whether the file is there, which is not opened for it.
+pub fn find_file(path: &Path) -> Result<(), String> {
+    one_file(path).map(drop)
+}
+
+/// Refuses a log whose database file is missing or empty: SQLite deletes such a log, also when it
+/// opens the file only to read.
+fn refuse_lone_log(path: &Path) -> Result<(), String> {
+    let missing = match fs::metadata(path) {
+        Ok(file) if file.len() == 0 => "is empty",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "is missing",
+        _ => return Ok(()),
+    };
+    if !has_log(path) {
+        return Ok(());
+    }
+    let log = beside(path, "-wal");
+    Err(format!(
+        "the database file {missing}, but its log {} is there and may hold confirmed messages: \
+         move the database file back beside its log; or, to start with an empty store, remove the \
+         log",
+        log.display()
+    ))
+}
+
+/// The file beside `path` whose name ends in `suffix`.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 fn new_name(path: &Path) -> Result<PathBuf, String> {
@@ -134,9 +179,7 @@ fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn has_log(path: &Path) -> bool {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    fs::metadata(name).is_ok_and(|log| log.len() > 0)
+    fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
 fn connect(path: &Path, flags: OpenFlags, cache_kib: i64) -> rusqlite::Result<Connection> {
@@ -148,12 +191,12 @@ fn connect(path: &Path, flags: OpenFlags, cache_kib: i64) -> rusqlite::Result<Co
 
 /// Keeps other servers out until it is dropped.
 fn keep_others_out(path: &Path) -> Result<File, String> {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-lock");
-    let name = PathBuf::from(name);
+    let name = beside(path, "-lock");
     let cannot = |error| format!("{}: {error}", name.display());
     // What it says is read before it is known whose it is.
-    let options = File::options().read(true).write(true).create(true).truncate(false).to_owned();
+    let mut options =
+        File::options().read(true).write(true).create(true).truncate(false).to_owned();
+    with_mode_of(path, &mut options);
     let mut file = options.open(&name).map_err(cannot)?;
     match file.try_lock() {
         Ok(()) => {}
@@ -173,6 +216,18 @@ fn keep_others_out(path: &Path) -> Result<File, String> {
     let _ = noted.and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
+
+/// Files made with these options are for the same people as `path`, or for fewer.
+#[cfg(unix)]
+pub fn with_mode_of(path: &Path, options: &mut OpenOptions) {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    if let Ok(file) = fs::metadata(path) {
+        options.mode(file.permissions().mode() & 0o777);
+    }
+}
+
+#[cfg(not(unix))]
+pub fn with_mode_of(_: &Path, _: &mut OpenOptions) {}
 
 /// The schema version of a file that is ours; 0 if there is nothing in it yet.
 fn version(sqlite: &Connection) -> Result<usize, String> {

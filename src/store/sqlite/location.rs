@@ -1,0 +1,120 @@
+//! Whether the store's file and its log are still where they were opened.
+//!
+//! A file that was removed, renamed or replaced takes commits as before, but the next server does
+//! not find them. So nothing is promised unless both paths still lead to the open files. They are
+//! looked at by path alone: to open and close the file again would drop SQLite's locks on it.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::{Code, Error, Result};
+
+/// The paths of an open file and its log, and what they led to when they were opened.
+pub struct Location {
+    files: Vec<Known>,
+    /// What is wrong, as the last look found it; it is logged when this changes.
+    fault: Mutex<Option<String>>,
+}
+
+impl Location {
+    /// Looks at a file that is open, and whose log is. `given` is the name by which the next server
+    /// will look for the file, `path` the name beside which SQLite keeps its log.
+    pub fn new(given: &Path, path: &Path) -> std::result::Result<Location, String> {
+        let files = known(given, path)?;
+        Ok(Location { files, fault: Mutex::new(None) })
+    }
+
+    /// `store_failed` with the reason, unless both files are where they were.
+    pub fn check(&self) -> Result<()> {
+        let found = self.files.iter().find_map(Known::fault);
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        if *fault != found {
+            match &found {
+                Some(why) => tracing::error!("{why}: changes are refused until it is back"),
+                None => tracing::warn!("the store's file is back: changes are accepted again"),
+            }
+            fault.clone_from(&found);
+        }
+        found.map_or(Ok(()), |why| {
+            let text = format!("{why}: nothing can be stored until it is back");
+            Err(Error::new(Code::StoreFailed, text))
+        })
+    }
+
+    /// Whether the last look found a file elsewhere.
+    pub fn is_lost(&self) -> bool {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
+
+impl Drop for Location {
+    /// When the store is closed.
+    fn drop(&mut self) {
+        if let Some(why) = self.files.iter().find_map(Known::fault) {
+            tracing::error!("the store is closed, and {why}: what it held may be lost");
+        }
+    }
+}
+
+#[cfg(unix)]
+fn known(given: &Path, path: &Path) -> std::result::Result<Vec<Known>, String> {
+    // The server may change its working directory; a link may be changed to lead elsewhere.
+    let given = std::path::absolute(given).map_err(|error| error.to_string())?;
+    let files = [given, super::file::beside(path, "-wal")];
+    let known = files.into_iter().map(|path| match Identity::of(&path) {
+        Ok(identity) => Ok(Known { path, identity }),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    });
+    known.collect()
+}
+
+/// Elsewhere a file that is open cannot be removed.
+#[cfg(not(unix))]
+fn known(_: &Path, _: &Path) -> std::result::Result<Vec<Known>, String> {
+    Ok(Vec::new())
+}
+
+/// A file as it was when it was opened.
+struct Known {
+    #[cfg(unix)]
+    path: std::path::PathBuf,
+    #[cfg(unix)]
+    identity: Identity,
+}
+
+impl Known {
+    #[cfg(unix)]
+    fn fault(&self) -> Option<String> {
+        let path = self.path.display();
+        match Identity::of(&self.path) {
+            Ok(identity) if identity == self.identity => None,
+            Ok(_) => Some(format!("{path} is not the file that was opened: it has been replaced")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Some(format!("{path} has been removed or moved"))
+            }
+            Err(error) => Some(format!("{path} cannot be reached ({error})")),
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn fault(&self) -> Option<String> {
+        None
+    }
+}
+
+/// What tells one file from all others that there are at the same time.
+#[cfg(unix)]
+#[derive(PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+#[cfg(unix)]
+impl Identity {
+    fn of(path: &Path) -> std::io::Result<Identity> {
+        use std::os::unix::fs::MetadataExt;
+        let file = std::fs::metadata(path)?;
+        Ok(Identity { device: file.dev(), inode: file.ino() })
+    }
+}
