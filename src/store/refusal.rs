@@ -20,6 +20,11 @@ pub fn full(bound: u64) -> Error {
     Error::new(Code::Full, text)
 }
 
+/// No room on the disk.
+pub fn disk_full() -> Error {
+    Error::new(Code::Full, "the disk is full: make room on it, then try again")
+}
+
 /// A message of another store whose place is behind others.
 pub fn not_behind() -> Error {
     let text = "the topic has this message already, or newer ones: who else puts there?";

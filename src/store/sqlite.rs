@@ -19,6 +19,7 @@ mod ledger;
 mod location;
 mod put;
 mod remove;
+mod room;
 mod schema;
 mod sweep;
 mod tables;
@@ -41,6 +42,7 @@ use self::failure::failed;
 pub use self::file::{IN_USE, find_file};
 use self::ledger::Ledger;
 use self::location::Location;
+use self::room::Reserve;
 use self::tables::{Bounds, Tables};
 use self::transaction::Transaction;
 use super::leader::Leader;
@@ -56,6 +58,8 @@ pub type Clock = fn() -> Id;
 pub struct SqliteStore {
     /// Where the file is, if there is one. It goes first: to close the file removes its log.
     location: Option<Location>,
+    /// It goes before the file is closed, which may need the room.
+    reserve: Option<Reserve>,
     /// A file's readers, who go before the writer: the last to go leaves all in one file.
     reader: Option<Mutex<Tables>>,
     desk: Mutex<Desk>,
@@ -131,7 +135,8 @@ impl SqliteStore {
         clock: Clock,
         rules: Rules,
     ) -> std::result::Result<SqliteStore, String> {
-        let file::Opened { tables, reader, lock, location, is_new } = file::open(path, sync)?;
+        let file::Opened { tables, reader, lock, location, room, is_new } =
+            file::open(path, sync, rules.max_bytes)?;
         let said = |error| format!("{}: {}", path.display(), file::explain(&error));
         let size = Size::new(&tables).map_err(said)?;
         let ledger = Ledger::load(&tables).map_err(said)?.map_err(|name| {
@@ -143,7 +148,8 @@ impl SqliteStore {
         // Whatever is due is found by the first tick.
         store.due.store(0, Ordering::Release);
         let (reader, location) = (Some(Mutex::new(reader)), Some(location));
-        Ok(SqliteStore { reader, location, is_new, _lock: Some(lock), ..store })
+        let reserve = Some(Reserve(room));
+        Ok(SqliteStore { reader, location, reserve, is_new, _lock: Some(lock), ..store })
     }
 
     fn new(desk: Desk, clock: Clock, rules: Rules) -> SqliteStore {
@@ -155,6 +161,7 @@ impl SqliteStore {
             desk: Mutex::new(desk),
             reader: None,
             location: None,
+            reserve: None,
             is_new: true,
             _lock: None,
             leader: Leader::default(),
@@ -186,22 +193,37 @@ impl SqliteStore {
     fn commit(&self, batches: &mut [&mut Batch]) {
         let mut desk = lock(&self.desk);
         let promised = batches.iter().any(|batch| batch.is_promised());
-        if let Err(error) = self.check_location(promised) {
+        if let Err(error) = self.check_location(false) {
             fail(batches, &error);
             return;
         }
+        let was_full = desk.tables.is_disk_full();
         let together = self.transact(&mut desk, promised, |transaction| {
             batches.iter_mut().try_for_each(|batch| transaction.carry_out(batch))
         });
-        let alone = batches.len() == 1;
+        // Once the reserve is given up there is room for more than puts.
+        let again = batches.len() > 1 || desk.tables.is_disk_full() != was_full;
         match together {
             Ok(()) => {}
-            Err(Failure::RolledBack(error)) if alone => fail(batches, &error),
+            Err(Failure::RolledBack(error)) if !again => fail(batches, &error),
             Err(Failure::RolledBack(_)) => {
                 batches.iter_mut().for_each(|batch| self.commit_alone(&mut desk, batch));
             }
             Err(Failure::Doubtful(doubt)) => self.fail_promises(&mut desk, batches, doubt),
         }
+        self.look_for_room(&desk);
+    }
+
+    /// While the disk is full each tick looks for room: the next is due in a while.
+    fn look_for_room(&self, desk: &Desk) {
+        if desk.tables.is_disk_full() {
+            self.tick_again();
+        }
+    }
+
+    fn tick_again(&self) {
+        let again = self.now().saturating_add(limits::RETRY.as_micros() as u64);
+        self.due.fetch_min(again, Ordering::AcqRel);
     }
 
     fn commit_alone(&self, desk: &mut Desk, batch: &mut Batch) {
@@ -241,11 +263,11 @@ impl SqliteStore {
         });
     }
 
-    /// Whether a commit would be found by the next server. A file that was lost is looked for at
-    /// each commit; otherwise it is looked at before and after what is promised.
-    fn check_location(&self, promised: bool) -> Result<()> {
+    /// Whether the next server will find what is committed. Before a commit only a file that is
+    /// known to be lost is looked for.
+    fn check_location(&self, committed: bool) -> Result<()> {
         let location = self.location.as_ref();
-        let location = location.filter(|location| promised || location.is_lost());
+        let location = location.filter(|location| committed || location.is_lost());
         location.map_or(Ok(()), Location::check)
     }
 
@@ -274,7 +296,6 @@ impl SqliteStore {
             Failure::RolledBack(error)
         })?;
         let synced = if promised { tables.sync() } else { Ok(()) };
-        // Again, since the file may have gone since the transaction began.
         let kept = synced.map_err(Doubt::NotSynced).and_then(|()| match promised {
             true => self.check_location(true).map_err(Doubt::FileLost),
             false => Ok(()),
@@ -402,7 +423,8 @@ impl Store for SqliteStore {
     }
 
     fn check(&self) -> Result<()> {
-        self.check_location(true)
+        self.check_location(true)?;
+        self.reserve.as_ref().map_or(Ok(()), |reserve| reserve.0.check())
     }
 
     fn is_new(&self) -> bool {
@@ -424,9 +446,9 @@ impl Store for SqliteStore {
         });
         if ticked.is_err() {
             // It is tried again in a while, not at once: what is the matter may pass.
-            let again = self.now().saturating_add(limits::RETRY.as_micros() as u64);
-            self.due.fetch_min(again, Ordering::AcqRel);
+            self.tick_again();
         }
+        self.look_for_room(&desk);
         match ticked {
             Ok(()) => Ok(done),
             Err(Failure::RolledBack(error) | Failure::Doubtful(Doubt::FileLost(error))) => {

@@ -2,6 +2,7 @@
 //! goes on, and what was confirmed is there. docs/reliability.md says what of this is
 //! promised. The server runs on tests/faults/faults.c.
 
+mod disk;
 mod full;
 mod nth;
 pub mod shim;

@@ -218,6 +218,8 @@ fn lose(loss: &Loss) {
     assert_eq!(put(&mut peer, 1)["ok"], true);
     (loss.lose)(&store);
     for request in [
+        // The first finds it out after its commit, and gives the message back.
+        r#"{"action":"take","topic":"t"}"#,
         r#"{"action":"put","topic":"t","message":2,"confirm":true}"#,
         r#"{"action":"put","topic":"t","message":3}"#,
         r#"{"action":"take","topic":"t"}"#,
@@ -265,6 +267,24 @@ fn a_loss_is_logged_and_reported_when_nobody_asks_for_anything() {
     fs::remove_file(store.path("queue.db")).unwrap();
     store.expect_logged("queue.db has been removed or moved");
     assert!(!cfg!(feature = "http") || healthz(addr).starts_with("HTTP/1.1 503"));
+}
+
+#[test]
+fn a_server_without_its_file_leaves_that_of_the_next_server_alone() {
+    let store = Store::new();
+    let (first, addr) = store.server();
+    put(&mut Peer::connect(addr), 1);
+    for beside in ["", "-wal", "-shm", "-lock"] {
+        fs::remove_file(store.path(&format!("queue.db{beside}"))).unwrap();
+    }
+    let (second, addr) = store.server();
+    let mut peer = Peer::connect(addr);
+    assert_eq!(put(&mut peer, 2)["ok"], true);
+    assert_eq!(stop(first), Some(0));
+    assert_eq!(put(&mut peer, 3)["ok"], true);
+    drop(second);
+    let (_third, addr) = store.server();
+    assert_eq!(messages(&mut Peer::connect(addr)), [2, 3]);
 }
 
 #[test]

@@ -45,7 +45,8 @@ impl Size {
     pub fn new(tables: &Tables) -> rusqlite::Result<Size> {
         let pages = tables.pages()?;
         let used = pages.used() * tables.page_bytes();
-        Ok(Size { used, added: 0, removed: 0, many_free: pages.many_free() })
+        let many_free = pages.many_free(tables.is_disk_full());
+        Ok(Size { used, added: 0, removed: 0, many_free })
     }
 
     pub fn estimate(self) -> u64 {
@@ -66,6 +67,9 @@ impl Size {
         self.added + self.removed > 0
     }
 }
+
+/// While the disk is full this many free pages are kept for leases and for what else is noted.
+const FREE_PAGES_KEPT: u64 = 16;
 
 impl Transaction<'_> {
     /// Counts bytes that the transaction adds.
@@ -96,8 +100,11 @@ impl Transaction<'_> {
 
     /// Whether there is room for a message of so many bytes, or will be.
     pub fn find_room(&mut self, size: usize) -> Result<()> {
-        let Some(bound) = self.rules.max_bytes else { return Ok(()) };
         let needed = size as u64 + MESSAGE_OVERHEAD;
+        if self.tables.is_disk_full() {
+            self.find_free_pages(needed)?;
+        }
+        let Some(bound) = self.rules.max_bytes else { return Ok(()) };
         let waits = self.rules.when_full == WhenFull::DropOldest && self.ledger.has_messages();
         if waits && needed <= bound.saturating_sub(EMPTY) {
             return Ok(());
@@ -107,6 +114,16 @@ impl Transaction<'_> {
             return Err(refusal::full(bound));
         }
         Ok(())
+    }
+
+    /// Whether the file, which cannot grow, has free pages for a message of so many bytes.
+    fn find_free_pages(&mut self, needed: u64) -> Result<()> {
+        let free = self.tables.pages().map_err(|error| self.fails(error))?.free;
+        if needed.div_ceil(self.tables.page_bytes()) + FREE_PAGES_KEPT <= free {
+            return Ok(());
+        }
+        self.refused += 1;
+        Err(refusal::disk_full())
     }
 
     /// Whether there is room for what is noted of a message: a lease, or a look.

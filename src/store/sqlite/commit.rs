@@ -13,10 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rusqlite::{Connection, Error, ErrorCode, Result, ffi};
 
+use super::room::Room;
+use super::schema;
 use crate::store::Synchronous;
 
-/// The log is moved into the file when it has this many pages, 16 MiB.
-const LOG_PAGES: i32 = 2_000;
+/// The disk is looked at again each time that the log has become longer by this many pages, 256 KiB.
+const LOOK_PAGES: i32 = 32;
 
 /// The log of a store file, as far as SQLite leaves it to us.
 pub struct Log {
@@ -30,6 +32,9 @@ pub struct Log {
     /// Whether the log is to be moved into the file after the next commit, however long it is.
     settles: Cell<bool>,
     pages: Arc<AtomicI32>,
+    /// How often [`LOOK_PAGES`] went into the log at the last look at the disk.
+    looked: Cell<i32>,
+    room: Arc<Room>,
 }
 
 /// What has to be made good before more is written.
@@ -43,7 +48,7 @@ enum Trouble {
 
 impl Log {
     /// The log of a connection that is the only one to write and to checkpoint.
-    pub fn new(sqlite: &mut Connection, sync: Synchronous) -> Result<Log> {
+    pub fn new(sqlite: &mut Connection, sync: Synchronous, room: Arc<Room>) -> Result<Log> {
         let pages = Arc::new(AtomicI32::new(0));
         // A server that was killed may have left frames that only the system's cache has.
         let unsynced = Arc::new(AtomicBool::new(true));
@@ -60,8 +65,27 @@ impl Log {
             Error::SqliteFailure(code, Some(format!("cannot open its log: {error}")))
         })?;
         let durable = sync == Synchronous::Full;
-        let (trouble, settles) = Default::default();
-        Ok(Log { durable, file, unsynced, trouble, settles, pages })
+        let (trouble, settles, looked) = Default::default();
+        let log = Log { durable, file, unsynced, trouble, settles, pages, looked, room };
+        // The file gets the pages of its tables while there is room for them.
+        log.move_into_file(sqlite);
+        log.room.reserve();
+        log.bound(sqlite);
+        Ok(log)
+    }
+
+    /// Whether the disk is full, as far as is known.
+    pub fn is_disk_full(&self) -> bool {
+        self.room.is_full()
+    }
+
+    /// SQLite cuts the log to this after it was longer.
+    fn bound(&self, sqlite: &Connection) {
+        let bytes = self.room.log_bytes().cast_signed();
+        let bound = sqlite.pragma_update_and_check(None, "journal_size_limit", bytes, |_| Ok(()));
+        if let Err(error) = bound {
+            tracing::warn!("cannot bound the log beside the store's file: {error}");
+        }
     }
 
     /// Moves the log into the file after the next commit.
@@ -74,12 +98,21 @@ impl Log {
         match self.trouble.get() {
             // A checkpoint would not do: until it ends, the file would have pages that are newer
             // than the hole in the log.
-            Some(Trouble::Lost) => self.rewrite().map_err(not_synced)?,
+            Some(Trouble::Lost) => {
+                self.rewrite().map_err(not_synced)?;
+                self.trouble.set(None);
+            }
             // There may be room in the log when what is in it has been moved.
-            Some(Trouble::Full) => _ = checkpoint(sqlite),
+            Some(Trouble::Full) => {
+                self.trouble.set(None);
+                self.move_into_file(sqlite);
+            }
             None => {}
         }
-        self.trouble.set(None);
+        if self.room.is_full() && self.trouble.get().is_none() {
+            self.room.reserve();
+            self.bound(sqlite);
+        }
         Ok(())
     }
 
@@ -97,22 +130,37 @@ impl Log {
 
     /// After a commit: moves the log into the file if it is time to.
     pub fn committed(&self, sqlite: &Connection) {
-        if !self.settles.take() && self.pages.load(Ordering::Relaxed) < LOG_PAGES {
-            return;
+        let pages = self.pages.load(Ordering::Relaxed);
+        let looks = pages / LOOK_PAGES;
+        if self.looked.replace(looks) != looks && self.room.look() {
+            self.bound(sqlite);
         }
-        if let Err(error) = checkpoint(sqlite) {
+        let bytes = u64::from(pages.unsigned_abs()) * schema::PAGE_BYTES;
+        if self.settles.take() || bytes >= self.room.log_bytes() {
+            self.move_into_file(sqlite);
+        }
+    }
+
+    /// Moves into the file what no reader needs to stay in the log. What fails is tried again.
+    fn move_into_file(&self, sqlite: &Connection) {
+        let moved = sqlite.pragma_update_and_check(None, "wal_checkpoint", "PASSIVE", |_| Ok(()));
+        let Err(error) = moved else { return };
+        if error.sqlite_error_code() != Some(ErrorCode::DiskFull) {
             tracing::warn!("the log stays beside the store's file for now: {error}");
-            self.failed(&error);
         }
+        self.failed(&error);
     }
 
     /// After an error.
     pub fn failed(&self, error: &Error) {
-        self.trouble.set(match error.sqlite_error_code() {
-            Some(ErrorCode::SystemIoFailure) => Some(Trouble::Lost),
-            Some(ErrorCode::DiskFull) => Some(Trouble::Full),
-            _ => self.trouble.get(),
-        });
+        match error.sqlite_error_code() {
+            Some(ErrorCode::SystemIoFailure) => self.trouble.set(Some(Trouble::Lost)),
+            Some(ErrorCode::DiskFull) => {
+                self.trouble.set(Some(Trouble::Full));
+                self.room.give_up();
+            }
+            _ => {}
+        }
     }
 
     /// Writes the log once more and syncs it. The same bytes go to the same places, so a reader sees
@@ -125,11 +173,6 @@ impl Log {
         log.write_all(&bytes)?;
         log.sync_all()
     }
-}
-
-/// Moves into the file what no reader needs to stay in the log.
-fn checkpoint(sqlite: &Connection) -> Result<()> {
-    sqlite.pragma_update_and_check(None, "wal_checkpoint", "PASSIVE", |_| Ok(()))
 }
 
 fn open(sqlite: &Connection) -> io::Result<File> {

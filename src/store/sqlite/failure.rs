@@ -4,6 +4,7 @@ use rusqlite::ErrorCode;
 
 use super::checksum::Damaged;
 use crate::error::{Code, Error};
+use crate::store::refusal;
 
 pub fn failed(error: rusqlite::Error) -> Error {
     if let Some(Damaged { id }) = Damaged::of(&error) {
@@ -14,9 +15,7 @@ pub fn failed(error: rusqlite::Error) -> Error {
         return Error::new(Code::Damaged, text);
     }
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => {
-            Error::new(Code::Full, "the disk is full: make room on it, then try again")
-        }
+        Some(ErrorCode::DiskFull) => refusal::disk_full(),
         _ if is_damage(&error) => {
             Error::new(Code::Damaged, format!("the store's file is damaged ({error}): {RESTORE}"))
         }

@@ -5,11 +5,13 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::location::Location;
+use super::room::{self, Room};
 use super::schema;
 use super::tables::Tables;
 use crate::store::Synchronous;
@@ -21,9 +23,6 @@ const BUSY: Duration = Duration::from_secs(5);
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 8 * 1024;
 
-/// The log beside the file is cut to this after it grew longer, say in a long backup.
-const WAL_BYTES: i64 = 16 * 1024 * 1024;
-
 /// A file that is open: the tables, a second connection for those who only read, and the lock
 /// that lasts as long as it.
 pub struct Opened {
@@ -31,33 +30,43 @@ pub struct Opened {
     pub reader: Tables,
     pub lock: File,
     pub location: Location,
+    pub room: Arc<Room>,
     /// Whether the file had no tables yet.
     pub is_new: bool,
 }
 
 /// Opens the file, or makes it. An error is a line for the person who started the server.
-pub fn open(path: &Path, sync: Synchronous) -> Result<Opened, String> {
-    let opened = one_name(path).and_then(|name| open_one(path, &name, sync));
+pub fn open(path: &Path, sync: Synchronous, max_bytes: Option<u64>) -> Result<Opened, String> {
+    let opened = one_name(path).and_then(|name| open_one(path, &name, sync, max_bytes));
     opened.map_err(|why| format!("{}: {why}", path.display()))
 }
 
 /// Opens the file `path`, which was `given` by perhaps another name.
-fn open_one(given: &Path, path: &Path, sync: Synchronous) -> Result<Opened, String> {
+fn open_one(
+    given: &Path,
+    path: &Path,
+    sync: Synchronous,
+    max_bytes: Option<u64>,
+) -> Result<Opened, String> {
     let said = |error: rusqlite::Error| explain(&error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let sqlite = connect(path, flags, WRITER_CACHE_KIB).map_err(said)?;
     // A file that is not ours gets no lock beside it.
     version(&sqlite)?;
     let lock = keep_others_out(path)?;
+    // If it cannot be removed, the log says so when another is to be made.
+    let _ = room::remove_spare(path);
     let version = version(&sqlite)?;
     prepare(&sqlite, sync, version).map_err(said)?;
     let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB).map_err(said)?;
     let location = Location::new(given, path)?;
+    let room = Arc::new(Room::new(path, max_bytes));
     Ok(Opened {
-        tables: Tables::of_file(sqlite, sync).map_err(said)?,
+        tables: Tables::of_file(sqlite, sync, room.clone()).map_err(said)?,
         reader: Tables::of_file_to_read(reader).map_err(said)?,
         lock,
         location,
+        room,
         is_new: version == 0,
     })
 }
@@ -259,7 +268,6 @@ fn prepare(sqlite: &Connection, sync: Synchronous, version: usize) -> rusqlite::
         sqlite.execute_batch(schema::PAGES)?;
     }
     sqlite.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    sqlite.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES, |_| Ok(()))?;
     sqlite.pragma_update(None, "synchronous", sync.as_str())?;
     migrate(sqlite, version, schema::MIGRATIONS)?;
     sqlite
@@ -301,6 +309,9 @@ pub fn explain(error: &rusqlite::Error) -> String {
         Some(ErrorCode::CannotOpen) => "it cannot be opened or made".into(),
         Some(ErrorCode::DatabaseBusy) => "another program writes to it".into(),
         Some(ErrorCode::DiskFull) => "the disk is full".into(),
+        _ if error.sqlite_extended_error_code() == Some(ffi::SQLITE_IOERR_SHMSIZE) => {
+            "its -shm file cannot be made (is the disk full?)".into()
+        }
         _ => error.to_string(),
     }
 }

@@ -302,3 +302,4 @@ pub const STRAYS: [(&str, &str); 2] = [
 pub const PAGE_COUNT: &str = "PRAGMA page_count";
 pub const FREE_COUNT: &str = "PRAGMA freelist_count";
 pub const GIVE_BACK: &str = "PRAGMA incremental_vacuum(128)";
+pub const GIVE_BACK_FEW: &str = "PRAGMA incremental_vacuum(16)";

@@ -14,6 +14,9 @@ pub const BYTES: usize = 2 * 1024 * 1024;
 /// Free pages are kept for what comes next, unless there are more than this and than a quarter.
 const FREE_PAGES: u64 = 512;
 
+/// The same on a full disk: 1 MiB, which is more than the reserve and the log take there.
+const FREE_PAGES_IF_FULL: u64 = 128;
+
 /// A row of `log`, as far as its removal needs it.
 #[derive(Clone, Copy)]
 pub struct Old {
@@ -35,9 +38,11 @@ impl Pages {
         self.all.saturating_sub(self.free)
     }
 
-    /// Whether there are more free ones than anyone will need soon.
-    pub fn many_free(self) -> bool {
+    /// Whether there are more free ones than anyone will need soon, or so many that a full disk has
+    /// room again without them.
+    pub fn many_free(self, is_disk_full: bool) -> bool {
         self.free > FREE_PAGES && self.free > self.all / 4
+            || is_disk_full && self.free > FREE_PAGES_IF_FULL
     }
 }
 
@@ -50,7 +55,10 @@ impl Transaction<'_> {
         }
         self.look()?;
         if self.size.get().many_free() {
-            self.with(schema::GIVE_BACK, |statement| {
+            // To move many pages would take more of the log than a full disk has room for.
+            let full = self.tables.is_disk_full();
+            let give_back = if full { schema::GIVE_BACK_FEW } else { schema::GIVE_BACK };
+            self.with(give_back, |statement| {
                 // A row for each page.
                 let mut pages = statement.query(())?;
                 while pages.next()?.is_some() {}

@@ -1,12 +1,15 @@
 //! One connection to SQLite and the statements that run on it. It knows rows; the rules are its
 //! callers'.
 
+use std::sync::Arc;
+
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, Error, OptionalExtension, Result, Row, ToSql, ffi};
 
 use super::checksum;
 use super::commit::Log;
+use super::room::Room;
 use super::schema;
 use super::sweep::Pages;
 use crate::limits;
@@ -57,8 +60,8 @@ impl Tables {
     }
 
     /// Those of a file that was opened and checked, to be written.
-    pub fn of_file(mut sqlite: Connection, sync: Synchronous) -> Result<Tables> {
-        let log = Log::new(&mut sqlite, sync)?;
+    pub fn of_file(mut sqlite: Connection, sync: Synchronous, room: Arc<Room>) -> Result<Tables> {
+        let log = Log::new(&mut sqlite, sync, room)?;
         Tables::new(sqlite, true, Some(log))
     }
 
@@ -79,6 +82,11 @@ impl Tables {
             #[cfg(test)]
             run: Default::default(),
         })
+    }
+
+    /// Whether the file gets no more pages, as far as is known.
+    pub fn is_disk_full(&self) -> bool {
+        self.log.as_ref().is_some_and(Log::is_disk_full)
     }
 
     pub fn is_file(&self) -> bool {

@@ -3,16 +3,13 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use super::super::ledger::{JOBS, KEPT, Ledger, With, put_request};
 use super::super::line::Line;
-use super::super::process::{Process, dsmq};
-use super::{Home, STORE};
+use super::Home;
+use super::disk::SmallDisk;
 
 /// Bytes to which a file can grow.
 const ROOM: i64 = 3 << 20;
@@ -41,47 +38,17 @@ fn a_file_that_cannot_grow_refuses_puts_until_it_can() {
 #[test]
 fn a_full_file_system_refuses_puts_until_there_is_room() {
     let home = Home::new();
-    let disk = home.shim.beside("disk");
-    fs::create_dir(&disk).unwrap();
-    if !can_mount() {
-        println!("not tried: to mount a file system takes root");
-        return;
-    }
-    let (server, addr) = Process::server(&mut on_small_disk(&home, &disk));
-    // As the server sees it; an open folder outlives the server's view of it.
-    let inside = format!("/proc/{}/root{}", server.id(), disk.display());
-    let inside = File::open(inside).unwrap();
-    let inside = format!("/proc/self/fd/{}", inside.as_raw_fd());
-    let inside = Path::new(&inside);
-    let mut client = Client::connect(addr);
+    let log = File::create(home.errors()).unwrap();
+    let disk = SmallDisk::start(&home.shim.beside("disk"), 4 << 10, &["--log", "error"], log);
+    let Some(disk) = disk else { return };
+    fs::write(disk.path("ballast"), vec![0; 1 << 20]).unwrap();
+    let mut client = Client::connect(disk.addr);
     client.fill();
     client.is_served();
-    fs::remove_file(inside.join("ballast")).unwrap();
+    fs::remove_file(disk.path("ballast")).unwrap();
     client.goes_on();
-    drop(server);
-    for name in [STORE.to_owned(), format!("{STORE}-wal")] {
-        fs::copy(inside.join(&name), home.shim.folder().join(&name)).unwrap();
-    }
+    disk.kill_and_copy_to(&home.shim.folder());
     check(&home, &client);
-}
-
-fn can_mount() -> bool {
-    let mut unshare = Command::new("unshare");
-    unshare.args(["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).stderr(Stdio::null());
-    unshare.status().is_ok_and(|status| status.success())
-}
-
-/// A server on a file system of 4 MiB that nobody else sees, a quarter of it taken.
-fn on_small_disk(home: &Home, disk: &Path) -> Command {
-    let mount = r#"mount -t tmpfs -o size=4m tmpfs "$0" && \
-        head -c 1048576 /dev/zero > "$0/ballast" && exec "$@""#;
-    let store = disk.join(STORE);
-    let server = dsmq(&["--port", "0", "--log", "error", "--store", store.to_str().unwrap()]);
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", mount]).arg(disk).arg(server.get_program());
-    command.args(server.get_args()).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-    command.stderr(File::create(home.errors()).unwrap());
-    command
 }
 
 /// What was confirmed is there for the next server.
