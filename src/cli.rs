@@ -14,12 +14,10 @@ use crate::Config;
 
 mod args;
 #[cfg(feature = "bench")]
-mod bench;
+pub mod bench;
+mod commands;
 mod layers;
-#[cfg(feature = "bench")]
-pub mod load;
 mod log;
-mod verbs;
 
 use args::Args;
 use layers::Gathered;
@@ -39,7 +37,7 @@ pub fn main() -> ExitCode {
         };
     match verb {
         None => serve(config, &files, &notes),
-        Some(verb) => verbs::run(&verb, &config),
+        Some(verb) => commands::run(&verb, &config),
     }
 }
 

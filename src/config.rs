@@ -2,14 +2,11 @@
 //! then flags. This table is the source of `--help`, of the file's keys, of the environment's names
 //! and of the defaults.
 
-mod choices;
-mod coremq;
+pub mod choices;
 pub mod file;
-mod ini;
-mod names;
-pub mod o3one;
-mod ports;
-mod units;
+pub mod names;
+pub mod ports;
+pub mod units;
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -21,8 +18,8 @@ use tracing::level_filters::LevelFilter;
 
 pub(crate) use self::choices::redis_prefix;
 pub use self::choices::{RedisUrl, StoreAt, SyncMode, WhenFull};
-pub(crate) use self::coremq::CoreMq;
 pub use self::ports::{CoreMqPort, O3onePorts};
+pub(crate) use crate::compat::coremq::settings::CoreMq;
 use crate::limits;
 
 const HOST: &str = "127.0.0.1";

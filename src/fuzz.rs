@@ -1,6 +1,6 @@
 //! What the fuzz targets in `fuzz/` call; compiled by `cargo fuzz` alone.
 
-pub use crate::protocol::coremq::check::coremq;
+pub use crate::compat::coremq::check::coremq;
 pub use crate::protocol::json::check::json;
-pub use crate::protocol::pickle::check::pickle;
-pub use crate::protocol::zmtp::check::zmtp;
+pub use crate::wire::pickle::check::pickle;
+pub use crate::wire::zmtp::check::zmtp;

@@ -40,6 +40,8 @@ mod broker;
 #[doc(hidden)]
 pub mod cli;
 #[cfg(feature = "server")]
+mod compat;
+#[cfg(feature = "server")]
 mod config;
 #[cfg(feature = "server")]
 mod error;
@@ -54,6 +56,8 @@ mod server;
 #[cfg(feature = "server")]
 mod store;
 mod text;
+#[cfg(feature = "server")]
+mod wire;
 
 #[cfg(feature = "server")]
 pub use config::{Config, CoreMqPort, O3onePorts, RedisUrl, StoreAt, SyncMode, WhenFull};

@@ -2,14 +2,9 @@
 //! returns. None knows a socket: bytes in, bytes out. The server picks one by the address, or by the
 //! first byte.
 
-pub mod coremq;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod json;
-pub mod mezzenger;
-pub mod o3one;
-pub mod pickle;
 pub mod talk;
 #[cfg(feature = "http")]
-mod websocket;
-pub mod zmtp;
+pub mod websocket;

@@ -7,12 +7,11 @@
 mod buffer;
 mod connection;
 mod connections;
-mod coremq;
 mod error;
-mod listen;
+pub mod listen;
 mod open;
 mod run;
-mod speaks;
+pub mod speaks;
 mod wake;
 #[cfg(feature = "http")]
 mod web;
@@ -35,11 +34,12 @@ pub use self::run::run;
 pub(crate) use self::run::run_config;
 use self::speaks::Speaks;
 use crate::broker::{Broker, Session};
+use crate::compat::coremq::{self, Hub};
+use crate::compat::mezzenger;
 use crate::config::{Config, CoreMq};
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::protocol::coremq::Hub;
-use crate::protocol::{json, mezzenger};
+use crate::protocol::json;
 
 /// A connection's thread needs little; what it does not touch costs nothing.
 const STACK_BYTES: usize = 1024 * 1024;
@@ -102,13 +102,13 @@ impl Server {
             }
         }
         let own = listeners.iter().map(AsRef::as_ref);
-        let coremq = Arc::new(coremq::hub(coremq.as_ref(), own, config.port));
+        let hub = Arc::new(coremq::listener::hub(coremq.as_ref(), own, config.port));
         let broker = Arc::new(Broker::new(store));
         if config.allow_shutdown {
             broker.allow_shutdown(stop);
         }
         #[cfg(feature = "http")]
-        let (runtime, web) = web::start(&broker, &config, &coremq).map_err(StartError::Thread)?;
+        let (runtime, web) = web::start(&broker, &config, &hub).map_err(StartError::Thread)?;
         let mezzenger = match config.mezzenger {
             Some(_) => Some(Arc::new(
                 mezzenger::Hub::new(broker.clone(), config.mezzenger_resend)
@@ -122,7 +122,7 @@ impl Server {
             web,
             broker,
             connections: Arc::new(Connections::new(config.max_connections)),
-            coremq,
+            coremq: hub,
             config,
         });
         let mut server = Server {

@@ -1,7 +1,7 @@
 //! What the load generator says to beanstalkd.
 
-use dsmq::cli::load::json::message;
-use dsmq::cli::load::{Part, Reply, Request, Step, Work};
+use dsmq::cli::bench::load::json::message;
+use dsmq::cli::bench::load::{Part, Reply, Request, Step, Work};
 
 /// For so long a reserved job is its client's.
 const RESERVED_SECONDS: u32 = 60;

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use dsmq::Client;
-use dsmq::cli::load::json;
+use dsmq::cli::bench::load::json;
 
 use crate::Result;
 use crate::contenders::{Contender, HOST};

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
-use dsmq::cli::load::connect;
+use dsmq::cli::bench::load::connect;
 
 use crate::Result;
 use crate::contenders::{Contender, HOST, told_where};

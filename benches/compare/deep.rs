@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 
-use dsmq::cli::load::{Amount, Laps, Pattern, Reply, Work, cycles, json, rounds};
+use dsmq::cli::bench::load::{Amount, Laps, Pattern, Reply, Work, cycles, json, rounds};
 
 use crate::Result;
 use crate::contenders::{Contender, HOST, OneCore};

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use dsmq::cli::load::{Amount, Pattern, Work, blast, connect, json, rounds};
+use dsmq::cli::bench::load::{Amount, Pattern, Work, blast, connect, json, rounds};
 
 use crate::contenders::{Contender, HOST};
 use crate::files::Folder;

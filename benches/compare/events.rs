@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
-use dsmq::cli::load::{Fan, connect, json};
+use dsmq::cli::bench::load::{Fan, connect, json};
 
 use crate::Result;
 use crate::contenders::{Contender, HOST};

@@ -7,7 +7,7 @@ use std::process::Command;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::post;
-use dsmq::cli::load::connect;
+use dsmq::cli::bench::load::connect;
 
 use crate::Result;
 use crate::contenders::{Contender, HOST};

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
-use dsmq::cli::load::{Reply, Request, Step, ask, connect, cycles, json};
+use dsmq::cli::bench::load::{Reply, Request, Step, ask, connect, cycles, json};
 
 use crate::Result;
 use crate::contenders::{Contender, HOST};

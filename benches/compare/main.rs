@@ -5,7 +5,7 @@
 //! request and compares the counts with the committed ones, or replaces these.
 //!
 //! It starts every server itself, on loopback and free ports, drives all of them with the same
-//! load generator (`dsmq::cli::load`), one after the other in turn since machines are noisy, and
+//! load generator (`dsmq::cli::bench::load`), one after the other in turn since machines are noisy, and
 //! prints a table in Markdown. It ends what it started.
 //!
 //! | module | what it is for |

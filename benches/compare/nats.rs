@@ -4,8 +4,8 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
-use dsmq::cli::load::json::message;
-use dsmq::cli::load::{Part, Reply, Work, ask, connect};
+use dsmq::cli::bench::load::json::message;
+use dsmq::cli::bench::load::{Part, Reply, Work, ask, connect};
 
 use crate::Result;
 use crate::contenders::HOST;

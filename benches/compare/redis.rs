@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::AtomicU64;
 
-use dsmq::cli::load::{Request, Step, ask, connect, cycles, json};
+use dsmq::cli::bench::load::{Request, Step, ask, connect, cycles, json};
 
 use crate::contenders::{Contender, HOST};
 use crate::report::{Row, Target::AtLeast, Unit};

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dsmq::cli::load::{Request, Step, connect, cycles, json};
+use dsmq::cli::bench::load::{Request, Step, connect, cycles, json};
 
 use crate::Result;
 use crate::cluster::{Cluster, PATIENT, Shape};

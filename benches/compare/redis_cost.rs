@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::AtomicU64;
 
-use dsmq::cli::load::{Request, Step, connect, cycles, json};
+use dsmq::cli::bench::load::{Request, Step, connect, cycles, json};
 
 use crate::contenders::{Contender, HOST};
 use crate::rows::{Effort, SIZE, TOPIC};

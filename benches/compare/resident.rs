@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dsmq::cli::load::{Amount, Histogram, Pattern, Work, ask, connect, json, rounds};
+use dsmq::cli::bench::load::{Amount, Histogram, Pattern, Work, ask, connect, json, rounds};
 
 use crate::contenders::{Contender, HOST, OneCore};
 use crate::report::{Row, Target::AtMost, Unit};

@@ -4,8 +4,10 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::atomic::AtomicU64;
 
-use dsmq::cli::load::json::message;
-use dsmq::cli::load::{Amount, Part, Pattern, Reply, Request, Step, Work, ask, connect, rounds};
+use dsmq::cli::bench::load::json::message;
+use dsmq::cli::bench::load::{
+    Amount, Part, Pattern, Reply, Request, Step, Work, ask, connect, rounds,
+};
 
 use crate::contenders::HOST;
 

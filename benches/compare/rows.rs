@@ -5,7 +5,9 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::AtomicU64;
 
-use dsmq::cli::load::{Amount, Laps, Pattern, Reply, Work, ask, blast, connect, json, rounds};
+use dsmq::cli::bench::load::{
+    Amount, Laps, Pattern, Reply, Work, ask, blast, connect, json, rounds,
+};
 
 use crate::Result;
 use crate::contenders::{Contender, HOST, OneCore, redis_benchmark};

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use dsmq::Client;
-use dsmq::cli::load::{Amount, Histogram, Outcome, Pattern, blast, json, rounds};
+use dsmq::cli::bench::load::{Amount, Histogram, Outcome, Pattern, blast, json, rounds};
 
 use crate::Result;
 use crate::contenders::{Contender, HOST};

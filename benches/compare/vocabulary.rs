@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::AtomicU64;
 
-use dsmq::cli::load::{Fan, Request, Step, Work, ask, connect, cycles, json};
+use dsmq::cli::bench::load::{Fan, Request, Step, Work, ask, connect, cycles, json};
 
 use crate::contenders::{Contender, HOST, OneCore};
 use crate::report::{Row, Target, Target::AtLeast, Target::AtMost, Unit};

@@ -1,6 +1,8 @@
 //! `dsmq bench`: puts load on a running server and says how fast it answers. The load itself is
 //! `load`'s; here are its flags, the three kinds of work, and the table.
 
+pub mod load;
+
 use std::io;
 use std::net::TcpStream;
 use std::process::{self, ExitCode};
@@ -13,7 +15,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::load::{self, Amount, Outcome, Pattern, json as wire};
+use self::load::{Amount, Outcome, Pattern, json as wire};
 
 /// A get reads its topic again from the start when the topic is shorter than the measurement.
 const TOPIC_MESSAGES_MAX: u64 = 100_000;

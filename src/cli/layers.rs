@@ -9,8 +9,9 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use super::args::Args;
+use crate::compat::o3one;
+use crate::config::StoreAt;
 use crate::config::file::{self, Setting};
-use crate::config::{StoreAt, o3one};
 
 /// What the layers come to.
 pub struct Gathered {
@@ -27,7 +28,7 @@ pub fn gather(typed: impl Iterator<Item = OsString>) -> Result<Gathered, String>
     let mut matches = Args::command().get_matches_from(&typed);
     let named = |id| matches.get_one::<PathBuf>(id).map(PathBuf::as_path);
     let (file, o3one) = (file::read(named("config_file"))?, named("o3one_conf"));
-    let o3one = o3one.map(o3one::read).transpose()?;
+    let o3one = o3one.map(o3one::settings::read).transpose()?;
     let (mut settings, mut files, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(file) = file {
         settings.extend(file.settings);

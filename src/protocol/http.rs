@@ -3,20 +3,18 @@
 //! [`Site`] is what one server serves; [`serve`] serves one connection of it, whatever that is made
 //! of. Before any route a [`guard`] looks at who asks. Handlers get an [`App`] as their state.
 
-mod app;
-mod bell;
-mod connection;
-mod extract;
-mod failure;
+pub mod app;
+pub mod bell;
+pub mod connection;
+pub mod extract;
+pub mod failure;
 mod guard;
-mod handed;
+pub mod handed;
 mod head_timer;
-mod html;
+pub mod html;
 mod native;
-mod page;
-mod restmq;
+pub mod page;
 mod stream;
-mod websocket;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -35,10 +33,12 @@ use self::app::App;
 pub use self::connection::serve;
 use self::failure::Failure;
 use self::guard::{Guard, Pass, Preflight};
+use super::websocket;
 use crate::broker::Broker;
+use crate::compat::coremq::Hub;
+use crate::compat::{coremq, dsmq1, o3one, restmq};
 use crate::config::Config;
 use crate::error::{Code, Error};
-use crate::protocol::coremq::Hub;
 
 /// What a server serves over HTTP.
 pub struct Site {
@@ -64,7 +64,7 @@ fn router(app: &Arc<App>) -> Router {
         .merge(restmq::routes())
         .merge(native::routes())
         .merge(page::routes())
-        .merge(websocket::routes())
+        .merge(coremq::websocket::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app.clone())
@@ -93,7 +93,7 @@ impl Site {
     /// The site with CoreMQ's WebSocket and nothing else.
     pub fn coremq_alone(&self) -> Site {
         let (app, guard) = (self.app.clone(), self.guard.clone());
-        let router = websocket::routes().fallback(unknown_route).with_state(app.clone());
+        let router = coremq::websocket::routes().fallback(unknown_route).with_state(app.clone());
         Site { app, guard, router: TowerToHyperService::new(router), serves: Serves::CoreMq }
     }
 
@@ -106,7 +106,9 @@ impl Site {
         let mut response = match &pass {
             Pass { preflight: Some(preflight), .. } => preflight.into_response(),
             _ if self.serves == Serves::Bridge => {
-                websocket::o3one(self.app.clone(), request.map(Body::new)).await.into_response()
+                o3one::websocket::bridge(self.app.clone(), request.map(Body::new))
+                    .await
+                    .into_response()
             }
             // A route for GET would answer, and remove.
             _ if request.method() == Method::HEAD && guard::removes(request.uri()) => {
@@ -114,10 +116,10 @@ impl Site {
                 (allow, method_not_allowed()).into_response()
             }
             _ if self.serves == Serves::All
-                && request.uri().path() == websocket::JSON_PATH
+                && request.uri().path() == dsmq1::PATH
                 && websocket::asked_for(&request) =>
             {
-                websocket::json(self.app.clone(), request.map(Body::new)).await.into_response()
+                dsmq1::websocket(self.app.clone(), request.map(Body::new)).await.into_response()
             }
             _ => self.router.call(request).await?,
         };

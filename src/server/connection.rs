@@ -11,15 +11,15 @@ use super::buffer::Buffer;
 use super::speaks::Speaks;
 use super::wake::Wake;
 use crate::broker::{Broker, Session};
+use crate::compat::coremq;
+use crate::compat::mezzenger::{self, Mezzenger};
+use crate::compat::o3one::O3one;
+use crate::compat::zmq;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::protocol::coremq;
 use crate::protocol::json::{self, Conversation};
-use crate::protocol::mezzenger::{self, Mezzenger};
-use crate::protocol::o3one::O3one;
 use crate::protocol::talk::{Step, Talk};
-use crate::protocol::zmtp;
 
 /// A connection that holds more memory than an idle one needs gives it back after this long.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
@@ -108,7 +108,7 @@ impl Own<'_> {
     fn serve_o3one(&self, buffer: Buffer, session: Session) -> io::Result<()> {
         let (broker, max) = (self.known.broker.clone(), self.known.config.max_message);
         let dialect = O3one::new(broker.clone(), self.known.config);
-        self.lead("zmtp", buffer, |waker| Ok(zmtp::Talk::new(broker, session, max, waker, dialect)))
+        self.lead("zmtp", buffer, |waker| Ok(zmq::Talk::new(broker, session, max, waker, dialect)))
     }
 
     fn serve_mezzenger(&self, session: Session) -> io::Result<()> {
@@ -116,7 +116,7 @@ impl Own<'_> {
         let (broker, max) = (self.known.broker.clone(), self.known.config.max_message);
         self.lead("mezzenger", Buffer::new(), |waker| {
             let dialect = Mezzenger::new(hub.clone(), waker.clone(), max);
-            Ok(zmtp::Talk::new(broker, session, max, waker, dialect))
+            Ok(zmq::Talk::new(broker, session, max, waker, dialect))
         })
     }
 

@@ -14,9 +14,9 @@ use tracing::{debug, error};
 use super::connections::Serving;
 use super::speaks::Speaks;
 use crate::broker::{Broker, Session};
+use crate::compat::coremq::Hub;
 use crate::config::Config;
 use crate::limits;
-use crate::protocol::coremq::Hub;
 use crate::protocol::http::{self, Site};
 
 /// More would take the processors from the threads of the other connections.

@@ -8,11 +8,11 @@ use tokio::task;
 
 use super::handed::Handed;
 use crate::broker::{Broker, Session};
+use crate::compat::coremq;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::message::Topic;
-use crate::protocol::coremq;
 use crate::protocol::json::Conversation;
 use crate::store::{Batch, Op, Outcome, PutOptions};
 

@@ -1,9 +1,8 @@
 //! What people and their monitoring look at: the page, and what it and they are told.
 
-mod live;
+pub mod live;
 mod metrics;
-mod monitor;
-mod o3one;
+pub mod monitor;
 
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use axum::{Extension, Router};
 use self::monitor::Monitor;
 use super::app::App;
 use super::failure::{Answer, Failure};
+use crate::compat::o3one;
 use crate::error::{Code, Error};
 
 /// The files of the page. uPlot is 1.6.32 from npm, `dist/uPlot.iife.min.js`, as it is there but for
@@ -34,7 +34,7 @@ const FILES: [(&str, &str, &str); 9] = [
 const INDEX: &str = include_str!("page/index.html");
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
-const HTML: &str = "text/html; charset=utf-8";
+pub const HTML: &str = "text/html; charset=utf-8";
 
 /// A page runs and shows what is this server's, is in no frame, and text never becomes HTML.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -55,8 +55,8 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/page/{file}", get(file))
         .route("/api/live", get(live::live))
         .route("/api/topic", get(live::topic))
-        .route("/api", get(o3one::api))
-        .route("/dump", get(o3one::dump))
+        .route("/api", get(o3one::page::api))
+        .route("/dump", get(o3one::page::dump))
         .route("/metrics", get(metrics::metrics))
         .layer(Extension(Arc::new(Monitor::default())))
         .route("/healthz", get(healthz))
@@ -83,6 +83,6 @@ async fn file(Path(asked): Path<String>) -> Answer<Response> {
 }
 
 /// A text for browsers, with the headers that keep it harmless.
-fn document(kind: &'static str, text: impl IntoResponse) -> Response {
+pub fn document(kind: &'static str, text: impl IntoResponse) -> Response {
     (HEADERS, [(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }

@@ -1,0 +1,258 @@
+//! What a server is told of CoreMQ: `--coremq`, and the coremq.conf that its users have.
+
+use std::io;
+use std::path::Path;
+
+use super::ini::{self, Entry, Section};
+use crate::config::file::read_text;
+use crate::config::ports::CoreMqPort;
+use crate::config::{Config, StoreAt, ports};
+
+/// Read if it is there and no other file is named.
+const CONF: &str = "coremq.conf";
+
+/// CoreMQ's port for WebSockets.
+const WEB_PORT: u16 = 9000;
+
+const QUEUES: &str = "CoreMQ";
+const WEB: &str = "CoreWS";
+/// Whose keys every section has that does not say otherwise.
+const DEFAULT: &str = "DEFAULT";
+
+/// Where CoreMQ is spoken, and with whom.
+#[derive(Debug, Default, PartialEq)]
+pub struct CoreMq {
+    pub host: String,
+    pub port: u16,
+    /// Where its WebSocket has an address of its own.
+    pub web: Option<(String, u16)>,
+    /// Hosts from which replicants may come.
+    pub replicants: Vec<String>,
+    /// What whoever starts the server is to know: which keys are not used, and why.
+    pub remarks: Vec<String>,
+}
+
+impl CoreMq {
+    /// As the configuration and its coremq.conf say; `None` without `--coremq`.
+    ///
+    /// # Errors
+    ///
+    /// One line on why it cannot be so.
+    pub fn read(config: &Config) -> Result<Option<CoreMq>, String> {
+        let named = config.coremq_conf.as_deref();
+        let Some(port) = config.coremq else {
+            return match named {
+                None => Ok(None),
+                Some(path) => {
+                    Err(format!("{} is read with --coremq: say that too", path.display()))
+                }
+            };
+        };
+        let path = named.unwrap_or(Path::new(CONF));
+        let text = match read_text(path) {
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+            Ok(text) => Some(text),
+        };
+        let is_shared = matches!(config.store, StoreAt::Redis(_));
+        let parsed = parse(text.as_deref(), port, &config.host, is_shared);
+        let mut coremq = parsed.map_err(|fault| format!("{}{fault}", path.display()))?;
+        if text.is_some() {
+            let remarks = coremq.remarks.iter();
+            let mut said: Vec<_> =
+                remarks.map(|remark| format!("{}: {remark}", path.display())).collect();
+            said.insert(0, format!("read CoreMQ's configuration file {}", path.display()));
+            coremq.remarks = said;
+        }
+        Ok(Some(coremq))
+    }
+}
+
+fn hosts(list: &str) -> impl Iterator<Item = String> {
+    let hosts = list.split([',', '\n']).map(str::trim);
+    hosts.filter(|host| !host.is_empty()).map(str::to_owned)
+}
+
+/// What a file says, if there is one. Servers whose store is shared are each other's masters.
+fn parse(
+    text: Option<&str>,
+    port: CoreMqPort,
+    host: &str,
+    is_shared: bool,
+) -> Result<CoreMq, String> {
+    let sections = ini::parse(text.unwrap_or_default())
+        .map_err(|(line, wrong)| format!(", line {line}: {wrong}"))?;
+    let section = |name: &str| sections.iter().find(|section| section.name == name);
+    let mut coremq = CoreMq { host: host.to_owned(), port: ports::COREMQ, ..CoreMq::default() };
+    let default = section(DEFAULT);
+    let queues = Keys { name: QUEUES, sections: [section(QUEUES), default] };
+    match queues.address()? {
+        Some(address) => coremq.host = address,
+        None => coremq.remarks.push(format!(
+            "no address is said for CoreMQ: it is {host}, where CoreMQ's own server took 0.0.0.0"
+        )),
+    }
+    coremq.port = match (port, queues.port()?) {
+        (CoreMqPort::Port(port), said) => {
+            if said.is_some_and(|said| said != port) {
+                coremq.remarks.push(format!("the port of [CoreMQ] gives way to --coremq={port}"));
+            }
+            port
+        }
+        (CoreMqPort::Own, said) => said.unwrap_or(ports::COREMQ),
+    };
+    if let Some(entry) = queues.get("cluster_nodes").filter(|entry| !entry.value.is_empty()) {
+        if !is_shared {
+            return Err(format!(
+                ", line {}: cluster_nodes are servers with the same queues: give each of them the same \
+                 --store redis://…, or remove it, and let all programs connect to this server",
+                entry.line
+            ));
+        }
+        let text =
+            "cluster_nodes of [CoreMQ] needs no more: servers over one Redis have the same queues";
+        coremq.remarks.push(text.to_owned());
+        coremq.replicants.extend(hosts(&entry.value));
+    }
+    if let Some(entry) = queues.get("allowed_replicants") {
+        coremq.replicants.extend(hosts(&entry.value));
+    }
+    if let Some(web) = section(WEB) {
+        let keys = Keys { name: WEB, sections: [Some(web), default] };
+        let address = keys.address()?.unwrap_or_else(|| host.to_owned());
+        let port = keys.port()?.unwrap_or(WEB_PORT);
+        if cfg!(feature = "http") {
+            coremq.web = Some((address, port));
+        } else {
+            coremq.remarks.push(format!("[{WEB}] is not served: this build has no HTTP"));
+        }
+    }
+    let unused = sections.iter().flat_map(unused);
+    coremq.remarks.extend(unused);
+    Ok(coremq)
+}
+
+/// The keys of a section, with those of all sections behind them.
+struct Keys<'a> {
+    name: &'static str,
+    sections: [Option<&'a Section>; 2],
+}
+
+impl<'a> Keys<'a> {
+    fn get(&self, key: &str) -> Option<&'a Entry> {
+        let mut entries = self.sections.into_iter().flatten().flat_map(|section| &section.entries);
+        entries.find(|entry| entry.key == key)
+    }
+
+    fn address(&self) -> Result<Option<String>, String> {
+        let Some(entry) = self.get("address") else { return Ok(None) };
+        if entry.value.is_empty() || entry.value.contains(char::is_whitespace) {
+            return Err(self.wrong(entry, "say an IP address or a host's name"));
+        }
+        Ok(Some(entry.value.clone()))
+    }
+
+    fn port(&self) -> Result<Option<u16>, String> {
+        let Some(entry) = self.get("port") else { return Ok(None) };
+        let port = entry.value.parse();
+        port.map(Some).map_err(|_| self.wrong(entry, "say a port, from 0 to 65535"))
+    }
+
+    fn wrong(&self, entry: &Entry, instead: &str) -> String {
+        let Entry { line, key, .. } = entry;
+        format!(", line {line}: wrong value for {key} of [{}]: {instead}", self.name)
+    }
+}
+
+/// Which keys of a section are not used, and why.
+fn unused(section: &Section) -> Vec<String> {
+    let name = section.name.escape_debug();
+    if ![QUEUES, WEB, DEFAULT].contains(&section.name.as_str()) {
+        return vec![format!("[{name}] is not used: CoreMQ has no such section")];
+    }
+    let unused = section.entries.iter().filter_map(|entry| {
+        let why = match entry.key.as_str() {
+            "address" | "port" => return None,
+            "cluster_nodes" | "allowed_replicants" if section.name != WEB => return None,
+            "log_file" => "the log goes to standard error",
+            "log_level" => "--log says what is logged",
+            _ => "CoreMQ has no such key",
+        };
+        Some(format!("{} of [{name}] is not used: {why}", entry.key.escape_debug()))
+    });
+    unused.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<CoreMq, String> {
+        parse(Some(text), CoreMqPort::Own, "127.0.0.1", false)
+    }
+
+    #[test]
+    #[cfg(feature = "http")]
+    fn every_key_is_used_or_remarked_on() {
+        let all = "[CoreMQ]\naddress = 0.0.0.0\nport = 1\nlog_file = stdout\nlog_level = DEBUG\n\
+                   cluster_nodes =\nallowed_replicants = a, b.example,\n  c\n\
+                   [CoreWS]\naddress = ::1\nport = 2\nlog_file = x\nlog_level = INFO\ncolour = red\n[Other]\n";
+        let coremq = read(all).unwrap();
+        assert_eq!((coremq.host.as_str(), coremq.port), ("0.0.0.0", 1));
+        assert_eq!(coremq.web, Some(("::1".to_owned(), 2)));
+        assert_eq!(coremq.replicants, ["a", "b.example", "c"]);
+        assert_eq!(
+            coremq.remarks,
+            [
+                "log_file of [CoreMQ] is not used: the log goes to standard error",
+                "log_level of [CoreMQ] is not used: --log says what is logged",
+                "log_file of [CoreWS] is not used: the log goes to standard error",
+                "log_level of [CoreWS] is not used: --log says what is logged",
+                "colour of [CoreWS] is not used: CoreMQ has no such key",
+                "[Other] is not used: CoreMQ has no such section",
+            ]
+        );
+    }
+
+    #[test]
+    #[cfg(feature = "http")]
+    fn what_is_not_said_is_as_ever() {
+        let none = parse(None, CoreMqPort::Own, "127.0.0.1", false).unwrap();
+        assert_eq!((none.host.as_str(), none.port, &none.web), ("127.0.0.1", 6747, &None));
+        assert_eq!(none.remarks.len(), 1, "{none:?}");
+        let web = read("[CoreWS]").unwrap().web;
+        assert_eq!(web, Some(("127.0.0.1".to_owned(), 9000)));
+        let default = read("[DEFAULT]\nport = 7\n[CoreMQ]\nport = 8\n[CoreWS]\n").unwrap();
+        assert_eq!((default.port, default.web.unwrap().1), (8, 7));
+    }
+
+    #[test]
+    fn a_port_that_is_typed_goes_before_the_file() {
+        let text = "[CoreMQ]\naddress = ::1\nport = 1";
+        let typed = parse(Some(text), CoreMqPort::Port(2), "::1", false);
+        let typed = typed.unwrap();
+        assert_eq!(typed.port, 2);
+        assert_eq!(typed.remarks, ["the port of [CoreMQ] gives way to --coremq=2"]);
+    }
+
+    #[test]
+    fn nodes_of_a_cluster_share_a_store_and_may_be_replicants() {
+        let text = "[CoreMQ]\ncluster_nodes = a, b\nallowed_replicants = c";
+        let coremq = parse(Some(text), CoreMqPort::Own, "127.0.0.1", true).unwrap();
+        assert_eq!(coremq.replicants, ["a", "b", "c"]);
+        assert!(coremq.remarks.iter().any(|remark| remark.starts_with("cluster_nodes")));
+    }
+
+    #[test]
+    fn what_cannot_be_is_one_line_that_names_its_place() {
+        for (text, begin) in [
+            ("[CoreMQ]\nport = x", ", line 2: wrong value for port of [CoreMQ]: say a port"),
+            ("[CoreWS]\naddress =", ", line 2: wrong value for address of [CoreWS]: say an IP"),
+            ("[CoreMQ]\ncluster_nodes = a,b", ", line 2: cluster_nodes are servers with the same"),
+            ("port = 1", ", line 1: a section comes first"),
+        ] {
+            let refused = read(text).unwrap_err();
+            assert!(refused.starts_with(begin) && !refused.contains('\n'), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Mezzenger: a message is a frame `name|pickle`, sent by requests that are answered `OK`, and
+//! published to whoever subscribes to what its name begins with. A name is a topic. One that is to
+//! be acknowledged is kept, and published again, until a subscriber says that it has it.
+
+mod frame;
+mod hub;
+mod kept;
+mod recent;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use self::frame::{Command, Publication};
+pub use self::hub::Hub;
+use self::recent::Outbox;
+use super::zmq::Dialect;
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::message::{Id, Message, Topic};
+use crate::store::{Batch, Op, Outcome, not_done};
+
+/// One connection's part.
+pub struct Mezzenger {
+    hub: Arc<Hub>,
+    /// Woken when there is something to be published again.
+    waker: Waker,
+    max_message: usize,
+    /// What is published again to this connection, once it is a subscriber.
+    outbox: Option<Arc<Outbox>>,
+}
+
+/// What a command asks for; of a publication, whether it is being kept.
+enum Asked<'m> {
+    Nothing,
+    Forget(String, Id),
+    Publish(Publication<'m>, bool),
+}
+
+impl Mezzenger {
+    /// `waker` is woken when there is something to be published again.
+    pub fn new(hub: Arc<Hub>, waker: Waker, max_message: usize) -> Mezzenger {
+        Mezzenger { hub, waker, max_message, outbox: None }
+    }
+
+    /// Finds out what a message asks for.
+    fn ask<'m>(&self, message: &'m [u8]) -> Result<Asked<'m>> {
+        Ok(match frame::parse(message, self.max_message)? {
+            Command::Ping => Asked::Nothing,
+            Command::Publish(publication) if publication.topic == *self.hub.topic() => {
+                let text = "this name is the server's own: choose another";
+                return Err(Error::new(Code::BadTopic, text));
+            }
+            Command::Publish(publication) => Asked::Publish(publication, false),
+            Command::Ack(checksum) => match self.hub.forget(&checksum) {
+                Some(id) => Asked::Forget(checksum, id),
+                // Another subscriber was first, or it is not there any more.
+                None => Asked::Nothing,
+            },
+        })
+    }
+
+    /// Removes what was put for nothing: a message is both kept and published, or neither.
+    fn remove(&self, topic: &Topic, id: Id) {
+        let mut batch = Batch::default();
+        batch.ops.push(Op::Delete { topic: topic.clone(), id });
+        self.hub.broker().apply(&mut batch);
+    }
+
+    /// Adds what is asked for to the batch.
+    fn add(&self, batch: &mut Batch, asked: &mut Asked<'_>) {
+        match asked {
+            Asked::Nothing => {}
+            Asked::Forget(_, id) => {
+                batch.ops.push(Op::Delete { topic: self.hub.topic().clone(), id: *id });
+            }
+            Asked::Publish(publication, keeps) => {
+                if let Some(kept) = &publication.kept {
+                    // One that is kept already was sent twice.
+                    *keeps = self.hub.announce(&publication.checksum);
+                    if *keeps {
+                        batch.put(self.hub.topic().clone(), kept.as_bytes(), None);
+                        batch.confirm();
+                    }
+                }
+                batch.put(publication.topic.clone(), &publication.json, None);
+                batch.confirm();
+            }
+        }
+    }
+
+    /// Remembers what became of it.
+    fn settle(
+        &self,
+        asked: Asked<'_>,
+        outcomes: &mut impl Iterator<Item = Result<Outcome>>,
+    ) -> Result<()> {
+        let mut next = || outcomes.next().unwrap_or_else(not_done);
+        match asked {
+            Asked::Nothing => Ok(()),
+            Asked::Forget(checksum, id) => {
+                let forgotten = next();
+                if forgotten.is_err() {
+                    self.hub.note(&checksum, Some(id));
+                }
+                forgotten.map(drop)
+            }
+            Asked::Publish(publication, keeps) => {
+                let id = |outcome: &Result<Outcome>| match outcome {
+                    Ok(Outcome::Stored { id, .. }) => Some(*id),
+                    _ => None,
+                };
+                let kept = keeps.then(&mut next);
+                let published = next();
+                let (kept_id, published_id) = (kept.as_ref().and_then(id), id(&published));
+                if keeps {
+                    let whole = published_id.and(kept_id);
+                    self.hub.note(&publication.checksum, whole);
+                    match (kept_id, published_id) {
+                        (Some(id), None) => self.remove(self.hub.topic(), id),
+                        (None, Some(id)) => self.remove(&publication.topic, id),
+                        _ => {}
+                    }
+                }
+                kept.transpose()?;
+                if let Some(id) = published_id {
+                    self.hub.add_frame(id, &publication.frame);
+                }
+                published.map(drop)
+            }
+        }
+    }
+}
+
+impl Dialect for Mezzenger {
+    const SEPARATOR: u8 = b'|';
+
+    fn receive(&mut self, messages: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut answers = Vec::with_capacity(messages.len());
+        let mut messages = messages.iter().peekable();
+        while messages.peek().is_some() {
+            // A small pickle may be a large message: what is put together is bounded by that.
+            let (mut asked, mut bytes) = (Vec::new(), 0);
+            while bytes < limits::READ_BYTES
+                && let Some(message) = messages.next()
+            {
+                let ask = self.ask(message);
+                bytes += ask.as_ref().map_or(0, Asked::bytes);
+                asked.push(ask);
+            }
+            answers.extend(self.carry_out(asked));
+        }
+        answers
+    }
+
+    fn write(&self, out: &mut Vec<u8>, topic: &Topic, message: Message<'_>) {
+        // What is kept is no message to anyone here, and a name with a bar cannot be said.
+        if topic == self.hub.topic() || topic.as_str().contains('|') {
+            return;
+        }
+        match self.hub.frame(message.id) {
+            Some(frame) => out.extend_from_slice(&frame),
+            None => frame::write(out, topic, message),
+        }
+    }
+
+    fn again(&mut self) -> Option<Arc<[u8]>> {
+        let outbox = self.outbox.get_or_insert_with(|| self.hub.outbox(self.waker.clone()));
+        outbox.next()
+    }
+}
+
+impl Asked<'_> {
+    fn bytes(&self) -> usize {
+        match self {
+            Asked::Publish(publication, _) => publication.json.len(),
+            Asked::Nothing | Asked::Forget(..) => 0,
+        }
+    }
+}
+
+impl Mezzenger {
+    fn carry_out(&self, mut asked: Vec<Result<Asked<'_>>>) -> Vec<Vec<u8>> {
+        let _publishing = self.hub.publish();
+        let mut batch = Batch::default();
+        asked.iter_mut().flatten().for_each(|asked| self.add(&mut batch, asked));
+        if !batch.is_empty() {
+            self.hub.broker().apply(&mut batch);
+        }
+        let mut outcomes = std::mem::take(&mut batch.outcomes).into_iter();
+        let answers = asked.into_iter().map(|asked| {
+            match asked.and_then(|asked| self.settle(asked, &mut outcomes)) {
+                Ok(()) => b"OK".to_vec(),
+                Err(error) => format!("ERROR: {error}").into_bytes(),
+            }
+        });
+        answers.collect()
+    }
+}

@@ -1,0 +1,177 @@
+//! The frame `name|pickle`: what it asks for, and the frame of what another protocol has put.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::error::{Code, Error, Result};
+use crate::message::{Message, Topic};
+use crate::wire::pickle::{Fault, Pickle, Value, Writer};
+
+/// What a frame asks for.
+pub enum Command<'m> {
+    Ping,
+    /// The message with this checksum has arrived.
+    Ack(String),
+    Publish(Publication<'m>),
+}
+
+pub struct Publication<'m> {
+    pub topic: Topic,
+    /// As subscribers get it.
+    pub frame: Cow<'m, [u8]>,
+    /// The payload, for whoever reads JSON.
+    pub json: Vec<u8>,
+    /// The message's identity.
+    pub checksum: String,
+    /// What is kept until the message is acknowledged, if that is asked for.
+    pub kept: Option<String>,
+}
+
+pub fn parse(frame: &[u8], max_message: usize) -> Result<Command<'_>> {
+    let Some(bar) = frame.iter().position(|byte| *byte == b'|') else {
+        return Err(wrong("a message is its name, a bar and a pickle, and this has no bar"));
+    };
+    let (name, pickled) = frame.split_at_checked(bar).unwrap_or((frame, &[]));
+    let pickled = pickled.get(1..).unwrap_or_default();
+    let name = str::from_utf8(name)
+        .map_err(|_| Error::new(Code::BadUtf8, "the message's name is no UTF-8"))?;
+    let pickle = Pickle::read(pickled).map_err(error)?;
+    let fields = Fields::new(&pickle, name)?;
+    match name {
+        "ping" => Ok(Command::Ping),
+        "ack" => match pickle.text(fields.payload) {
+            Some(checksum) => Ok(Command::Ack(checksum)),
+            None => Err(wrong("the payload of an ack is the checksum of a message")),
+        },
+        _ => publication(frame, pickled, &pickle, &fields, max_message).map(Command::Publish),
+    }
+}
+
+/// What the dict of a message says.
+struct Fields<'n> {
+    name: &'n str,
+    payload: Value,
+    ack: bool,
+    timestamp: Option<Value>,
+    checksum: Option<String>,
+}
+
+impl Fields<'_> {
+    fn new<'n>(pickle: &Pickle<'_>, name: &'n str) -> Result<Fields<'n>> {
+        let get = |key| pickle.get(pickle.root(), key);
+        let own = get("name").ok_or(wrong("the pickle is not the dict of a message"))?;
+        if pickle.text(own).as_deref() != Some(name) {
+            return Err(wrong("the name in the pickle is not the one before the bar"));
+        }
+        let payload = get("payload").ok_or(wrong("the message has no payload"))?;
+        let ack = match get("ack") {
+            None | Some(Value::None) => false,
+            Some(Value::Bool(ack)) => ack,
+            Some(Value::Int(ack)) => ack > 0,
+            Some(_) => return Err(wrong("the message's ack is neither 0 nor 1")),
+        };
+        let checksum = get("checksum").and_then(|checksum| pickle.text(checksum));
+        let checksum = checksum.filter(|checksum| !checksum.is_empty());
+        Ok(Fields { name, payload, ack, timestamp: get("timestamp"), checksum })
+    }
+}
+
+fn publication<'m>(
+    frame: &'m [u8],
+    pickled: &[u8],
+    pickle: &Pickle<'_>,
+    fields: &Fields<'_>,
+    max_message: usize,
+) -> Result<Publication<'m>> {
+    let topic = Topic::new(fields.name)?;
+    let json = match pickle.json(fields.payload, max_message) {
+        // Only Python knows what it is: whoever wants it can have the whole pickle.
+        Err(Fault::NotPlain) => {
+            format!("{{\"$pickle\":\"{}\"}}", STANDARD.encode(pickled)).into_bytes()
+        }
+        json => json.map_err(error)?,
+    };
+    let (frame, checksum) = match &fields.checksum {
+        Some(checksum) => (Cow::Borrowed(frame), checksum.clone()),
+        None => {
+            let time = fields.timestamp.and_then(|time| pickle.json(time, max_message).ok());
+            let text = pickle.text(fields.payload).map_or(json.clone(), String::into_bytes);
+            let checksum = checksum(fields.name, &text, &time.unwrap_or_default());
+            (Cow::Owned(with_checksum(frame, &checksum)), checksum)
+        }
+    };
+    let kept = fields.ack.then(|| kept(&topic, &checksum, &frame));
+    if kept.as_ref().map_or(json.len(), String::len) > max_message {
+        return Err(error(Fault::TooLarge));
+    }
+    Ok(Publication { topic, frame, json, checksum, kept })
+}
+
+/// A message's identity, as its senders compute it.
+fn checksum(name: &str, payload: &[u8], timestamp: &[u8]) -> String {
+    format!("{:x}", md5::compute([name.as_bytes(), payload, timestamp].concat()))
+}
+
+/// The frame of a message whose sender has left the checksum to us: it is added to the dict, which
+/// is all that the stack holds at the end.
+fn with_checksum(frame: &[u8], checksum: &str) -> Vec<u8> {
+    let mut frame = frame.strip_suffix(b".").unwrap_or(frame).to_vec();
+    for text in ["checksum", checksum] {
+        frame.push(b'X');
+        frame.extend_from_slice(&(text.len() as u32).to_le_bytes());
+        frame.extend_from_slice(text.as_bytes());
+    }
+    frame.extend_from_slice(b"s.");
+    frame
+}
+
+/// What is kept of a message until it is acknowledged.
+fn kept(topic: &Topic, checksum: &str, frame: &[u8]) -> String {
+    let frame = STANDARD.encode(frame);
+    serde_json::json!({ "topic": topic.as_str(), "checksum": checksum, "frame": frame }).to_string()
+}
+
+/// The checksum and the frame of a message that was kept.
+pub fn read_kept(body: &[u8]) -> Option<(String, Vec<u8>)> {
+    let kept: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let checksum = kept.get("checksum")?.as_str()?.to_owned();
+    let frame = STANDARD.decode(kept.get("frame")?.as_str()?).ok()?;
+    Some((checksum, frame))
+}
+
+/// The frame of a message that came without one.
+pub fn write(out: &mut Vec<u8>, topic: &Topic, message: Message<'_>) {
+    let time = crate::message::Timestamp(message.id).to_string();
+    let checksum = checksum(topic.as_str(), message.body, time.as_bytes());
+    let mut pickle = Writer::new();
+    pickle.dict();
+    pickle.text(b"name");
+    pickle.text(topic.as_str().as_bytes());
+    pickle.text(b"payload");
+    pickle.json(message.body);
+    pickle.text(b"ack");
+    pickle.int(0);
+    pickle.text(b"timestamp");
+    pickle.float(message.id as f64 / 1e6);
+    pickle.text(b"checksum");
+    pickle.text(checksum.as_bytes());
+    pickle.end_dict();
+    out.extend_from_slice(topic.as_str().as_bytes());
+    out.push(b'|');
+    out.extend_from_slice(&pickle.end());
+}
+
+fn wrong(text: &'static str) -> Error {
+    Error::new(Code::BadField, text)
+}
+
+fn error(fault: Fault) -> Error {
+    let code = match fault {
+        Fault::TooDeep => Code::TooDeep,
+        Fault::TooLarge | Fault::TooManyValues => Code::MessageTooLarge,
+        _ => Code::BadField,
+    };
+    Error::new(code, fault.to_string())
+}

@@ -1,0 +1,129 @@
+//! O3one MQ: a message is one text, `topic content`, published by requests that are answered `OK`,
+//! and sent to whoever subscribes to what it begins with.
+
+#[cfg(feature = "http")]
+pub mod page;
+pub mod settings;
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "http")]
+pub mod websocket;
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use super::zmq::Dialect;
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::message::{Message, PRIORITY_DEFAULT, PRIORITY_MAX, Topic};
+use crate::protocol::json;
+use crate::store::{Batch, PutOptions};
+
+/// One connection's side of it.
+pub struct O3one {
+    broker: Arc<Broker>,
+    max_message: usize,
+    /// What a publication is answered.
+    ack: String,
+    /// Whether a second word that is a number is a priority.
+    has_priority: bool,
+    batch: Batch,
+}
+
+struct Publication {
+    topic: Topic,
+    /// As JSON.
+    content: Vec<u8>,
+    priority: u8,
+}
+
+impl O3one {
+    pub fn new(broker: Arc<Broker>, config: &Config) -> O3one {
+        O3one {
+            broker,
+            max_message: config.max_message,
+            ack: config.o3one_ack.clone(),
+            has_priority: config.o3one_priority,
+            batch: Batch::default(),
+        }
+    }
+
+    fn read(&self, text: &[u8]) -> Result<Publication> {
+        let wrong = |code, text: &'static str| Error::new(code, text);
+        let text = str::from_utf8(text)
+            .map_err(|_| wrong(Code::BadUtf8, "a message is text, and this is no UTF-8"))?;
+        let (topic, content) = text.split_once(' ').unwrap_or((text, ""));
+        let (priority, content) = match self.has_priority {
+            true => split_priority(content),
+            false => (PRIORITY_DEFAULT, content),
+        };
+        let content = serde_json::to_vec(content)
+            .map_err(|_| wrong(Code::BadJson, "the message cannot be written as JSON"))?;
+        if content.len() > self.max_message {
+            return Err(wrong(Code::MessageTooLarge, "the message is too large for this server"));
+        }
+        Ok(Publication { topic: Topic::new(topic)?, content, priority })
+    }
+
+    fn put(&mut self, publication: &Publication) {
+        let Publication { topic, content, priority } = publication;
+        let options = PutOptions { priority: *priority, ..PutOptions::default() };
+        let options = (*priority != PRIORITY_DEFAULT).then(|| Box::new(options));
+        self.batch.put(topic.clone(), content, options);
+        self.batch.confirm();
+    }
+
+    fn answer(&self, refused: Option<&Error>) -> Vec<u8> {
+        refused.map_or_else(|| self.ack.clone(), |error| format!("ERROR: {}", error.text)).into()
+    }
+}
+
+/// The priority that a content begins with, and the rest of it. Two words, the topic and another,
+/// are a topic and its content.
+fn split_priority(content: &str) -> (u8, &str) {
+    let split = content.split_once(' ').filter(|(_, rest)| !rest.is_empty());
+    let split = split.and_then(|(word, rest)| Some((word.parse::<i64>().ok()?, rest)));
+    match split {
+        Some((number, rest)) => (number.clamp(0, i64::from(PRIORITY_MAX)) as u8, rest),
+        None => (PRIORITY_DEFAULT, content),
+    }
+}
+
+impl Dialect for O3one {
+    const SEPARATOR: u8 = b' ';
+
+    /// Of those that are there together, the ones of a higher priority go first.
+    fn receive(&mut self, messages: &[&[u8]]) -> Vec<Vec<u8>> {
+        let read: Vec<_> = messages.iter().map(|message| self.read(message)).collect();
+        let mut answers: Vec<_> =
+            read.iter().map(|read| self.answer(read.as_ref().err())).collect();
+        let mut order: Vec<_> = read.iter().zip(&mut answers).collect();
+        order.retain(|(read, _)| read.is_ok());
+        order.sort_by_key(|(read, _)| Reverse(read.as_ref().map_or(0, |read| read.priority)));
+        order.iter().filter_map(|(read, _)| read.as_ref().ok()).for_each(|read| self.put(read));
+        if self.batch.is_empty() {
+            return answers;
+        }
+        self.broker.apply(&mut self.batch);
+        for (outcome, (_, answer)) in self.batch.outcomes.iter().zip(order) {
+            if let Err(error) = outcome {
+                *answer = self.answer(Some(error));
+            }
+        }
+        self.batch.clear(limits::BUFFER_BYTES);
+        answers
+    }
+
+    fn write(&self, out: &mut Vec<u8>, topic: &Topic, message: Message<'_>) {
+        write(out, topic, message);
+    }
+}
+
+/// Writes a message as its subscribers read it: one that is no string as its JSON text.
+pub fn write(out: &mut Vec<u8>, topic: &Topic, message: Message<'_>) {
+    out.extend_from_slice(topic.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(json::text(message.body).as_bytes());
+}

@@ -1,0 +1,92 @@
+//! What O3one's dashboard answered: /api, five texts, and /dump, the last messages.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::limits;
+use crate::message::{Id, Timestamp, Topic};
+use crate::protocol::http::app::App;
+use crate::protocol::http::failure::{Answer, Json};
+use crate::protocol::http::html::escape;
+use crate::protocol::http::page::live::beginning;
+use crate::protocol::http::page::monitor::Monitor;
+use crate::protocol::http::page::{HTML, document};
+
+/// How the server is, in five texts. The status is O3one's.
+pub async fn api(
+    State(app): State<Arc<App>>,
+    Extension(monitor): Extension<Arc<Monitor>>,
+) -> Answer<Response> {
+    let look = monitor.look(&app).await?;
+    let stats = &look.stats;
+    let told = json!({
+        "instance_text": concat!("dsmq ", env!("CARGO_PKG_VERSION")),
+        "health_text": look.health.as_str(),
+        // What is in memory alone is replicated nowhere.
+        "replication_text": if stats.store.kind == "memory" { "disabled" } else { "SQL " },
+        "records_text": format!("{} / {}", stats.puts, stats.messages),
+        "uptime_text": uptime(stats.uptime_seconds as u64),
+    });
+    Ok((StatusCode::CREATED, Json(told.to_string())).into_response())
+}
+
+fn uptime(seconds: u64) -> String {
+    let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
+    let time = format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60);
+    match days {
+        0 => time,
+        1 => format!("1 day, {time}"),
+        _ => format!("{days} days, {time}"),
+    }
+}
+
+/// The last messages of all topics as a page, the newest first.
+pub async fn dump(State(app): State<Arc<App>>) -> Answer<Response> {
+    let rows = app.run(|broker| broker.last(limits::PAGE_MESSAGES, row)).await??;
+    let mut page = include_str!("dump_head.html").to_owned();
+    rows.iter().for_each(|(_, row)| page.push_str(row));
+    page.push_str(if rows.is_empty() { "</table>\n<p>There is none.\n" } else { "</table>\n" });
+    Ok(document(HTML, page))
+}
+
+fn row(topic: &Topic, id: Id, body: &[u8]) -> String {
+    let (text, timestamp) = (beginning(body), Timestamp(id));
+    let cut = if text.len() < body.len() { "…" } else { "" };
+    let mut row = format!("<tr><td>{timestamp}<td><bdi>");
+    row.push_str(&escape(topic.as_str()));
+    row.push_str("</bdi><td><pre>");
+    row.push_str(&escape(&text));
+    let _ = writeln!(row, "{cut}</pre>");
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn uptime_is_written_as_python_writes_it() {
+        assert_eq!(uptime(59), "0:00:59");
+        assert_eq!(uptime(86_399), "23:59:59");
+        assert_eq!(uptime(86_400 + 3_661), "1 day, 1:01:01");
+        assert_eq!(uptime(10 * 86_400), "10 days, 0:00:00");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_becomes_html(text in "[<>&\"'a-z;/= é]*") {
+            let html = escape(&text);
+            prop_assert!(!html.contains(['<', '>', '"', '\'']));
+            let back = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+            let shown = back.iter().fold(html, |html, (entity, sign)| html.replace(entity, sign));
+            prop_assert_eq!(shown, text);
+        }
+    }
+}

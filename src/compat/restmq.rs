@@ -1,0 +1,86 @@
+//! RestMQ's routes: every queue is a topic, every text a JSON string. docs/http-restmq.md is their
+//! contract.
+
+mod answer;
+mod comet;
+mod commands;
+mod control;
+mod fields;
+mod pages;
+mod queue;
+mod reader;
+mod socket;
+mod xmlrpc;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::error::{Code, Error, Result};
+use crate::message::{Id, Topic};
+use crate::protocol::http::app::App;
+
+/// A queue's name may have slashes, as it is or percent-encoded.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/", get(queue::take_or_page).post(queue::add_to_named))
+        .route("/q/", get(pages::queues))
+        .route("/q/{*queue}", get(queue::take).post(queue::add).delete(queue::purge))
+        .route("/c/{*queue}", get(comet::consume))
+        .route("/ws/{*queue}", get(socket::consume))
+        .route("/p/{*queue}", get(control::policy).post(control::set_policy))
+        .route("/j/{*queue}", get(pages::jobs))
+        .route("/stats/", get(control::all_stats))
+        .route("/stats/{*queue}", get(control::stats))
+        .route("/control/", get(control::all_states))
+        .route("/control/{*queue}", get(control::state).post(control::set_state))
+        .route("/queue", get(pages::form).post(commands::carry_out))
+        .route("/queue/{*queue}", get(pages::form).post(commands::carry_out))
+        .route("/xmlrpc", post(xmlrpc::call))
+}
+
+/// What a message is called by.
+fn key(queue: &Topic, id: Id) -> String {
+    format!("{queue}:{id}")
+}
+
+/// The id in a key, if it is one of this queue.
+fn id_of(queue: &Topic, key: &str) -> Option<Id> {
+    let id = key.strip_prefix(queue.as_str())?.strip_prefix(':')?;
+    id.parse().ok().filter(|number: &Id| number.to_string() == id)
+}
+
+fn not_done(what: &impl std::fmt::Debug) -> Error {
+    Error::new(Code::StoreFailed, format!("it was not done: {what:?}"))
+}
+
+fn missing(text: &'static str) -> Error {
+    Error::new(Code::MissingField, text)
+}
+
+/// A message without line ends, which say nothing in JSON: as in an event, all else stays as it was put.
+fn on_one_line(json: &[u8]) -> Vec<u8> {
+    json.iter().copied().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect()
+}
+
+/// Whether a function in a page may have this name: what else it could be would be run there.
+fn check_callback(name: &str) -> Result<()> {
+    let is_part = |part: &str| {
+        let mut chars = part.chars();
+        chars.next().is_some_and(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '$'))
+            && chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$'))
+    };
+    if name.len() <= CALLBACK_BYTES && name.split('.').all(is_part) {
+        return Ok(());
+    }
+    let text =
+        "callback must be the name of a function: letters, digits, _ and $, with dots between";
+    Err(Error::new(Code::BadField, text))
+}
+
+/// Longest name of a function that is called with an answer.
+const CALLBACK_BYTES: usize = 128;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! The JSON protocol of RestMQ: a command in a form, an object as the answer, also when it fails.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::response::Response;
+use serde_json::value::RawValue;
+
+use super::answer::{self, Ending, Object};
+use super::fields::Fields;
+use super::{id_of, key, missing, not_done};
+use crate::error::{Code, Error, Result};
+use crate::message::Topic;
+use crate::protocol::http::app::App;
+use crate::protocol::http::extract::Name;
+use crate::protocol::http::failure::{Answer, Failure};
+use crate::protocol::json;
+use crate::store::{Batch, Op, Outcome};
+
+/// The queue that the path names, for commands that name none.
+pub struct Default(Option<Topic>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Default {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Default> {
+        if parts.uri.path() == "/queue" {
+            return Ok(Default(None));
+        }
+        let Name(queue) = Name::from_request_parts(parts, state).await?;
+        Ok(Default(Some(queue)))
+    }
+}
+
+pub async fn carry_out(
+    State(app): State<Arc<App>>,
+    Default(queue): Default,
+    fields: Fields,
+) -> Answer<Response> {
+    let text = fields.get("body").or_else(|| fields.get("msg"));
+    let text = text.ok_or_else(|| missing("the form has no command: say body=… or msg=…"))?;
+    let command = Command::new(text, queue)?;
+    let carried_out = match command.cmd.as_str() {
+        "add" => command.add(&app).await,
+        "take" => command.take(&app, &fields).await,
+        "get" => command.get(&app).await,
+        "del" => command.delete(&app).await,
+        _ => Ok(Done::Object(br#"{"error":"null resultset"}"#.to_vec())),
+    };
+    Ok(match carried_out {
+        Ok(Done::Response(response)) => response,
+        Ok(Done::Object(object)) => answer::json(&object, Ending::COMMAND, &fields),
+        Err(error) => {
+            let object = Object::new().text("error", &error.text).end();
+            answer::json(&object, Ending::COMMAND, &fields)
+        }
+    })
+}
+
+/// What is answered: an object, or one that carries a message to its taker.
+enum Done {
+    Object(Vec<u8>),
+    Response(Response),
+}
+
+/// A command, whose fields are JSON text.
+struct Command<'a> {
+    cmd: String,
+    fields: BTreeMap<String, &'a RawValue>,
+    default_queue: Option<Topic>,
+}
+
+impl<'a> Command<'a> {
+    fn new(text: &'a str, default_queue: Option<Topic>) -> Result<Command<'a>> {
+        let malformed =
+            || Error::new(Code::BadJson, "the command is no JSON object with a \"cmd\"");
+        let fields: BTreeMap<String, &RawValue> =
+            serde_json::from_str(text).map_err(|_| malformed())?;
+        let cmd = fields.get("cmd").and_then(|cmd| serde_json::from_str(cmd.get()).ok());
+        let cmd = cmd.filter(|cmd: &String| !cmd.is_empty()).ok_or_else(malformed)?;
+        Ok(Command { cmd, fields, default_queue })
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        serde_json::from_str(self.fields.get(name)?.get()).ok()
+    }
+
+    fn queue(&self) -> Result<Topic> {
+        match (self.fields.get("queue"), &self.default_queue) {
+            (None, Some(queue)) => Ok(queue.clone()),
+            (None, None) => Err(missing("the command has no \"queue\": add it")),
+            (Some(_), _) => Topic::new(&self.text("queue").ok_or_else(|| {
+                Error::new(Code::BadTopic, "the \"queue\" must be a string: the name of a queue")
+            })?),
+        }
+    }
+
+    async fn add(&self, app: &App) -> Result<Done> {
+        let queue = self.queue()?;
+        let value = self.fields.get("value").map(|value| value.get());
+        let value = value.ok_or_else(|| missing("the command has no \"value\": add it"))?;
+        let message = json::message(value.as_bytes(), app.config.max_message)?;
+        match app.put(queue.clone(), message, None).await? {
+            Outcome::Stored { id, .. } => {
+                Ok(Done::Object(named(&queue, message, &key(&queue, id)).end()))
+            }
+            other => Err(not_done(&other)),
+        }
+    }
+
+    async fn take(&self, app: &App, fields: &Fields) -> Result<Done> {
+        let queue = self.queue()?;
+        let handed = app.take(queue.clone(), None).await?.ok_or_else(empty)?;
+        let id = handed.taken().map_or(0, |taken| taken.id);
+        let object = named(&queue, handed.text(), &key(&queue, id)).end();
+        let body = Ending::COMMAND.write(&object, fields.callback());
+        Ok(Done::Response(answer::written(handed.deliver(body), fields)))
+    }
+
+    /// Looks at the oldest value, which stays, and counts the looks.
+    async fn get(&self, app: &App) -> Result<Done> {
+        let queue = self.queue()?;
+        let looked = app.run(move |broker| {
+            let mut batch = Batch::default();
+            batch.ops.push(Op::Peek { topic: queue.clone() });
+            broker.apply(&mut batch);
+            match batch.outcomes.pop() {
+                Some(Ok(Outcome::Peeked(Some((seen, looks))))) => {
+                    let named = named(&queue, batch.taken_body(&seen), &key(&queue, seen.id));
+                    Ok(Done::Object(named.number("count", looks).end()))
+                }
+                Some(Err(error)) => Err(error),
+                _ => Err(empty()),
+            }
+        });
+        looked.await?
+    }
+
+    async fn delete(&self, app: &App) -> Result<Done> {
+        let queue = self.queue()?;
+        let key = self.text("key").ok_or_else(|| missing("the command has no \"key\": add it"))?;
+        let deleted = match id_of(&queue, &key) {
+            Some(id) => app.apply(Op::Delete { topic: queue.clone(), id }).await?,
+            None => Outcome::Deleted(false),
+        };
+        let deleted: &[u8] = if deleted == Outcome::Deleted(true) { b"true" } else { b"false" };
+        let object = Object::new().text("queue", queue.as_str()).text("key", &key);
+        Ok(Done::Object(object.json("deleted", deleted).end()))
+    }
+}
+
+fn named(queue: &Topic, value: &[u8], key: &str) -> Object {
+    Object::new().text("queue", queue.as_str()).json("value", value).text("key", key)
+}
+
+fn empty() -> Error {
+    Error::new(Code::NotFound, "empty queue")
+}

@@ -1,0 +1,153 @@
+//! A consumer that is connected over HTTP: it receives what the broker has for it, and gives back
+//! what could not be written.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use tokio::runtime::Handle;
+
+use super::answer::Object;
+use super::{key, on_one_line};
+use crate::broker::{Broker, Consumer, Parcel, Received};
+use crate::error::Result;
+use crate::message::Topic;
+use crate::protocol::http::app::App;
+use crate::protocol::http::bell::Bell;
+use crate::store::lock;
+
+/// What is received at a time, in bytes of messages, or one message more.
+const GATHERED_BYTES: usize = 16 * 1024;
+
+/// One reader of a queue, who leaves when this is dropped.
+pub struct Reader {
+    app: Arc<App>,
+    bell: Arc<Bell>,
+    /// Also of a thread that may wait for a disk.
+    seat: Arc<Mutex<Seat>>,
+}
+
+/// A reader's place among the consumers, and the messages that it has and that are not written.
+struct Seat {
+    broker: Arc<Broker>,
+    consumer: Option<Consumer>,
+    unwritten: VecDeque<Parcel>,
+    written: Vec<Parcel>,
+    dismissed: bool,
+}
+
+impl Reader {
+    /// Begins to read the queue: what waits in it comes first.
+    pub async fn join(app: Arc<App>, queue: Topic) -> Result<Reader> {
+        let bell = Bell::new();
+        let waker = bell.waker();
+        let seat = app.run(move |broker| Seat {
+            broker: broker.clone(),
+            consumer: Some(broker.consume(&queue, waker)),
+            unwritten: VecDeque::new(),
+            written: Vec::new(),
+            dismissed: false,
+        });
+        let seat = Arc::new(Mutex::new(seat.await?));
+        Ok(Reader { app, bell, seat })
+    }
+
+    /// The message that is to be written next, as an object. None if the reader is to hang up.
+    pub async fn next(&self) -> Option<Vec<u8>> {
+        tokio::select! {
+            biased;
+            () = self.app.stopping() => None,
+            next = self.wait() => next,
+        }
+    }
+
+    async fn wait(&self) -> Option<Vec<u8>> {
+        loop {
+            {
+                let seat = lock(&self.seat);
+                if let Some(object) = seat.object() {
+                    return Some(object);
+                }
+                if seat.dismissed {
+                    return None;
+                }
+            }
+            let seat = self.seat.clone();
+            let came = self.app.run(move |_| lock(&seat).gather()).await.ok()?;
+            if !came {
+                self.bell.rung().await;
+            }
+        }
+    }
+
+    /// The message has reached the connection: the next is the one behind it.
+    pub fn written(&self) {
+        let mut seat = lock(&self.seat);
+        let written = seat.unwritten.pop_front();
+        seat.written.extend(written);
+    }
+}
+
+impl Seat {
+    /// Says what was written, and receives what is there, up to a limit; true if that is something to
+    /// go on with.
+    fn gather(&mut self) -> bool {
+        let Some(consumer) = &self.consumer else { return false };
+        self.broker.reached(consumer, std::mem::take(&mut self.written));
+        let mut bytes = 0;
+        while bytes < GATHERED_BYTES {
+            match self.broker.receive(consumer) {
+                Received::Message(parcel) => {
+                    bytes += parcel.message().body.len();
+                    self.unwritten.push_back(parcel);
+                }
+                Received::Nothing => break,
+                Received::Dismissed => {
+                    self.dismissed = true;
+                    return true;
+                }
+            }
+        }
+        !self.unwritten.is_empty()
+    }
+
+    fn object(&self) -> Option<Vec<u8>> {
+        let (queue, message) = (self.consumer.as_ref()?.topic(), self.unwritten.front()?.message());
+        let object = Object::new().text("key", &key(queue, message.taken.id));
+        Some(object.json("value", &on_one_line(&message.body)).end())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let Some(consumer) = self.consumer.take() else { return };
+        let leaving = Leaving {
+            broker: self.broker.clone(),
+            written: std::mem::take(&mut self.written),
+            left: Some((consumer, std::mem::take(&mut self.unwritten))),
+        };
+        match Handle::try_current() {
+            // To put back may wait for a disk. If that thread is not to be had any more, it is here.
+            Ok(runtime) if self.broker.blocks() => drop(runtime.spawn_blocking(|| drop(leaving))),
+            _ => drop(leaving),
+        }
+    }
+}
+
+/// Leaves when it is dropped.
+struct Leaving {
+    broker: Arc<Broker>,
+    written: Vec<Parcel>,
+    left: Option<(Consumer, VecDeque<Parcel>)>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some((consumer, unwritten)) = self.left.take() {
+            self.broker.reached(&consumer, std::mem::take(&mut self.written));
+            self.broker.leave(consumer, unwritten.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

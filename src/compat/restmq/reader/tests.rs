@@ -1,0 +1,96 @@
+//! A reader whose connection breaks: over pipes that hold less than a message, so that it is known
+//! what it got.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::broker::{Broker, Received};
+use crate::compat::coremq::Hub;
+use crate::config::Config;
+use crate::message::Topic;
+use crate::protocol::http::{Site, serve};
+use crate::store::{self, Batch, Rules};
+
+const PIPE_BYTES: usize = 1_000;
+const MESSAGE_BYTES: usize = 3_000;
+const MESSAGES: usize = 20;
+
+fn topic() -> Topic {
+    Topic::new("q").unwrap()
+}
+
+/// A broker with messages, each with its number in front.
+fn broker() -> Arc<Broker> {
+    let broker = Arc::new(Broker::new(store::in_memory(Rules::default()).unwrap()));
+    let mut batch = Batch::default();
+    for number in 0..MESSAGES {
+        let message = format!("\"{number} {}\"", "x".repeat(MESSAGE_BYTES));
+        batch.put(topic(), message.as_bytes(), None);
+    }
+    broker.apply(&mut batch);
+    broker
+}
+
+/// A connection to a server over a pipe, and the task that serves it.
+fn connect(broker: &Arc<Broker>) -> (DuplexStream, JoinHandle<()>) {
+    let (client, server) = duplex(PIPE_BYTES);
+    let (stop, stops) = watch::channel(false);
+    let coremq = Arc::new(Hub::new(1, Vec::new()));
+    let site = Arc::new(Site::new(broker.clone(), &Config::default(), coremq, stops));
+    let session = broker.session();
+    let served = tokio::spawn(async move {
+        // How it ends is not what is asked here.
+        let _ = serve(site, server, Vec::new(), session, stop).await;
+    });
+    (client, served)
+}
+
+/// Reads until so many messages have come whole and one has begun, and hangs up.
+async fn read_and_hang_up(broker: &Arc<Broker>, request: &str, messages: usize) {
+    let (mut client, served) = connect(broker);
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut text = Vec::new();
+    loop {
+        let read = client.read_buf(&mut text).await.unwrap();
+        assert!(read > 0, "it ended early");
+        if String::from_utf8_lossy(&text).matches("\"key\"").count() > messages {
+            break;
+        }
+    }
+    drop(client);
+    served.await.unwrap();
+}
+
+/// The numbers of the messages that are left for others.
+fn left(broker: &Arc<Broker>) -> Vec<usize> {
+    let consumer = broker.consume(&topic(), Waker::noop().clone());
+    let mut numbers = Vec::new();
+    while let Received::Message(parcel) = broker.receive(&consumer) {
+        let text = str::from_utf8(&parcel.message().body[1..]).unwrap();
+        numbers.push(text.split(' ').next().unwrap().parse().unwrap());
+    }
+    numbers
+}
+
+const COMET: &str = "GET /c/q HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const SOCKET: &str = "GET /ws/q HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\n\
+     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+#[test]
+fn what_a_broken_connection_did_not_get_whole_is_for_others_and_nothing_else() {
+    for request in [COMET, SOCKET] {
+        for messages in [0, 1, 2, 7, MESSAGES - 1] {
+            let broker = broker();
+            let reads = read_and_hang_up(&broker, request, messages);
+            Runtime::new().unwrap().block_on(reads);
+            let expected: Vec<usize> = (messages..MESSAGES).collect();
+            assert_eq!(left(&broker), expected, "{request}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! A connection's talk in ZMTP: requests go to the dialect and are answered in order, subscriptions
+//! go to the broker, and what it pushes goes out. One port serves all: a peer's socket says what it is.
+//!
+//! A subscriber stands in the store: one that does not read holds no queue here, nor anyone up. It
+//! is disconnected when a write moves nothing for [`limits::WRITE_STALL`].
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::broker::{Broker, From, Pattern, Session};
+use crate::error::Result;
+use crate::limits;
+use crate::message::{self, Topic};
+use crate::protocol::talk::{self, Step};
+use crate::wire::zmtp::{Event, Fault, Link, Message, Peer, write_frame};
+
+/// What is in the messages.
+pub trait Dialect {
+    /// What follows the topic in a message.
+    const SEPARATOR: u8;
+
+    /// Carries out what came, in order, and returns what answers each, though not every peer is
+    /// answered.
+    fn receive(&mut self, messages: &[&[u8]]) -> Vec<Vec<u8>>;
+
+    /// Writes one message of a topic, as its subscribers read it. `message` is as it was put.
+    /// Nothing, if it is none of theirs.
+    fn write(&self, out: &mut Vec<u8>, topic: &Topic, message: message::Message<'_>);
+
+    /// A message that a subscriber is to have beside those of the topics.
+    fn again(&mut self) -> Option<Arc<[u8]>> {
+        None
+    }
+}
+
+pub struct Talk<D> {
+    broker: Arc<Broker>,
+    session: Session,
+    /// Woken when there is something to push.
+    waker: Waker,
+    link: Link,
+    dialect: D,
+    /// What came and is not carried out yet.
+    received: Vec<Message>,
+    /// What was subscribed to, as often as it was.
+    prefixes: Vec<Vec<u8>>,
+    /// Whether a subscription was left out.
+    crowded: bool,
+    /// A message on its way out.
+    scratch: Vec<u8>,
+    ended: bool,
+}
+
+impl<D: Dialect> Talk<D> {
+    /// `session` began when the connection was accepted.
+    pub fn new(
+        broker: Arc<Broker>,
+        session: Session,
+        max_message: usize,
+        waker: Waker,
+        dialect: D,
+    ) -> Talk<D> {
+        Talk {
+            broker,
+            session,
+            waker,
+            link: Link::new(max_message),
+            dialect,
+            received: Vec::new(),
+            prefixes: Vec::new(),
+            crowded: false,
+            scratch: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// Reads on to the end of what is there, or until there is enough to carry out or to write.
+    fn receive(&mut self, unread: &[u8]) -> (usize, std::result::Result<(), Fault>) {
+        let mut done = 0;
+        while self.received.len() < limits::ZMTP_BATCH_MESSAGES {
+            let (used, event) = self.link.advance(unread.get(done..).unwrap_or_default());
+            done += used;
+            match event {
+                Ok(Some(Event::Message(message))) => self.received.push(message),
+                Ok(Some(Event::Subscribe(prefix))) => self.subscribe(prefix),
+                Ok(Some(Event::Cancel(prefix))) => self.cancel(&prefix),
+                Ok(None) => break,
+                Err(fault) => return (done, Err(fault)),
+            }
+        }
+        (done, Ok(()))
+    }
+
+    /// Carries out what came, and answers who is answered.
+    fn carry_out(&mut self) {
+        if self.received.is_empty() {
+            return;
+        }
+        let received = std::mem::take(&mut self.received);
+        let is_answered = self.link.peer().is_some_and(Peer::is_answered);
+        // Who is not answered puts no envelope around what it says.
+        let envelope = |message: &Message| if is_answered { message.envelope() } else { 0 };
+        let bodies: Vec<Option<&[u8]>> =
+            received.iter().map(|message| message.only_part(envelope(message))).collect();
+        let whole: Vec<&[u8]> = bodies.iter().flatten().copied().collect();
+        let mut answers = self.dialect.receive(&whole).into_iter();
+        for (message, body) in received.iter().zip(&bodies) {
+            let answer = match body {
+                Some(_) => answers.next().unwrap_or_default(),
+                None => b"ERROR: a message has one part here".to_vec(),
+            };
+            if is_answered {
+                let parts = message.parts().take(envelope(message));
+                self.link.send(parts.chain([answer.as_slice()]));
+            }
+        }
+    }
+
+    /// Sends a message, if the peer has subscribed to what it begins with.
+    fn send_to_subscriber(&mut self, message: &[u8]) {
+        if self.prefixes.iter().any(|prefix| message.starts_with(prefix)) {
+            write_frame(self.link.out(), message, false);
+        }
+    }
+
+    fn subscribe(&mut self, prefix: Vec<u8>) {
+        let subscribed = match self.prefixes.len() {
+            limits::SUBSCRIPTIONS.. => Err("it has as many subscriptions as there may be".into()),
+            _ => self.follow(&prefix).map_err(|error| error.to_string()),
+        };
+        match subscribed {
+            Ok(()) => self.prefixes.push(prefix),
+            // There is no way to tell it; the log is told once.
+            Err(error) if !self.crowded => {
+                self.crowded = true;
+                tracing::warn!("a subscriber over ZMTP misses what it asks for: {error}");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn follow(&mut self, prefix: &[u8]) -> Result<()> {
+        let pattern = pattern(prefix, D::SEPARATOR);
+        self.broker.subscribe(&mut self.session, vec![pattern], From::Now, &self.waker).map(drop)
+    }
+
+    fn cancel(&mut self, prefix: &[u8]) {
+        let Some(at) = self.prefixes.iter().position(|other| other == prefix) else { return };
+        self.prefixes.swap_remove(at);
+        let cancelled = pattern(prefix, D::SEPARATOR);
+        if !self.prefixes.iter().any(|other| pattern(other, D::SEPARATOR) == cancelled) {
+            self.broker.unsubscribe(&mut self.session, &cancelled);
+        }
+    }
+}
+
+/// The topics that messages of this prefix may have. The rest of the prefix is looked for in the
+/// messages themselves.
+fn pattern(prefix: &[u8], separator: u8) -> Pattern {
+    let topic = prefix.split(|byte| *byte == separator).next().unwrap_or_default();
+    let topic = topic.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    Pattern::Prefix(topic.into())
+}
+
+impl<D: Dialect> talk::Talk for Talk<D> {
+    fn advance(&mut self, unread: &[u8]) -> (usize, Step) {
+        let (done, received) = self.receive(unread);
+        let full = self.received.len() >= limits::ZMTP_BATCH_MESSAGES;
+        self.carry_out();
+        match received {
+            Err(Fault(text)) => {
+                tracing::debug!("a ZMTP connection is closed: {text}");
+                (done, Step::Close)
+            }
+            Ok(()) if full || self.link.replies().len() >= limits::REPLY_BYTES => {
+                (done, Step::Write)
+            }
+            Ok(()) => (done, Step::Read),
+        }
+    }
+
+    fn replies(&self) -> &[u8] {
+        self.link.replies()
+    }
+
+    fn written(&mut self, _: usize) {
+        self.link.written();
+    }
+
+    fn is_subscribed(&self) -> bool {
+        !self.ended && self.session.is_subscribed()
+    }
+
+    fn push(&mut self) -> bool {
+        while self.is_subscribed() && self.link.replies().len() < limits::REPLY_BYTES {
+            if let Some(message) = self.dialect.again() {
+                self.send_to_subscriber(&message);
+                continue;
+            }
+            let pushes = match self.broker.pushes(&mut self.session) {
+                Ok(Some(pushes)) => pushes,
+                Ok(None) => return false,
+                Err(error) => {
+                    tracing::warn!("a subscriber over ZMTP misses messages: {error}");
+                    return false;
+                }
+            };
+            for message in pushes.range.clone().filter_map(|index| pushes.run.get(index)) {
+                let mut scratch = std::mem::take(&mut self.scratch);
+                scratch.clear();
+                self.dialect.write(&mut scratch, &pushes.topic, message);
+                if !scratch.is_empty() {
+                    self.send_to_subscriber(&scratch);
+                }
+                self.scratch = scratch;
+            }
+        }
+        self.is_subscribed()
+    }
+
+    /// No socket of ØMQ listens on when it has ended its side.
+    fn end(&mut self, _: &[u8]) {
+        self.ended = true;
+    }
+
+    fn is_bulky(&self) -> bool {
+        self.link.is_bulky()
+            || self.scratch.capacity() > limits::BUFFER_BYTES
+            || self.session.is_bulky()
+    }
+
+    fn shrink(&mut self) {
+        self.link.shrink();
+        self.scratch = Vec::new();
+        self.session.shrink();
+    }
+}
