@@ -52,8 +52,8 @@ use self::timer::Timers;
 use self::waiters::Waiters;
 pub use self::waiters::{Watch, look_again};
 use crate::error::{Code, Error, Result};
-use crate::message::{Id, Message, Topic};
-use crate::store::{Batch, Op, Policy, Returned, Run, Store};
+use crate::ops::{Batch, Id, Message, Op, Policy, Returned, Run, Topic};
+use crate::store::Store;
 
 /// One server's broker, shared by all of its connections.
 pub struct Broker {

@@ -25,9 +25,8 @@
 //! `requests` and `reply` (both as bytes).
 
 use std::collections::HashMap;
-use std::fmt;
-use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::{fmt, mem};
 
 mod connection;
 mod error;

@@ -48,13 +48,15 @@ mod error;
 #[cfg(feature = "server")]
 pub mod limits;
 #[cfg(feature = "server")]
-mod message;
+mod ops;
 #[cfg(feature = "server")]
 mod protocol;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "server")]
 mod store;
+#[cfg(feature = "server")]
+mod sync;
 mod text;
 #[cfg(feature = "server")]
 mod wire;

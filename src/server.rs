@@ -16,12 +16,11 @@ mod wake;
 #[cfg(feature = "http")]
 mod web;
 
-use std::fmt;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fmt, thread};
 
 use tracing::{debug, error, info, warn};
 

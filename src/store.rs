@@ -1,43 +1,31 @@
 //! The store: what must be atomic. Ids and their order, priority, leases, delay, dedupe, and what
 //! is visible to whom; batches in, runs out. It knows nothing of sessions, sockets or who waits.
 
-mod batch;
 #[cfg(test)]
 mod contract;
 pub mod copy;
 mod head;
-mod kept;
 mod leader;
 mod losses;
-mod moment;
-mod node;
 #[cfg(feature = "redis")]
 mod redis;
 mod refusal;
-mod run;
 mod shelf;
 mod sqlite;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
 
-pub use self::batch::{Batch, Op, Outcome, PutOptions, Returned, Taken, not_done};
-pub use self::head::{Counts, Head, Policy};
-pub use self::kept::{Kept, Place};
-pub use self::moment::{Moment, part};
-#[cfg(feature = "redis")]
-pub use self::node::Replicas;
-pub use self::node::{Away, Node};
+pub use self::head::{Counts, Head};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]
 pub use self::redis::{cluster_tests::Server as RedisCluster, tests::Server as RedisServer};
-pub use self::run::{Encoded, Form, Run};
 pub use self::shelf::Shelf;
 pub use self::sqlite::IN_USE;
 use crate::error::Result;
-use crate::message::{Id, Topic};
+use crate::ops::{Batch, Id, Kept, Moment, Node, Place, Run, Topic};
 
 /// A lease that ends when its message is acknowledged or put back, or when the store is opened again:
 /// two hundred years, in microseconds.
@@ -319,12 +307,6 @@ pub enum WhenFull {
 fn system_clock() -> Id {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since_1970.map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
-}
-
-/// The lock's content, also after a thread panicked with it: what it guards is consistent between
-/// any two statements.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl dyn Store + '_ {

@@ -17,8 +17,8 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::limits;
-use crate::message::Topic;
-use crate::store::{Policy, Returned, lock};
+use crate::ops::{Policy, Returned, Topic};
+use crate::sync::lock;
 
 /// With so many bytes in its outbox a consumer is given no more.
 const ROOM: usize = limits::OUTBOX_BYTES / 2;

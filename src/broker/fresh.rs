@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use crate::limits;
-use crate::message::Topic;
-use crate::store::{Batch, Head, Op, Outcome, Run, Store};
+use crate::ops::{Batch, Op, Outcome, Run, Topic};
+use crate::store::{Head, Store};
 
 /// Made before the batch is carried out: whatever is removed from then on makes the run stale.
 pub struct Fresh {
@@ -63,7 +63,8 @@ fn put_plainly(op: &Op) -> Option<&Topic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{PutOptions, Rules, in_memory};
+    use crate::ops::PutOptions;
+    use crate::store::{Rules, in_memory};
 
     fn batch(topics: &[&str]) -> Batch {
         let mut batch = Batch::default();

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Broker;
 use crate::error::Result;
 use crate::limits;
-use crate::message::Topic;
-use crate::store::{Batch, Extent, Op};
+use crate::ops::{Batch, Op, Topic};
+use crate::store::Extent;
 
 /// The better is the smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::Waker;
 
 use crate::error::Result;
-use crate::message::{Id, Topic};
-use crate::store::lock;
+use crate::ops::{Id, Topic};
+use crate::sync::lock;
 
 /// What is subscribed to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -32,7 +32,7 @@ use tempfile::TempDir;
 
 use self::action::Case;
 use self::world::World;
-use crate::message::Id;
+use crate::ops::Id;
 use crate::store::{Rules, Store};
 
 /// Cases of a bare `cargo test`.
@@ -141,7 +141,7 @@ fn redis_does_as_the_model() {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn parts_of_a_store_do_as_the_model() {
-    assert_ne!(crate::store::part("a", 16), crate::store::part("ab", 16));
+    assert_ne!(crate::ops::part("a", 16), crate::ops::part("ab", 16));
     redis_holds(16, number("DSMQ_MODEL_CASES", CASES) / 60);
 }
 

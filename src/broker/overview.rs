@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::Broker;
 use crate::error::Result;
-use crate::message::{Id, Topic};
+use crate::ops::{Id, Topic};
 use crate::store::{Counts, Head};
 
 /// So many topics are read for the last messages, at most.
@@ -98,7 +98,8 @@ fn holds(name: &str, part: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{self, Batch, Op, Rules};
+    use crate::ops::{Batch, Op};
+    use crate::store::{self, Rules};
 
     fn broker() -> Broker {
         Broker::new(store::in_memory(Rules::default()).unwrap())

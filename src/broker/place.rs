@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::limits;
-use crate::message::{Id, Message};
-use crate::store::{Head, Run, Store};
+use crate::ops::{Id, Message, Run};
+use crate::store::{Head, Store};
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use super::Broker;
 use crate::error::Result;
 use crate::limits;
-use crate::message::Id;
-use crate::store::Run;
+use crate::ops::{Id, Run};
 
 /// Messages of one topic that follow one another.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use super::place::Place;
 use super::subscription::Subscriptions;
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::{Id, Message, Topic};
-use crate::store::{Moment, Store};
+use crate::ops::{Id, Message, Moment, Topic};
+use crate::store::Store;
 
 /// What one connection has had. Its start is the moment when it connected.
 pub struct Session {

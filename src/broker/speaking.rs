@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::Broker;
-use crate::store::lock;
+use crate::sync::lock;
 
 /// Connections by what they speak.
 #[derive(Default)]

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use super::Broker;
 use crate::error::{Code, Error, Result};
-use crate::message::{Id, Topic};
-use crate::store::{Away, Counts, Extent, Head, Node};
+use crate::ops::{Away, Id, Node, Topic};
+use crate::store::{Counts, Extent, Head};
 
 /// A topic, as it is listed.
 #[derive(Debug)]

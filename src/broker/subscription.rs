@@ -16,8 +16,8 @@ use super::place::Place;
 use super::session::too_many_places;
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::{Id, Topic};
-use crate::store::{Head, Moment, Run, Store};
+use crate::ops::{Id, Moment, Run, Topic};
+use crate::store::{Head, Store};
 
 /// So many topics that are ready keep the run that comes next; of the others only its id is kept,
 /// so that who lags in many topics holds little.

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
 use crate::error::{Code, Error, Result};
-use crate::message::Topic;
-use crate::store::{Batch, Op, Outcome, Returned, Store, lock};
+use crate::ops::{Batch, Op, Outcome, Returned, Topic};
+use crate::store::Store;
+use crate::sync::lock;
 
 /// Takers that are served by one batch.
 const SERVED_AT_ONCE: usize = 64;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use super::Broker;
 use crate::error::Error;
 use crate::limits;
-use crate::message::{Id, Topic};
-use crate::store::{Batch, Store, lock, part};
+use crate::ops::{Batch, Id, Topic, part};
+use crate::store::Store;
+use crate::sync::lock;
 
 /// However far the next event is: the store's clock may be set meanwhile.
 const SLEEP: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::message::Topic;
+use crate::ops::Topic;
 
 /// When who waits until this deadline looks again: it goes on waiting while the store is only away.
 pub fn look_again(error: &Error, deadline: Instant) -> Option<Instant> {

@@ -32,9 +32,9 @@ use self::object::Text;
 use crate::broker::{Broker, From, Pattern, Pushes, Session};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::{Id, Topic};
+use crate::ops::{Batch, Id, Op, Outcome, Topic};
 use crate::protocol::json;
-use crate::store::{Batch, Op, Outcome, lock};
+use crate::sync::lock;
 
 /// Messages of each queue that a history holds.
 const HISTORY_MESSAGES: usize = 10;

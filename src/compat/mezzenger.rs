@@ -18,8 +18,7 @@ use self::recent::Outbox;
 use super::zmq::Dialect;
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::{Id, Message, Topic};
-use crate::store::{Batch, Op, Outcome, not_done};
+use crate::ops::{Batch, Id, Message, Op, Outcome, Topic, not_done};
 
 /// One connection's part.
 pub struct Mezzenger {

@@ -17,9 +17,8 @@ use crate::broker::Broker;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::{Message, PRIORITY_DEFAULT, PRIORITY_MAX, Topic};
+use crate::ops::{Batch, Message, PRIORITY_DEFAULT, PRIORITY_MAX, PutOptions, Topic};
 use crate::protocol::json;
-use crate::store::{Batch, PutOptions};
 
 /// One connection's side of it.
 pub struct O3one {

@@ -18,7 +18,7 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use crate::error::{Code, Error, Result};
-use crate::message::{Id, Topic};
+use crate::ops::{Id, Topic};
 use crate::protocol::http::app::App;
 
 /// A queue's name may have slashes, as it is or percent-encoded.

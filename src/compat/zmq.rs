@@ -9,10 +9,10 @@ use std::task::Waker;
 
 use crate::broker::{Broker, From, Pattern, Session};
 use crate::error::Result;
-use crate::limits;
-use crate::message::{self, Topic};
+use crate::ops::Topic;
 use crate::protocol::talk::{self, Step};
 use crate::wire::zmtp::{Event, Fault, Link, Message, Peer, write_frame};
+use crate::{limits, ops};
 
 /// What is in the messages.
 pub trait Dialect {
@@ -25,7 +25,7 @@ pub trait Dialect {
 
     /// Writes one message of a topic, as its subscribers read it. `message` is as it was put.
     /// Nothing, if it is none of theirs.
-    fn write(&self, out: &mut Vec<u8>, topic: &Topic, message: message::Message<'_>);
+    fn write(&self, out: &mut Vec<u8>, topic: &Topic, message: ops::Message<'_>);
 
     /// A message that a subscriber is to have beside those of the topics.
     fn again(&mut self) -> Option<Arc<[u8]>> {

@@ -41,9 +41,8 @@ use self::wait::{Wait, WaitKind};
 use crate::broker::{Broker, From, Pattern, Session};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::{Id, Topic};
+use crate::ops::{Id, Op, Topic};
 pub use crate::protocol::talk::Step;
-use crate::store::Op;
 
 /// One connection's talk.
 pub struct Conversation {

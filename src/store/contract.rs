@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Batch, Head, Outcome, Run, Store};
+use super::{Head, Store};
 use crate::error::Code;
 use crate::limits;
-use crate::message::{Id, Topic};
+use crate::ops::{Batch, Id, Outcome, Run, Topic};
 
 /// Makes an empty store whose clock is [`clock`].
 pub type Open<'a> = &'a dyn Fn() -> Arc<dyn Store>;

@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use super::{Batch, Head, Kept, Op, Place, Store};
+use super::{Head, Store};
 use crate::error::Error;
-use crate::message::Topic;
+use crate::ops::{Batch, Kept, Op, Place, Topic};
 
 /// One of the two stores, and what it is called.
 pub struct Side {

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use super::{Run, lock};
 use crate::limits;
-use crate::message::{Id, Topic};
+use crate::ops::{Id, Policy, Run, Topic};
+use crate::sync::lock;
 
 /// What a topic shows without asking the tables. One for each topic, shared by all who use it.
 #[derive(Debug)]
@@ -24,13 +24,6 @@ pub struct Head {
     /// How many messages were put back after such a take, and the ids of the last of them.
     put_backs: AtomicU64,
     put_back_ids: Mutex<VecDeque<Id>>,
-}
-
-/// How consumers share a topic's messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
-    Broadcast,
-    RoundRobin,
 }
 
 /// A topic's numbers, as of the last commit.
@@ -57,19 +50,6 @@ pub struct Counts {
     pub noted: u64,
     pub stopped: bool,
     pub policy: Option<Policy>,
-}
-
-impl Policy {
-    pub fn new(text: &str) -> Option<Policy> {
-        [Policy::Broadcast, Policy::RoundRobin].into_iter().find(|policy| policy.as_str() == text)
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Policy::Broadcast => "broadcast",
-            Policy::RoundRobin => "roundrobin",
-        }
-    }
 }
 
 impl Head {

@@ -3,7 +3,8 @@
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::{self, Thread};
 
-use crate::store::{Batch, lock};
+use crate::ops::Batch;
+use crate::sync::lock;
 
 /// Transactions that one leader runs before another writer takes over, so that its own
 /// connection is not kept waiting for ever by others' work.

@@ -43,13 +43,10 @@ use self::nodes::Nodes;
 use self::open::Opened;
 pub use self::open::RedisAt;
 use self::shard::{Common, Shard};
-use super::moment::part;
-use super::{
-    Batch, Due, Extent, Head, Kept, Moment, Node, Place, Rules, Run, Shelf, Store, system_clock,
-};
+use super::{Due, Extent, Head, Rules, Shelf, Store, system_clock};
 use crate::error::Result;
 use crate::limits;
-use crate::message::{ID_END, Id, Topic};
+use crate::ops::{Batch, ID_END, Id, Kept, Moment, Node, Place, Run, Topic, part};
 
 /// What a consumer has not had for so long goes to another: a minute, in microseconds.
 const CONSUMER_LEASE: u64 = 60_000_000;
@@ -273,7 +270,7 @@ impl Store for RedisStore {
     }
 
     fn apply(&self, batch: &mut Batch) {
-        let of = |op: &super::Op| part(op.topic().as_str(), self.shards.len());
+        let of = |op: &crate::ops::Op| part(op.topic().as_str(), self.shards.len());
         let mut parts = batch.ops.iter().map(of);
         let Some(first) = parts.next() else { return };
         let give = |part: usize, batch: &mut Batch| match self.shards.get(part) {

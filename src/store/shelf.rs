@@ -4,9 +4,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use super::{Head, Run, lock};
+use super::Head;
 use crate::limits;
-use crate::message::Id;
+use crate::ops::{Id, Run};
+use crate::sync::lock;
 
 #[derive(Debug, Default)]
 pub struct Shelf(Mutex<VecDeque<(i64, Arc<Run>)>>);
@@ -39,7 +40,7 @@ impl Shelf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Topic;
+    use crate::ops::Topic;
 
     fn run(after: Id, body: &[u8]) -> Arc<Run> {
         let mut run = Run::new(after, 0);

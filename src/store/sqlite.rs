@@ -49,10 +49,11 @@ use self::tables::{Bounds, Tables};
 use self::transaction::Transaction;
 use super::leader::Leader;
 use super::losses::Losses;
-use super::{Batch, Due, Extent, Head, Kept, Place, Rules, Run, Shelf, Store, Synchronous, lock};
+use super::{Due, Extent, Head, Rules, Shelf, Store, Synchronous};
 use crate::error::{Code, Result};
 use crate::limits;
-use crate::message::{Id, Topic};
+use crate::ops::{Batch, Id, Kept, Place, Run, Topic};
+use crate::sync::lock;
 
 /// Microseconds since 1970.
 pub type Clock = fn() -> Id;

@@ -9,8 +9,9 @@ use std::time::Instant;
 use super::{Consumer, Given, Group, Parcel, Received};
 use crate::broker::Broker;
 use crate::error::{Code, Result};
-use crate::message::Topic;
-use crate::store::{Batch, Op, Outcome, Returned, Store, UNTIL_RESTART, lock};
+use crate::ops::{Batch, Op, Outcome, Returned, Topic};
+use crate::store::{Store, UNTIL_RESTART};
+use crate::sync::lock;
 
 /// Messages that are taken by one batch.
 const TAKEN_AT_ONCE: usize = 64;

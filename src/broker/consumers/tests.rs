@@ -7,8 +7,8 @@ use std::time::Instant;
 use super::{Consumer, Received};
 use crate::broker::Broker;
 use crate::limits;
-use crate::message::Topic;
-use crate::store::{self, Batch, Op, Policy, Rules, Synchronous};
+use crate::ops::{Batch, Op, Policy, Topic};
+use crate::store::{self, Rules, Synchronous};
 
 fn broker() -> Broker {
     Broker::new(store::in_memory(Rules::default()).unwrap())

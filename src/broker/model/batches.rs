@@ -6,8 +6,7 @@ use super::action::{Do, Name, Options, UNIT};
 use super::log::{Hand, Seen};
 use super::world::{Taker, World, hand, microseconds, topic, waker};
 use crate::error::{Code, Result};
-use crate::message::Id;
-use crate::store::{Batch, Op, Outcome, Policy, PutOptions, Returned};
+use crate::ops::{Batch, Id, Op, Outcome, Policy, PutOptions, Returned};
 
 /// What an operation may come to. A message that has expired and was not removed yet may count as
 /// removed or not.

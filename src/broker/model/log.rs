@@ -2,8 +2,8 @@
 //! Time passes when [`Log::now`] is set; what it brings about happens in [`Log::tick`].
 
 use super::action::{Name, Options, TOPICS, UNIT, dead};
-use crate::message::{Id, PRIORITY_DEFAULT};
-use crate::store::{Policy, Store, part};
+use crate::ops::{Id, PRIORITY_DEFAULT, Policy, part};
+use crate::store::Store;
 
 /// A second put with the same key is no put for so long: DESIGN.md says 120 s.
 const KEY_KEPT: u64 = 120_000_000;

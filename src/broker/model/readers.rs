@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::action::{Name, PATTERNS, TOPICS};
 use super::log::{Log, Message};
-use crate::message::Id;
+use crate::ops::Id;
 
 /// Messages as a session has them: id and text.
 pub type Got = Vec<(Id, Vec<u8>)>;

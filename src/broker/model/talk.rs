@@ -6,7 +6,7 @@ use super::action::{Begin, Name, PATTERNS, TOPICS};
 use super::readers::{self, Got, Reader};
 use super::world::{Peer, World, name, topic, waker};
 use crate::broker::{From, Pattern, Pushes};
-use crate::message::Message;
+use crate::ops::Message;
 
 /// Connections at a time.
 const PEERS: usize = 4;

@@ -9,8 +9,8 @@ use super::log::{Hand, Log};
 use super::readers::{Reader, matches};
 use super::{NOW, Open, clock};
 use crate::broker::{Broker, Session, TopicStats, Waiting, Watch};
-use crate::message::{Id, Topic};
-use crate::store::{Batch, Returned, Rules, Taken};
+use crate::ops::{Batch, Id, Returned, Taken, Topic};
+use crate::store::Rules;
 
 pub struct World {
     pub broker: Broker,

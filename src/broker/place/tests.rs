@@ -6,8 +6,8 @@ use std::task::Waker;
 use crate::broker::{Broker, From, Pattern, Session};
 use crate::error::Result;
 use crate::limits;
-use crate::message::{Id, Topic};
-use crate::store::{self, Batch, Op, Outcome, Returned, Rules};
+use crate::ops::{Batch, Id, Op, Outcome, Returned, Topic};
+use crate::store::{self, Rules};
 
 fn topic() -> Topic {
     Topic::new("t").unwrap()

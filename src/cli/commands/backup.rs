@@ -4,8 +4,7 @@ use std::io;
 
 use super::super::args::Backup;
 use super::{Failure, say};
-use crate::store;
-use crate::{Config, StoreAt};
+use crate::{Config, StoreAt, store};
 
 const NO_FILE: &str =
     "only a store in a file has one to copy: say which, dsmq --store PATH backup DEST";

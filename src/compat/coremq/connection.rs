@@ -6,9 +6,9 @@ use super::frame::{Decoder, can_name, parts, write};
 use super::{Object, Talk, failed, wrong};
 use crate::error::Result;
 use crate::limits;
+use crate::ops::{Encoded, Form, Run};
 use crate::protocol::json;
 use crate::protocol::talk::{self, Step};
-use crate::store::{Encoded, Form, Run};
 
 /// One connection's talk in frames.
 pub struct Connection {

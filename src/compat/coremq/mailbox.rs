@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::store::lock;
+use crate::sync::lock;
 
 /// The mailboxes of a server's connections, by their ids.
 #[derive(Default)]

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::error::{Code, Error, Result};
-use crate::message::{Message, Topic};
+use crate::ops::{Message, Topic};
 use crate::wire::pickle::{Fault, Pickle, Value, Writer};
 
 /// What a frame asks for.
@@ -143,7 +143,7 @@ pub fn read_kept(body: &[u8]) -> Option<(String, Vec<u8>)> {
 
 /// The frame of a message that came without one.
 pub fn write(out: &mut Vec<u8>, topic: &Topic, message: Message<'_>) {
-    let time = crate::message::Timestamp(message.id).to_string();
+    let time = crate::ops::Timestamp(message.id).to_string();
     let checksum = checksum(topic.as_str(), message.body, time.as_bytes());
     let mut pickle = Writer::new();
     pickle.dict();

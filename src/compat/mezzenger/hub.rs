@@ -13,8 +13,8 @@ use super::recent::{Outbox, Recent};
 use crate::broker::{Broker, From, Pattern};
 use crate::error::Result;
 use crate::limits;
-use crate::message::{Id, Topic};
-use crate::store::{Batch, Op, Outcome, lock};
+use crate::ops::{Batch, Id, Op, Outcome, Topic};
+use crate::sync::lock;
 
 /// The topic of what is kept.
 const UNACKED: &str = "mezzenger.unacked";

@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
-use crate::message::Id;
-use crate::store::lock;
+use crate::ops::Id;
+use crate::sync::lock;
 
 /// A checksum is any text: this is one of its own, and of one size.
 type Key = [u8; 16];

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
 use crate::limits;
-use crate::message::Id;
-use crate::store::lock;
+use crate::ops::Id;
+use crate::sync::lock;
 
 #[derive(Default)]
 pub struct Recent(Mutex<Frames>);

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::limits;
-use crate::message::{Id, Timestamp, Topic};
+use crate::ops::{Id, Timestamp, Topic};
 use crate::protocol::http::app::App;
 use crate::protocol::http::failure::{Answer, Json};
 use crate::protocol::http::html::escape;

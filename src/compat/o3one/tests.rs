@@ -173,7 +173,7 @@ fn of_those_that_are_there_together_the_highest_priority_goes_first() {
     assert_eq!(pushed(&mut subscriber), of(&sent));
     // Whoever takes has the same order, whenever they came.
     let mut batch = Batch::default();
-    batch.ops.push(crate::store::Op::Take { topic: Topic::new("o3").unwrap(), lease: None });
+    batch.ops.push(crate::ops::Op::Take { topic: Topic::new("o3").unwrap(), lease: None });
     answered(&mut dealer, &of(&["o3 9 last"]));
     broker.apply(&mut batch);
     assert_eq!(batch.taken, b"\"high\"");

@@ -12,12 +12,11 @@ use super::answer::{self, Ending, Object};
 use super::fields::Fields;
 use super::{id_of, key, missing, not_done};
 use crate::error::{Code, Error, Result};
-use crate::message::Topic;
+use crate::ops::{Batch, Op, Outcome, Topic};
 use crate::protocol::http::app::App;
 use crate::protocol::http::extract::Name;
 use crate::protocol::http::failure::{Answer, Failure};
 use crate::protocol::json;
-use crate::store::{Batch, Op, Outcome};
 
 /// The queue that the path names, for commands that name none.
 pub struct Default(Option<Topic>);

@@ -10,11 +10,10 @@ use super::fields::Fields;
 use super::missing;
 use crate::broker::TopicStats;
 use crate::error::Result;
-use crate::message::Topic;
+use crate::ops::{Op, Policy, Topic};
 use crate::protocol::http::app::App;
 use crate::protocol::http::extract::Name;
 use crate::protocol::http::failure::Answer;
-use crate::store::{Op, Policy};
 
 pub async fn policy(
     State(app): State<Arc<App>>,

@@ -7,11 +7,10 @@ use axum::extract::{FromRequest, Request};
 use super::{check_callback, missing};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::Topic;
+use crate::ops::{PutOptions, Topic};
 use crate::protocol::http::app::App;
 use crate::protocol::http::extract::{self, Form};
 use crate::protocol::http::failure::{Answer, Failure};
-use crate::store::PutOptions;
 
 /// In a form a byte takes up to three: `%XX`.
 const FORM_BYTES_PER_BYTE: usize = 3;

@@ -8,9 +8,8 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-use super::answer;
-use super::{control, key};
-use crate::message::Topic;
+use super::{answer, control, key};
+use crate::ops::Topic;
 use crate::protocol::http::app::App;
 use crate::protocol::http::extract::Name;
 use crate::protocol::http::failure::Answer;

@@ -10,12 +10,11 @@ use super::answer::{self, Ending, Object};
 use super::fields::Fields;
 use super::{key, not_done};
 use crate::error::{Code, Error, Result};
-use crate::message::Topic;
+use crate::ops::{Outcome, Topic};
 use crate::protocol::http::app::App;
 use crate::protocol::http::extract::Name;
 use crate::protocol::http::failure::Answer;
 use crate::protocol::http::page;
-use crate::store::Outcome;
 
 pub async fn add(
     State(app): State<Arc<App>>,

@@ -10,10 +10,10 @@ use super::answer::Object;
 use super::{key, on_one_line};
 use crate::broker::{Broker, Consumer, Parcel, Received};
 use crate::error::Result;
-use crate::message::Topic;
+use crate::ops::Topic;
 use crate::protocol::http::app::App;
 use crate::protocol::http::bell::Bell;
-use crate::store::lock;
+use crate::sync::lock;
 
 /// What is received at a time, in bytes of messages, or one message more.
 const GATHERED_BYTES: usize = 16 * 1024;

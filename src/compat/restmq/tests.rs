@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{check_callback, id_of, key, on_one_line};
-use crate::message::Topic;
+use crate::ops::Topic;
 
 fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![

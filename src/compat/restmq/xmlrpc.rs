@@ -10,12 +10,11 @@ use axum::response::Response;
 use self::parse::{Call, parse};
 use super::{answer, key, not_done};
 use crate::error::{Code, Error, Result};
-use crate::message::Topic;
+use crate::ops::{Outcome, Topic};
 use crate::protocol::http::app::App;
 use crate::protocol::http::extract;
 use crate::protocol::http::failure::{Answer, Failure};
 use crate::protocol::json;
-use crate::store::Outcome;
 
 /// In XML a byte takes up to six: `&quot;`.
 const XML_BYTES_PER_BYTE: usize = 6;

@@ -12,9 +12,8 @@ use crate::compat::coremq;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::Topic;
+use crate::ops::{Batch, Op, Outcome, PutOptions, Topic};
 use crate::protocol::json::Conversation;
-use crate::store::{Batch, Op, Outcome, PutOptions};
 
 /// The state of the routes.
 pub struct App {

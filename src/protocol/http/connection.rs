@@ -16,7 +16,7 @@ use super::head_timer::{Arrivals, HeadTimer};
 use super::stream::Stream;
 use crate::broker::{Session, Speaking, Turned};
 use crate::limits;
-use crate::store::lock;
+use crate::sync::lock;
 
 /// What a handler can know of its connection: an extension of every request.
 pub struct Connection {

@@ -16,7 +16,7 @@ use super::app::App;
 use super::failure::{Answer, Failure};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::Topic;
+use crate::ops::Topic;
 
 /// The topic that the path's one variable names.
 pub struct Name(pub Topic);

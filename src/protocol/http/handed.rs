@@ -13,8 +13,8 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::watch;
 
 use crate::broker::Broker;
-use crate::message::Topic;
-use crate::store::{Returned, Taken, lock};
+use crate::ops::{Returned, Taken, Topic};
+use crate::sync::lock;
 
 /// A message in the hands of a taker. Dropped before it is written to the connection, it goes back:
 /// whoever asked for it is gone.

@@ -31,7 +31,7 @@ use super::connection::Connection;
 use super::extract::{Form, Name, Payload};
 use super::failure::{Answer, Json};
 use crate::error::{Code, Error};
-use crate::message::Topic;
+use crate::ops::Topic;
 
 /// What there is, for programs that ask.
 const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json"));

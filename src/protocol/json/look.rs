@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Reply, Request};
 use crate::broker::{Broker, Stats, TopicStats};
 use crate::error::Result;
-use crate::store::{Policy, Run};
+use crate::ops::{Policy, Run};
 
 /// What was there to be seen.
 pub enum Shown {

@@ -8,8 +8,7 @@ use super::reply::{self, Reply};
 use crate::broker::{Broker, Pushes};
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::message::Topic;
-use crate::store::{Batch, Form, Op, Outcome, Policy, PutOptions, Returned, Taken};
+use crate::ops::{Batch, Form, Op, Outcome, Policy, PutOptions, Returned, Taken, Topic};
 
 pub struct Outbox {
     broker: Arc<Broker>,

@@ -7,8 +7,7 @@ use std::ops::Range;
 use crate::broker::Page;
 use crate::broker::{Stats, TopicStats};
 use crate::error::Error;
-use crate::message::{Id, Message, Timestamp, Topic};
-use crate::store::{Encoded, Node, Policy, Run, Taken};
+use crate::ops::{Encoded, Id, Message, Node, Policy, Run, Taken, Timestamp, Topic};
 
 /// A reply that is being written. A Vec takes every byte that it is given, so nothing here fails.
 pub struct Reply<'a> {

@@ -11,8 +11,7 @@ use super::string;
 use crate::broker::{From, Pattern};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::{ID_END, Id, PRIORITY_DEFAULT, PRIORITY_MAX, Topic};
-use crate::store::{Op, Policy, PutOptions};
+use crate::ops::{ID_END, Id, Op, PRIORITY_DEFAULT, PRIORITY_MAX, Policy, PutOptions, Topic};
 
 /// Messages of a history that does not say how many.
 const HISTORY_DEFAULT: usize = 10;

@@ -1,13 +1,12 @@
 //! A request by itself: for HTTP, which carries the words of this protocol one at a time.
 
 use super::fault::fault_error;
-use super::look;
 use super::request::Text;
 use super::scanner::{Fault, Scan, Scanner};
-use super::{Reply, Request};
+use super::{Reply, Request, look};
 use crate::broker::Broker;
 use crate::error::{Code, Error, Result};
-use crate::store::Batch;
+use crate::ops::Batch;
 
 /// The text of one request, scanned.
 pub struct Single {

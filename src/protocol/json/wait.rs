@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Conversation, Step};
 use crate::broker::{Waiting, Watch, look_again};
 use crate::error::{Code, Error};
-use crate::message::Topic;
+use crate::ops::Topic;
 
 /// A request that waits for a message.
 pub struct Wait {

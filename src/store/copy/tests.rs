@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use super::*;
 use crate::error::Code;
 use crate::limits;
-use crate::message::Id;
-use crate::store::{self, Outcome, Policy, PutOptions, Rules, WhenFull};
+use crate::ops::{Id, Outcome, Policy, PutOptions};
+use crate::store::{self, Rules, WhenFull};
 
 const START: Id = 1_780_000_000_000_000;
 

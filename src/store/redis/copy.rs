@@ -4,8 +4,7 @@ use redis::{Cmd, Value};
 
 use super::request::{optional, senseless, text};
 use crate::error::Result;
-use crate::message::{PRIORITY_DEFAULT, PRIORITY_MAX, Topic};
-use crate::store::{Kept, Place};
+use crate::ops::{Kept, PRIORITY_DEFAULT, PRIORITY_MAX, Place, Topic};
 
 /// The word by which the script knows what it is to do with a message.
 pub fn word(message: &Kept) -> &'static str {

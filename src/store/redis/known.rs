@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::message::{Id, Topic};
-use crate::store::{Counts, Due, Head, Policy, lock};
+use crate::ops::{Id, Policy, Topic};
+use crate::store::{Counts, Due, Head};
+use crate::sync::lock;
 
 /// A topic's numbers, in the order in which scripts tell them.
 const FIELDS: usize = 19;

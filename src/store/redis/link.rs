@@ -16,7 +16,7 @@ use super::address::Address;
 use super::presence::Presence;
 use super::{scripts, watch};
 use crate::error::{Code, Error};
-use crate::store::lock;
+use crate::sync::lock;
 
 /// To connect, and to be let in.
 const CONNECT: Duration = Duration::from_secs(1);

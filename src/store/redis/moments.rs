@@ -14,9 +14,8 @@ use redis::{Value, cmd, pipe};
 
 use super::link::{ANSWER, Link};
 use super::shard::{Common, Shard};
-use crate::message::Id;
-use crate::store::lock;
-use crate::store::moment::Inquiry;
+use crate::ops::{Id, Inquiry};
+use crate::sync::lock;
 
 /// So long others are waited for, who are asked for too, unless somebody needs the answer.
 const GATHER: Duration = Duration::from_millis(10);

@@ -12,7 +12,8 @@ use super::backoff::{Backoff, RETRY};
 use super::known::From;
 use super::link::{self, Link};
 use super::shard::Shard;
-use crate::store::{Due, lock, system_clock};
+use crate::store::{Due, system_clock};
+use crate::sync::lock;
 
 /// So long nothing is heard before the connection is tried.
 const SILENCE: Duration = Duration::from_secs(1);

@@ -14,7 +14,7 @@ use super::check::check;
 use super::greet::greet;
 use super::link::{Failed, Link};
 use super::open::RedisAt;
-use crate::store::lock;
+use crate::sync::lock;
 
 /// How often a call goes where it is sent.
 const REDIRECTS: usize = 5;

@@ -5,7 +5,8 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::limits;
-use crate::store::{Away, Node, Replicas, lock};
+use crate::ops::{Away, Node, Replicas};
+use crate::sync::lock;
 
 /// A node, as it is known between two probes.
 pub struct Presence {

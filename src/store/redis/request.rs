@@ -4,13 +4,12 @@ use std::collections::HashMap;
 
 use redis::{Cmd, Value};
 
-use super::copy;
 use super::known::policy_number;
-use super::link;
 use super::scripts::outcome;
+use super::{copy, link};
 use crate::error::{Code, Error, Result};
-use crate::message::{Id, PRIORITY_MAX, Topic};
-use crate::store::{Batch, Op, Outcome, PutOptions, Returned, Rules, Run, Taken, refusal};
+use crate::ops::{Batch, Id, Op, Outcome, PRIORITY_MAX, PutOptions, Returned, Run, Taken, Topic};
+use crate::store::{Rules, refusal};
 
 /// How many of the batches are carried out by one call: no more operations than this, nor bytes, but
 /// one batch at least.

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use sha1_smol::Sha1;
 
 use crate::limits;
-use crate::message::{DEAD_SUFFIX, ID_END, PRIORITY_DEFAULT, PRIORITY_MAX};
+use crate::ops::{DEAD_SUFFIX, ID_END, PRIORITY_DEFAULT, PRIORITY_MAX};
 use crate::store::refusal;
 
 /// What a message takes beside its text, and a topic beside its name, by the measure of

@@ -15,10 +15,11 @@ use super::request;
 use super::scripts::{self, Script};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::{Id, Topic};
+use crate::ops::{Batch, Id, Topic};
 use crate::store::leader::Leader;
 use crate::store::losses::Losses;
-use crate::store::{Batch, Due, Rules, WhenFull, lock, system_clock};
+use crate::store::{Due, Rules, WhenFull, system_clock};
+use crate::sync::lock;
 
 /// What all parts have in common.
 pub struct Common {

@@ -2,7 +2,7 @@
 //! became of it comes together again.
 
 use crate::error::Result;
-use crate::store::{Batch, Op, Outcome, Taken, not_done};
+use crate::ops::{Batch, Op, Outcome, Taken, not_done};
 
 /// Has each part carry out what is its own: `part` says where an operation's topic stands, `apply`
 /// gives a part its batch.
@@ -87,7 +87,7 @@ fn moved(outcome: Outcome, base: usize) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Topic;
+    use crate::ops::Topic;
 
     /// A topic stands in the part that its name says. "a:0" is a put, "t:1" a take.
     fn batch(ops: &[&str]) -> Batch {

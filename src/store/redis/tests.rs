@@ -11,7 +11,8 @@ use ::redis::{Client, Connection, cmd};
 
 use super::*;
 use crate::error::Code;
-use crate::store::{Op, Outcome, WhenFull, contract};
+use crate::ops::{Op, Outcome};
+use crate::store::{WhenFull, contract};
 
 /// The longest that anything takes.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ use redis::{Client, Connection, ConnectionLike, RedisResult, Value, cmd};
 use super::backoff::Backoff;
 use super::link;
 use super::presence::{Presence, Told};
-use crate::store::Replicas;
+use crate::ops::Replicas;
 
 /// From one probe to the next.
 const EVERY: Duration = Duration::from_secs(2);

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use rusqlite::{OptionalExtension, Result};
 
-use super::file;
 use super::ledger::{Ledger, State};
-use super::schema;
 use super::tables::Tables;
+use super::{file, schema};
 use crate::store::Checked;
 
 /// Faults that are told; there may be one for each message.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use rusqlite::types::Type;
 
-use crate::message::Id;
+use crate::ops::Id;
 
 /// What a row of `log` or `delayed` says of its message. For a delayed one the id is when it is
 /// due, and `expires` is its ttl.

@@ -7,10 +7,9 @@ use super::put::{RANK_DEFAULT, priority, rank};
 use super::schema;
 use super::tables::Tables;
 use super::transaction::Transaction;
-use crate::error;
-use crate::limits;
-use crate::message::{Id, Topic};
-use crate::store::{Kept, Outcome, Place, refusal};
+use crate::ops::{Id, Kept, Outcome, Place, Topic};
+use crate::store::refusal;
+use crate::{error, limits};
 
 impl Tables {
     /// Some of what is kept of a topic, behind this place.

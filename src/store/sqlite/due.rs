@@ -6,7 +6,7 @@ use super::take::Lease;
 use super::transaction::Transaction;
 use crate::error::Result;
 use crate::limits;
-use crate::message::{Id, Topic};
+use crate::ops::{Id, Topic};
 use crate::store::Due;
 
 /// How much of each kind one transaction does.

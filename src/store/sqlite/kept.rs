@@ -7,7 +7,8 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::{Counts, Op, Outcome, Policy, PutOptions, Taken};
+use crate::ops::{Op, Outcome, Policy, PutOptions, Taken};
+use crate::store::Counts;
 
 pub const START: Id = 1_780_000_000_000_000;
 

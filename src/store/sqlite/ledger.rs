@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use rusqlite::{Result, Row};
 
-use super::checksum;
-use super::schema;
 use super::tables::Tables;
-use crate::message::{Id, Topic};
-use crate::store::{Counts, Head, Policy};
+use super::{checksum, schema};
+use crate::ops::{Id, Policy, Topic};
+use crate::store::{Counts, Head};
 
 /// A topic has a slot for good, and a number, by which the tables know it: the slot and, above
 /// these bits, how often it was purged.

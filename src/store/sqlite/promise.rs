@@ -7,7 +7,9 @@ use super::location::Location;
 use super::{Desk, SqliteStore, failed};
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::store::{Batch, Store, lock};
+use crate::ops::Batch;
+use crate::store::Store;
+use crate::sync::lock;
 
 /// Why a transaction did not keep its promises.
 pub enum Failure {

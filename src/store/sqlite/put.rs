@@ -7,8 +7,7 @@ use super::tables::JsonText;
 use super::transaction::Transaction;
 use crate::error::Result;
 use crate::limits;
-use crate::message::{Id, PRIORITY_DEFAULT, PRIORITY_MAX, Topic};
-use crate::store::{Outcome, PutOptions, Returned};
+use crate::ops::{Id, Outcome, PRIORITY_DEFAULT, PRIORITY_MAX, PutOptions, Returned, Topic};
 
 /// The rank of a message that was put without a priority.
 pub const RANK_DEFAULT: i64 = rank(PRIORITY_DEFAULT);

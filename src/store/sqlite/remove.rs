@@ -4,8 +4,7 @@ use super::schema;
 use super::tables::Stored;
 use super::transaction::Transaction;
 use crate::error::Result;
-use crate::message::{Id, Topic};
-use crate::store::Outcome;
+use crate::ops::{Id, Outcome, Topic};
 
 impl Transaction<'_> {
     /// A message's row without its body, and whether it was put without a priority.
@@ -48,7 +47,7 @@ impl Transaction<'_> {
 
     /// A message is no more to be taken by its rank, whichever that is.
     fn unready(&mut self, number: i64, id: Id) -> Result<()> {
-        for rank in 0..=i64::from(crate::message::PRIORITY_MAX) {
+        for rank in 0..=i64::from(crate::ops::PRIORITY_MAX) {
             if self.run(schema::DELETE_READY, (number, rank, id.cast_signed()))? > 0 {
                 self.counts(number)?.ready -= 1;
             }

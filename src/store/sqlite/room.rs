@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use super::file::{beside, with_mode_of};
 use crate::error::{Code, Error};
-use crate::store::lock;
+use crate::sync::lock;
 
 /// Bounds of the log's length in bytes at which it moves into the file.
 const LOG_MIN: u64 = 256 * 1024;

@@ -7,14 +7,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, Error, OptionalExtension, Result, Row, ToSql, ffi};
 
-use super::checksum;
 use super::commit::Log;
 use super::room::Room;
-use super::schema;
 use super::sweep::Pages;
+use super::{checksum, schema};
 use crate::limits;
-use crate::message::{Id, Topic};
-use crate::store::{Run, Synchronous};
+use crate::ops::{Id, Run, Topic};
+use crate::store::Synchronous;
 
 /// Statements that are kept ready: more than there are.
 const STATEMENTS: usize = 100;

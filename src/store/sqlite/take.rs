@@ -10,8 +10,8 @@ use super::tables::Stored;
 use super::transaction::Transaction;
 use crate::error::Result;
 use crate::limits;
-use crate::message::{Id, Topic};
-use crate::store::{Batch, Outcome, Taken, refusal};
+use crate::ops::{Batch, Id, Outcome, Taken, Topic};
+use crate::store::refusal;
 
 /// A message in `ready`.
 struct Ready {

@@ -1,7 +1,8 @@
 //! Tests of the store in SQLite, in memory and in a file: the contract, and batches that fail.
 
 use super::*;
-use crate::store::{Op, Outcome, PutOptions, Taken, contract};
+use crate::ops::{Op, Outcome, PutOptions, Taken};
+use crate::store::contract;
 
 fn open() -> SqliteStore {
     SqliteStore::in_memory(contract::clock, Rules::default()).unwrap()

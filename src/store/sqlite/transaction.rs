@@ -9,14 +9,13 @@ use rusqlite::{CachedStatement, OptionalExtension, Row};
 
 use super::bound::{MESSAGE_OVERHEAD, Size};
 use super::checksum::Damaged;
-use super::failed;
 use super::ledger::{Account, Ledger, purged, topic_bytes};
-use super::schema;
 use super::tables::{Stored, Tables};
+use super::{failed, schema};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::{ID_END, Id, Topic};
-use crate::store::{Batch, Counts, Head, Op, Outcome, Policy, Rules, refusal};
+use crate::ops::{Batch, ID_END, Id, Op, Outcome, Policy, Topic};
+use crate::store::{Counts, Head, Rules, refusal};
 
 pub struct Transaction<'a> {
     pub tables: &'a Tables,

@@ -12,9 +12,9 @@ use tokio::task::JoinHandle;
 use crate::broker::{Broker, Received};
 use crate::compat::coremq::Hub;
 use crate::config::Config;
-use crate::message::Topic;
+use crate::ops::{Batch, Topic};
 use crate::protocol::http::{Site, serve};
-use crate::store::{self, Batch, Rules};
+use crate::store::{self, Rules};
 
 const PIPE_BYTES: usize = 1_000;
 const MESSAGE_BYTES: usize = 3_000;

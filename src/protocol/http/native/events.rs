@@ -24,9 +24,8 @@ use super::fields::Fields;
 use crate::broker::{From, Pattern, Pushes, Session, Turned};
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::message::{Id, Topic};
+use crate::ops::{Encoded, Form, Id, Run, Topic};
 use crate::protocol::json::{self, Request};
-use crate::store::{Encoded, Form, Run};
 
 const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 

@@ -13,8 +13,8 @@ use super::super::extract::{Name, Payload};
 use super::super::failure::{Answer, Json};
 use super::fields::Fields;
 use crate::error::{Code, Error, Result};
+use crate::ops::{Outcome, PutOptions};
 use crate::protocol::json::{self, Request};
-use crate::store::{Outcome, PutOptions};
 
 /// What is to be read in a body.
 #[derive(Clone, Copy, Debug, PartialEq)]

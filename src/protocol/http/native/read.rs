@@ -12,7 +12,7 @@ use super::super::failure::{Answer, Json};
 use super::fields::Fields;
 use crate::broker::{Page, look_again};
 use crate::error::Result;
-use crate::message::{Id, Topic};
+use crate::ops::{Id, Topic};
 use crate::protocol::json::{self, Request};
 
 /// Messages of a page that does not say how many.

@@ -17,7 +17,7 @@ use super::super::handed::Handed;
 use super::fields::Fields;
 use crate::broker::{Broker, Waiting};
 use crate::error::Result;
-use crate::message::Topic;
+use crate::ops::Topic;
 use crate::protocol::json::{self, Request};
 
 pub async fn take(

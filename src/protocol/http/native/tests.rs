@@ -8,8 +8,8 @@ use super::fields::Fields;
 use super::put::Kind;
 use crate::error::Code;
 use crate::limits;
+use crate::ops::Run;
 use crate::protocol::json::Request;
-use crate::store::Run;
 
 const MAX_MESSAGE: usize = 1_000;
 

@@ -18,13 +18,12 @@ use super::monitor::{Look, Monitor, Point};
 use crate::broker::{Busy, rules};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::message::{Id, Topic};
+use crate::ops::{Id, Policy, Topic};
 use crate::protocol::http::app::App;
 use crate::protocol::http::connection::Connection;
 use crate::protocol::http::extract::Form;
 use crate::protocol::http::failure::{Answer, Json};
 use crate::protocol::json::node;
-use crate::store::Policy;
 
 /// Which topics are asked for: those whose names hold `part`, and one that is open.
 struct Asked {

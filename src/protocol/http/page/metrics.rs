@@ -11,9 +11,9 @@ use axum::response::{IntoResponse, Response};
 use super::monitor::{Look, Monitor};
 use crate::broker::{Busy, Health};
 use crate::limits;
+use crate::ops::Node;
 use crate::protocol::http::app::App;
 use crate::protocol::http::failure::Answer;
-use crate::store::Node;
 
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 

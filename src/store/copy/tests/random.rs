@@ -1,7 +1,7 @@
 //! Random topics: all that can happen to a message has happened to some.
 
 use super::*;
-use crate::store::{Returned, Taken as Handed};
+use crate::ops::{Returned, Taken as Handed};
 
 const CASES: u64 = 30;
 const TOPICS: [&str; 4] = ["a", "a.dead", "b", "é"];

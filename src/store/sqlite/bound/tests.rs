@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::super::kept::{Folder, NOW, START, all, clock, one, put, put_with, settle, take, topic};
 use super::super::*;
-use crate::store::{Op, Outcome, PutOptions, WhenFull};
+use crate::ops::{Op, Outcome, PutOptions};
+use crate::store::WhenFull;
 
 fn bounded(when_full: WhenFull) -> Rules {
     Rules { max_bytes: Some(1 << 20), when_full, ..Rules::default() }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use crate::message::{Id, Message, Topic};
+use super::{Id, Message, Topic};
 
 /// A few messages of one topic that follow one another, as they were read: nothing of the topic
 /// lies between them, nor between `after` and the first.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::message::{DEAD_SUFFIX, Id};
+use super::{DEAD_SUFFIX, Id};
 
 /// The last ids given out at some time, one for each part of the store.
 #[derive(Clone, Debug)]

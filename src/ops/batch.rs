@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Kept, Policy};
+use super::{Id, Kept, Topic};
 use crate::error::{Code, Error, Result};
-use crate::message::{Id, Topic};
 
 /// Operations that are carried out together, in order. It is reused: `clear` keeps its memory.
 #[derive(Debug, Default)]
@@ -95,13 +94,15 @@ pub struct PutOptions {
 
 impl Default for PutOptions {
     fn default() -> PutOptions {
-        PutOptions {
-            priority: crate::message::PRIORITY_DEFAULT,
-            ttl: None,
-            delay: None,
-            dedupe: None,
-        }
+        PutOptions { priority: super::PRIORITY_DEFAULT, ttl: None, delay: None, dedupe: None }
     }
+}
+
+/// How consumers share a topic's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    Broadcast,
+    RoundRobin,
 }
 
 /// What an operation came to.
@@ -146,6 +147,19 @@ pub struct Returned {
     pub body: Box<[u8]>,
     /// The lease under which it was taken.
     pub lease: Option<u64>,
+}
+
+impl Policy {
+    pub fn new(text: &str) -> Option<Policy> {
+        [Policy::Broadcast, Policy::RoundRobin].into_iter().find(|policy| policy.as_str() == text)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Policy::Broadcast => "broadcast",
+            Policy::RoundRobin => "roundrobin",
+        }
+    }
 }
 
 /// What stands for an outcome that a store does not give.

@@ -1,6 +1,6 @@
 //! Messages with all that is known of them, as they go from one store to another.
 
-use crate::message::{Id, Topic};
+use super::{Id, Topic};
 
 /// Where a message stands among all that is kept of its topic: those in the log by their ids, and
 /// behind them those that are not due yet, by when they are.
