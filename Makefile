@@ -63,27 +63,27 @@ schedules:
 
 # A server is killed again and again over one store file, and must keep what it promised.
 kills:
-	DSMQ_KILLS=$(KILLS) cargo test --release --test tests suite::kill::what_was_promised -- --nocapture
+	DSMQ_KILLS=$(KILLS) cargo test --release --test tests suite::durability::kill::what_was_promised -- --nocapture
 
 # Store files are damaged, and what is damaged must not be handed out.
 damage:
-	DSMQ_DAMAGES=$(DAMAGES) cargo test --release --test tests suite::damage -- --nocapture
+	DSMQ_DAMAGES=$(DAMAGES) cargo test --release --test tests suite::durability::damage -- --nocapture
 
 # The power is cut under a store's file. Linux, with a C compiler; so is the next.
 power:
-	DSMQ_POWER_CUTS=$(CUTS) cargo test --release --test tests suite::power -- --nocapture
+	DSMQ_POWER_CUTS=$(CUTS) cargo test --release --test tests suite::durability::power -- --nocapture
 
 # A store's writes, syncs and allocations fail, one after the other.
 faults:
-	DSMQ_FAULTS_EVERY=$(EVERY) cargo test --release --test tests suite::faults -- --nocapture
+	DSMQ_FAULTS_EVERY=$(EVERY) cargo test --release --test tests suite::durability::faults -- --nocapture
 
 # Servers over one Redis, and over a Redis Cluster, and their takers are killed.
 servers:
-	DSMQ_REDIS_MESSAGES=$(MESSAGES) cargo test --release --test tests suite::redis::killed -- --include-ignored --nocapture --test-threads 1
+	DSMQ_REDIS_MESSAGES=$(MESSAGES) cargo test --release --test tests suite::cluster::killed -- --include-ignored --nocapture --test-threads 1
 
 # Masters of a Redis Cluster fail while puts are confirmed.
 failovers:
-	DSMQ_FAILOVERS=$(FAILOVERS) cargo test --release --test tests suite::redis::failovers -- --include-ignored --nocapture
+	DSMQ_FAILOVERS=$(FAILOVERS) cargo test --release --test tests suite::cluster::failovers -- --include-ignored --nocapture
 
 # The fuzzer needs compiler flags that are unstable; RUSTC_BOOTSTRAP lets a stable one take them.
 fuzz: fuzz-json fuzz-coremq fuzz-zmtp fuzz-pickle

@@ -34,7 +34,7 @@
 mod beanstalk;
 mod bound;
 #[expect(dead_code, reason = "the tests, whose it is, do more to it")]
-#[path = "../../tests/suite/redis/cluster.rs"]
+#[path = "../../tests/suite/support/redis_cluster.rs"]
 mod cluster;
 mod contenders;
 mod coremq;

@@ -1,7 +1,7 @@
 /*
  * The disk under the server, as the tests of power loss and of failing operations see it: preloaded
  * (LD_PRELOAD) under a real dsmq, it writes down what reaches the files of one folder, and makes
- * chosen operations fail. Linux and glibc only; tests/suite/faults/ and tests/suite/power/ use it.
+ * chosen operations fail. Linux and glibc only; tests/suite/durability/faults/ and power/ beside it use it.
  *
  *   FAULTS_DIR      the folder, an absolute path without symbolic links; no other file is touched
  *   FAULTS_JOURNAL  the file to which every change of the folder is appended, as a record (below)

@@ -1,5 +1,14 @@
 //! What the tests share: servers on free ports, and how long anything may take.
 
+pub mod folder;
+pub mod line;
+pub mod peer;
+pub mod process;
+pub mod random;
+#[cfg(feature = "redis")]
+#[expect(dead_code, reason = "the benchmarks, which have it too, ask for more")]
+pub mod redis_cluster;
+
 use std::time::{Duration, Instant};
 
 use dsmq::{Config, Server};

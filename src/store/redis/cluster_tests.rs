@@ -1,7 +1,7 @@
 //! Tests of the store over a Redis Cluster of processes: the contract. The integration tests do more.
 
 #[expect(dead_code, reason = "the integration tests, whose it is, do more to it")]
-#[path = "../../../tests/suite/redis/cluster.rs"]
+#[path = "../../../tests/suite/support/redis_cluster.rs"]
 mod nodes;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde_json::json;
 
-use crate::suite::coremq_frames::Client;
-use crate::suite::folder::Folder;
-use crate::suite::o3one::{answer, connect, request};
-use crate::suite::peer::{Peer, ask};
-use crate::suite::process::{Process, dsmq};
+use crate::suite::compat::coremq_frames::Client;
+use crate::suite::compat::o3one::{answer, connect, request};
+use crate::suite::support::folder::Folder;
+use crate::suite::support::peer::{Peer, ask};
+use crate::suite::support::process::{Process, dsmq};
 
 use super::golden;
 

@@ -7,22 +7,22 @@ use std::thread;
 
 use dsmq::{Config, Server, WhenFull, limits};
 
-use crate::suite::http::{ask, get, post};
-use crate::suite::http_native::with;
-use crate::suite::peer::Peer;
+use crate::suite::support::peer::Peer;
 use crate::suite::support::{server, server_with};
+use crate::suite::web::http::{ask, get, post};
+use crate::suite::web::http_native::with;
 
 const FILE: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract/error-codes.txt"));
 
 /// Codes that need a store that fails, or take long. Other tests see them on the wire.
 const ELSEWHERE: [&str; 6] = [
-    "damaged",         // suite::store_file
-    "store_failed",    // suite::faults
-    "too_many_places", // suite::wire
-    "too_many_topics", // suite::wire
-    "unavailable",     // suite::redis
-    "unconfirmed",     // suite::redis
+    "damaged",         // suite::durability::store_file
+    "store_failed",    // suite::durability::faults
+    "too_many_places", // suite::wire::json
+    "too_many_topics", // suite::wire::json
+    "unavailable",     // suite::cluster
+    "unconfirmed",     // suite::cluster
 ];
 
 /// A code's HTTP status and what becomes of a JSON connection.

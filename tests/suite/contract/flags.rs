@@ -1,7 +1,7 @@
 //! flags.txt: every command's arguments and flags with their environment variables, defaults, value
 //! names and possible values, as the binary's own help lists them.
 
-use crate::suite::process::{dsmq, run};
+use crate::suite::support::process::{dsmq, run};
 
 use super::golden;
 

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use dsmq::{Config, CoreMqPort};
 
-use crate::suite::coremq_frames;
-use crate::suite::http::{ask, get};
-use crate::suite::http_events;
-use crate::suite::o3one::{address_of, subscriber};
-use crate::suite::peer::Peer;
-use crate::suite::redis::Redis;
+use crate::suite::cluster::Redis;
+use crate::suite::compat::coremq_frames;
+use crate::suite::compat::o3one::{address_of, subscriber};
+use crate::suite::support::peer::Peer;
 use crate::suite::support::{server_with, until};
-use crate::suite::websocket;
+use crate::suite::web::http::{ask, get};
+use crate::suite::web::http_events;
+use crate::suite::wire::websocket;
 
 use super::golden;
 

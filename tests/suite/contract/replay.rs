@@ -1,9 +1,13 @@
 //! The frozen exchanges, replayed as the documents in docs/ are, except that the text of our own
 //! errors is not compared.
 
-use crate::suite::peer::ErrorTexts;
-use crate::suite::protocols::{self, Document};
-use crate::suite::{config, coremq_document, http_document, protocol_document, restmq, store_file};
+use crate::suite::cli::config;
+use crate::suite::compat::{coremq_document, restmq};
+use crate::suite::durability::store_file;
+use crate::suite::semantics::protocols::{self, Document};
+use crate::suite::support::peer::ErrorTexts;
+use crate::suite::web::http_document;
+use crate::suite::wire::protocol_document;
 
 macro_rules! contract {
     ($name:literal) => {

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use dsmq::{Config, CoreMqPort};
 
-use crate::suite::folder::Folder;
-use crate::suite::o3one::address_of;
-use crate::suite::peer::Peer;
+use crate::suite::compat::o3one::address_of;
+use crate::suite::support::folder::Folder;
+use crate::suite::support::peer::Peer;
 use crate::suite::support::{server, server_with};
 
 use super::golden;

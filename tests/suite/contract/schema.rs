@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::suite::folder::Folder;
+use crate::suite::support::folder::Folder;
 use crate::suite::support::server_with;
 use dsmq::{Config, StoreAt};
 

@@ -5,13 +5,14 @@ use std::fs;
 use dsmq::{Config, CoreMqPort, Server};
 use serde_json::Value;
 
-use crate::suite::coremq_frames::{address, frame, receive_text};
-use crate::suite::folder::Folder;
-use crate::suite::http::{ask, get, post};
-use crate::suite::o3one::{address_of, answer, connect};
-use crate::suite::peer::{ErrorTexts, Peer};
+use crate::suite::compat::coremq_frames::{address, frame, receive_text};
+use crate::suite::compat::mezzenger;
+use crate::suite::compat::o3one::{address_of, answer, connect};
+use crate::suite::support::folder::Folder;
+use crate::suite::support::peer::{ErrorTexts, Peer};
 use crate::suite::support::server_with;
-use crate::suite::{mezzenger, websocket};
+use crate::suite::web::http::{ask, get, post};
+use crate::suite::wire::websocket;
 
 const DOCUMENT: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract/wire-texts.md"));

@@ -1,0 +1,112 @@
+//! What a server tells of its Redis: in stats and metrics, and without the password.
+
+use std::time::Instant;
+
+use dsmq::{Config, Server};
+use serde_json::{Value, json};
+
+use super::{Redis, words};
+use crate::suite::support::peer::Peer;
+use crate::suite::support::redis_cluster::free_port;
+use crate::suite::support::{PATIENCE, server_with};
+
+fn node(server: &Server) -> Value {
+    let mut peer = Peer::connect(server.addr());
+    peer.send(r#"{"action":"stats"}"#);
+    let mut reply = peer.receive_reply();
+    let nodes = reply["stats"]["nodes"].as_array_mut().unwrap();
+    assert_eq!(nodes.len(), 1, "{nodes:?}");
+    nodes.remove(0)
+}
+
+/// Waits until the node is like this.
+fn until(server: &Server, like: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let node = node(server);
+        if like(&node) {
+            return node;
+        }
+        assert!(Instant::now() < deadline, "{node}");
+    }
+}
+
+fn metrics(server: &Server) -> String {
+    let mut peer = Peer::connect_silent(server.addr());
+    peer.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    peer.receive_all()
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_node_and_its_replicas_are_told_of() {
+    let port = free_port().to_string();
+    let flags = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--requirepass", "secret"];
+    let mut redis =
+        Redis::start_with(words(&[&flags[..], &["--repl-diskless-sync-delay", "0"]].concat()));
+    let store = format!("redis://:secret@127.0.0.1:{port}").parse().unwrap();
+    let server = server_with(Config { store, ..Config::default() });
+    let first = until(&server, |node| node["replicas"] == 0);
+    assert_eq!(first["address"], format!("127.0.0.1:{port}"));
+    assert_eq!((&first["parts"], &first["away_seconds"]), (&json!([0]), &Value::Null));
+    assert!(first["round_trip_us"].as_u64().unwrap() > 0 && first["news_lag_seconds"].is_null());
+
+    let follows = ["--replicaof", "127.0.0.1", &port, "--masterauth", "secret", "--save", ""];
+    let replica = Redis::start_with(words(&follows));
+    until(&server, |node| node["replicas"] == 1 && node["replica_lag_bytes"] == 0);
+    replica.pause();
+    let mut peer = Peer::connect(server.addr());
+    peer.send(r#"{"action":"put","topic":"t","message":1}"#);
+    let behind = until(&server, |node| node["replica_lag_bytes"].as_u64() > Some(0));
+    assert_eq!(behind["replicas"], 1);
+
+    let up = format!("\ndsmq_store_node_up{{node=\"127.0.0.1:{port}\"}} ");
+    let told = metrics(&server);
+    assert!(told.contains(&(up.clone() + "1\n")) && !told.contains("secret"), "{told}");
+    redis.kill();
+    let away = until(&server, |node| node["away_seconds"].is_number());
+    assert!(away["away_why"].as_str().is_some_and(|why| !why.is_empty()), "{away}");
+    until(&server, |node| node["news_lag_seconds"].is_number());
+    let deadline = Instant::now() + PATIENCE;
+    while !metrics(&server).contains(&(up.clone() + "0\n")) {
+        assert!(Instant::now() < deadline, "it is told to be there");
+    }
+    redis.start_again();
+    let back = |node: &Value| node["away_seconds"].is_null() && node["news_lag_seconds"].is_null();
+    until(&server, back);
+    replica.go_on();
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_redis_that_answers_and_takes_nothing_is_away() {
+    let redis = Redis::start();
+    let server = redis.server();
+    until(&server, |node| node["round_trip_us"].as_u64() > Some(0));
+    // There is no such master: it only loses the right to be one.
+    assert_eq!(redis.ask(&["REPLICAOF", "127.0.0.1", "1"]).trim(), "OK");
+    let away = until(&server, |node| node["away_seconds"].is_number());
+    assert!(away["away_why"].as_str().unwrap().contains("replica"), "{away}");
+    let mut peer = Peer::connect(server.addr());
+    peer.send(r#"{"action":"put","topic":"t","message":1,"confirm":true}"#);
+    peer.expect_error("unavailable");
+    assert_eq!(redis.ask(&["REPLICAOF", "NO", "ONE"]).trim(), "OK");
+    until(&server, |node| node["away_seconds"].is_null());
+    peer.send(r#"{"action":"put","topic":"t","message":1,"confirm":true}"#);
+    assert_eq!(peer.receive_reply()["ok"], true);
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_user_who_may_not_ask_for_replicas_is_told_of_none() {
+    let redis = Redis::start();
+    // The rights that docs/scaling.md asks for.
+    let rights = ["on", ">secret", "~dsmq:*", "&dsmq:*", "+@all", "-@dangerous"];
+    assert_eq!(redis.ask(&[&["ACL", "SETUSER", "dsmq"][..], &rights].concat()).trim(), "OK");
+    let store = format!("{}?user=dsmq&pass=secret", redis.url()).parse().unwrap();
+    let server = server_with(Config { store, ..Config::default() });
+    let node = until(&server, |node| node["round_trip_us"].as_u64() > Some(0));
+    assert_eq!((&node["replicas"], &node["away_seconds"]), (&Value::Null, &Value::Null));
+    assert!(!node.to_string().contains("secret"), "{node}");
+    assert!(!metrics(&server).contains("dsmq_store_node_replicas{"));
+}

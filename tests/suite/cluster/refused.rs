@@ -1,0 +1,152 @@
+//! What an operator may get wrong when a server is told of its Redis: each is one line that says what to do, and
+//! the server ends, soon.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::thread;
+
+use socket2::{Domain, Socket, Type};
+
+use super::{Redis, words};
+use crate::suite::support::process::{Process, dsmq, run};
+use crate::suite::support::redis_cluster::{CALM, Cluster, Shape, free_port};
+use crate::suite::support::server;
+
+/// Asserts that a server over this store ends with one line in which this is said.
+pub fn refused(url: &str, said: &str) {
+    let ended = run(&mut dsmq(&["--port", "0", "--log", "warn", "--store", url]), "");
+    assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0), "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    assert!(ended.stderr.starts_with("dsmq: cannot open the store: redis"), "{ended:?}");
+    assert!(ended.stderr.contains(said) && !ended.stderr.contains("secret"), "{said}: {ended:?}");
+}
+
+/// A user of this name, whose password is `secret`.
+fn user(redis: &Redis, name: &str, rights: &str) -> String {
+    let set = ["ACL", "SETUSER", name, "on", ">secret"];
+    let set: Vec<&str> = set.into_iter().chain(rights.split(' ')).collect();
+    assert_eq!(redis.ask(&set).trim(), "OK");
+    format!("{}?user={name}&pass=secret", redis.url())
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_user_who_may_not_is_told_what_is_missing() {
+    let redis = Redis::start();
+    // What docs/scaling.md asks for is enough.
+    let enough = user(&redis, "enough", "~dsmq:* &dsmq:* +@all -@dangerous");
+    let (_server, _) = Process::server(&mut dsmq(&["--port", "0", "--store", &enough]));
+    for (name, rights, said) in [
+        ("prefix", "~other:* &* +@all", "keys"),
+        ("channel", "~* resetchannels +@all", "channels"),
+        ("put", "~* &* +@all -xadd", "XADD on dsmq:{0}:*"),
+        ("scripts", "~* &* +@all -evalsha", "evalsha"),
+        ("load", "~* &* +@all -script", "SCRIPT LOAD"),
+        ("news", "~* &* +@all -subscribe", "subscribe"),
+        ("none", "~* &*", "ping"),
+    ] {
+        let url = user(&redis, name, rights);
+        refused(&url, said);
+        refused(&url, "docs/scaling.md lists the rights");
+    }
+    refused(&format!("{}?user=nobody&pass=secret", redis.url()), "does not let this user in");
+    assert_eq!(redis.ask(&["KEYS", "*log*"]).trim(), "", "nothing is half done");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_redis_that_wants_a_password_or_is_a_replica_is_named_so() {
+    let redis = Redis::start_with(words(&["--requirepass", "secret", "--save", ""]));
+    refused(&redis.url(), "asks for a password");
+    refused(&format!("{}?pass=secrets", redis.url()), "does not let this user in");
+    let replica = Redis::start_with(words(&["--replicaof", "127.0.0.1", "1", "--save", ""]));
+    refused(&replica.url(), "is a replica: name its master");
+    refused(&(replica.url() + "?db=99"), "DB index is out of range");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn keys_of_another_program_are_named_so() {
+    let redis = Redis::start();
+    redis.ask(&["SET", "dsmq:{0}:store", "1"]);
+    refused(&redis.url(), "another program's data");
+    assert_eq!(redis.ask(&["GET", "dsmq:{0}:store"]).trim(), "1");
+}
+
+/// Answers whatever is said with this.
+fn answering(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let _ = client.read(&mut [0; 4096]);
+            let _ = client.write_all(answer.as_bytes());
+        }
+    });
+    addr
+}
+
+/// A port at which nobody listens as long as the socket is there.
+fn nobody() -> (Socket, u16) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
+}
+
+#[test]
+fn what_is_no_redis_is_refused() {
+    let http = answering("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    let dsmq = server();
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let silent = silent.local_addr().map(|addr| (silent, addr)).unwrap();
+    let (_nobody, port) = nobody();
+    for (at, said) in [
+        (http.to_string(), "is no Redis"),
+        (dsmq.addr().to_string(), "is no Redis"),
+        (silent.1.to_string(), "no answer in time"),
+        (format!("127.0.0.1:{port}"), "Connection refused"),
+    ] {
+        refused(&format!("redis://{at}"), said);
+        // All nodes that are named are asked at once.
+        refused(&format!("redis-cluster://{}", vec![at; 20].join(",")), said);
+    }
+    refused("redis+unix:///nowhere/redis", "does not answer (No such file");
+}
+
+#[test]
+fn a_url_that_makes_no_sense_is_told_how_it_is_written() {
+    for wrong in ["redis://h:x", "redis://h:99999", "redis://h/x", "redis-cluster://h:x"] {
+        refused(wrong, "it is not redis://[USER:PASSWORD@]HOST[:PORT]");
+    }
+    for wrong in ["0", "x", "", "1025", "secret"] {
+        refused(&format!("redis-cluster://h:1?parts={wrong}"), "parts=N, from 1 to 1024");
+    }
+    refused("redis://h:1?parts=4", "redis-cluster://HOST:PORT");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_cluster_is_no_redis_and_a_redis_no_cluster() {
+    let cluster = Cluster::start(Shape { replicas: false, ..CALM });
+    for node in 0..3 {
+        refused(&format!("redis://127.0.0.1:{}", cluster.port(node)), "redis-cluster://HOST:PORT");
+        // Of one that may not ask what it is too.
+        let set = "ACL SETUSER user on >secret ~dsmq:* &dsmq:* +@all -@dangerous";
+        let _: String = cluster.ask(node, &set.split(' ').collect::<Vec<_>>()).unwrap();
+        let elsewhere = cluster.master_of(cluster.slot_of("{0}")) != node;
+        if elsewhere {
+            let url = format!("redis://user:secret@127.0.0.1:{}", cluster.port(node));
+            refused(&url, "redis-cluster://HOST:PORT");
+        }
+    }
+    let url = cluster.url() + "?parts=3";
+    let (_server, _) = Process::server(&mut dsmq(&["--port", "0", "--store", &url]));
+    refused(&(cluster.url() + "?parts=4"), "the store has 3 parts");
+    let port = free_port();
+    let alone = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""];
+    let _alone = Redis::start_with(words(&alone));
+    refused(&format!("redis-cluster://127.0.0.1:{port}"), &format!("redis://127.0.0.1:{port}"));
+    #[cfg(feature = "tls")]
+    refused(&format!("rediss://127.0.0.1:{port}"), "without TLS it is redis://");
+}

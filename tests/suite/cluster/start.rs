@@ -1,0 +1,173 @@
+//! What a server says of its Redis when it starts: it refuses what cannot serve, and warns of what loses
+//! messages. Each is one line that names the node.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Redis;
+use crate::suite::support::PATIENCE;
+use crate::suite::support::folder::Folder;
+use crate::suite::support::peer::Peer;
+use crate::suite::support::process::{Process, dsmq, run};
+use crate::suite::support::redis_cluster::{CALM, Cluster, Shape};
+
+const MASTERS_ALONE: Shape = Shape { replicas: false, ..CALM };
+
+/// A `dsmq` that serves, and what it logs.
+struct Started {
+    _process: Process,
+    addr: SocketAddr,
+    log: PathBuf,
+}
+
+impl Started {
+    fn new(folder: &Folder, flags: &[&str]) -> Started {
+        let log = folder.path("dsmq.log");
+        let mut command = dsmq(&["--port", "0"]);
+        command.args(flags).stderr(File::create(&log).unwrap());
+        let (process, addr) = Process::server(&mut command);
+        Started { _process: process, addr, log }
+    }
+
+    /// The warnings that it has logged.
+    fn warnings(&self) -> Vec<String> {
+        let text = fs::read_to_string(&self.log).unwrap();
+        text.lines().filter(|line| line.contains("WARN")).map(str::to_owned).collect()
+    }
+
+    fn until_warned_of(&self, what: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.warnings().iter().any(|line| line.contains(what)) {
+            assert!(Instant::now() < deadline, "{:?}", self.warnings());
+            thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+}
+
+fn evict(cluster: &Cluster, node: usize) {
+    let set = ["CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru"];
+    let _: String = cluster.ask(node, &set).unwrap();
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn each_master_that_removes_messages_is_warned_of() {
+    let folder = Folder::new("server");
+    let cluster = Cluster::start(MASTERS_ALONE);
+    let of_part_0 = cluster.master_of(cluster.slot_of("{0}"));
+    let evicting = cluster.masters().into_iter().find(|node| *node != of_part_0).unwrap();
+    evict(&cluster, evicting);
+    let started = Started::new(&folder, &["--store", &cluster.url()]);
+    let warnings = started.warnings();
+    let address = format!("127.0.0.1:{} ", cluster.port(evicting));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains(&address) && warnings[0].contains("allkeys-lru"), "{warnings:?}");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_master_that_is_found_later_is_warned_of_too() {
+    let folder = Folder::new("server");
+    let cluster = Cluster::start(MASTERS_ALONE);
+    let slot = cluster.slot_of("{0}");
+    let first = cluster.master_of(slot);
+    let evicting = cluster.masters().into_iter().find(|node| *node != first).unwrap();
+    evict(&cluster, evicting);
+    let started = Started::new(&folder, &["--store", &(cluster.url() + "?parts=1")]);
+    assert_eq!(started.warnings(), [""; 0], "it has no part");
+    cluster.move_slot(slot, evicting, || {});
+    let mut peer = Peer::connect(started.addr);
+    peer.send(r#"{"action":"put","topic":"t","message":1,"confirm":true}"#);
+    started.until_warned_of(&format!("127.0.0.1:{} removes keys", cluster.port(evicting)));
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn a_master_with_too_few_replicas_is_warned_of_and_served() {
+    let (folder, redis) = (Folder::new("server"), Redis::start());
+    let warnings = |replicas: &str| {
+        let flags = ["--store", &redis.url(), "--redis-replicas", replicas];
+        let started = Started::new(&folder, &flags);
+        Peer::connect(started.addr).ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
+        started.warnings()
+    };
+    assert_eq!(warnings("0"), [""; 0]);
+    let told = warnings("2");
+    assert_eq!(told.len(), 1, "{told:?}");
+    let socket = redis.socket();
+    let names = format!("{} has 0 replicas of the 2", socket.display());
+    assert!(told[0].contains(&names) && told[0].contains("`unconfirmed`"), "{told:?}");
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn each_master_of_a_cluster_with_too_few_replicas_is_warned_of() {
+    let folder = Folder::new("server");
+    let cluster = Cluster::start(CALM);
+    let flags = ["--store", &cluster.url(), "--redis-replicas", "1"];
+    assert_eq!(Started::new(&folder, &flags).warnings(), [""; 0]);
+    let flags = ["--store", &cluster.url(), "--redis-replicas", "2"];
+    let told = Started::new(&folder, &flags).warnings();
+    assert_eq!(told.len(), 3, "{told:?}");
+    for master in cluster.masters() {
+        let names = format!("127.0.0.1:{} has 1 replicas of the 2", cluster.port(master));
+        assert!(told.iter().any(|line| line.contains(&names)), "{told:?}");
+    }
+}
+
+/// Passes on what a node of a cluster says, but for its version.
+fn aged(port: u16) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let own = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let Ok(node) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return };
+            let (from, to) = (client.try_clone().unwrap(), node.try_clone().unwrap());
+            thread::spawn(move || pump(from, to));
+            thread::spawn(move || pump(node, client));
+        }
+    });
+    own
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream) {
+    let said = b"redis_version:";
+    let mut bytes = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut bytes) {
+        if let Some(at) = bytes[..read].windows(said.len()).position(|window| window == said) {
+            bytes[at + said.len()] = b'6';
+        }
+        if to.write_all(&bytes[..read]).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs redis-server: make test runs it"]
+fn each_master_that_is_too_old_is_refused() {
+    let cluster = Cluster::start(MASTERS_ALONE);
+    let of_part_0 = cluster.master_of(cluster.slot_of("{0}"));
+    let old = cluster.masters().into_iter().find(|node| *node != of_part_0).unwrap();
+    let (url, port) = (cluster.url(), aged(cluster.port(old)));
+    let set = ["CONFIG", "SET", "cluster-announce-port", &port.to_string()];
+    let _: String = cluster.ask(old, &set).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    // Gossip takes a while.
+    let knows = |node: usize| {
+        let told: String = cluster.ask(node, &["CLUSTER", "NODES"]).unwrap();
+        told.contains(&format!(":{port}@"))
+    };
+    while !(0..3).all(knows) {
+        assert!(Instant::now() < deadline, "nobody knows its port");
+        thread::park_timeout(Duration::from_millis(10));
+    }
+    let ended = run(&mut dsmq(&["--port", "0", "--store", &url]), "");
+    assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0), "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    assert!(ended.stderr.contains(&format!("127.0.0.1:{port} is too old: 7.0")), "{ended:?}");
+}

@@ -1,0 +1,65 @@
+//! docs/coremq.md, exchange by exchange, against a fresh server each.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::coremq_frames::{Client, address, config, frame};
+use crate::suite::support::server_with;
+
+const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/coremq.md"));
+
+/// As it was said here: ids, the server's name and the time are not those of the document.
+fn in_truth(text: &str, clients: &BTreeMap<&str, Client>, port: u16) -> String {
+    let mut text = text.to_owned();
+    for (name, client) in clients {
+        text = text.replace(&format!("\"{name}\""), &format!("\"{}\"", client.id));
+        text = text.replace("SERVER:6747", &format!("{}:{port}", client.name));
+        text = text.replace("SERVER", &client.name);
+    }
+    text
+}
+
+fn replay(exchange: &'static str) {
+    let server = server_with(config());
+    let addr = address(&server);
+    let mut clients: BTreeMap<&str, Client> = BTreeMap::new();
+    for line in exchange.lines() {
+        let (who, said) = line.split_at(1);
+        let (direction, said) = said.split_at(2);
+        let (queue, json) = said.split_once(' ').unwrap();
+        if !clients.contains_key(who) {
+            // Its welcome is read, and looked at, when it connects.
+            assert!(json.starts_with(r#"{"response": "OK: Welcome to CoreMQ server""#), "{line}");
+            clients.insert(who, Client::connect(addr));
+            continue;
+        }
+        let queue = clients.get(queue).map_or(queue.to_owned(), |client| client.id.clone());
+        let json = in_truth(json, &clients, addr.port());
+        let client = clients.get_mut(who).unwrap();
+        if direction == "> " {
+            client.peer.send(frame(&queue, &json));
+            continue;
+        }
+        let mut expected: Value = serde_json::from_str(&json).unwrap();
+        let (got, message) = client.receive();
+        if let Some(sent) = expected.get_mut("coremq_sent") {
+            *sent = message["coremq_sent"].clone();
+            assert!(sent.is_f64(), "{message}");
+        }
+        assert_eq!((got, message), (queue, expected), "{line}");
+    }
+}
+
+/// Replays all exchanges of a document. Every text in them is part of CoreMQ's protocol.
+pub fn replay_all(document: &'static str) {
+    let blocks = document.split("```frames\n").skip(1);
+    let exchanges: Vec<&str> = blocks.map(|block| block.split("```").next().unwrap()).collect();
+    assert_eq!(exchanges.len(), 2);
+    exchanges.into_iter().for_each(replay);
+}
+
+#[test]
+fn every_exchange_goes_as_it_is_written() {
+    replay_all(DOCUMENT);
+}

@@ -1,0 +1,132 @@
+//! What a browser is given: answers as calls of a page's functions, and pages.
+
+use super::{Rest, delete};
+use crate::suite::support::server;
+use crate::suite::web::http::get;
+
+#[test]
+fn a_page_is_called_with_the_answer_by_the_name_that_it_gives() {
+    let server = server();
+    let mut rest = Rest::connect(server.addr());
+    let key = "test:1795216135066522";
+    rest.post("/q/test?callback=cb", "value=1", &format!("cb(\"{key}\");\r\n"));
+    rest.post("/?callback=cb", "queue=test&value=2", &format!("cb(\"{key}\");\r\n"));
+    let taken = rest.get(
+        "/q/test?callback=a.$b_1",
+        &format!("a.$b_1({{\"value\": \"1\", \"key\": \"{key}\", \"count\": 0}});\r\n"),
+    );
+    assert!(taken.header.contains("content-type: text/javascript; charset=utf-8\r\n"), "{taken:?}");
+    assert!(taken.header.contains("x-content-type-options: nosniff\r\n"), "{taken:?}");
+    rest.get(
+        "/?queue=test&callback=cb",
+        &format!("cb({{\"value\": \"2\", \"key\": \"{key}\", \"count\": 0}});\r\n"),
+    );
+    rest.get("/p/test?callback=cb", "cb({\"queue\": \"test\", \"value\": \"unknown\"});\r\n");
+    rest.post("/p/test?callback=cb", "policy=broadcast", "cb(\"OK\");\r\n");
+    rest.post("/p/test?callback=cb", "policy=x", "cb(null);\r\n");
+    rest.get(
+        "/stats/test?callback=cb",
+        "cb({\"redis\": \"dsmq store: memory\", \"queue\": \"test\", \"len\": 0})",
+    );
+    rest.get("/stats/?callback=cb", "cb({\"queues\": {\"test\": {\"name\": \"test\", \"len\": 0, \"status\": 1, \"policy\": 1}}, \"redis\": \"dsmq store: memory\", \"count\": 1})");
+    rest.get("/control/test?callback=cb", "cb({\"redis\": \"dsmq store: memory\", \"queue\": \"test\", \"status\": {\"queue\": \"test\", \"status\": 1}})\r\n");
+    rest.post("/control/test?callback=cb", "status=x", "cb({\"stat\": \"invalid status: x\"})\r\n");
+    rest.post(
+        "/queue?callback=cb",
+        "body={\"cmd\":\"take\",\"queue\":\"test\"}",
+        "cb({\"error\": \"empty queue\"});",
+    );
+    rest.expect(
+        &delete("/q/test?callback=cb"),
+        200,
+        "cb({\"queue\": \"test\", \"status\": 0});\r\n",
+    );
+}
+
+#[test]
+fn a_name_that_a_browser_could_run_is_refused_and_takes_nothing() {
+    let server = server();
+    let mut rest = Rest::connect(server.addr());
+    rest.add("test", "1");
+    let long = "x".repeat(129);
+    for name in [
+        "",
+        "1a",
+        "a.",
+        ".a",
+        "a..b",
+        "alert(1)",
+        "a;b",
+        "a%20b",
+        "%3Cscript%3E",
+        "a%27",
+        "a%22",
+        "a%0Ab",
+        "a%5B0%5D",
+        "a%2B1",
+        "a%3Db",
+        "%C3%A9",
+        "%E2%80%A8",
+        "a%60",
+        "/**/a",
+        "a-b",
+        &long,
+    ] {
+        rest.refused(&get(&format!("/q/test?callback={name}")), 400, "bad_field");
+        rest.refused(&get(&format!("/c/test?callback={name}")), 400, "bad_field");
+    }
+    assert!(rest.ask(get("/q/test?callback=ok")).body.starts_with("ok({\"value\": \"1\""));
+}
+
+#[test]
+fn pages_show_names_and_messages_as_text() {
+    let server = server();
+    let mut rest = Rest::connect(server.addr());
+    let (path, shown) = ("%3Cb%3E%22%27%26", "&lt;b&gt;&quot;&#39;&amp;");
+    for number in 0..12 {
+        rest.add(path, &format!("%3Cscript%3E{number}"));
+    }
+    rest.add("long", &"é".repeat(5_000));
+    let jobs = rest.ask(get(&format!("/j/{path}")));
+    assert!(jobs.header.contains("text/html; charset=utf-8\r\n"), "{jobs:?}");
+    assert!(jobs.header.contains("content-security-policy: default-src 'none'; "), "{jobs:?}");
+    assert!(
+        jobs.body
+            .contains(&format!("queue name: {shown}<br>\nqueue objects: 12<br>\njob count: 12<")),
+        "{jobs:?}"
+    );
+    assert_eq!(jobs.body.matches("<li>").count(), 10);
+    let newest = jobs.body.find("&lt;script&gt;11&quot;").unwrap();
+    assert!(newest < jobs.body.find("&lt;script&gt;2&quot;").unwrap());
+    assert!(!jobs.body.contains("&lt;script&gt;1&quot;") && !jobs.body.contains("<script"));
+    let queues = rest.ask(get("/q/")).body;
+    assert!(queues.contains(&format!("<a href=\"/q/{path}\">/q/{shown}</a>")), "{queues}");
+    assert!(queues.contains("<a href=\"/q/long\">/q/long</a>"), "{queues}");
+    assert!(rest.ask(get("/j/long")).body.len() < 2_000);
+    assert_eq!(rest.ask(get("/j/none")).status, 200);
+    for path in ["/queue", "/queue/x"] {
+        let form = rest.ask(get(path)).body;
+        assert!(
+            form.contains("<form method=\"post\">") && form.contains("name=\"body\""),
+            "{form}"
+        );
+    }
+}
+
+#[test]
+fn a_page_of_a_stranger_takes_nothing_by_looking() {
+    let server = server();
+    let mut rest = Rest::connect(server.addr());
+    rest.add("test", "1");
+    for path in ["/q/test", "/?queue=test", "/c/test", "/ws/test"] {
+        for mode in ["navigate", "no-cors"] {
+            let asks = get(path).replacen(
+                "Host",
+                &format!("Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: {mode}\r\nHost"),
+                1,
+            );
+            rest.refused(&asks, 403, "forbidden");
+        }
+    }
+    assert!(rest.ask(get("/q/test")).body.contains("\"1\""));
+}
