@@ -3,7 +3,6 @@
 
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "HTTP alone consumes"))]
 mod consumers;
-mod fresh;
 #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
 mod health;
 mod mailbox;
@@ -29,7 +28,6 @@ use std::time::Instant;
 use self::consumers::Consumers;
 #[cfg_attr(not(feature = "http"), expect(unused_imports, reason = "HTTP alone consumes"))]
 pub use self::consumers::{Consumer, Parcel, Received};
-use self::fresh::Fresh;
 #[cfg(feature = "http")]
 pub use self::health::{Health, Vitals, rules};
 pub use self::mailbox::Pattern;
@@ -53,7 +51,7 @@ use self::waiters::Waiters;
 pub use self::waiters::{Watch, look_again};
 use crate::error::{Code, Error, Result};
 use crate::ops::{Batch, Id, Message, Op, Policy, Returned, Run, Topic};
-use crate::store::Store;
+use crate::store::{Store, WriteThrough};
 
 /// One server's broker, shared by all of its connections.
 pub struct Broker {
@@ -118,7 +116,8 @@ impl Broker {
             topics.dedup();
             topics.iter().for_each(|topic| self.serve_takers(topic));
         }
-        let fresh = self.subscribers.any().then(|| Fresh::new(&*self.store, batch)).flatten();
+        let through =
+            self.subscribers.any().then(|| WriteThrough::new(&*self.store, batch)).flatten();
         self.store.apply(batch);
         self.set_timers(batch);
         self.note_put_backs(batch);
@@ -128,8 +127,8 @@ impl Broker {
         if !self.anyone_waits() {
             return;
         }
-        if let Some(fresh) = fresh {
-            fresh.keep(&*self.store, batch);
+        if let Some(through) = through {
+            through.finish(&*self.store, batch);
         }
         let put: Vec<&Topic> = batch.topics_put().collect();
         self.put_to(&put, id);

@@ -120,8 +120,8 @@ pub const COPY_MESSAGES: usize = 1_000;
 /// What is copied at a time: bytes of messages, or one message more.
 pub const COPY_BYTES: usize = 1024 * 1024;
 
-/// Runs that a store keeps at hand for others who read the same.
-pub const SHELF_RUNS: usize = 64;
+/// Bytes of runs that the read cache of a store keeps, each with its messages in one encoded form.
+pub const READ_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 /// From the order to stop until the process has ended.
 pub const STOP: Duration = Duration::from_secs(5);

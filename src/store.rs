@@ -1,6 +1,7 @@
 //! The store: what must be atomic. Ids and their order, priority, leases, delay, dedupe, and what
 //! is visible to whom; batches in, runs out. It knows nothing of sessions, sockets or who waits.
 
+mod cache;
 #[cfg(test)]
 mod contract;
 pub mod copy;
@@ -10,19 +11,18 @@ mod losses;
 #[cfg(feature = "redis")]
 mod redis;
 mod refusal;
-mod shelf;
 mod sqlite;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
 
+pub use self::cache::{ReadCache, WriteThrough};
 pub use self::head::{Counts, Head};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]
 pub use self::redis::{cluster_tests::Server as RedisCluster, tests::Server as RedisServer};
-pub use self::shelf::Shelf;
 pub use self::sqlite::IN_USE;
 use crate::error::Result;
 use crate::ops::{Batch, Id, Kept, Moment, Node, Place, Run, Topic};
@@ -111,8 +111,8 @@ pub trait Store: Send + Sync {
     /// and about [`limits::COPY_BYTES`](crate::limits::COPY_BYTES); nothing, if there is no more.
     fn kept(&self, head: &Head, after: Place) -> Result<Vec<Kept>>;
 
-    /// The runs that subscribers read last.
-    fn shelf(&self) -> &Shelf;
+    /// The runs that clients read last.
+    fn cache(&self) -> &ReadCache;
 
     /// The ids of the oldest and of the newest message of the topic.
     fn ends(&self, head: &Head) -> Result<(Option<Id>, Option<Id>)>;
@@ -307,36 +307,4 @@ pub enum WhenFull {
 fn system_clock() -> Id {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since_1970.map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
-}
-
-impl dyn Store + '_ {
-    /// [`Store::read`], or the run at hand that answers the same.
-    pub fn run(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {
-        if let Some(run) = head.run_at(after)
-            && !self.is_stale(head, &run)
-        {
-            return Ok(run);
-        }
-        let run = self.read(head, after, limit)?;
-        head.keep(&run);
-        Ok(run)
-    }
-
-    /// As [`Self::run`], for those who read the same as others at about the same time: from the
-    /// shelf, or onto it.
-    pub fn shared_run(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {
-        if let Some(run) = self.shelf().find(head, after)
-            && !self.is_stale(head, &run)
-        {
-            return Ok(run);
-        }
-        let run = self.run(head, after, limit)?;
-        self.shelf().keep(head, &run);
-        Ok(run)
-    }
-
-    /// Whether messages of the run have been removed, or may not be handed out any more.
-    pub fn is_stale(&self, head: &Head, run: &Run) -> bool {
-        run.removals() != head.removals() || run.expires().is_some_and(|at| at <= self.now())
-    }
 }

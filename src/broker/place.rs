@@ -33,8 +33,6 @@ pub struct Place {
     run: Arc<Run>,
     next: usize,
     run_messages: usize,
-    /// Whether it goes with others from run to run.
-    shared: bool,
     had: Had,
     owed: Owed,
 }
@@ -101,7 +99,6 @@ impl Place {
             run: Arc::default(),
             next: 0,
             run_messages: FIRST_RUN_MESSAGES,
-            shared: false,
             had: Had { floor: after, ids: VecDeque::new() },
             owed: Owed {
                 seen: head.as_ref().map_or(0, |head| head.put_backs()),
@@ -109,11 +106,6 @@ impl Place {
             },
             head,
         }
-    }
-
-    /// A subscriber's place: all who follow the topic stand at about the same one.
-    pub fn following(after: Id, head: Arc<Head>) -> Place {
-        Place { shared: true, ..Place::new(after, Some(head)) }
     }
 
     /// Sets the place, forwards or back.
@@ -147,7 +139,7 @@ impl Place {
         if newest <= self.after {
             return Ok(None);
         }
-        let run = self.read(store, head, self.after, self.run_messages)?;
+        let run = store.run(head, self.after, self.run_messages)?;
         self.run_messages = (self.run_messages * 2).min(limits::RUN_MESSAGES);
         if run.is_empty() {
             // What was put has been removed: it need not be looked for again.
@@ -192,13 +184,6 @@ impl Place {
         }
     }
 
-    fn read(&self, store: &dyn Store, head: &Head, after: Id, messages: usize) -> Result<Arc<Run>> {
-        match self.shared {
-            true => store.shared_run(head, after, messages),
-            false => store.run(head, after, messages),
-        }
-    }
-
     fn stand_in(&mut self, run: Arc<Run>) {
         self.next = run.position(self.after).unwrap_or(0);
         self.run = run;
@@ -237,7 +222,7 @@ impl Place {
     fn find_owed(&self, store: &dyn Store, head: &Head) -> Result<Vec<Id>> {
         let (mut found, mut from) = (Vec::new(), self.had.floor);
         while from < self.after && found.len() < limits::PUT_BACKS {
-            let run = self.read(store, head, from, limits::RUN_MESSAGES)?;
+            let run = store.run(head, from, limits::RUN_MESSAGES)?;
             let Some(start) = run.position(from) else { break };
             let ids = (start..run.len()).filter_map(|index| Some(run.get(index)?.id));
             let passed = ids.take_while(|id| *id <= self.after);
@@ -268,7 +253,7 @@ impl Place {
         if is_at(&self.run, self.next) && !store.is_stale(head, &self.run) {
             return Ok(true);
         }
-        let run = self.read(store, head, id - 1, 1)?;
+        let run = store.run(head, id - 1, 1)?;
         let next = run.position(id - 1).unwrap_or(0);
         if !is_at(&run, next) {
             return Ok(false);

@@ -26,8 +26,7 @@ impl Broker {
         }
         let Some(head) = self.store.head(topic) else { return Ok(page) };
         while left > 0 && bytes < limits::HISTORY_BYTES && head.newest() > page.last {
-            // Whoever waits for a message is likely to read the same as others do.
-            let run = self.store.shared_run(&head, page.last, limits::RUN_MESSAGES)?;
+            let run = self.store.run(&head, page.last, limits::RUN_MESSAGES)?;
             let Some(start) = run.position(page.last) else { break };
             let range = start..run.len().min(start + left);
             let messages = range.clone().filter_map(|index| run.get(index));

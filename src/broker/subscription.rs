@@ -190,7 +190,7 @@ impl Subscriptions {
         if self.places.len() >= limits::PLACES {
             return Err(too_many_places());
         }
-        let mut place = Place::following(after, head.clone());
+        let mut place = Place::new(after, Some(head.clone()));
         let next = place.advance(store, topic.as_str())?;
         if self.ready.len() >= READY_RUNS {
             place.shrink();

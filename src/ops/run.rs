@@ -124,6 +124,11 @@ impl Run {
         self.entries.last().map_or(self.after, |entry| entry.id)
     }
 
+    /// The id after which it begins: nothing of the topic lies between this id and the first message.
+    pub fn after(&self) -> Id {
+        self.after
+    }
+
     pub fn removals(&self) -> u64 {
         self.removals
     }

@@ -1,11 +1,11 @@
 //! Heads: what is known of a topic without a lock on the store.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
 
 use crate::limits;
-use crate::ops::{Id, Policy, Run, Topic};
+use crate::ops::{Id, Policy, Topic};
 use crate::sync::lock;
 
 /// What a topic shows without asking the tables. One for each topic, shared by all who use it.
@@ -17,8 +17,6 @@ pub struct Head {
     newest: AtomicU64,
     removals: AtomicU64,
     counts: Mutex<(Counts, Meter)>,
-    /// The run that ends with the newest message, for as long as some session stands in it.
-    newest_run: Mutex<Weak<Run>>,
     /// Whether a take without a lease may have removed messages since the store was opened.
     is_taken_from: AtomicBool,
     /// How many messages were put back after such a take, and the ids of the last of them.
@@ -60,7 +58,6 @@ impl Head {
             newest: AtomicU64::new(0),
             removals: AtomicU64::new(0),
             counts: Mutex::default(),
-            newest_run: Mutex::new(Weak::new()),
             is_taken_from: AtomicBool::new(false),
             put_backs: AtomicU64::new(0),
             put_back_ids: Mutex::default(),
@@ -149,18 +146,6 @@ impl Head {
         let new = usize::try_from(count.saturating_sub(known)).unwrap_or(usize::MAX);
         let first = ids.len().checked_sub(new);
         (count, first.map(|first| ids.range(first..).copied().collect()))
-    }
-
-    /// A run at hand in which the message after `after` stands.
-    pub fn run_at(&self, after: Id) -> Option<Arc<Run>> {
-        let run = lock(&self.newest_run).upgrade()?;
-        run.position(after).map(|_| run)
-    }
-
-    pub fn keep(&self, run: &Arc<Run>) {
-        if run.last_id() >= self.newest() {
-            *lock(&self.newest_run) = Arc::downgrade(run);
-        }
     }
 }
 

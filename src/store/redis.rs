@@ -43,7 +43,7 @@ use self::nodes::Nodes;
 use self::open::Opened;
 pub use self::open::RedisAt;
 use self::shard::{Common, Shard};
-use super::{Due, Extent, Head, Rules, Shelf, Store, system_clock};
+use super::{Due, Extent, Head, ReadCache, Rules, Store, system_clock};
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{Batch, ID_END, Id, Kept, Moment, Node, Place, Run, Topic, part};
@@ -61,7 +61,7 @@ pub struct RedisStore {
     common: Arc<Common>,
     /// One, unless there is a cluster.
     shards: Vec<Arc<Shard>>,
-    shelf: Shelf,
+    cache: ReadCache,
 }
 
 impl Drop for RedisStore {
@@ -103,7 +103,7 @@ impl RedisStore {
         let shard =
             |(part, route)| Arc::new(Shard::new(common.clone(), Arc::clone(route), &at.keys(part)));
         let shards: Vec<_> = common.nodes.routes().iter().enumerate().map(shard).collect();
-        let store = RedisStore { common, shards, shelf: Shelf::default() };
+        let store = RedisStore { common, shards, cache: ReadCache::default() };
         store.listen()?;
         moments::begin(&store.common, &store.shards).map_err(|error| error.to_string())?;
         for shard in &store.shards {
@@ -311,8 +311,8 @@ impl Store for RedisStore {
         copy::kept(after, |how, args| self.read_script(how, head.topic(), args))
     }
 
-    fn shelf(&self) -> &Shelf {
-        &self.shelf
+    fn cache(&self) -> &ReadCache {
+        &self.cache
     }
 
     fn ends(&self, head: &Head) -> Result<(Option<Id>, Option<Id>)> {

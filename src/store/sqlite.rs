@@ -49,7 +49,7 @@ use self::tables::{Bounds, Tables};
 use self::transaction::Transaction;
 use super::leader::Leader;
 use super::losses::Losses;
-use super::{Due, Extent, Head, Rules, Shelf, Store, Synchronous};
+use super::{Due, Extent, Head, ReadCache, Rules, Store, Synchronous};
 use crate::error::{Code, Result};
 use crate::limits;
 use crate::ops::{Batch, Id, Kept, Place, Run, Topic};
@@ -77,7 +77,7 @@ pub struct SqliteStore {
     refused: AtomicU64,
     clock: Clock,
     rules: Rules,
-    shelf: Shelf,
+    cache: ReadCache,
 }
 
 /// What is under the store's lock.
@@ -149,7 +149,7 @@ impl SqliteStore {
             refused: AtomicU64::new(0),
             clock,
             rules,
-            shelf: Shelf::default(),
+            cache: ReadCache::default(),
         }
     }
 
@@ -302,8 +302,8 @@ impl Store for SqliteStore {
         self.reading(|tables| tables.kept(head.number(), after))
     }
 
-    fn shelf(&self) -> &Shelf {
-        &self.shelf
+    fn cache(&self) -> &ReadCache {
+        &self.cache
     }
 
     fn ends(&self, head: &Head) -> Result<(Option<Id>, Option<Id>)> {

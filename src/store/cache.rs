@@ -1,0 +1,300 @@
+//! The read cache: runs of messages that were read or put a moment ago, for the next client that reads
+//! the same messages. All clients share a cached run, and the forms in which protocols encoded it.
+//!
+//! Part of the store. It knows no sessions: a cursor holds its own run and asks the cache for the next.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::{Head, Store};
+use crate::error::Result;
+use crate::limits;
+use crate::ops::{Batch, Id, Op, Outcome, Run, Topic};
+use crate::sync::lock;
+
+/// Runs by topic and place: bounded by [`limits::READ_CACHE_BYTES`], the least recently used leave first.
+#[derive(Debug, Default)]
+pub struct ReadCache(Mutex<Entries>);
+
+/// The number of a topic, and the id after which a run begins.
+type Key = (i64, Id);
+
+#[derive(Debug, Default)]
+struct Entries {
+    by_place: BTreeMap<Key, Entry>,
+    /// The keys of all entries, the least recently used first.
+    by_use: BTreeMap<u64, Key>,
+    /// The last use: each use has a higher number.
+    last_use: u64,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    run: Arc<Run>,
+    used: u64,
+    bytes: usize,
+}
+
+/// What an entry takes beside its messages, about.
+const ENTRY_BYTES: usize = 512;
+
+/// What a message takes beside its body and its topic's name, about.
+const MESSAGE_BYTES: usize = 96;
+
+impl ReadCache {
+    /// The run that begins at `after` or closest before it, if it has the message that follows `after`.
+    pub fn find(&self, head: &Head, after: Id) -> Option<Arc<Run>> {
+        let number = head.number();
+        let entries = &mut *lock(&self.0);
+        let (key, entry) = entries.by_place.range_mut((number, 0)..=(number, after)).next_back()?;
+        entry.run.position(after)?;
+        if entry.used < entries.last_use {
+            entries.by_use.remove(&entry.used);
+            entries.last_use += 1;
+            entry.used = entries.last_use;
+            entries.by_use.insert(entry.used, *key);
+        }
+        Some(entry.run.clone())
+    }
+
+    /// Keeps a run, unless it is one large message: encoding that costs more than reading it.
+    pub fn keep(&self, head: &Head, run: &Arc<Run>) {
+        if run.is_empty() || run.bytes() > limits::RUN_BYTES {
+            return;
+        }
+        let bytes = bytes_of(head, run);
+        let mut entries = lock(&self.0);
+        let removed = entries.insert((head.number(), run.after()), run.clone(), bytes);
+        drop(entries);
+        // Runs are freed without the lock.
+        drop(removed);
+    }
+
+    /// Bytes that the cached runs take, about.
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        lock(&self.0).bytes
+    }
+}
+
+impl Entries {
+    /// Returns the runs that had to leave.
+    fn insert(&mut self, key: Key, run: Arc<Run>, bytes: usize) -> Vec<Arc<Run>> {
+        self.last_use += 1;
+        let used = self.last_use;
+        let mut removed = Vec::new();
+        if let Some(before) = self.by_place.insert(key, Entry { run, used, bytes }) {
+            self.by_use.remove(&before.used);
+            self.bytes -= before.bytes;
+            removed.push(before.run);
+        }
+        self.by_use.insert(used, key);
+        self.bytes += bytes;
+        while self.bytes > limits::READ_CACHE_BYTES
+            && let Some((_, key)) = self.by_use.pop_first()
+            && let Some(entry) = self.by_place.remove(&key)
+        {
+            self.bytes -= entry.bytes;
+            removed.push(entry.run);
+        }
+        removed
+    }
+}
+
+/// What a run takes, with its messages in one encoded form.
+fn bytes_of(head: &Head, run: &Run) -> usize {
+    let per_message = MESSAGE_BYTES + head.topic().as_str().len();
+    ENTRY_BYTES + 2 * run.bytes() + run.len() * per_message
+}
+
+impl dyn Store + '_ {
+    /// [`Store::read`], or a cached run with the message that follows `after`.
+    pub fn run(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {
+        if let Some(run) = self.cache().find(head, after)
+            && !self.is_stale(head, &run)
+        {
+            return Ok(run);
+        }
+        let run = self.read(head, after, limit)?;
+        self.cache().keep(head, &run);
+        Ok(run)
+    }
+
+    /// Whether messages of the run have been removed, or may not be handed out any more.
+    pub fn is_stale(&self, head: &Head, run: &Run) -> bool {
+        run.removals() != head.removals() || run.expires().is_some_and(|at| at <= self.now())
+    }
+}
+
+/// Brings the messages of a batch into the cache, so that followers need not read them from the tables.
+///
+/// Made before the batch is carried out: any removal from then on makes the run stale.
+pub struct WriteThrough {
+    head: Arc<Head>,
+    removals: u64,
+}
+
+impl WriteThrough {
+    /// For the topic of the batch's first plain put; `None` for a topic without messages so far.
+    pub fn new(store: &dyn Store, batch: &Batch) -> Option<WriteThrough> {
+        let topic = batch.ops.iter().find_map(plain_put)?;
+        let head = store.head(topic.as_str())?;
+        let removals = head.removals();
+        Some(WriteThrough { head, removals })
+    }
+
+    /// Caches the messages, after the batch was carried out.
+    pub fn finish(&self, store: &dyn Store, batch: &Batch) {
+        if let Some(run) = self.run(batch) {
+            store.cache().keep(&self.head, &Arc::new(run));
+        }
+    }
+
+    /// The messages that follow one another in the topic, from the first on.
+    fn run(&self, batch: &Batch) -> Option<Run> {
+        let mut run: Option<Run> = None;
+        for (op, outcome) in batch.ops.iter().zip(&batch.outcomes) {
+            let (Op::Put(put), Ok(Outcome::Stored { id, after, duplicate: false })) = (op, outcome)
+            else {
+                continue;
+            };
+            if put.topic != *self.head.topic() {
+                continue;
+            }
+            let run = run.get_or_insert_with(|| Run::new(*after, self.removals));
+            let body = batch.body(put);
+            let full = run.bytes() + body.len() > limits::RUN_BYTES;
+            if full || put.options.is_some() || run.last_id() != *after {
+                break;
+            }
+            run.push(*id, body, None);
+        }
+        run
+    }
+}
+
+/// The topic of a put without options. Messages with options, such as a ttl, are not written through.
+fn plain_put(op: &Op) -> Option<&Topic> {
+    match op {
+        Op::Put(put) if put.options.is_none() => Some(&put.topic),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::PutOptions;
+    use crate::store::{Rules, in_memory};
+
+    fn head(number: i64) -> Head {
+        Head::new(Topic::new("t").unwrap(), number)
+    }
+
+    /// A run of these ids, which begins after `after`.
+    fn run(after: Id, ids: &[Id], body: &[u8]) -> Arc<Run> {
+        let mut run = Run::new(after, 0);
+        ids.iter().for_each(|id| run.push(*id, body, None));
+        Arc::new(run)
+    }
+
+    #[test]
+    fn runs_are_found_by_topic_and_place() {
+        let (cache, t, u) = (ReadCache::default(), head(1), head(2));
+        cache.keep(&t, &run(10, &[12, 14], b"1"));
+        cache.keep(&t, &run(14, &[15], b"1"));
+        let found = |head, after| cache.find(head, after).map(|run| run.last_id());
+        assert_eq!(
+            [9, 10, 12, 13, 14, 15].map(|after| found(&t, after)),
+            [None, Some(14), Some(14), Some(14), Some(15), None]
+        );
+        assert_eq!(found(&u, 10), None);
+    }
+
+    #[test]
+    fn least_recently_used_runs_leave_once_the_bound_is_crossed() {
+        let (cache, t) = (ReadCache::default(), head(1));
+        let body = vec![b'1'; limits::RUN_BYTES];
+        let fit = (limits::READ_CACHE_BYTES / bytes_of(&t, &run(0, &[1], &body))) as Id;
+        let keep = |after| cache.keep(&t, &run(after, &[after + 1], &body));
+        (0..fit).for_each(keep);
+        assert!((0..fit).all(|after| cache.find(&t, after).is_some()), "all fit");
+        assert!(cache.find(&t, 0).is_some());
+        keep(fit);
+        assert!(cache.bytes() <= limits::READ_CACHE_BYTES);
+        let gone: Vec<Id> = (0..=fit).filter(|after| cache.find(&t, *after).is_none()).collect();
+        assert_eq!(gone, [1], "the run at 0 was used after this one");
+        (0..10 * fit).for_each(keep);
+        assert!(cache.bytes() <= limits::READ_CACHE_BYTES);
+    }
+
+    #[test]
+    fn a_new_run_replaces_the_one_at_its_place() {
+        let (cache, t) = (ReadCache::default(), head(1));
+        cache.keep(&t, &run(10, &[11], b"1"));
+        let bytes = cache.bytes();
+        cache.keep(&t, &run(10, &[12], b"1"));
+        assert_eq!(cache.find(&t, 10).unwrap().last_id(), 12);
+        assert_eq!(cache.bytes(), bytes);
+    }
+
+    #[test]
+    fn a_large_message_is_not_kept() {
+        let (cache, t) = (ReadCache::default(), head(1));
+        cache.keep(&t, &run(10, &[11], &vec![b'1'; limits::RUN_BYTES + 1]));
+        assert!(cache.find(&t, 10).is_none());
+    }
+
+    #[test]
+    fn clients_that_read_the_same_messages_share_a_run() {
+        let store = in_memory(Rules::default()).unwrap();
+        store.apply(&mut batch(&["t", "t", "t"]));
+        let head = store.head("t").unwrap();
+        let first = store.run(&head, 0, 2).unwrap();
+        assert!(Arc::ptr_eq(&first, &store.run(&head, first.last_id() - 1, 2).unwrap()));
+        let newest = store.run(&head, first.last_id(), 2).unwrap();
+        assert_eq!((first.len(), newest.len()), (2, 1));
+        assert!(Arc::ptr_eq(&newest, &store.run(&head, first.last_id(), 2).unwrap()));
+    }
+
+    fn batch(topics: &[&str]) -> Batch {
+        let mut batch = Batch::default();
+        for topic in topics {
+            batch.put(Topic::new(topic).unwrap(), topic.as_bytes(), None);
+        }
+        batch
+    }
+
+    /// How many messages followers of "t" find in the cache after the batch.
+    fn found(store: &dyn Store, mut batch: Batch, meanwhile: impl FnOnce()) -> Option<usize> {
+        let head = store.head("t")?;
+        let after = head.newest();
+        let through = WriteThrough::new(store, &batch)?;
+        meanwhile();
+        store.apply(&mut batch);
+        through.finish(store, &batch);
+        let run = store.cache().find(&head, after)?;
+        (!store.is_stale(&head, &run)).then_some(run.len())
+    }
+
+    #[test]
+    fn consecutive_messages_of_a_batch_are_written_through() {
+        let store = in_memory(Rules::default()).unwrap();
+        let put = |topics| store.apply(&mut batch(topics));
+        assert!(WriteThrough::new(&*store, &batch(&["t"])).is_none(), "the topic is new");
+        put(&["t", "u"]);
+        assert_eq!(found(&*store, batch(&["t", "u", "t"]), || {}), Some(2));
+        assert_eq!(found(&*store, batch(&["t"]), || put(&["t"])), None, "one lies between");
+        let mut expires = batch(&["t"]);
+        let options = PutOptions { ttl: Some(1), ..PutOptions::default() };
+        expires.put(Topic::new("t").unwrap(), b"1", Some(Box::new(options)));
+        assert_eq!(found(&*store, expires, || {}), Some(1), "without the one with a ttl");
+        let take = || {
+            let mut take = Batch::default();
+            take.ops.push(Op::Take { topic: Topic::new("t").unwrap(), lease: None });
+            store.apply(&mut take);
+        };
+        assert_eq!(found(&*store, batch(&["t"]), take), None, "stale, to be on the safe side");
+    }
+}
