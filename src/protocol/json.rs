@@ -9,8 +9,9 @@ mod fault;
 mod fields;
 mod look;
 mod message;
-mod outbox;
+mod pipeline;
 mod reply;
+mod reply_buffer;
 mod request;
 mod scanner;
 #[cfg(feature = "http")]
@@ -27,10 +28,11 @@ use std::time::Duration;
 
 use self::fault::fault_error;
 pub use self::message::message;
-use self::outbox::{Answer, Outbox};
+use self::pipeline::{Answer, Pipeline};
 pub use self::reply::Reply;
 #[cfg(feature = "http")]
 pub use self::reply::node;
+use self::reply_buffer::ReplyBuffer;
 pub use self::request::Request;
 use self::request::Text;
 use self::scanner::{Fault, Scan, Scanner};
@@ -53,7 +55,8 @@ pub struct Conversation {
     max_message: usize,
     scanner: Scanner,
     last_topic: Option<Topic>,
-    outbox: Outbox,
+    pipeline: Pipeline,
+    replies: ReplyBuffer,
     waits: Option<Wait>,
 }
 
@@ -66,7 +69,8 @@ impl Conversation {
         waker: Waker,
     ) -> Conversation {
         Conversation {
-            outbox: Outbox::new(broker.clone()),
+            pipeline: Pipeline::new(broker.clone()),
+            replies: ReplyBuffer::new(broker.clone()),
             broker,
             session,
             waker,
@@ -80,14 +84,14 @@ impl Conversation {
     /// The same, for a carrier of frames: see [`Conversation::frames`] and [`Conversation::end_frame`].
     #[cfg(feature = "http")]
     pub fn in_frames(mut self) -> Conversation {
-        self.outbox.keep_apart();
+        self.replies.keep_apart();
         self
     }
 
     /// Carries out the requests in `unread`, and returns how many of its bytes are done with.
     pub fn advance(&mut self, unread: &[u8]) -> (usize, Step) {
         let mut done = 0;
-        if !self.outbox.commit() {
+        if !self.commit() {
             return (done, Step::Write);
         }
         loop {
@@ -95,12 +99,17 @@ impl Conversation {
             let (used, step) = self.advance_one(rest);
             done += used;
             let step = match step {
-                None if self.outbox.len() < limits::REPLY_BYTES => continue,
+                None if self.replies.len() < limits::REPLY_BYTES => continue,
                 None => Step::Write,
                 Some(step) => step,
             };
-            return (done, if self.outbox.commit() { step } else { Step::Write });
+            return (done, if self.commit() { step } else { Step::Write });
         }
+    }
+
+    /// Carries out the gathered requests; false if their replies must be written before the rest.
+    fn commit(&mut self) -> bool {
+        self.pipeline.commit(&mut self.replies)
     }
 
     /// Carries out one request. The step is given where the next cannot be begun.
@@ -116,7 +125,7 @@ impl Conversation {
                 // A request that has to wait for what was asked before is scanned once more.
                 done.map_or((blank, Some(Step::Write)), |step| (blank + len, step))
             }
-            Err(_) if !self.outbox.commit() => (blank, Some(Step::Write)),
+            Err(_) if !self.commit() => (blank, Some(Step::Write)),
             Err(fault) => self.fault(&fault, blank, text),
         }
     }
@@ -131,13 +140,14 @@ impl Conversation {
         let text = Text::new(text, &fields);
         let tag = text.tag().unwrap_or_default();
         let request = text.tag().and_then(|_| text.decode(self.max_message));
-        if !request.as_ref().is_ok_and(Request::gathers) && !self.outbox.commit() {
+        if !request.as_ref().is_ok_and(Request::gathers) && !self.commit() {
             return None;
         }
         match request.and_then(|request| self.carry_out(request, tag)) {
             Ok(step) => Some(step),
+            Err(_) if !self.commit() => None,
             Err(error) => {
-                self.outbox.refuse(&error, text.is_unconfirmed_put(), tag);
+                self.replies.refuse(&error, text.is_unconfirmed_put(), tag);
                 Some(None)
             }
         }
@@ -147,23 +157,22 @@ impl Conversation {
         match request {
             Request::Put { topic, message, options, confirm } => {
                 let topic = self.topic(&topic)?;
-                self.outbox.put(topic, message, options, confirm, tag);
+                self.pipeline.put(topic, message, options, confirm, tag);
             }
             Request::Take { topic, lease, wait } => return self.take(&topic, lease, wait, tag),
             Request::Get { topic, latest, since, wait, meta } => {
                 return self.get(&topic, latest, since, wait, meta, tag);
             }
             other => match other.into_op() {
-                Ok((op, answer)) => self.outbox.add(op, answer, tag),
+                Ok((op, answer)) => self.pipeline.add(op, answer, tag),
                 Err(other) => self.look(other, tag)?,
             },
         }
         Ok(None)
     }
 
-    /// Requests that change nothing in the store, after all before them.
+    /// Requests that are not gathered: all before them are carried out.
     fn look(&mut self, request: Request<'_>, tag: Option<&[u8]>) -> Result<()> {
-        self.outbox.commit();
         match request {
             Request::Subscribe { patterns, from, meta } => {
                 self.subscribe(patterns, from, meta, tag)?;
@@ -172,20 +181,20 @@ impl Conversation {
                 for pattern in &patterns {
                     self.broker.unsubscribe(&mut self.session, pattern);
                 }
-                self.outbox.answer(tag, |reply| reply.ok());
+                self.replies.answer(tag, |reply| reply.ok());
             }
             Request::Ping { meta: true } => {
                 let since = self.session.since();
-                self.outbox.answer(tag, |reply| reply.since(since));
+                self.replies.answer(tag, |reply| reply.since(since));
             }
             Request::Shutdown => {
                 self.broker.shutdown()?;
-                self.outbox.answer(tag, |reply| reply.ok());
+                self.replies.answer(tag, |reply| reply.ok());
             }
             other => {
                 let broker = self.broker.clone();
                 let shown = look::show(&broker, &other)?;
-                self.outbox.answer(tag, |reply| shown.write(reply));
+                self.replies.answer(tag, |reply| shown.write(reply));
             }
         }
         Ok(())
@@ -212,12 +221,11 @@ impl Conversation {
         meta: bool,
         tag: Option<&[u8]>,
     ) -> Result<Option<Step>> {
-        self.outbox.commit();
         if self.try_get(topic, latest, since, meta, tag)? {
             return Ok(None);
         }
         if wait.is_zero() {
-            self.outbox.answer(tag, |reply| reply.nothing(meta));
+            self.replies.answer(tag, |reply| reply.nothing(meta));
             return Ok(None);
         }
         let topic = Topic::new(topic)?;
@@ -240,7 +248,7 @@ impl Conversation {
             self.broker.get(&mut self.session, topic, since)?
         };
         let Some(message) = message else { return Ok(false) };
-        self.outbox.answer(tag, |reply| reply.message(message, meta));
+        self.replies.answer(tag, |reply| reply.message(message, meta));
         Ok(true)
     }
 
@@ -255,12 +263,11 @@ impl Conversation {
         if wait.is_zero() {
             if self.broker.takers_wait() {
                 // What was put before this goes to those who have waited.
-                self.outbox.commit();
+                self.commit();
             }
-            self.outbox.add(Op::Take { topic, lease }, Answer::Take, tag);
+            self.pipeline.add(Op::Take { topic, lease }, Answer::Take, tag);
             return Ok(None);
         }
-        self.outbox.commit();
         let waiting = self.broker.wait_to_take(&topic, lease, self.waker.clone());
         Ok(Some(self.wait(WaitKind::Take(waiting), wait, tag)))
     }
@@ -273,7 +280,7 @@ impl Conversation {
         tag: Option<&[u8]>,
     ) -> Result<()> {
         let now = self.broker.subscribe(&mut self.session, patterns, from, &self.waker)?;
-        self.outbox.answer(tag, |reply| if meta { reply.since(now) } else { reply.ok() });
+        self.replies.answer(tag, |reply| if meta { reply.since(now) } else { reply.ok() });
         Ok(())
     }
 
@@ -283,12 +290,12 @@ impl Conversation {
 
     /// Adds pushes to what is to be written; true if there may be more.
     pub fn push(&mut self) -> bool {
-        while self.is_subscribed() && self.outbox.len() < limits::REPLY_BYTES {
+        while self.is_subscribed() && self.replies.len() < limits::REPLY_BYTES {
             match self.broker.pushes(&mut self.session) {
-                Ok(Some(pushes)) => self.outbox.push(&pushes),
+                Ok(Some(pushes)) => self.replies.push(&pushes),
                 Ok(None) => return false,
                 Err(error) => {
-                    self.outbox.answer(None, |reply| reply.error(&error));
+                    self.replies.answer(None, |reply| reply.error(&error));
                     return false;
                 }
             }
@@ -300,7 +307,7 @@ impl Conversation {
     fn fault(&mut self, fault: &Fault, blank: usize, text: &[u8]) -> (usize, Option<Step>) {
         let error = fault_error(fault, self.max_message);
         let tag = self.known_tag(text);
-        self.outbox.refuse(&error, false, tag.as_deref());
+        self.replies.refuse(&error, false, tag.as_deref());
         if matches!(fault, Fault::NotJson { .. } | Fault::NotUtf8 { .. }) {
             return (blank + text.len(), Some(Step::Close));
         }
@@ -325,7 +332,7 @@ impl Conversation {
             Error::new(Code::BadJson, "the connection ended inside a request: send all of it")
         });
         let tag = self.known_tag(unread);
-        self.outbox.refuse(&error, false, tag.as_deref());
+        self.replies.refuse(&error, false, tag.as_deref());
         self.scanner.reset();
     }
 
@@ -342,7 +349,7 @@ impl Conversation {
         }
         let text = "the frame ends inside a request: send each request in one frame; the connection is closed";
         let tag = self.known_tag(unread);
-        self.outbox.refuse(&Error::new(Code::BadJson, text), false, tag.as_deref());
+        self.replies.refuse(&Error::new(Code::BadJson, text), false, tag.as_deref());
         self.scanner.reset();
         Step::Close
     }
@@ -350,27 +357,28 @@ impl Conversation {
     /// What is to be written, reply by reply.
     #[cfg(feature = "http")]
     pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
-        self.outbox.apart()
+        self.replies.apart()
     }
 
     /// What is to be written. The caller says what became of it.
     pub fn replies(&self) -> &[u8] {
-        self.outbox.bytes()
+        self.replies.bytes()
     }
 
     /// So many bytes of the replies were written, and if that is not all, no more will be.
     pub fn written(&mut self, bytes: usize) {
-        self.outbox.written(bytes);
+        self.replies.written(bytes);
     }
 
     /// Whether memory is held that an idle connection does not need.
     pub fn is_bulky(&self) -> bool {
-        self.outbox.is_bulky() || self.session.is_bulky()
+        self.pipeline.is_bulky() || self.replies.is_bulky() || self.session.is_bulky()
     }
 
     /// Gives back the memory that an idle connection does not need.
     pub fn shrink(&mut self) {
-        self.outbox.shrink();
+        self.pipeline.shrink();
+        self.replies.shrink();
         self.session.shrink();
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::fields::{Field, Fields};
-use super::outbox::Answer;
+use super::pipeline::Answer;
 use super::string;
 use crate::broker::{From, Pattern};
 use crate::error::{Code, Error, Result};

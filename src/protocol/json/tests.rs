@@ -199,3 +199,16 @@ fn a_large_request_is_refused_at_once_and_passed_over() {
     let answer = talk(format!("{{{padding}").as_bytes(), &[]);
     assert!(answer.contains("\"request_too_large\""), "{answer}");
 }
+
+#[test]
+fn an_error_follows_all_replies_to_earlier_takes() {
+    let message = "x".repeat(MAX_MESSAGE - 2);
+    let messages = limits::TAKEN_BYTES / MAX_MESSAGE + 10;
+    let put = format!(r#"{{"action":"put","topic":"t","message":"{message}"}}"#).repeat(messages);
+    let take = r#"{"action":"take","topic":"t"}"#.repeat(messages);
+    let refused = r#"{"action":"put","topic":"","message":1}"#;
+    let answer = talk((put + &take + refused).as_bytes(), &[]);
+    assert_eq!(answer.matches(&message).count(), messages);
+    let last = answer.rsplit_once(&message).unwrap().1;
+    assert!(last.contains("bad_topic"), "the error comes last: {last}");
+}

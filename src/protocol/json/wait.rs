@@ -46,7 +46,7 @@ impl Conversation {
             }
             WaitKind::Take(waiting) => match waiting.handed() {
                 Some(handed) => handed.map(|message| {
-                    self.outbox.hand_over(waiting.topic(), message, tag);
+                    self.replies.hand_over(waiting.topic(), message, tag);
                     true
                 }),
                 None => Ok(false),
@@ -80,13 +80,13 @@ impl Conversation {
             WaitKind::Take(waiting) => {
                 let topic = waiting.topic().clone();
                 if let Some(Ok(message)) = waiting.leave() {
-                    self.outbox.hand_over(&topic, message, tag);
+                    self.replies.hand_over(&topic, message, tag);
                     return;
                 }
                 true
             }
         };
-        self.outbox.answer(tag, |reply| match error {
+        self.replies.answer(tag, |reply| match error {
             Some(error) => reply.error(error),
             None => reply.nothing(told),
         });
@@ -99,10 +99,10 @@ impl Conversation {
         match self.waits.take() {
             Some(Wait { kind: WaitKind::Take(waiting), tag, .. }) => {
                 self.broker.give_up(waiting);
-                self.outbox.answer(tag.as_deref(), |reply| reply.nothing(true));
+                self.replies.answer(tag.as_deref(), |reply| reply.nothing(true));
             }
             Some(Wait { tag, .. }) if gone => {
-                self.outbox.answer(tag.as_deref(), |reply| reply.nothing(true));
+                self.replies.answer(tag.as_deref(), |reply| reply.nothing(true));
             }
             other => self.waits = other,
         }

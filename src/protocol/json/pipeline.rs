@@ -1,0 +1,128 @@
+//! Requests that change the store, gathered into a batch and carried out together, in their order.
+
+use std::sync::Arc;
+
+use super::reply::Reply;
+use super::reply_buffer::ReplyBuffer;
+use crate::broker::Broker;
+use crate::limits;
+use crate::ops::{Batch, Op, Outcome, Policy, PutOptions, Topic};
+
+/// The requests of one connection that wait to be carried out.
+pub struct Pipeline {
+    broker: Arc<Broker>,
+    batch: Batch,
+    /// One for each operation of the batch.
+    requests: Vec<Pending>,
+}
+
+/// How a request of the batch is answered.
+struct Pending {
+    answer: Answer,
+    tag: Option<Box<[u8]>>,
+}
+
+/// How a successful operation is answered, where its outcome does not say.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    /// A put that asked for no reply, and one that did.
+    Silence,
+    Confirm,
+    Take,
+    Ok,
+    State(bool),
+    Policy(Policy),
+}
+
+impl Answer {
+    pub fn write(self, reply: Reply<'_>, batch: &Batch, outcome: &Outcome) {
+        match (outcome, self) {
+            // An operation that is done later has no outcome yet.
+            (_, Answer::Silence) | (Outcome::Later, _) => {}
+            (Outcome::Stored { id, duplicate, .. }, _) => reply.stored(*id, *duplicate),
+            (Outcome::Due { at, duplicate }, _) => reply.due(*at, *duplicate),
+            (Outcome::Taken(None) | Outcome::Peeked(None), _) => reply.nothing(true),
+            (Outcome::Taken(Some(taken)), _) => reply.taken(taken, batch.taken_body(taken)),
+            (Outcome::Peeked(Some((peeked, looks))), _) => {
+                reply.peeked(peeked, batch.taken_body(peeked), *looks);
+            }
+            (Outcome::Deleted(deleted), _) => reply.deleted(*deleted),
+            (Outcome::Purged(purged), _) => reply.purged(*purged),
+            (Outcome::Done, Answer::State(stopped)) => reply.state(stopped),
+            (Outcome::Done, Answer::Policy(policy)) => reply.policy(Some(policy)),
+            (Outcome::Done, _) => reply.ok(),
+        }
+    }
+}
+
+impl Pipeline {
+    pub fn new(broker: Arc<Broker>) -> Pipeline {
+        Pipeline { broker, batch: Batch::default(), requests: Vec::new() }
+    }
+
+    pub fn put(
+        &mut self,
+        topic: Topic,
+        message: &[u8],
+        options: Option<Box<PutOptions>>,
+        confirm: bool,
+        tag: Option<&[u8]>,
+    ) {
+        self.batch.put(topic, message, options);
+        if confirm {
+            self.batch.confirm();
+        }
+        let answer = if confirm { Answer::Confirm } else { Answer::Silence };
+        self.requests.push(Pending { answer, tag: tag.map(Box::from) });
+    }
+
+    /// Adds an operation to the batch.
+    pub fn add(&mut self, op: Op, answer: Answer, tag: Option<&[u8]>) {
+        self.batch.ops.push(op);
+        self.requests.push(Pending { answer, tag: tag.map(Box::from) });
+    }
+
+    /// Carries out the batch and writes the replies. Returns false if the batch took as many bytes
+    /// as it may: write the replies to the connection, then call this again for the rest.
+    pub fn commit(&mut self, replies: &mut ReplyBuffer) -> bool {
+        if self.batch.is_empty() {
+            return true;
+        }
+        self.broker.apply(&mut self.batch);
+        let done = self.batch.done().min(self.requests.len());
+        let ops = self.batch.ops.iter().zip(&self.batch.outcomes);
+        for (request, (op, outcome)) in self.requests.drain(..done).zip(ops) {
+            let tag = request.tag.as_deref();
+            match outcome {
+                Ok(outcome) => {
+                    let write =
+                        |reply: Reply<'_>| request.answer.write(reply, &self.batch, outcome);
+                    replies.answer(tag, write);
+                    if let (Op::Take { topic, lease: None }, Outcome::Taken(Some(taken))) =
+                        (op, outcome)
+                    {
+                        replies.put_back_unless_written(topic, taken, self.batch.taken_body(taken));
+                    }
+                }
+                Err(error) => {
+                    replies.refuse(error, matches!(request.answer, Answer::Silence), tag);
+                }
+            }
+        }
+        if self.requests.is_empty() {
+            self.batch.clear(limits::READ_BYTES);
+        } else {
+            self.batch.go_on();
+        }
+        self.requests.is_empty()
+    }
+
+    pub fn is_bulky(&self) -> bool {
+        self.batch.capacity() > limits::BUFFER_BYTES
+    }
+
+    pub fn shrink(&mut self) {
+        self.batch = Batch::default();
+        self.requests = Vec::new();
+    }
+}
