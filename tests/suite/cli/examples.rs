@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::suite::support::peer::Peer;
 use crate::suite::support::process::{Process, run};
 use crate::suite::support::server;
 
 /// An example in Rust. They are built here, since `cargo test --test` leaves them out.
-fn rust(name: &str) -> Command {
+pub fn rust(name: &str) -> Command {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     let directory = DIRECTORY.get_or_init(|| {
         let test = std::env::current_exe().unwrap();
@@ -80,6 +81,46 @@ fn the_server_example_serves_itself() {
         server.stdout[1..],
         ["client sent \"Hello!\"", "client received \"Hello!\"", "server stopped"]
     );
+}
+
+/// The server in one file, on a free port.
+pub fn one_file() -> (Process, SocketAddr) {
+    Process::server(rust("one_file").args(["127.0.0.1", "0"]))
+}
+
+#[test]
+fn the_server_in_one_file_reads_requests_in_any_pieces() {
+    let (_process, addr) = one_file();
+    let mut early = Peer::connect_silent(addr);
+    let empty = r#"{"message":""}"#;
+    early.ask(r#"{"action":"get","topic":"t"}"#, empty);
+    // Three requests in one segment, of which the last is half a request.
+    let mut putter = Peer::connect_silent(addr);
+    putter.send(concat!(
+        r#"{"action":"put","topic":"t","message":{"a":[1,"}{"]}}{"action":"put","topic":"t","message":2}"#,
+        r#"{"action":"get","to"#,
+    ));
+    // Requests of one connection are carried out in order, so that the reply follows both puts.
+    putter.ask(r#"pic":"other"}"#, empty);
+    let get = r#"{"action":"get","topic":"t"}"#;
+    early.ask(&[get; 3].concat(), r#"{"message":{"a":[1,"}{"]}}{"message":2}{"message":""}"#);
+    putter.ask(get, r#"{"message":{"a":[1,"}{"]}}"#);
+    // Messages of before a connection are not for it.
+    Peer::connect_silent(addr).ask(get, empty);
+}
+
+#[test]
+fn the_server_in_one_file_outlives_clients_that_leave_or_err() {
+    let (_process, addr) = one_file();
+    let mut leaving = Peer::connect_silent(addr);
+    leaving.send(r#"{"action":"put","topic":"t","message":"half"#);
+    drop(leaving);
+    let mut wrong = Peer::connect_silent(addr);
+    let error = r#"{"error":"send an action, put or get, and a topic"}"#;
+    wrong.ask(r#"{"action":"take"} [1]"#, &error.repeat(2));
+    wrong.send("}");
+    wrong.expect_end();
+    Peer::connect_silent(addr).ask(r#"{"action":"get","topic":"t"}"#, r#"{"message":""}"#);
 }
 
 #[test]

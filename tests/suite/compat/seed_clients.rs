@@ -1,7 +1,9 @@
 //! Programs written for the Python dsmq 0.2.0, unmodified, against this server and their own.
 
+use std::net::SocketAddr;
 use std::process::Command;
 
+use crate::suite::cli::examples::one_file;
 use crate::suite::support::server;
 
 /// Runs the example clients of the PyPI package against a server, the getter's session first.
@@ -20,16 +22,28 @@ fn printed(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+fn printed_against(addr: SocketAddr) -> String {
+    printed(&["127.0.0.1", &addr.port().to_string()])
+}
+
 #[test]
 #[ignore = "needs Python with dsmq 0.2.0 from PyPI: make test installs it"]
 fn the_example_clients_print_what_they_print_against_their_own_server() {
     let server = server();
-    let addr = server.addr();
-    let ours = printed(&["127.0.0.1", &addr.port().to_string()]);
+    let ours = printed_against(server.addr());
     let theirs = printed(&[]);
     assert_eq!(ours, theirs);
     assert_eq!(ours.matches("client sent {\"action\": \"put\"").count(), 5, "{ours}");
     assert_eq!(ours.matches("client received {'message': '").count(), 7, "{ours}");
     assert!(ours.contains("client received {'message': '4. Hello, world'}"), "{ours}");
     assert!(ours.contains("client received {'message': ''}"), "{ours}");
+}
+
+#[test]
+#[ignore = "needs Python with dsmq 0.2.0 from PyPI: make test installs it"]
+fn the_example_clients_cannot_tell_the_server_in_one_file_from_their_own() {
+    let (_process, addr) = one_file();
+    let ours = printed_against(addr);
+    assert_eq!(ours, printed(&[]));
+    assert_eq!(ours.matches("client received {'message': '").count(), 7, "{ours}");
 }
