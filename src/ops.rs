@@ -6,6 +6,7 @@ mod kept;
 mod message;
 mod moment;
 mod node;
+mod rules;
 mod run;
 
 pub use self::batch::{Batch, Op, Outcome, Policy, PutOptions, Returned, Taken, not_done};
@@ -19,4 +20,5 @@ pub use self::moment::{Moment, part};
 #[cfg(feature = "redis")]
 pub use self::node::Replicas;
 pub use self::node::{Away, Node};
+pub use self::rules::{SyncMode, WhenFull};
 pub use self::run::{Encoded, Form, Run};

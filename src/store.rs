@@ -26,6 +26,7 @@ pub use self::redis::{cluster_tests::Server as RedisCluster, tests::Server as Re
 pub use self::sqlite::IN_USE;
 use crate::error::Result;
 use crate::ops::{Batch, Id, Kept, Moment, Node, Place, Run, Topic};
+pub use crate::ops::{SyncMode, WhenFull};
 
 /// A lease that ends when its message is acknowledged or put back, or when the store is opened again:
 /// two hundred years, in microseconds.
@@ -194,7 +195,7 @@ pub fn in_memory_with(clock: fn() -> Id, rules: Rules) -> (Arc<dyn Store>, Box<d
 /// A line that says why the file cannot be served.
 pub fn in_file(
     path: &Path,
-    sync: Synchronous,
+    sync: SyncMode,
     rules: Rules,
 ) -> std::result::Result<Arc<dyn Store>, String> {
     Ok(Arc::new(sqlite::SqliteStore::in_file(path, sync, system_clock, rules)?))
@@ -208,28 +209,6 @@ pub fn in_file(
 #[cfg(feature = "redis")]
 pub fn in_redis(at: &RedisAt<'_>, rules: Rules) -> std::result::Result<Arc<dyn Store>, String> {
     Ok(Arc::new(redis::RedisStore::open(at, rules, None)?))
-}
-
-/// What a commit to a file waits for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Synchronous {
-    /// The disk: whatever was promised outlives a power cut.
-    #[default]
-    Full,
-    /// The system: a power cut may take the last moments away.
-    Normal,
-    /// The system, also where the file must be whole: a power cut may destroy it.
-    Off,
-}
-
-impl Synchronous {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Synchronous::Full => "full",
-            Synchronous::Normal => "normal",
-            Synchronous::Off => "off",
-        }
-    }
 }
 
 /// What a look through a store's file came to.
@@ -277,7 +256,7 @@ pub fn in_file_with(
     clock: fn() -> Id,
     rules: Rules,
 ) -> (Arc<dyn Store>, Box<dyn Fn() -> i64>) {
-    let store = sqlite::SqliteStore::in_file(path, Synchronous::Off, clock, rules);
+    let store = sqlite::SqliteStore::in_file(path, SyncMode::Off, clock, rules);
     let store = Arc::new(store.unwrap_or_else(|error| panic!("{error}")));
     (store.clone(), Box::new(move || store.rows()))
 }
@@ -292,15 +271,6 @@ pub struct Rules {
     pub when_full: WhenFull,
     /// How old a message may become, in microseconds.
     pub keep: Option<u64>,
-}
-
-/// What becomes of a put that a full store has no room for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenFull {
-    /// The oldest messages of any topic go.
-    DropOldest,
-    #[default]
-    Refuse,
 }
 
 /// Microseconds since 1970 by this machine's clock.

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
+pub use crate::ops::{SyncMode, WhenFull};
 
 const NO_STORE: &str = "no such store: say 'memory', the path of a file, redis://HOST:PORT or \
                         redis-cluster://HOST:PORT,HOST:PORT";
@@ -147,25 +150,36 @@ impl fmt::Display for StoreAt {
     }
 }
 
-/// What a commit to a file waits for. Killing the server loses nothing confirmed in any of them.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-pub enum SyncMode {
-    /// A confirm means that the message is on disk
-    #[default]
-    Full,
-    /// A power cut may lose the last moments, confirmed or not
-    Normal,
-    /// A power cut may destroy the file
-    Off,
+impl ValueEnum for SyncMode {
+    fn value_variants<'a>() -> &'a [SyncMode] {
+        &[SyncMode::Full, SyncMode::Normal, SyncMode::Off]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            SyncMode::Full => "A confirm means that the message is on disk",
+            SyncMode::Normal => "A power cut may lose the last moments, confirmed or not",
+            SyncMode::Off => "A power cut may destroy the file",
+        };
+        Some(PossibleValue::new(self.as_str()).help(help))
+    }
 }
 
-/// What becomes of a put into a full store.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum WhenFull {
-    /// The oldest messages are removed to make room, of whatever topic, taken ones included
-    DropOldest,
-    /// It is answered with an error of code 'full'
-    Refuse,
+impl ValueEnum for WhenFull {
+    fn value_variants<'a>() -> &'a [WhenFull] {
+        &[WhenFull::DropOldest, WhenFull::Refuse]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            WhenFull::DropOldest => PossibleValue::new("drop-oldest").help(
+                "The oldest messages are removed to make room, of whatever topic, taken ones included",
+            ),
+            WhenFull::Refuse => {
+                PossibleValue::new("refuse").help("It is answered with an error of code 'full'")
+            }
+        })
+    }
 }
 
 #[cfg(test)]

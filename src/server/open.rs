@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::StartError;
-use crate::config::{Config, RedisUrl, StoreAt, SyncMode, WhenFull};
-use crate::store::{self, Rules, Store, Synchronous};
+use crate::config::{Config, RedisUrl, StoreAt};
+use crate::store::{self, Rules, Store};
 
 pub fn open(config: &Config) -> Result<Arc<dyn Store>, StartError> {
     let rules = rules(config);
     let opened = match &config.store {
         StoreAt::Memory => store::in_memory(rules).map_err(|error| error.text.into_owned()),
-        StoreAt::File(path) => store::in_file(path, synchronous(config.sync), rules),
+        StoreAt::File(path) => store::in_file(path, config.sync, rules),
         StoreAt::Redis(url) => in_redis(url, config, rules),
     };
     opened.map_err(StartError::Store)
@@ -33,18 +33,7 @@ fn rules(config: &Config) -> Rules {
     Rules {
         dead_letter_after: config.dead_letter_after,
         max_bytes: Some(config.max_store),
-        when_full: match config.when_full() {
-            WhenFull::DropOldest => store::WhenFull::DropOldest,
-            WhenFull::Refuse => store::WhenFull::Refuse,
-        },
+        when_full: config.when_full(),
         keep: config.keep.map(|keep| microseconds(keep).unwrap_or(u64::MAX)),
-    }
-}
-
-fn synchronous(sync: SyncMode) -> Synchronous {
-    match sync {
-        SyncMode::Full => Synchronous::Full,
-        SyncMode::Normal => Synchronous::Normal,
-        SyncMode::Off => Synchronous::Off,
     }
 }

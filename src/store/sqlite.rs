@@ -49,7 +49,7 @@ use self::tables::{Bounds, Tables};
 use self::transaction::Transaction;
 use super::leader::Leader;
 use super::losses::Losses;
-use super::{Due, Extent, Head, ReadCache, Rules, Store, Synchronous};
+use super::{Due, Extent, Head, ReadCache, Rules, Store, SyncMode};
 use crate::error::{Code, Result};
 use crate::limits;
 use crate::ops::{Batch, Id, Kept, Place, Run, Topic};
@@ -111,7 +111,7 @@ impl SqliteStore {
     /// started the server.
     pub fn in_file(
         path: &Path,
-        sync: Synchronous,
+        sync: SyncMode,
         clock: Clock,
         rules: Rules,
     ) -> std::result::Result<SqliteStore, String> {

@@ -8,7 +8,7 @@ use super::{Consumer, Received};
 use crate::broker::Broker;
 use crate::limits;
 use crate::ops::{Batch, Op, Policy, Topic};
-use crate::store::{self, Rules, Synchronous};
+use crate::store::{self, Rules, SyncMode};
 
 fn broker() -> Broker {
     Broker::new(store::in_memory(Rules::default()).unwrap())
@@ -260,7 +260,7 @@ fn a_file_that_was_left_has_all_that_had_not_arrived() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("q.db");
     let rules = Rules { dead_letter_after: 1, ..Rules::default() };
-    let open = || Broker::new(store::in_file(&path, Synchronous::Full, rules).unwrap());
+    let open = || Broker::new(store::in_file(&path, SyncMode::Full, rules).unwrap());
     let first = open();
     put(&first, &["1", "2", "3"]);
     let consumer = consume(&first);

@@ -15,7 +15,7 @@ use rusqlite::{Connection, Error, ErrorCode, Result, ffi};
 
 use super::room::Room;
 use super::schema;
-use crate::store::Synchronous;
+use crate::store::SyncMode;
 
 /// The disk is looked at again each time that the log has become longer by this many pages, 256 KiB.
 const LOOK_PAGES: i32 = 32;
@@ -48,7 +48,7 @@ enum Trouble {
 
 impl Log {
     /// The log of a connection that is the only one to write and to checkpoint.
-    pub fn new(sqlite: &mut Connection, sync: Synchronous, room: Arc<Room>) -> Result<Log> {
+    pub fn new(sqlite: &mut Connection, sync: SyncMode, room: Arc<Room>) -> Result<Log> {
         let pages = Arc::new(AtomicI32::new(0));
         // A server that was killed may have left frames that only the system's cache has.
         let unsynced = Arc::new(AtomicBool::new(true));
@@ -64,7 +64,7 @@ impl Log {
             let code = ffi::Error::new(ffi::SQLITE_CANTOPEN);
             Error::SqliteFailure(code, Some(format!("cannot open its log: {error}")))
         })?;
-        let durable = sync == Synchronous::Full;
+        let durable = sync == SyncMode::Full;
         let (trouble, settles, looked) = Default::default();
         let log = Log { durable, file, unsynced, trouble, settles, pages, looked, room };
         // The file gets the pages of its tables while there is room for them.

@@ -14,7 +14,7 @@ use super::location::Location;
 use super::room::{self, Room};
 use super::schema;
 use super::tables::Tables;
-use crate::store::Synchronous;
+use crate::store::SyncMode;
 
 /// For so long we wait for a program that reads the file and happens to be in the way.
 const BUSY: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ pub struct Opened {
 }
 
 /// Opens the file, or makes it. An error is a line for the person who started the server.
-pub fn open(path: &Path, sync: Synchronous, max_bytes: Option<u64>) -> Result<Opened, String> {
+pub fn open(path: &Path, sync: SyncMode, max_bytes: Option<u64>) -> Result<Opened, String> {
     let opened = one_name(path).and_then(|name| open_one(path, &name, sync, max_bytes));
     opened.map_err(|why| format!("{}: {why}", path.display()))
 }
@@ -45,7 +45,7 @@ pub fn open(path: &Path, sync: Synchronous, max_bytes: Option<u64>) -> Result<Op
 fn open_one(
     given: &Path,
     path: &Path,
-    sync: Synchronous,
+    sync: SyncMode,
     max_bytes: Option<u64>,
 ) -> Result<Opened, String> {
     let said = |error: rusqlite::Error| explain(&error);
@@ -263,7 +263,7 @@ fn version(sqlite: &Connection) -> Result<usize, String> {
 }
 
 /// Makes the file one that commits as it is told, and brings its tables up to date.
-fn prepare(sqlite: &Connection, sync: Synchronous, version: usize) -> rusqlite::Result<()> {
+fn prepare(sqlite: &Connection, sync: SyncMode, version: usize) -> rusqlite::Result<()> {
     if version == 0 {
         sqlite.execute_batch(schema::PAGES)?;
     }
@@ -274,7 +274,7 @@ fn prepare(sqlite: &Connection, sync: Synchronous, version: usize) -> rusqlite::
         .execute(schema::END_LEASES_UNTIL_RESTART, [crate::store::UNTIL_RESTART.cast_signed()])?;
     // Whether it can be written is found out now, not at the first put.
     sqlite.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
-    if sync == Synchronous::Full {
+    if sync == SyncMode::Full {
         // From now on the log is synced by us: see `commit`.
         sqlite.execute_batch(schema::SYNC_CHECKPOINTS)?;
     }

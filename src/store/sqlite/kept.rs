@@ -36,11 +36,11 @@ impl Folder {
     }
 
     pub fn open_with(&self, rules: Rules) -> SqliteStore {
-        SqliteStore::in_file(&self.path(), Synchronous::Off, clock, rules).unwrap()
+        SqliteStore::in_file(&self.path(), SyncMode::Off, clock, rules).unwrap()
     }
 
     fn refusal(&self) -> String {
-        let opened = SqliteStore::in_file(&self.path(), Synchronous::Off, clock, Rules::default());
+        let opened = SqliteStore::in_file(&self.path(), SyncMode::Off, clock, Rules::default());
         opened.err().expect("it was opened")
     }
 
@@ -299,6 +299,6 @@ fn a_backup_is_whole_and_spares_what_is_there() {
     assert!(backup(&folder.path(), &copy).unwrap() > 0);
     put(&store, "t", b"2");
     assert!(backup(&folder.path(), &copy).unwrap_err().ends_with("it is there already"));
-    let copy = SqliteStore::in_file(&copy, Synchronous::Off, clock, Rules::default()).unwrap();
+    let copy = SqliteStore::in_file(&copy, SyncMode::Off, clock, Rules::default()).unwrap();
     assert_eq!(all(&copy, "t").len(), 1);
 }

@@ -13,7 +13,7 @@ use super::sweep::Pages;
 use super::{checksum, schema};
 use crate::limits;
 use crate::ops::{Id, Run, Topic};
-use crate::store::Synchronous;
+use crate::store::SyncMode;
 
 /// Statements that are kept ready: more than there are.
 const STATEMENTS: usize = 100;
@@ -59,7 +59,7 @@ impl Tables {
     }
 
     /// Those of a file that was opened and checked, to be written.
-    pub fn of_file(mut sqlite: Connection, sync: Synchronous, room: Arc<Room>) -> Result<Tables> {
+    pub fn of_file(mut sqlite: Connection, sync: SyncMode, room: Arc<Room>) -> Result<Tables> {
         let log = Log::new(&mut sqlite, sync, room)?;
         Tables::new(sqlite, true, Some(log))
     }

@@ -30,7 +30,7 @@ fn in_a_file_holds_the_contract() {
 }
 
 fn file(path: &Path) -> SqliteStore {
-    SqliteStore::in_file(path, Synchronous::Off, contract::clock, Rules::default()).unwrap()
+    SqliteStore::in_file(path, SyncMode::Off, contract::clock, Rules::default()).unwrap()
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn no_statement_is_compiled_again_at_each_execution() {
     let folder = tempfile::tempdir().unwrap();
     let bound = Rules { max_bytes: Some(64 << 20), ..Rules::default() };
     let file = folder.path().join("dsmq.db");
-    let file = SqliteStore::in_file(&file, Synchronous::Off, contract::clock, bound).unwrap();
+    let file = SqliteStore::in_file(&file, SyncMode::Off, contract::clock, bound).unwrap();
     for store in [SqliteStore::in_memory(contract::clock, bound).unwrap(), file] {
         use_every_statement(&store);
         assert_eq!(lock(&store.desk).tables.recompiled(), []);
@@ -124,7 +124,7 @@ fn nothing_happens_after_sqlite_rolled_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dsmq.db");
     let rules = Rules { dead_letter_after: 1, ..Rules::default() };
-    let store = SqliteStore::in_file(&path, Synchronous::Off, contract::clock, rules).unwrap();
+    let store = SqliteStore::in_file(&path, SyncMode::Off, contract::clock, rules).unwrap();
     let mut refused = 0;
     for n in 0..100 {
         let topic = Topic::new(&format!("{n}-{}", "t".repeat(200))).unwrap();
