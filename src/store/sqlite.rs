@@ -22,6 +22,7 @@ mod put;
 mod remove;
 mod room;
 mod schema;
+mod size;
 mod sweep;
 mod tables;
 mod take;
@@ -37,7 +38,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub use self::backup::backup;
-use self::bound::Size;
 pub use self::check::check;
 use self::failure::failed;
 pub use self::file::{IN_USE, find_file};
@@ -45,6 +45,7 @@ use self::ledger::Ledger;
 use self::location::Location;
 use self::promise::{Doubt, Failure};
 use self::room::Reserve;
+use self::size::Size;
 use self::tables::{Bounds, Tables};
 use self::transaction::Transaction;
 use super::leader::Leader;
@@ -102,7 +103,7 @@ impl SqliteStore {
     /// A store that ends with the process.
     pub fn in_memory(clock: Clock, rules: Rules) -> Result<SqliteStore> {
         let tables = Tables::in_memory().map_err(failed)?;
-        let size = Size::new(&tables).map_err(failed)?;
+        let size = tables.size().map_err(failed)?;
         let desk = Desk { tables, ledger: Ledger::default(), losses: Losses::default(), size };
         Ok(SqliteStore::new(desk, clock, rules))
     }
@@ -118,7 +119,7 @@ impl SqliteStore {
         let file::Opened { tables, reader, lock, location, room, is_new } =
             file::open(path, sync, rules.max_bytes)?;
         let said = |error| format!("{}: {}", path.display(), file::explain(&error));
-        let size = Size::new(&tables).map_err(said)?;
+        let size = tables.size().map_err(said)?;
         let ledger = Ledger::load(&tables).map_err(said)?.map_err(|name| {
             let path = path.display();
             format!("{path}: what it says of the topic {name:?} is damaged: restore a backup")

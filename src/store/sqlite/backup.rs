@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::file;
+use super::location::with_mode_of;
 
 /// Copies a store's file with all that is committed in it, and returns the copy's size in bytes.
 /// Under its name the copy is there only once it is whole and on disk.
@@ -40,7 +41,7 @@ pub fn backup(from: &Path, to: &Path) -> Result<u64, String> {
 fn make(from: &Path, partial: &Path) -> std::io::Result<()> {
     let mut options = File::options();
     options.write(true).create(true).truncate(true);
-    file::with_mode_of(from, &mut options);
+    with_mode_of(from, &mut options);
     let file = options.open(partial)?;
     // The umask may have taken some away.
     file.set_permissions(fs::metadata(from)?.permissions())

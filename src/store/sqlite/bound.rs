@@ -4,18 +4,12 @@
 //! through the ledger, which knows for each topic an id that its oldest one is not below.
 
 use super::schema;
+use super::size::MESSAGE_OVERHEAD;
 use super::sweep::Old;
-use super::tables::Tables;
 use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::store::{WhenFull, refusal};
-
-/// What a message costs beside its text, about.
-pub const MESSAGE_OVERHEAD: u64 = 64;
-
-/// What a row costs that only refers to a message, about: in `ready`, `leases`, `expiries`, `notes`.
-pub const ROW_BYTES: u64 = 64;
 
 /// What tables take that have nothing in them: less than this is left for messages.
 const EMPTY: u64 = 256 * 1024;
@@ -31,70 +25,31 @@ const DROPS: u64 = 20_000;
 const LOOK_BYTES: u64 = 1024 * 1024;
 const LOOK_SHARE: u64 = 64;
 
-/// The store's size: SQLite's pages as of the last look at them, and estimates of what came and went
-/// since. A look takes two pragmas, which SQLite compiles again each time.
-#[derive(Clone, Copy)]
-pub struct Size {
-    used: u64,
-    added: u64,
-    removed: u64,
-    many_free: bool,
-}
-
-impl Size {
-    pub fn new(tables: &Tables) -> rusqlite::Result<Size> {
-        let pages = tables.pages()?;
-        let used = pages.used() * tables.page_bytes();
-        let many_free = pages.many_free(tables.is_disk_full());
-        Ok(Size { used, added: 0, removed: 0, many_free })
-    }
-
-    pub fn estimate(self) -> u64 {
-        (self.used + self.added).saturating_sub(self.removed)
-    }
-
-    /// Whether pages are to be given back.
-    pub fn many_free(self) -> bool {
-        self.many_free
-    }
-
-    /// What it is if nothing was removed.
-    fn at_most(self) -> u64 {
-        self.used + self.added
-    }
-
-    fn has_changed(self) -> bool {
-        self.added + self.removed > 0
-    }
-}
-
 /// While the disk is full this many free pages are kept for leases and for what else is noted.
 const FREE_PAGES_KEPT: u64 = 16;
 
 impl Transaction<'_> {
     /// Counts bytes that the transaction adds.
     pub fn adds(&self, bytes: u64) {
-        let size = self.size.get();
-        self.size.set(Size { added: size.added + bytes, ..size });
+        self.size.set(self.size.get().plus(bytes));
     }
 
     /// Counts bytes that it removes.
     pub fn removes(&self, bytes: u64) {
-        let size = self.size.get();
-        self.size.set(Size { removed: size.removed + bytes, ..size });
+        self.size.set(self.size.get().minus(bytes));
     }
 
     /// Whether the store would be larger than this with so many bytes more.
     fn exceeds(&self, bound: u64, more: u64) -> Result<bool> {
         let size = self.size.get();
-        if size.at_most() + more > bound && size.has_changed() {
+        if size.at_most() + more > bound && size.changed() > 0 {
             self.look()?;
         }
         Ok(self.size.get().at_most() + more > bound)
     }
 
     pub fn look(&self) -> Result<()> {
-        self.size.set(Size::new(self.tables).map_err(|error| self.fails(error))?);
+        self.size.set(self.tables.size().map_err(|error| self.fails(error))?);
         Ok(())
     }
 
@@ -146,9 +101,8 @@ impl Transaction<'_> {
     pub fn keep_bound(&mut self) -> Result<()> {
         let bound = self.rules.max_bytes.unwrap_or(u64::MAX);
         let drops = self.rules.when_full == WhenFull::DropOldest;
-        let Size { added, removed, .. } = self.size.get();
         let step = LOOK_BYTES.min(bound / LOOK_SHARE);
-        if added.max(removed) >= step {
+        if self.size.get().changed() >= step {
             self.look()?;
         }
         while drops && self.dropped < DROPS && self.exceeds(bound, 0)? {
@@ -158,7 +112,7 @@ impl Transaction<'_> {
             }
             self.look()?;
         }
-        if self.size.get().many_free {
+        if self.size.get().many_free() {
             self.due_at(self.now);
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! ready. Beside `PATH` SQLite keeps `PATH-wal` and `PATH-shm`, and we `PATH-lock`, since two
 //! servers must not count the same messages.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
-use super::location::Location;
+use super::location::{Location, beside, with_mode_of};
 use super::room::{self, Room};
 use super::schema;
 use super::tables::Tables;
@@ -134,13 +134,6 @@ fn refuse_lone_log(path: &Path) -> Result<(), String> {
     ))
 }
 
-/// The file beside `path` whose name ends in `suffix`.
-pub fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
 fn new_name(path: &Path) -> Result<PathBuf, String> {
     if path.is_symlink() {
         return Err("it is a link to a file that is not there".to_owned());
@@ -225,18 +218,6 @@ fn keep_others_out(path: &Path) -> Result<File, String> {
     let _ = noted.and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
-
-/// Files made with these options are for the same people as `path`, or for fewer.
-#[cfg(unix)]
-pub fn with_mode_of(path: &Path, options: &mut OpenOptions) {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-    if let Ok(file) = fs::metadata(path) {
-        options.mode(file.permissions().mode() & 0o777);
-    }
-}
-
-#[cfg(not(unix))]
-pub fn with_mode_of(_: &Path, _: &mut OpenOptions) {}
 
 /// The schema version of a file that is ours; 0 if there is nothing in it yet.
 fn version(sqlite: &Connection) -> Result<usize, String> {

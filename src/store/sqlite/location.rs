@@ -4,7 +4,8 @@
 //! not find them. So nothing is promised unless both paths still lead to the open files. They are
 //! looked at by path alone: to open and close the file again would drop SQLite's locks on it.
 
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Code, Error, Result};
@@ -60,7 +61,7 @@ impl Drop for Location {
 fn known(given: &Path, path: &Path) -> std::result::Result<Vec<Known>, String> {
     // The server may change its working directory; a link may be changed to lead elsewhere.
     let given = std::path::absolute(given).map_err(|error| error.to_string())?;
-    let files = [given, super::file::beside(path, "-wal")];
+    let files = [given, beside(path, "-wal")];
     let known = files.into_iter().map(|path| match Identity::of(&path) {
         Ok(identity) => Ok(Known { path, identity }),
         Err(error) => Err(format!("{}: {error}", path.display())),
@@ -118,3 +119,22 @@ impl Identity {
         Ok(Identity { device: file.dev(), inode: file.ino() })
     }
 }
+
+/// The file beside `path` whose name ends in `suffix`.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Files made with these options are for the same people as `path`, or for fewer.
+#[cfg(unix)]
+pub fn with_mode_of(path: &Path, options: &mut OpenOptions) {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    if let Ok(file) = std::fs::metadata(path) {
+        options.mode(file.permissions().mode() & 0o777);
+    }
+}
+
+#[cfg(not(unix))]
+pub fn with_mode_of(_: &Path, _: &mut OpenOptions) {}

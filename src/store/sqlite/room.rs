@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::file::{beside, with_mode_of};
+use super::location::{beside, with_mode_of};
 use crate::error::{Code, Error};
 use crate::sync::lock;
 

@@ -11,12 +11,6 @@ use crate::error::Result;
 pub const ROWS: usize = 1_000;
 pub const BYTES: usize = 2 * 1024 * 1024;
 
-/// Free pages are kept for what comes next, unless there are more than this and than a quarter.
-const FREE_PAGES: u64 = 512;
-
-/// The same on a full disk: 1 MiB, which is more than the reserve and the log take there.
-const FREE_PAGES_IF_FULL: u64 = 128;
-
 /// A row of `log`, as far as its removal needs it.
 #[derive(Clone, Copy)]
 pub struct Old {
@@ -24,26 +18,6 @@ pub struct Old {
     pub size: usize,
     /// Whether it was put without a priority.
     pub plain: bool,
-}
-
-/// Pages of SQLite, by what is in them.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pages {
-    pub all: u64,
-    pub free: u64,
-}
-
-impl Pages {
-    pub fn used(self) -> u64 {
-        self.all.saturating_sub(self.free)
-    }
-
-    /// Whether there are more free ones than anyone will need soon, or so many that a full disk has
-    /// room again without them.
-    pub fn many_free(self, is_disk_full: bool) -> bool {
-        self.free > FREE_PAGES && self.free > self.all / 4
-            || is_disk_full && self.free > FREE_PAGES_IF_FULL
-    }
 }
 
 impl Transaction<'_> {

@@ -9,7 +9,7 @@ use rusqlite::{CachedStatement, Connection, Error, OptionalExtension, Result, Ro
 
 use super::commit::Log;
 use super::room::Room;
-use super::sweep::Pages;
+use super::size::{Pages, Size};
 use super::{checksum, schema};
 use crate::limits;
 use crate::ops::{Id, Run, Topic};
@@ -102,6 +102,11 @@ impl Tables {
             count.map(i64::cast_unsigned)
         };
         Ok(Pages { all: count(schema::PAGE_COUNT)?, free: count(schema::FREE_COUNT)? })
+    }
+
+    /// The size of the store, as of now.
+    pub fn size(&self) -> Result<Size> {
+        Ok(Size::new(self.pages()?, self.page_bytes(), self.is_disk_full()))
     }
 
     /// What a page takes, in the file or in memory.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, OptionalExtension, Row};
 
-use super::bound::{MESSAGE_OVERHEAD, Size};
 use super::checksum::Damaged;
 use super::ledger::{Account, Ledger, purged, topic_bytes};
+use super::size::{MESSAGE_OVERHEAD, Size};
 use super::tables::{Stored, Tables};
 use super::{failed, schema};
 use crate::error::{Code, Error, Result};
