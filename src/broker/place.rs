@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Id, Message, Run};
 use crate::store::{Head, Store};
@@ -316,4 +316,11 @@ impl Place {
     pub fn shrink(&mut self) {
         self.stand_in(Arc::default());
     }
+}
+
+/// The error for a connection with [`limits::PLACES`] places.
+pub fn too_many_places() -> Error {
+    let text =
+        format!("this connection has a place in {} topics: use another connection", limits::PLACES);
+    Error::new(Code::TooManyPlaces, text)
 }

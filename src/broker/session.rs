@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::place::Place;
+use super::place::{Place, too_many_places};
 use super::subscription::Subscriptions;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::limits;
 use crate::ops::{Id, Message, Moment, Topic};
 use crate::store::Store;
@@ -133,10 +133,4 @@ fn place<'p>(
         place.move_to(id);
     }
     Ok(place)
-}
-
-pub fn too_many_places() -> Error {
-    let text =
-        format!("this connection has a place in {} topics: use another connection", limits::PLACES);
-    Error::new(Code::TooManyPlaces, text)
 }

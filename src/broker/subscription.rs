@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::mailbox::{Mailbox, Pattern, Subscribers};
-use super::place::Place;
-use super::session::too_many_places;
+use super::place::{Place, too_many_places};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Id, Moment, Run, Topic};
