@@ -17,18 +17,17 @@ mod scanner;
 #[cfg(feature = "http")]
 mod single;
 mod string;
-mod talk;
 #[cfg(test)]
 mod tests;
 mod wait;
 
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::Instant;
 
 use self::fault::fault_error;
 pub use self::message::message;
-use self::pipeline::{Answer, Pipeline};
+use self::pipeline::Pipeline;
 pub use self::reply::Reply;
 #[cfg(feature = "http")]
 pub use self::reply::node;
@@ -40,11 +39,11 @@ use self::scanner::{Fault, Scan, Scanner};
 pub use self::single::{Single, reply};
 pub use self::string::text;
 use self::wait::{Wait, WaitKind};
-use crate::broker::{Broker, From, Pattern, Session};
+use crate::broker::{Broker, From, Pattern, Session, look_again};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::ops::{Id, Op, Topic};
-pub use crate::protocol::talk::Step;
+use crate::ops::Topic;
+use crate::protocol::talk::{Step, Talk};
 
 /// One connection's talk.
 pub struct Conversation {
@@ -86,25 +85,6 @@ impl Conversation {
     pub fn in_frames(mut self) -> Conversation {
         self.replies.keep_apart();
         self
-    }
-
-    /// Carries out the requests in `unread`, and returns how many of its bytes are done with.
-    pub fn advance(&mut self, unread: &[u8]) -> (usize, Step) {
-        let mut done = 0;
-        if !self.commit() {
-            return (done, Step::Write);
-        }
-        loop {
-            let rest = unread.get(done..).unwrap_or_default();
-            let (used, step) = self.advance_one(rest);
-            done += used;
-            let step = match step {
-                None if self.replies.len() < limits::REPLY_BYTES => continue,
-                None => Step::Write,
-                Some(step) => step,
-            };
-            return (done, if self.commit() { step } else { Step::Write });
-        }
     }
 
     /// Carries out the gathered requests; false if their replies must be written before the rest.
@@ -212,66 +192,6 @@ impl Conversation {
         }
     }
 
-    fn get(
-        &mut self,
-        topic: &str,
-        latest: bool,
-        since: Option<Id>,
-        wait: Duration,
-        meta: bool,
-        tag: Option<&[u8]>,
-    ) -> Result<Option<Step>> {
-        if self.try_get(topic, latest, since, meta, tag)? {
-            return Ok(None);
-        }
-        if wait.is_zero() {
-            self.replies.answer(tag, |reply| reply.nothing(meta));
-            return Ok(None);
-        }
-        let topic = Topic::new(topic)?;
-        let watch = self.broker.watch(topic.clone(), self.waker.clone());
-        Ok(Some(self.wait(WaitKind::Get { topic, latest, meta, _watch: watch }, wait, tag)))
-    }
-
-    /// Answers with the next message, if there is one.
-    fn try_get(
-        &mut self,
-        topic: &str,
-        latest: bool,
-        since: Option<Id>,
-        meta: bool,
-        tag: Option<&[u8]>,
-    ) -> Result<bool> {
-        let message = if latest {
-            self.broker.get_latest(&mut self.session, topic, since)?
-        } else {
-            self.broker.get(&mut self.session, topic, since)?
-        };
-        let Some(message) = message else { return Ok(false) };
-        self.replies.answer(tag, |reply| reply.message(message, meta));
-        Ok(true)
-    }
-
-    fn take(
-        &mut self,
-        topic: &str,
-        lease: Option<u64>,
-        wait: Duration,
-        tag: Option<&[u8]>,
-    ) -> Result<Option<Step>> {
-        let topic = self.topic(topic)?;
-        if wait.is_zero() {
-            if self.broker.takers_wait() {
-                // What was put before this goes to those who have waited.
-                self.commit();
-            }
-            self.pipeline.add(Op::Take { topic, lease }, Answer::Take, tag);
-            return Ok(None);
-        }
-        let waiting = self.broker.wait_to_take(&topic, lease, self.waker.clone());
-        Ok(Some(self.wait(WaitKind::Take(waiting), wait, tag)))
-    }
-
     fn subscribe(
         &mut self,
         patterns: Vec<Pattern>,
@@ -282,25 +202,6 @@ impl Conversation {
         let now = self.broker.subscribe(&mut self.session, patterns, from, &self.waker)?;
         self.replies.answer(tag, |reply| if meta { reply.since(now) } else { reply.ok() });
         Ok(())
-    }
-
-    pub fn is_subscribed(&self) -> bool {
-        self.session.is_subscribed()
-    }
-
-    /// Adds pushes to what is to be written; true if there may be more.
-    pub fn push(&mut self) -> bool {
-        while self.is_subscribed() && self.replies.len() < limits::REPLY_BYTES {
-            match self.broker.pushes(&mut self.session) {
-                Ok(Some(pushes)) => self.replies.push(&pushes),
-                Ok(None) => return false,
-                Err(error) => {
-                    self.replies.answer(None, |reply| reply.error(&error));
-                    return false;
-                }
-            }
-        }
-        self.is_subscribed()
     }
 
     /// Answers text that cannot become a request, or not one that is within the limits.
@@ -321,19 +222,6 @@ impl Conversation {
         }
         let tag = Text::new(text, self.scanner.fields()).tag();
         tag.unwrap_or_default().map(Box::from)
-    }
-
-    /// The peer has ended its side: nothing more will come behind `unread`.
-    pub fn end(&mut self, unread: &[u8]) {
-        if self.scanner.is_idle() {
-            return;
-        }
-        let error = self.broker.check_open().err().unwrap_or_else(|| {
-            Error::new(Code::BadJson, "the connection ended inside a request: send all of it")
-        });
-        let tag = self.known_tag(unread);
-        self.replies.refuse(&error, false, tag.as_deref());
-        self.scanner.reset();
     }
 
     /// A frame ends behind `unread`: the next begins with another request.
@@ -359,27 +247,139 @@ impl Conversation {
     pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
         self.replies.apart()
     }
+}
 
-    /// What is to be written. The caller says what became of it.
-    pub fn replies(&self) -> &[u8] {
+impl Talk for Conversation {
+    fn advance(&mut self, unread: &[u8]) -> (usize, Step) {
+        let mut done = 0;
+        if !self.commit() {
+            return (done, Step::Write);
+        }
+        loop {
+            let rest = unread.get(done..).unwrap_or_default();
+            let (used, step) = self.advance_one(rest);
+            done += used;
+            let step = match step {
+                None if self.replies.len() < limits::REPLY_BYTES => continue,
+                None => Step::Write,
+                Some(step) => step,
+            };
+            return (done, if self.commit() { step } else { Step::Write });
+        }
+    }
+
+    fn is_subscribed(&self) -> bool {
+        self.session.is_subscribed()
+    }
+
+    fn push(&mut self) -> bool {
+        while self.is_subscribed() && self.replies.len() < limits::REPLY_BYTES {
+            match self.broker.pushes(&mut self.session) {
+                Ok(Some(pushes)) => self.replies.push(&pushes),
+                Ok(None) => return false,
+                Err(error) => {
+                    self.replies.answer(None, |reply| reply.error(&error));
+                    return false;
+                }
+            }
+        }
+        self.is_subscribed()
+    }
+
+    fn end(&mut self, unread: &[u8]) {
+        if self.scanner.is_idle() {
+            return;
+        }
+        let error = self.broker.check_open().err().unwrap_or_else(|| {
+            Error::new(Code::BadJson, "the connection ended inside a request: send all of it")
+        });
+        let tag = self.known_tag(unread);
+        self.replies.refuse(&error, false, tag.as_deref());
+        self.scanner.reset();
+    }
+
+    fn replies(&self) -> &[u8] {
         self.replies.bytes()
     }
 
-    /// So many bytes of the replies were written, and if that is not all, no more will be.
-    pub fn written(&mut self, bytes: usize) {
+    fn written(&mut self, bytes: usize) {
         self.replies.written(bytes);
     }
 
-    /// Whether memory is held that an idle connection does not need.
-    pub fn is_bulky(&self) -> bool {
+    fn is_bulky(&self) -> bool {
         self.pipeline.is_bulky() || self.replies.is_bulky() || self.session.is_bulky()
     }
 
-    /// Gives back the memory that an idle connection does not need.
-    pub fn shrink(&mut self) {
+    fn shrink(&mut self) {
         self.pipeline.shrink();
         self.replies.shrink();
         self.session.shrink();
+    }
+
+    fn retry(&mut self) -> Option<Instant> {
+        let mut wait = self.waits.take()?;
+        let tag = wait.tag.as_deref();
+        let answered = match &mut wait.kind {
+            WaitKind::Get { topic, latest, meta, .. } => {
+                let tried = self.try_get(topic.as_str(), *latest, None, *meta, tag);
+                if let Err(error) = &tried
+                    && let Some(again) = look_again(error, wait.deadline)
+                    && self.broker.check_open().is_ok()
+                {
+                    self.waits = Some(wait);
+                    return Some(again);
+                }
+                tried
+            }
+            WaitKind::Take(waiting) => match waiting.handed() {
+                Some(handed) => handed.map(|message| {
+                    self.replies.hand_over(waiting.topic(), message, tag);
+                    true
+                }),
+                None => Ok(false),
+            },
+        };
+        match answered
+            .and_then(|done| if done { Ok(true) } else { self.broker.check_open().map(|()| false) })
+        {
+            Ok(true) => None,
+            Ok(false) if Instant::now() < wait.deadline => {
+                let deadline = wait.deadline;
+                self.waits = Some(wait);
+                Some(deadline)
+            }
+            Ok(false) => {
+                self.end_wait(wait, None);
+                None
+            }
+            Err(error) => {
+                self.end_wait(wait, Some(&error));
+                None
+            }
+        }
+    }
+
+    /// The peer has ended its side while a request waits, or is gone altogether. A take ends
+    /// empty, and its message goes to the next taker; a get goes on while somebody may listen: it
+    /// takes nothing from anyone.
+    fn peer_ended(&mut self, gone: bool) {
+        match self.waits.take() {
+            Some(Wait { kind: WaitKind::Take(waiting), tag, .. }) => {
+                self.broker.give_up(waiting);
+                self.replies.answer(tag.as_deref(), |reply| reply.nothing(true));
+            }
+            Some(Wait { tag, .. }) if gone => {
+                self.replies.answer(tag.as_deref(), |reply| reply.nothing(true));
+            }
+            other => self.waits = other,
+        }
+    }
+
+    fn refuse_wait(&mut self) {
+        if let Some(wait) = self.waits.take() {
+            let text = "the server has no descriptor left to wait with: ask again later";
+            self.end_wait(wait, Some(&Error::new(Code::Busy, text)));
+        }
     }
 }
 

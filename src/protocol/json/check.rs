@@ -7,9 +7,10 @@ use std::task::Waker;
 
 use serde_json::value::RawValue;
 
+use super::Conversation;
 use super::scanner::{Fault, Scan, Scanner};
-use super::{Conversation, Step};
 use crate::broker::Broker;
+use crate::protocol::talk::{Step, Talk as _};
 use crate::store;
 
 /// The largest message here: small, so that limits are met often.

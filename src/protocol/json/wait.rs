@@ -1,18 +1,19 @@
-//! Waiting: requests for which there was nothing yet, and how each ends: with a message, with
+//! Gets and takes, and how they wait when there is no message yet. A wait ends with a message, with
 //! nothing, with its peer, or with the server.
 
 use std::time::{Duration, Instant};
 
+use super::pipeline::Answer;
 use super::{Conversation, Step};
-use crate::broker::{Waiting, Watch, look_again};
-use crate::error::{Code, Error};
-use crate::ops::Topic;
+use crate::broker::{Waiting, Watch};
+use crate::error::{Error, Result};
+use crate::ops::{Id, Op, Topic};
 
 /// A request that waits for a message.
 pub struct Wait {
-    kind: WaitKind,
-    tag: Option<Box<[u8]>>,
-    deadline: Instant,
+    pub kind: WaitKind,
+    pub tag: Option<Box<[u8]>>,
+    pub deadline: Instant,
 }
 
 pub enum WaitKind {
@@ -21,59 +22,74 @@ pub enum WaitKind {
 }
 
 impl Conversation {
-    pub(super) fn wait(&mut self, kind: WaitKind, wait: Duration, tag: Option<&[u8]>) -> Step {
+    pub(super) fn get(
+        &mut self,
+        topic: &str,
+        latest: bool,
+        since: Option<Id>,
+        wait: Duration,
+        meta: bool,
+        tag: Option<&[u8]>,
+    ) -> Result<Option<Step>> {
+        if self.try_get(topic, latest, since, meta, tag)? {
+            return Ok(None);
+        }
+        if wait.is_zero() {
+            self.replies.answer(tag, |reply| reply.nothing(meta));
+            return Ok(None);
+        }
+        let topic = Topic::new(topic)?;
+        let watch = self.broker.watch(topic.clone(), self.waker.clone());
+        Ok(Some(self.wait(WaitKind::Get { topic, latest, meta, _watch: watch }, wait, tag)))
+    }
+
+    /// Answers with the next message, if there is one.
+    pub(super) fn try_get(
+        &mut self,
+        topic: &str,
+        latest: bool,
+        since: Option<Id>,
+        meta: bool,
+        tag: Option<&[u8]>,
+    ) -> Result<bool> {
+        let message = if latest {
+            self.broker.get_latest(&mut self.session, topic, since)?
+        } else {
+            self.broker.get(&mut self.session, topic, since)?
+        };
+        let Some(message) = message else { return Ok(false) };
+        self.replies.answer(tag, |reply| reply.message(message, meta));
+        Ok(true)
+    }
+
+    pub(super) fn take(
+        &mut self,
+        topic: &str,
+        lease: Option<u64>,
+        wait: Duration,
+        tag: Option<&[u8]>,
+    ) -> Result<Option<Step>> {
+        let topic = self.topic(topic)?;
+        if wait.is_zero() {
+            if self.broker.takers_wait() {
+                // What was put before this goes to those who have waited.
+                self.commit();
+            }
+            self.pipeline.add(Op::Take { topic, lease }, Answer::Take, tag);
+            return Ok(None);
+        }
+        let waiting = self.broker.wait_to_take(&topic, lease, self.waker.clone());
+        Ok(Some(self.wait(WaitKind::Take(waiting), wait, tag)))
+    }
+
+    fn wait(&mut self, kind: WaitKind, wait: Duration, tag: Option<&[u8]>) -> Step {
         let deadline = Instant::now() + wait;
         self.waits = Some(Wait { kind, tag: tag.map(Box::from), deadline });
         Step::Wait
     }
 
-    /// While the step is [`Step::Wait`]: `None` once there is a reply, else when to call it again at the
-    /// latest.
-    pub fn retry(&mut self) -> Option<Instant> {
-        let mut wait = self.waits.take()?;
-        let tag = wait.tag.as_deref();
-        let answered = match &mut wait.kind {
-            WaitKind::Get { topic, latest, meta, .. } => {
-                let tried = self.try_get(topic.as_str(), *latest, None, *meta, tag);
-                if let Err(error) = &tried
-                    && let Some(again) = look_again(error, wait.deadline)
-                    && self.broker.check_open().is_ok()
-                {
-                    self.waits = Some(wait);
-                    return Some(again);
-                }
-                tried
-            }
-            WaitKind::Take(waiting) => match waiting.handed() {
-                Some(handed) => handed.map(|message| {
-                    self.replies.hand_over(waiting.topic(), message, tag);
-                    true
-                }),
-                None => Ok(false),
-            },
-        };
-        match answered
-            .and_then(|done| if done { Ok(true) } else { self.broker.check_open().map(|()| false) })
-        {
-            Ok(true) => None,
-            Ok(false) if Instant::now() < wait.deadline => {
-                let deadline = wait.deadline;
-                self.waits = Some(wait);
-                Some(deadline)
-            }
-            Ok(false) => {
-                self.end_wait(wait, None);
-                None
-            }
-            Err(error) => {
-                self.end_wait(wait, Some(&error));
-                None
-            }
-        }
-    }
-
     /// Answers a wait that was in vain, unless its taker was handed something at the last moment.
-    fn end_wait(&mut self, wait: Wait, error: Option<&Error>) {
+    pub(super) fn end_wait(&mut self, wait: Wait, error: Option<&Error>) {
         let tag = wait.tag.as_deref();
         let told = match wait.kind {
             WaitKind::Get { meta, .. } => meta,
@@ -90,30 +106,6 @@ impl Conversation {
             Some(error) => reply.error(error),
             None => reply.nothing(told),
         });
-    }
-
-    /// The peer has ended its side while a request waits, or is gone altogether. A take ends
-    /// empty, and its message goes to the next taker; a get goes on while somebody may listen: it
-    /// takes nothing from anyone.
-    pub fn peer_ended(&mut self, gone: bool) {
-        match self.waits.take() {
-            Some(Wait { kind: WaitKind::Take(waiting), tag, .. }) => {
-                self.broker.give_up(waiting);
-                self.replies.answer(tag.as_deref(), |reply| reply.nothing(true));
-            }
-            Some(Wait { tag, .. }) if gone => {
-                self.replies.answer(tag.as_deref(), |reply| reply.nothing(true));
-            }
-            other => self.waits = other,
-        }
-    }
-
-    /// The request that waits cannot: the server has no means left.
-    pub fn refuse_wait(&mut self) {
-        if let Some(wait) = self.waits.take() {
-            let text = "the server has no descriptor left to wait with: ask again later";
-            self.end_wait(wait, Some(&Error::new(Code::Busy, text)));
-        }
     }
 }
 
