@@ -19,7 +19,6 @@ use tracing::level_filters::LevelFilter;
 pub(crate) use self::choices::redis_prefix;
 pub use self::choices::{RedisUrl, StoreAt, SyncMode, WhenFull};
 pub use self::ports::{CoreMqPort, O3onePorts};
-pub(crate) use crate::compat::coremq::settings::CoreMq;
 use crate::limits;
 
 const HOST: &str = "127.0.0.1";

@@ -17,19 +17,31 @@ use crate::protocol::http::failure::Answer;
 use crate::protocol::json::Conversation;
 use crate::protocol::talk::{Step, Talk as _};
 use crate::protocol::websocket::socket::{End, Incoming, Socket};
-use crate::protocol::websocket::{Upgrade, session};
+use crate::protocol::websocket::{Upgrade, asked_for, session};
 use crate::wire::websocket::CloseCode;
 use axum::extract::Request;
-use axum::response::Response;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
 
 /// A connection that holds more memory than an idle one needs gives it back after this long.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
 
-/// The path of the JSON protocol, where others are answered with a page.
-pub const PATH: &str = "/";
+/// The methods of `/`, where a request for a WebSocket begins the JSON protocol; others go to `page`.
+pub fn root(app: Arc<App>, page: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    page.layer(from_fn(move |request: Request, next: Next| {
+        let app = app.clone();
+        async move {
+            match asked_for(&request) {
+                true => upgrade(app, request).await.into_response(),
+                false => next.run(request).await,
+            }
+        }
+    }))
+}
 
 /// The JSON protocol, one request a frame.
-pub async fn websocket(app: Arc<App>, mut request: Request) -> Answer<Response> {
+async fn upgrade(app: Arc<App>, mut request: Request) -> Answer<Response> {
     let session = session(&app, &request);
     let upgrade = Upgrade::new(&mut request, "websocket")?;
     let talker = app.clone();

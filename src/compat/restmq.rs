@@ -15,20 +15,27 @@ mod xmlrpc;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 
 use crate::error::{Code, Error, Result};
 use crate::ops::{Id, Topic};
 use crate::protocol::http::app::App;
+use crate::protocol::http::guard::{removing, removing_if};
+
+/// The methods of `/`, which answers a browser with the page.
+pub fn root() -> MethodRouter<Arc<App>> {
+    removing_if(queue::is_named, get(queue::take_or_page).post(queue::add_to_named))
+}
 
 /// A queue's name may have slashes, as it is or percent-encoded.
 pub fn routes() -> Router<Arc<App>> {
+    let queue = get(queue::take).post(queue::add).delete(queue::purge);
     Router::new()
-        .route("/", get(queue::take_or_page).post(queue::add_to_named))
-        .route("/q/", get(pages::queues))
-        .route("/q/{*queue}", get(queue::take).post(queue::add).delete(queue::purge))
-        .route("/c/{*queue}", get(comet::consume))
-        .route("/ws/{*queue}", get(socket::consume))
+        // It removes nothing, but has no HEAD either.
+        .route("/q/", removing(get(pages::queues)))
+        .route("/q/{*queue}", removing(queue))
+        .route("/c/{*queue}", removing(get(comet::consume)))
+        .route("/ws/{*queue}", removing(get(socket::consume)))
         .route("/p/{*queue}", get(control::policy).post(control::set_policy))
         .route("/j/{*queue}", get(pages::jobs))
         .route("/stats/", get(control::all_stats))

@@ -11,7 +11,8 @@ use tracing::{debug, warn};
 use super::StartError;
 use super::speaks::{Speaks, addresses};
 use super::wake::Wake;
-use crate::config::{Config, CoreMq};
+use crate::compat::coremq::settings::CoreMq;
+use crate::config::Config;
 use crate::limits;
 
 /// Connections that the kernel holds for us while we are busy accepting others.

@@ -1,7 +1,8 @@
 //! What is spoken at each address of a server. Here a protocol that expects ports of its own is
 //! given them; `connection` serves it there.
 
-use crate::config::{Config, CoreMq};
+use crate::compat::coremq::settings::CoreMq;
+use crate::config::Config;
 
 /// What the connections of one address speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

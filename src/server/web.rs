@@ -12,11 +12,13 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use super::connections::Serving;
+use super::router;
 use super::speaks::Speaks;
 use crate::broker::{Broker, Session};
 use crate::compat::coremq::Hub;
 use crate::config::Config;
 use crate::limits;
+use crate::protocol::http::app::App;
 use crate::protocol::http::{self, Site};
 
 /// More would take the processors from the threads of the other connections.
@@ -52,8 +54,10 @@ pub fn start(
         .enable_time()
         .build()?;
     let (stop, stops) = watch::channel(false);
-    let site = Arc::new(Site::new(broker.clone(), config, coremq.clone(), stops));
-    let (bridge, coremq) = (Arc::new(site.bridge()), Arc::new(site.coremq_alone()));
+    let app = Arc::new(App::new(broker.clone(), config.clone(), stops));
+    let site = Arc::new(router::site(&app, coremq));
+    let bridge = Arc::new(router::o3one_bridge(&app));
+    let coremq = Arc::new(router::coremq_alone(&app, coremq));
     let runtime_handle = runtime.handle().clone();
     let web = Web { runtime: runtime_handle, site, bridge, coremq, stop: Arc::new(stop) };
     Ok((runtime, web))

@@ -5,7 +5,7 @@ use std::net::{IpAddr, ToSocketAddrs};
 use tracing::{info, warn};
 
 use super::Hub;
-use crate::config::CoreMq;
+use super::settings::CoreMq;
 use crate::server::listen::Listener;
 use crate::server::speaks::Speaks;
 

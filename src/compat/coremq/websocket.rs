@@ -5,41 +5,47 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Object, Talk, names, text};
+use super::{Hub, Object, Talk, names, text};
 use crate::broker::Session;
 use crate::error::Result;
 use crate::limits;
 use crate::protocol::http::app::App;
 use crate::protocol::http::bell::Bell;
 use crate::protocol::http::failure::Answer;
+use crate::protocol::http::guard::removing;
 use crate::protocol::json;
 use crate::protocol::websocket::socket::{End, Incoming, Socket};
 use crate::protocol::websocket::{Upgrade, session};
 use crate::wire::websocket::CloseCode;
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::get;
+use axum::{Extension, Router};
 
 const UNKNOWN: &str = "Command not recognized";
 
-pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/ws", get(upgrade))
+pub fn routes(hub: Arc<Hub>) -> Router<Arc<App>> {
+    Router::new().route("/ws", removing(get(upgrade))).layer(Extension(hub))
 }
 
 /// CoreMQ's.
-async fn upgrade(State(app): State<Arc<App>>, mut request: Request) -> Answer<Response> {
+async fn upgrade(
+    State(app): State<Arc<App>>,
+    Extension(hub): Extension<Arc<Hub>>,
+    mut request: Request,
+) -> Answer<Response> {
     let session = session(&app, &request);
     let upgrade = Upgrade::new(&mut request, "coremq")?;
     let talker = app.clone();
-    Ok(upgrade.answer(&app, async move |socket| talk(talker, session, socket).await))
+    Ok(upgrade.answer(&app, async move |socket| talk(talker, hub, session, socket).await))
 }
 
 /// Serves a socket to its end.
-async fn talk(app: Arc<App>, session: Session, socket: Socket) {
+async fn talk(app: Arc<App>, hub: Arc<Hub>, session: Session, socket: Socket) {
     let bell = Bell::new();
-    let waker = bell.waker();
-    let mut talker = match app.coremq(session, waker).await {
+    let (waker, max) = (bell.waker(), app.config.max_message);
+    let begun = app.run(move |broker| Talk::new(broker.clone(), session, waker, hub, max)).await;
+    let mut talker = match begun.flatten() {
         Ok(talk) => Talker { app, socket, talk: Some(Box::new(talk)), bell },
         Err(error) => return tracing::error!("CoreMQ is not spoken: {error}"),
     };

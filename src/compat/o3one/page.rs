@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use axum::Extension;
+use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use serde_json::json;
 
 use crate::limits;
@@ -15,15 +16,15 @@ use crate::protocol::http::app::App;
 use crate::protocol::http::failure::{Answer, Json};
 use crate::protocol::http::html::escape;
 use crate::protocol::http::page::live::beginning;
-use crate::protocol::http::page::monitor::Monitor;
 use crate::protocol::http::page::{HTML, document};
 
+pub fn routes() -> Router<Arc<App>> {
+    Router::new().route("/api", get(api)).route("/dump", get(dump))
+}
+
 /// How the server is, in five texts. The status is O3one's.
-pub async fn api(
-    State(app): State<Arc<App>>,
-    Extension(monitor): Extension<Arc<Monitor>>,
-) -> Answer<Response> {
-    let look = monitor.look(&app).await?;
+async fn api(State(app): State<Arc<App>>) -> Answer<Response> {
+    let look = app.monitor.look(&app).await?;
     let stats = &look.stats;
     let told = json!({
         "instance_text": concat!("dsmq ", env!("CARGO_PKG_VERSION")),
@@ -47,7 +48,7 @@ fn uptime(seconds: u64) -> String {
 }
 
 /// The last messages of all topics as a page, the newest first.
-pub async fn dump(State(app): State<Arc<App>>) -> Answer<Response> {
+async fn dump(State(app): State<Arc<App>>) -> Answer<Response> {
     let rows = app.run(|broker| broker.last(limits::PAGE_MESSAGES, row)).await??;
     let mut page = include_str!("dump_head.html").to_owned();
     rows.iter().for_each(|(_, row)| page.push_str(row));

@@ -13,14 +13,19 @@ use crate::protocol::http::failure::Answer;
 use crate::protocol::websocket::socket::{End, Incoming, Socket};
 use crate::protocol::websocket::{Upgrade, session};
 use crate::wire::websocket::CloseCode;
-use axum::extract::Request;
+use axum::Router;
+use axum::extract::{Request, State};
 use axum::response::Response;
 
 /// What its topics begin with.
 const PREFIX: &str = "o3";
 
-/// O3one's bridge.
-pub async fn bridge(app: Arc<App>, mut request: Request) -> Answer<Response> {
+/// The bridge, at every path.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new().fallback(upgrade)
+}
+
+async fn upgrade(State(app): State<Arc<App>>, mut request: Request) -> Answer<Response> {
     let session = session(&app, &request);
     let upgrade = Upgrade::new(&mut request, "o3one")?;
     let talker = app.clone();

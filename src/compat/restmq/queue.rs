@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::answer::{self, Ending, Object};
@@ -12,7 +12,7 @@ use super::{key, not_done};
 use crate::error::{Code, Error, Result};
 use crate::ops::{Outcome, Topic};
 use crate::protocol::http::app::App;
-use crate::protocol::http::extract::Name;
+use crate::protocol::http::extract::{Form, Name};
 use crate::protocol::http::failure::Answer;
 use crate::protocol::http::page;
 
@@ -47,6 +47,11 @@ pub async fn take(
 ) -> Answer<Response> {
     let taken = take_from(&app, queue, &fields).await?;
     Ok(taken.unwrap_or_else(|| StatusCode::NO_CONTENT.into_response()))
+}
+
+/// Whether the query names a queue.
+pub fn is_named(uri: &Uri) -> bool {
+    uri.query().is_some_and(|query| Form::new(query.as_bytes()).get("queue").is_some())
 }
 
 /// Takes from the queue that the query names; if it names none, somebody is just looking.

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 use tokio::task;
 
 use super::handed::Handed;
+use super::page::monitor::Monitor;
 use crate::broker::{Broker, Session};
-use crate::compat::coremq;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
@@ -19,18 +19,14 @@ use crate::protocol::json::Conversation;
 pub struct App {
     broker: Arc<Broker>,
     pub config: Config,
+    pub monitor: Monitor,
     stop: watch::Receiver<bool>,
-    coremq: Arc<coremq::Hub>,
 }
 
 impl App {
-    pub fn new(
-        broker: Arc<Broker>,
-        config: Config,
-        coremq: Arc<coremq::Hub>,
-        stop: watch::Receiver<bool>,
-    ) -> App {
-        App { broker, config, stop, coremq }
+    /// `stop` becomes true when the server stops.
+    pub fn new(broker: Arc<Broker>, config: Config, stop: watch::Receiver<bool>) -> App {
+        App { broker, config, monitor: Monitor::default(), stop }
     }
 
     /// For calls that never wait for a disk.
@@ -130,12 +126,6 @@ impl App {
     /// The JSON protocol, for who carries its bytes.
     pub fn conversation(&self, session: Session, waker: Waker) -> Conversation {
         Conversation::new(self.broker.clone(), session, self.config.max_message, waker)
-    }
-
-    /// CoreMQ's protocol, for who carries its objects.
-    pub async fn coremq(&self, session: Session, waker: Waker) -> Result<coremq::Talk> {
-        let (hub, max) = (self.coremq.clone(), self.config.max_message);
-        self.run(move |broker| coremq::Talk::new(broker.clone(), session, waker, hub, max)).await?
     }
 
     /// The most that a request's body may have.

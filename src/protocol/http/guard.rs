@@ -5,18 +5,25 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use std::sync::Arc;
+
+use axum::extract;
 use axum::http::header::{
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderName, ORIGIN,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, HOST, HeaderName, ORIGIN,
 };
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
 
-use super::extract::Form;
+use super::app::App;
+use super::failure::Failure;
+use super::method_not_allowed;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 
 /// The names of this server, and the origins that may use it beside its own.
-#[derive(Clone)]
 pub struct Guard {
     hosts: Vec<String>,
     origins: Vec<String>,
@@ -29,7 +36,13 @@ pub struct Pass {
     pub origin: Option<HeaderValue>,
     /// A browser asks first; this is all that it asks.
     pub preflight: Option<Preflight>,
+    /// A page of another origin leads the browser here: see [`Led`].
+    pub is_led: bool,
 }
+
+/// Marks a request to which a page of another origin leads a browser, say by a link.
+#[derive(Clone, Copy)]
+pub struct Led;
 
 #[derive(Debug, PartialEq)]
 pub struct Preflight {
@@ -37,15 +50,35 @@ pub struct Preflight {
     pub headers: Option<HeaderValue>,
 }
 
-/// Whether a GET of this removes something.
-pub fn removes(uri: &Uri) -> bool {
-    let path = uri.path();
-    let queue =
-        || uri.query().is_some_and(|query| Form::new(query.as_bytes()).get("queue").is_some());
-    path.starts_with("/q/")
-        || path.starts_with("/c/")
-        || path.starts_with("/ws")
-        || (path == "/" && queue())
+/// Declares that a GET of this route removes messages: a page of another origin cannot lead a
+/// browser here, and HEAD, which the handler of GET would answer, is refused.
+pub fn removing(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    removing_if(|_| true, route)
+}
+
+/// The same, for requests of which `removes` is true.
+pub fn removing_if(
+    removes: fn(&Uri) -> bool,
+    route: MethodRouter<Arc<App>>,
+) -> MethodRouter<Arc<App>> {
+    route.route_layer(from_fn(move |request: extract::Request, next: Next| async move {
+        if removes(request.uri())
+            && let Some(refused) = check_removal(&request)
+        {
+            return refused;
+        }
+        next.run(request).await
+    }))
+}
+
+/// The answer to a request that may not remove anything.
+fn check_removal(request: &extract::Request) -> Option<Response> {
+    if request.method() == Method::HEAD {
+        let allow = [(ALLOW, HeaderValue::from_static("GET"))];
+        return Some((allow, method_not_allowed()).into_response());
+    }
+    let is_led = request.extensions().get::<Led>().is_some();
+    is_led.then(|| Failure::from(foreign()).into_response())
 }
 
 impl Guard {
@@ -68,12 +101,10 @@ impl Guard {
             let preflight = asks_first.then(|| Preflight {
                 headers: headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned(),
             });
-            return Ok(Pass { origin: Some(origin), preflight });
+            return Ok(Pass { origin: Some(origin), preflight, is_led: false });
         }
-        if !headers.contains_key(ORIGIN) && !self.is_open_to_all() {
-            check_fetch(request)?;
-        }
-        Ok(Pass::default())
+        let is_led = !headers.contains_key(ORIGIN) && !self.is_open_to_all() && is_led(request)?;
+        Ok(Pass { is_led, ..Pass::default() })
     }
 
     /// The Host, if it is one of this server's.
@@ -131,19 +162,20 @@ impl Guard {
     }
 }
 
-/// What a page of another origin fetches without saying its Origin, say as an image or a script. It
-/// may lead here, but to nothing that a look removes.
-fn check_fetch<B>(request: &Request<B>) -> Result<()> {
+/// Whether a page of another origin leads a browser here. A page may not fetch anything without
+/// saying its Origin, say as an image or a script.
+fn is_led<B>(request: &Request<B>) -> Result<bool> {
     let headers = request.headers();
-    let Some(site) = headers.get("sec-fetch-site") else { return Ok(()) };
+    let Some(site) = headers.get("sec-fetch-site") else { return Ok(false) };
     if matches!(site.as_bytes(), b"same-origin" | b"none") {
-        return Ok(());
+        return Ok(false);
     }
     let leads = headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate");
-    if leads && request.method() == Method::GET && !removes(request.uri()) {
-        return Ok(());
-    }
-    Err(Error::new(Code::Forbidden, "a page of another origin asks for this: open it by itself"))
+    if leads && request.method() == Method::GET { Ok(true) } else { Err(foreign()) }
+}
+
+fn foreign() -> Error {
+    Error::new(Code::Forbidden, "a page of another origin asks for this: open it by itself")
 }
 
 /// Nothing, or `:` and a port.

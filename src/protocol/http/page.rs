@@ -6,16 +6,14 @@ pub mod monitor;
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Extension, Router};
 
-use self::monitor::Monitor;
 use super::app::App;
 use super::failure::{Answer, Failure};
-use crate::compat::o3one;
 use crate::error::{Code, Error};
 
 /// The files of the page. uPlot is 1.6.32 from npm, `dist/uPlot.iife.min.js`, as it is there but for
@@ -55,10 +53,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/page/{file}", get(file))
         .route("/api/live", get(live::live))
         .route("/api/topic", get(live::topic))
-        .route("/api", get(o3one::page::api))
-        .route("/dump", get(o3one::page::dump))
         .route("/metrics", get(metrics::metrics))
-        .layer(Extension(Arc::new(Monitor::default())))
         .route("/healthz", get(healthz))
 }
 

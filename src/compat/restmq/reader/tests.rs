@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::broker::{Broker, Received};
-use crate::compat::coremq::Hub;
+use crate::compat::restmq;
 use crate::config::Config;
 use crate::ops::{Batch, Topic};
+use crate::protocol::http::app::App;
 use crate::protocol::http::{Site, serve};
 use crate::store::{self, Rules};
 
@@ -40,8 +41,8 @@ fn broker() -> Arc<Broker> {
 fn connect(broker: &Arc<Broker>) -> (DuplexStream, JoinHandle<()>) {
     let (client, server) = duplex(PIPE_BYTES);
     let (stop, stops) = watch::channel(false);
-    let coremq = Arc::new(Hub::new(1, Vec::new()));
-    let site = Arc::new(Site::new(broker.clone(), &Config::default(), coremq, stops));
+    let app = Arc::new(App::new(broker.clone(), Config::default(), stops));
+    let site = Arc::new(Site::new(app, restmq::routes()));
     let session = broker.session();
     let served = tokio::spawn(async move {
         // How it ends is not what is asked here.

@@ -14,7 +14,7 @@ use hyper::body::Frame;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
-use super::monitor::{Look, Monitor, Point};
+use super::monitor::{Look, Point};
 use crate::broker::{Busy, rules};
 use crate::error::{Code, Error, Result};
 use crate::limits;
@@ -34,7 +34,6 @@ struct Asked {
 /// A stream of server-sent events, one a second.
 pub async fn live(
     State(app): State<Arc<App>>,
-    Extension(monitor): Extension<Arc<Monitor>>,
     Extension(connection): Extension<Arc<Connection>>,
     RawQuery(query): RawQuery,
 ) -> Answer<Response> {
@@ -43,7 +42,7 @@ pub async fn live(
         part: form.get("filter").unwrap_or_default().to_owned(),
         open: form.get("topic").map(str::to_owned),
     };
-    let looks = monitor.looks(&app).await?;
+    let looks = app.monitor.looks(&app).await?;
     // What is not read waits here, and nothing more is made.
     let (events, body) = mpsc::channel(1);
     tokio::spawn(async move {

@@ -3,12 +3,11 @@
 use std::fmt::{Display, Write};
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-use super::monitor::{Look, Monitor};
+use super::monitor::Look;
 use crate::broker::{Busy, Health};
 use crate::limits;
 use crate::ops::Node;
@@ -37,11 +36,8 @@ impl Text {
     }
 }
 
-pub async fn metrics(
-    State(app): State<Arc<App>>,
-    Extension(monitor): Extension<Arc<Monitor>>,
-) -> Answer<Response> {
-    let look = monitor.look(&app).await?;
+pub async fn metrics(State(app): State<Arc<App>>) -> Answer<Response> {
+    let look = app.monitor.look(&app).await?;
     let mut text = Text::default();
     server(&mut text, &look, app.config.max_connections);
     nodes(&mut text, &look.stats.nodes);

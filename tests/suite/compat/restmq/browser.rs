@@ -1,7 +1,12 @@
 //! What a browser is given: answers as calls of a page's functions, and pages.
 
+use std::net::SocketAddr;
+
+use dsmq::Config;
+
 use super::{Rest, delete};
-use crate::suite::support::server;
+use crate::suite::support::peer::Peer;
+use crate::suite::support::{server, server_with};
 use crate::suite::web::http::get;
 
 #[test]
@@ -129,4 +134,44 @@ fn a_page_of_a_stranger_takes_nothing_by_looking() {
         }
     }
     assert!(rest.ask(get("/q/test")).body.contains("\"1\""));
+}
+
+/// The code with which a GET is refused, if it is.
+fn refusal(addr: SocketAddr, path: &str, site: &str, mode: &str) -> Option<String> {
+    let headers =
+        format!("Connection: close\r\nSec-Fetch-Site: {site}\r\nSec-Fetch-Mode: {mode}\r\nHost");
+    let mut peer = Peer::connect_silent(addr);
+    peer.send(get(path).replacen("Host", &headers, 1));
+    // An answer that goes on without end is no refusal, and is not waited for.
+    let begin = peer.receive("HTTP/1.1 403 ".len());
+    (begin == b"HTTP/1.1 403 ").then(|| {
+        let rest = peer.receive_all();
+        let (_, body) = rest.split_once("\r\n\r\n").unwrap();
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        body["code"].as_str().unwrap().to_owned()
+    })
+}
+
+#[test]
+fn foreign_page_fetches_nothing_and_leads_to_no_route_that_removes() {
+    let forbidden = Some("forbidden".to_owned());
+    let removing = ["/q/x", "/c/x", "/ws/x", "/ws", "/?queue=x", "/?a=b&queue=x", "/?%71ueue=x"];
+    let server = server();
+    let addr = server.addr();
+    for site in ["cross-site", "same-site", "unheard-of"] {
+        for path in removing {
+            for mode in ["navigate", "no-cors", "websocket"] {
+                assert_eq!(refusal(addr, path, site, mode), forbidden, "{site} {mode} {path}");
+            }
+        }
+        assert_eq!(refusal(addr, "/stats/?callback=f", site, "no-cors"), forbidden);
+        assert_eq!(refusal(addr, "/", site, "navigate"), None);
+    }
+    for site in ["none", "same-origin"] {
+        for path in removing {
+            assert_eq!(refusal(addr, path, site, "navigate"), None, "{site} {path}");
+        }
+    }
+    let open = server_with(Config { allow_origin: vec!["*".to_owned()], ..Config::default() });
+    assert_eq!(refusal(open.addr(), "/q/x", "cross-site", "no-cors"), None);
 }
