@@ -10,3 +10,47 @@ pub mod o3one;
 #[cfg(feature = "http")]
 pub mod restmq;
 pub mod zmq;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::broker::Session;
+use crate::error::Result;
+#[cfg(feature = "http")]
+use crate::protocol::http::Site;
+use crate::protocol::talk::Talk;
+
+/// An address that the server listens on: a row of its table of listeners.
+pub struct Endpoint {
+    /// Names the address on the line that announces it.
+    pub name: &'static str,
+    pub host: String,
+    pub port: u16,
+    /// What to do if another program has the port.
+    pub advice: &'static str,
+    pub kind: ListenerKind,
+}
+
+/// How the connections of an address are served.
+pub enum ListenerKind {
+    /// The first byte of a connection selects its protocol.
+    FirstByte,
+    /// One protocol, with a thread for each connection.
+    Talk(TalkKind),
+    /// HTTP, with these routes.
+    #[cfg(feature = "http")]
+    Http(Arc<Site>),
+}
+
+/// A protocol with a thread for each connection.
+#[derive(Clone)]
+pub struct TalkKind {
+    /// Its connections are counted under this name.
+    pub gauge: &'static str,
+    pub begin: Arc<BeginTalk>,
+}
+
+/// Begins the talk of a connection from an address. The waker is woken when there is something to
+/// push, or when a request that waits has its reply.
+pub type BeginTalk = dyn Fn(Session, IpAddr, Waker) -> Result<Box<dyn Talk>> + Send + Sync;

@@ -1,6 +1,6 @@
 //! THE server: listen, accept, one thread per connection.
 //!
-//! `listen` makes a listener for each address of [`speaks`]; `accept` runs on one thread for each,
+//! `listen` makes a listener for each row of the [`table`]; `accept` runs on one thread for each,
 //! begins a session for every connection and gives it a thread of its own, which [`connection`]
 //! runs; one that speaks HTTP goes from there to the runtime of `web`; `stop` ends them all.
 
@@ -8,12 +8,12 @@ mod buffer;
 mod connection;
 mod connections;
 mod error;
-pub mod listen;
+mod listen;
 mod open;
 #[cfg(feature = "http")]
 mod router;
 mod run;
-pub mod speaks;
+mod table;
 mod wake;
 #[cfg(feature = "http")]
 mod web;
@@ -33,11 +33,10 @@ use self::listen::{BACKLOG, Listener, listeners, raise_descriptor_limit, set_opt
 pub use self::open::open;
 pub use self::run::run;
 pub(crate) use self::run::run_config;
-use self::speaks::Speaks;
+use self::table::{Services, Table};
 use crate::broker::{Broker, Session};
 use crate::compat::coremq::settings::CoreMq;
-use crate::compat::coremq::{self, Hub};
-use crate::compat::mezzenger;
+use crate::compat::{Endpoint, ListenerKind, coremq};
 use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::limits;
@@ -65,8 +64,7 @@ struct Shared {
     broker: Arc<Broker>,
     config: Config,
     connections: Arc<Connections>,
-    mezzenger: Option<Arc<mezzenger::Hub>>,
-    coremq: Arc<Hub>,
+    services: Services,
     #[cfg(feature = "http")]
     web: web::Web,
 }
@@ -91,40 +89,30 @@ impl Server {
     ) -> Result<Server, StartError> {
         config.check().map_err(StartError::Config)?;
         let coremq = CoreMq::read(&config).map_err(StartError::Config)?;
-        let store = open(&config)?;
-        let listeners = listeners(&config, coremq.as_ref())?;
-        raise_descriptor_limit(config.max_connections);
-        let Some(addr) = listeners.first().map(|first| first.addr) else {
-            return Err(StartError::Config("there is no address to listen on".to_owned()));
-        };
-        let config = Config { port: addr.port(), ..config };
-        for Listener { addr, .. } in listeners.iter().map(AsRef::as_ref) {
-            if !addr.ip().is_loopback() {
-                warn!("{addr} can be reached from other machines, and there are no access rules");
-            }
-        }
-        let own = listeners.iter().map(AsRef::as_ref);
-        let hub = Arc::new(coremq::listener::hub(coremq.as_ref(), own, config.port));
-        let broker = Arc::new(Broker::new(store));
+        let broker = Arc::new(Broker::new(open(&config)?));
         if config.allow_shutdown {
             broker.allow_shutdown(stop);
         }
         #[cfg(feature = "http")]
-        let (runtime, web) = web::start(&broker, &config, &hub).map_err(StartError::Thread)?;
-        let mezzenger = match config.mezzenger {
-            Some(_) => Some(Arc::new(
-                mezzenger::Hub::new(broker.clone(), config.mezzenger_resend)
-                    .map_err(|error| StartError::Store(error.text.into_owned()))?,
-            )),
-            None => None,
-        };
+        let (app, stopping) = web::app(&broker, &config);
+        let table = Table::new(
+            &config,
+            coremq.as_ref(),
+            &broker,
+            #[cfg(feature = "http")]
+            &app,
+        )?;
+        let listeners = listeners(table.endpoints)?;
+        raise_descriptor_limit(config.max_connections);
+        let addr = announce(&listeners, &table.coremq)?;
+        #[cfg(feature = "http")]
+        let (runtime, web) = web::start(stopping).map_err(StartError::Thread)?;
         let shared = Arc::new(Shared {
-            mezzenger,
             #[cfg(feature = "http")]
             web,
             broker,
             connections: Arc::new(Connections::new(config.max_connections)),
-            coremq: hub,
+            services: table.services,
             config,
         });
         let mut server = Server {
@@ -139,7 +127,7 @@ impl Server {
             let timing = shared.clone();
             server.spawn("timer", move || timing.broker.run_timer(part))?;
         }
-        if let Some(hub) = shared.mezzenger.clone() {
+        if let Some(hub) = table.mezzenger {
             server.spawn("mezzenger", move || hub.run())?;
         }
         for listener in server.listeners.clone() {
@@ -170,7 +158,7 @@ impl Server {
     /// All addresses that it listens on, each behind the name of what is spoken there, as `json,
     /// http`, which is the first, or `o3one pub`.
     pub fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
-        self.listeners.iter().map(|listener| (listener.speaks.name(), listener.addr))
+        self.listeners.iter().map(|listener| (listener.endpoint.name, listener.addr))
     }
 
     /// Stops accepting, finishes the requests in hand, answers who waits with `closing`, and
@@ -178,6 +166,21 @@ impl Server {
     pub fn stop(self) {
         drop(self);
     }
+}
+
+/// Warns of addresses that other machines reach. Returns the server's own address.
+fn announce(listeners: &[Arc<Listener>], coremq: &coremq::Hub) -> Result<SocketAddr, StartError> {
+    let Some(own) = listeners.first() else {
+        return Err(StartError::Config("there is no address to listen on".to_owned()));
+    };
+    for Listener { addr, .. } in listeners.iter().map(AsRef::as_ref) {
+        if !addr.ip().is_loopback() {
+            warn!("{addr} can be reached from other machines, and there are no access rules");
+        }
+    }
+    let frames = listeners.iter().find(|other| other.endpoint.name == coremq::listener::NAME);
+    coremq.set_port(frames.unwrap_or(own).addr.port());
+    Ok(own.addr)
 }
 
 impl Drop for Server {
@@ -218,7 +221,7 @@ impl Shared {
             match socket.accept() {
                 Ok((stream, peer)) => {
                     backoff = ACCEPT_BACKOFF;
-                    if let Err(why) = self.begin(stream, peer, listener.speaks) {
+                    if let Err(why) = self.begin(stream, peer, &listener.endpoint) {
                         refusals.add(&why);
                     }
                 }
@@ -235,7 +238,7 @@ impl Shared {
                         if let Ok((stream, _)) = socket.accept() {
                             refuse(
                                 &stream,
-                                listener.speaks,
+                                &listener.endpoint.kind,
                                 "the server has no descriptor left: try again later",
                             );
                             refusals.add(&error.to_string());
@@ -258,7 +261,7 @@ impl Shared {
         // Whoever connected before the stop may have sent something already.
         for _ in 0..BACKLOG {
             let Ok((stream, peer)) = socket.accept() else { break };
-            let _ = self.begin(stream, peer, listener.speaks);
+            let _ = self.begin(stream, peer, &listener.endpoint);
         }
     }
 
@@ -267,7 +270,7 @@ impl Shared {
         self: &Arc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
-        speaks: Speaks,
+        endpoint: &Arc<Endpoint>,
     ) -> Result<(), String> {
         let session = self.broker.session();
         debug!("{peer} connected");
@@ -278,33 +281,39 @@ impl Shared {
         let stream = Arc::new(stream);
         let Some(mut serving) = self.connections.begin(&stream) else {
             let most = self.config.max_connections;
-            refuse(&stream, speaks, &format!("all {most} connections are taken: try again later"));
+            refuse(
+                &stream,
+                &endpoint.kind,
+                &format!("all {most} connections are taken: try again later"),
+            );
             return Err(format!("{most} connections are served (--max-connections)"));
         };
         let thread = thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES);
         let thread = thread.spawn({
-            let (shared, stream) = (self.clone(), stream.clone());
+            let (shared, stream, endpoint) = (self.clone(), stream.clone(), endpoint.clone());
             move || {
                 serving.begin();
                 // Once the last connection counts as ended, nobody but the server holds the store.
                 let serving = serving;
-                let shared = shared;
-                match shared.serve(&stream, peer, session, speaks) {
+                let (shared, endpoint) = (shared, endpoint);
+                let served = shared.serve(&stream, peer, session, &endpoint.kind);
+                drop(endpoint);
+                match served {
                     Served::ToItsEnd => {
                         drop(shared);
                         drop(serving);
                     }
                     #[cfg(feature = "http")]
-                    Served::Http(first, session) => {
+                    Served::Http(first, session, site) => {
                         let web = shared.web.clone();
                         drop(shared);
-                        web.hand_over(serving, &stream, first, peer, session, speaks);
+                        web.hand_over(serving, &stream, first, peer, session, site);
                     }
                 }
             }
         });
         thread.map(|_| ()).map_err(|error| {
-            refuse(&stream, speaks, "the server has no thread left: try again later");
+            refuse(&stream, &endpoint.kind, "the server has no thread left: try again later");
             format!("no thread can be made: {error}")
         })
     }
@@ -314,11 +323,11 @@ impl Shared {
         stream: &TcpStream,
         peer: SocketAddr,
         session: Session,
-        speaks: Speaks,
+        kind: &ListenerKind,
     ) -> Served {
-        let Shared { broker, config, coremq, mezzenger, .. } = self;
-        let known = Known { broker, config, coremq, mezzenger: mezzenger.as_ref() };
-        let served = connection::serve(stream, peer.ip(), session, &known, speaks);
+        let Shared { broker, config, services, .. } = self;
+        let known = Known { broker, config, services };
+        let served = connection::serve(stream, peer.ip(), session, &known, kind);
         match &served {
             Ok(Served::ToItsEnd) => debug!("{peer} ended"),
             #[cfg(feature = "http")]
@@ -355,8 +364,8 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 
 /// Answers a connection that cannot be served, and lets go of it. Other protocols have no words
 /// for it: their clients come again later.
-fn refuse(stream: &TcpStream, speaks: Speaks, text: &str) {
-    if speaks == Speaks::ByFirstByte {
+fn refuse(stream: &TcpStream, kind: &ListenerKind, text: &str) {
+    if matches!(kind, ListenerKind::FirstByte) {
         let reply = json::error_reply(&Error::new(Code::Busy, text.to_owned()));
         // It is told as far as its socket takes it; a fresh socket takes so little at once.
         let _ = (&*stream).write_all(&reply);

@@ -17,7 +17,7 @@ pub mod websocket;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -45,7 +45,7 @@ const ADDED: [&str; 3] = ["coremq_sender", "coremq_sent", "coremq_server"];
 /// What a server's connections share.
 pub struct Hub {
     name: String,
-    port: u16,
+    port: AtomicU16,
     /// Who may become a replicant.
     allowed: Vec<IpAddr>,
     connections: AtomicUsize,
@@ -56,12 +56,17 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// `port` stands for this server in what it sends; replicants may come from `allowed` alone.
-    pub fn new(port: u16, allowed: Vec<IpAddr>) -> Hub {
+    /// Replicants may come from `allowed` alone.
+    pub fn new(allowed: Vec<IpAddr>) -> Hub {
         let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
         let (connections, replicants) = (AtomicUsize::new(0), Mutex::default());
-        let mailboxes = Mailboxes::default();
+        let (port, mailboxes) = (AtomicU16::new(0), Mailboxes::default());
         Hub { name, port, allowed, connections, replicants, mailboxes, ids: Ids::default() }
+    }
+
+    /// Messages name the server with this port.
+    pub fn set_port(&self, port: u16) {
+        self.port.store(port, Ordering::Relaxed);
     }
 
     /// Whether connections from there may become replicants.
@@ -76,7 +81,7 @@ impl Hub {
 
     /// As messages name it.
     pub fn server(&self) -> String {
-        format!("{}:{}", self.name, self.port)
+        format!("{}:{}", self.name, self.port.load(Ordering::Relaxed))
     }
 }
 

@@ -5,6 +5,7 @@
 mod frame;
 mod hub;
 mod kept;
+pub mod listener;
 mod recent;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! O3one MQ: a message is one text, `topic content`, published by requests that are answered `OK`,
 //! and sent to whoever subscribes to what it begins with.
 
+pub mod listener;
 #[cfg(feature = "http")]
 pub mod page;
 pub mod settings;

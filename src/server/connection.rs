@@ -8,15 +8,15 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::buffer::Buffer;
-use super::speaks::Speaks;
+use super::table::Services;
 use super::wake::Wake;
 use crate::broker::{Broker, Session};
-use crate::compat::mezzenger::{self, Mezzenger};
-use crate::compat::o3one::O3one;
-use crate::compat::{coremq, zmq};
+use crate::compat::{ListenerKind, TalkKind};
 use crate::config::Config;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error};
 use crate::limits;
+#[cfg(feature = "http")]
+use crate::protocol::http::Site;
 use crate::protocol::json::{self, Conversation};
 use crate::protocol::talk::{Step, Talk};
 
@@ -26,17 +26,16 @@ const SHRINK_AFTER: Duration = Duration::from_secs(1);
 /// What became of a connection.
 pub enum Served {
     ToItsEnd,
-    /// It speaks HTTP: what was read of it, and its session.
+    /// It speaks HTTP: what was read of it, its session, and what is served there.
     #[cfg(feature = "http")]
-    Http(Vec<u8>, Session),
+    Http(Vec<u8>, Session, Arc<Site>),
 }
 
 /// What the connections of a server share.
 pub struct Known<'a> {
     pub broker: &'a Arc<Broker>,
     pub config: &'a Config,
-    pub coremq: &'a Arc<coremq::Hub>,
-    pub mezzenger: Option<&'a Arc<mezzenger::Hub>>,
+    pub services: &'a Services,
 }
 
 /// Serves a connection to its end, unless it speaks HTTP.
@@ -45,22 +44,14 @@ pub fn serve(
     peer: IpAddr,
     session: Session,
     known: &Known<'_>,
-    speaks: Speaks,
+    kind: &ListenerKind,
 ) -> io::Result<Served> {
-    let server = Own { stream, known };
-    match speaks {
-        Speaks::ByFirstByte => return server.serve_by_first_byte(session),
+    let own = Own { stream, peer, known };
+    match kind {
+        ListenerKind::FirstByte => return own.serve_by_first_byte(session),
         #[cfg(feature = "http")]
-        Speaks::O3onePage => return server.serve_by_first_byte(session),
-        #[cfg(feature = "http")]
-        Speaks::O3oneWs => return Ok(Served::Http(Vec::new(), session)),
-        Speaks::CoreMq => server.serve_coremq(session, peer)?,
-        Speaks::CoreMqWeb => return server.serve_web(session),
-        // A protocol with ports of its own is led from here.
-        Speaks::O3onePub | Speaks::O3oneSub => server.serve_o3one(Buffer::new(), session)?,
-        Speaks::MezzengerPub | Speaks::MezzengerRecv => {
-            server.serve_mezzenger(session)?;
-        }
+        ListenerKind::Http(site) => return Ok(Served::Http(Vec::new(), session, site.clone())),
+        ListenerKind::Talk(talk) => own.talk(talk, Buffer::new(), session)?,
     }
     Ok(Served::ToItsEnd)
 }
@@ -68,6 +59,7 @@ pub fn serve(
 /// A connection, and what its server knows.
 struct Own<'a> {
     stream: &'a TcpStream,
+    peer: IpAddr,
     known: &'a Known<'a>,
 }
 
@@ -81,18 +73,22 @@ impl Own<'_> {
         let text = match buffer.unread().first() {
             Some(b'{' | b' ' | b'\t' | b'\n' | b'\r') => {
                 let (broker, max) = (self.known.broker.clone(), self.known.config.max_message);
-                self.lead("json", buffer, |waker| {
-                    Ok(Conversation::new(broker, session, max, waker))
-                })?;
+                let wake = Wake::new();
+                let waker = Waker::from(wake.clone());
+                let mut talk = Conversation::new(broker, session, max, waker);
+                self.lead("json", buffer, wake, &mut talk)?;
                 return Ok(Served::ToItsEnd);
             }
             #[cfg(feature = "http")]
-            Some(b'A'..=b'Z') => return Ok(Served::Http(buffer.unread().to_vec(), session)),
+            Some(b'A'..=b'Z') => {
+                let site = self.known.services.site.clone();
+                return Ok(Served::Http(buffer.unread().to_vec(), session, site));
+            }
             #[cfg(not(feature = "http"))]
             Some(b'A'..=b'Z') => "HTTP is not served by this build: send JSON requests",
             Some(0x16) => "TLS is not served by this version: send JSON requests as they are",
             Some(0xFF) => {
-                self.serve_o3one(buffer, session)?;
+                self.talk(&self.known.services.zmtp, buffer, session)?;
                 return Ok(Served::ToItsEnd);
             }
             _ => "no protocol begins with this byte: send JSON requests, which begin with '{'",
@@ -103,74 +99,35 @@ impl Own<'_> {
         Ok(Served::ToItsEnd)
     }
 
-    /// O3one MQ is what ØMQ carries unless it is told otherwise: a text that begins with its topic.
-    fn serve_o3one(&self, buffer: Buffer, session: Session) -> io::Result<()> {
-        let (broker, max) = (self.known.broker.clone(), self.known.config.max_message);
-        let dialect = O3one::new(broker.clone(), self.known.config);
-        self.lead("zmtp", buffer, |waker| Ok(zmq::Talk::new(broker, session, max, waker, dialect)))
+    /// Serves one of the protocols with a thread for each connection; `buffer` was read before.
+    fn talk(&self, kind: &TalkKind, buffer: Buffer, session: Session) -> io::Result<()> {
+        let wake = Wake::new();
+        let talk = (kind.begin)(session, self.peer, Waker::from(wake.clone()));
+        self.lead(kind.gauge, buffer, wake, &mut *talk.map_err(io::Error::other)?)
     }
 
-    fn serve_mezzenger(&self, session: Session) -> io::Result<()> {
-        let Some(hub) = self.known.mezzenger else { return close(self.stream) };
-        let (broker, max) = (self.known.broker.clone(), self.known.config.max_message);
-        self.lead("mezzenger", Buffer::new(), |waker| {
-            let dialect = Mezzenger::new(hub.clone(), waker.clone(), max);
-            Ok(zmq::Talk::new(broker, session, max, waker, dialect))
-        })
-    }
-
-    /// HTTP alone.
-    fn serve_web(&self, _session: Session) -> io::Result<Served> {
-        #[cfg(feature = "http")]
-        {
-            let mut buffer = Buffer::new();
-            buffer.read_from(self.stream)?;
-            if let Some(b'A'..=b'Z') = buffer.unread().first() {
-                return Ok(Served::Http(buffer.unread().to_vec(), _session));
-            }
-        }
-        close(self.stream)?;
-        Ok(Served::ToItsEnd)
-    }
-
-    fn serve_coremq(&self, session: Session, peer: IpAddr) -> io::Result<()> {
-        let hub = self.known.coremq;
-        let (broker, max) = (self.known.broker.clone(), self.known.config.max_message);
-        self.lead("coremq", Buffer::new(), |waker| {
-            let talk = coremq::Talk::new(broker, session, waker, hub.clone(), max)?;
-            Ok(coremq::Connection::new(talk.may_replicate(hub.allows(peer))))
-        })
-    }
-
-    /// Leads a talk, which is given what wakes it, to its end; `buffer` was read before.
-    fn lead<T: Talk>(
+    /// Leads a talk to its end.
+    fn lead<T: Talk + ?Sized>(
         &self,
         protocol: &'static str,
         buffer: Buffer,
-        talk: impl FnOnce(Waker) -> Result<T>,
+        wake: Arc<Wake>,
+        talk: &mut T,
     ) -> io::Result<()> {
         let _speaking = self.known.broker.speaking(protocol);
-        let wake = Wake::new();
-        let leader = Leader {
-            stream: self.stream,
-            broker: self.known.broker,
-            buffer,
-            talk: talk(Waker::from(wake.clone())).map_err(io::Error::other)?,
-            wake,
-            bulky: false,
-            ended: false,
-            gone: false,
-        };
+        let (stream, broker) = (self.stream, &**self.known.broker);
+        let leader =
+            Leader { stream, broker, buffer, talk, wake, bulky: false, ended: false, gone: false };
         leader.serve()
     }
 }
 
 /// A connection and its talk.
-struct Leader<'a, T> {
+struct Leader<'a, T: ?Sized> {
     stream: &'a TcpStream,
     broker: &'a Broker,
     buffer: Buffer,
-    talk: T,
+    talk: &'a mut T,
     wake: Arc<Wake>,
     /// Whether reads time out, so that memory can be given back.
     bulky: bool,
@@ -180,7 +137,7 @@ struct Leader<'a, T> {
     gone: bool,
 }
 
-impl<T: Talk> Leader<'_, T> {
+impl<T: Talk + ?Sized> Leader<'_, T> {
     fn serve(mut self) -> io::Result<()> {
         loop {
             let (done, step) = self.talk.advance(self.buffer.unread());

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use super::speaks::Address;
+use crate::compat::Endpoint;
 
 /// Why a server did not start.
 #[derive(Debug)]
@@ -28,9 +28,9 @@ pub enum StartError {
 }
 
 impl StartError {
-    pub(super) fn bind(address: &Address<'_>, source: io::Error) -> StartError {
-        let addr = format!("{}:{}", address.host, address.port);
-        StartError::Bind { addr, advice: address.speaks.other_port(), source }
+    pub(super) fn bind(endpoint: &Endpoint, source: io::Error) -> StartError {
+        let addr = format!("{}:{}", endpoint.host, endpoint.port);
+        StartError::Bind { addr, advice: endpoint.advice, source }
     }
 }
 

@@ -9,10 +9,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tracing::{debug, warn};
 
 use super::StartError;
-use super::speaks::{Speaks, addresses};
 use super::wake::Wake;
-use crate::compat::coremq::settings::CoreMq;
-use crate::config::Config;
+use crate::compat::Endpoint;
 use crate::limits;
 
 /// Connections that the kernel holds for us while we are busy accepting others.
@@ -32,24 +30,21 @@ pub fn set_options(stream: &TcpStream) -> io::Result<()> {
 pub struct Listener {
     pub socket: TcpListener,
     pub addr: SocketAddr,
-    pub speaks: Speaks,
+    pub endpoint: Arc<Endpoint>,
     /// Wakes who accepts from it.
     pub wake: Arc<Wake>,
 }
 
-/// The listeners that the configuration asks for, the server's own port first.
-pub fn listeners(
-    config: &Config,
-    coremq: Option<&CoreMq>,
-) -> Result<Vec<Arc<Listener>>, StartError> {
-    let listeners = addresses(config, coremq).into_iter().map(|address| {
-        let bound = bind(address.host, address.port).and_then(|socket| {
+/// Listens at every address of the table.
+pub fn listeners(endpoints: Vec<Endpoint>) -> Result<Vec<Arc<Listener>>, StartError> {
+    let listeners = endpoints.into_iter().map(|endpoint| {
+        let bound = bind(&endpoint.host, endpoint.port).and_then(|socket| {
             let wake = Wake::new();
             wake.prepare()?;
-            let addr = socket.local_addr()?;
-            Ok(Arc::new(Listener { socket, addr, speaks: address.speaks, wake }))
+            Ok((socket.local_addr()?, socket, wake))
         });
-        bound.map_err(|error| StartError::bind(&address, error))
+        let (addr, socket, wake) = bound.map_err(|error| StartError::bind(&endpoint, error))?;
+        Ok(Arc::new(Listener { socket, addr, endpoint: Arc::new(endpoint), wake }))
     });
     listeners.collect()
 }

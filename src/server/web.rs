@@ -12,10 +12,7 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use super::connections::Serving;
-use super::router;
-use super::speaks::Speaks;
 use crate::broker::{Broker, Session};
-use crate::compat::coremq::Hub;
 use crate::config::Config;
 use crate::limits;
 use crate::protocol::http::app::App;
@@ -32,19 +29,17 @@ const BUSY: &[u8] =
 #[derive(Clone)]
 pub struct Web {
     runtime: Handle,
-    site: Arc<Site>,
-    /// What is served to O3one's subscribers.
-    bridge: Arc<Site>,
-    /// Of the address that CoreMQ's WebSocket has for itself.
-    coremq: Arc<Site>,
     stop: Arc<watch::Sender<bool>>,
 }
 
-pub fn start(
-    broker: &Arc<Broker>,
-    config: &Config,
-    coremq: &Arc<Hub>,
-) -> io::Result<(Runtime, Web)> {
+/// What the handlers share, and how they are told that the server stops.
+pub fn app(broker: &Arc<Broker>, config: &Config) -> (Arc<App>, watch::Sender<bool>) {
+    let (stop, stops) = watch::channel(false);
+    (Arc::new(App::new(broker.clone(), config.clone(), stops)), stop)
+}
+
+/// The runtime, and the way to it.
+pub fn start(stop: watch::Sender<bool>) -> io::Result<(Runtime, Web)> {
     let workers = thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS_MAX));
     let runtime = Builder::new_multi_thread()
         .thread_name("http")
@@ -53,13 +48,7 @@ pub fn start(
         .enable_io()
         .enable_time()
         .build()?;
-    let (stop, stops) = watch::channel(false);
-    let app = Arc::new(App::new(broker.clone(), config.clone(), stops));
-    let site = Arc::new(router::site(&app, coremq));
-    let bridge = Arc::new(router::o3one_bridge(&app));
-    let coremq = Arc::new(router::coremq_alone(&app, coremq));
-    let runtime_handle = runtime.handle().clone();
-    let web = Web { runtime: runtime_handle, site, bridge, coremq, stop: Arc::new(stop) };
+    let web = Web { runtime: runtime.handle().clone(), stop: Arc::new(stop) };
     Ok((runtime, web))
 }
 
@@ -87,18 +76,13 @@ impl Web {
         first: Vec<u8>,
         peer: SocketAddr,
         session: Session,
-        speaks: Speaks,
+        site: Arc<Site>,
     ) {
         serving.ends_when_told();
         let stream = stream.set_nonblocking(true).and_then(|()| stream.try_clone()).or_else(|e| {
             let mut stream = stream;
             stream.write_all(BUSY).and(Err(e))
         });
-        let site = match speaks {
-            Speaks::O3oneWs => self.bridge,
-            Speaks::CoreMqWeb => self.coremq,
-            _ => self.site,
-        };
         self.runtime.spawn(async move {
             let serving = serving;
             let served = match stream.and_then(tokio::net::TcpStream::from_std) {

@@ -40,7 +40,7 @@ pub fn decode(stream: &[u8], cut: usize) -> (Vec<String>, Result<usize, Error>) 
 /// Talks to a server that gets the stream in two pieces. It answers in frames, whose JSON is ASCII.
 fn talk(stream: &[u8], cut: usize) {
     let broker = fresh_enough();
-    let hub = Arc::new(Hub::new(6747, Vec::new()));
+    let hub = Arc::new(Hub::new(Vec::new()));
     let (session, waker) = (broker.session(), Waker::noop().clone());
     let talk = Talk::new(broker, session, waker, hub, MAX_MESSAGE).unwrap();
     let mut connection = Connection::new(talk.may_replicate(true));

@@ -1,35 +1,68 @@
-//! What the connections that speak CoreMQ share, whatever address they come to.
+//! Where CoreMQ is spoken on addresses of its own, and what all its connections share, whatever
+//! address they come to.
 
 use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::Hub;
 use super::settings::CoreMq;
-use crate::server::listen::Listener;
-use crate::server::speaks::Speaks;
+use super::{Connection, Hub, Talk};
+use crate::broker::Broker;
+use crate::compat::{Endpoint, ListenerKind, TalkKind};
+#[cfg(feature = "http")]
+use crate::protocol::http::Site;
 
-/// Messages name the server with CoreMQ's port, where it has one.
-pub fn hub<'l>(
-    coremq: Option<&CoreMq>,
-    mut listeners: impl Iterator<Item = &'l Listener>,
-    port: u16,
-) -> Hub {
-    let remarks = coremq.iter().flat_map(|coremq| &coremq.remarks);
+/// The name of the address of its frames. Messages name the server with the port of that.
+pub const NAME: &str = "coremq";
+
+/// What the connections of a server share; `settings` are there with `--coremq`.
+pub fn hub(settings: Option<&CoreMq>) -> Arc<Hub> {
+    let remarks = settings.iter().flat_map(|settings| &settings.remarks);
     remarks.for_each(|remark| info!("{remark}"));
-    let own = listeners.find(|listener| listener.speaks == Speaks::CoreMq);
-    let port = own.map_or(port, |listener| listener.addr.port());
-    Hub::new(port, coremq.map(allowed).unwrap_or_default())
+    Arc::new(Hub::new(settings.map(allowed).unwrap_or_default()))
 }
 
 /// The addresses of hosts from which replicants may come.
-fn allowed(coremq: &CoreMq) -> Vec<IpAddr> {
+fn allowed(settings: &CoreMq) -> Vec<IpAddr> {
     let mut allowed = Vec::new();
-    for host in &coremq.replicants {
+    for host in &settings.replicants {
         match (host.as_str(), 0).to_socket_addrs() {
             Ok(addrs) => allowed.extend(addrs.map(|addr| addr.ip().to_canonical())),
             Err(error) => warn!("no replicant can come from {host}: {error}"),
         }
     }
     allowed
+}
+
+/// The addresses: for frames, and for its WebSocket if that has one of its own.
+pub fn endpoints(
+    settings: &CoreMq,
+    broker: Arc<Broker>,
+    hub: &Arc<Hub>,
+    max_message: usize,
+    #[cfg(feature = "http")] site: impl FnOnce() -> Site,
+) -> Vec<Endpoint> {
+    let hub = hub.clone();
+    let begin = Arc::new(move |session, peer, waker| {
+        let talk = Talk::new(broker.clone(), session, waker, hub.clone(), max_message)?;
+        Ok(Box::new(Connection::new(talk.may_replicate(hub.allows(peer)))) as _)
+    });
+    let frames = Endpoint {
+        name: NAME,
+        host: settings.host.clone(),
+        port: settings.port,
+        advice: "choose another port with --coremq=PORT",
+        kind: ListenerKind::Talk(TalkKind { gauge: "coremq", begin }),
+    };
+    let endpoints = [frames].into_iter();
+    #[cfg(feature = "http")]
+    let endpoints = endpoints.chain(settings.web.clone().map(|(host, port)| Endpoint {
+        name: "coremq websocket",
+        host,
+        port,
+        advice: "choose another port for [CoreWS] in coremq.conf",
+        kind: ListenerKind::Http(Arc::new(site())),
+    }));
+    endpoints.collect()
 }

@@ -34,7 +34,7 @@ fn received(talk: &mut Talk) -> Vec<(String, String)> {
 
 #[test]
 fn a_message_reaches_all_subscribers_but_its_sender() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
+    let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
     let [mut a, mut b, mut c] = [(); 3].map(|()| talk(&broker, &hub));
     let subscribed = response("OK: Subscribe successful");
     assert_eq!(said(&mut a, "x", r#"{"coremq_subscribe":"q"}"#), subscribed);
@@ -70,7 +70,7 @@ fn a_message_reaches_all_subscribers_but_its_sender() {
 
 #[test]
 fn who_does_not_read_its_letters_is_sent_no_more() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
+    let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
     let (reader, mut writer) = (talk(&broker, &hub), talk(&broker, &hub));
     let (id, ok) = (reader.id().to_owned(), response("OK: Message sent"));
     let large = format!(r#"{{"large":"{}"}}"#, "x".repeat(limits::OUTBOX_BYTES));
@@ -85,7 +85,7 @@ fn who_does_not_read_its_letters_is_sent_no_more() {
 
 #[test]
 fn a_replicant_gets_what_is_sent_to_one_alone() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
+    let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
     let mut replicant = talk(&broker, &hub).may_replicate(true);
     said(&mut replicant, "", r#"{"coremq_replicant":"other"}"#);
     let (reader, mut writer) = (talk(&broker, &hub), talk(&broker, &hub));
@@ -100,7 +100,7 @@ fn a_replicant_gets_what_is_sent_to_one_alone() {
 
 #[test]
 fn the_history_is_the_last_ten() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
+    let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
     let mut talk = talk(&broker, &hub);
     for number in 0..12 {
         said(&mut talk, "q", &format!(r#"{{"number":{number}}}"#));
@@ -117,7 +117,7 @@ fn the_history_is_the_last_ten() {
 
 #[test]
 fn commands_are_recognised_in_their_order_and_errors_said() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
+    let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
     let [mut a, _b] = [(); 2].map(|()| talk(&broker, &hub));
     let both = r#"{"coremq_status":1,"coremq_options":{"a":null}}"#;
     assert_eq!(said(&mut a, "x", both), response("OK: Options set"));
@@ -150,7 +150,7 @@ fn ids_are_uuids_and_differ() {
 #[test]
 fn each_frame_is_written_by_itself() {
     use crate::protocol::talk::{Step, Talk as _};
-    let (broker, hub) = (broker(), Arc::new(Hub::new(6747, Vec::new())));
+    let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
     let mut sender = talk(&broker, &hub);
     let mut reader = Connection::new(talk(&broker, &hub));
     let (used, step) = reader.advance(br#"+26 x {"coremq_subscribe":"q"}+9 x {"a":1}"#);

@@ -58,7 +58,7 @@ impl Hub {
         Ok(hub)
     }
 
-    pub fn broker(&self) -> &Broker {
+    pub fn broker(&self) -> &Arc<Broker> {
         &self.broker
     }
 
