@@ -56,6 +56,7 @@ use crate::store::{Store, WriteThrough};
 /// One server's broker, shared by all of its connections.
 pub struct Broker {
     store: Arc<dyn Store>,
+    blocks: bool,
     waiters: Arc<Waiters>,
     takers: Arc<Takers>,
     consumers: Arc<Consumers>,
@@ -75,6 +76,7 @@ impl Broker {
     pub fn new(store: Arc<dyn Store>) -> Broker {
         Broker {
             timers: Timers::new(&*store),
+            blocks: store.usage().blocks,
             store,
             waiters: Arc::default(),
             takers: Arc::default(),
@@ -92,18 +94,22 @@ impl Broker {
     /// Whether a call may wait for a disk: then no thread makes it that others wait for.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "a thread for each connection"))]
     pub fn blocks(&self) -> bool {
-        self.store.blocks()
+        self.blocks
     }
 
     /// What is put to the topic from now on has a larger id.
     #[cfg(feature = "http")]
     pub fn last_id(&self, topic: &str) -> Id {
-        self.store.moment().of(topic)
+        self.store.watermark().of(topic)
     }
 
     /// Begins a session: it will be handed what is put from now on.
     pub fn session(&self) -> Session {
-        Session::new(self.store.beginning(), self.sessions.clone())
+        let start = match self.store.shared() {
+            Some(shared) => shared.watermark_lazy(),
+            None => self.store.watermark(),
+        };
+        Session::new(start, self.sessions.clone())
     }
 
     /// Carries out a batch of puts, takes, acks and so on, then wakes who waits for what it made
@@ -150,13 +156,13 @@ impl Broker {
     /// Tells the topics' heads which messages are back under their ids. A shared store does so itself,
     /// since other servers put back too.
     fn note_put_backs(&self, batch: &Batch) {
-        if self.store.is_shared() {
+        if self.store.shared().is_some() {
             return;
         }
         for (op, outcome) in batch.ops.iter().zip(&batch.outcomes) {
             if let (Op::PutBack { topic, message }, Ok(_)) = (op, outcome)
                 && message.lease.is_none()
-                && let Some(head) = self.store.head(topic.as_str())
+                && let Some(head) = self.store.topic(topic.as_str())
             {
                 head.put_back(message.taken.id);
             }
@@ -314,8 +320,8 @@ impl Broker {
 
     /// The last messages of a topic, oldest first.
     pub fn history(&self, topic: &str, limit: usize) -> Result<Arc<Run>> {
-        self.store.look(topic)?;
-        match self.store.head(topic) {
+        self.store.refresh(topic)?;
+        match self.store.topic(topic) {
             Some(head) => self.store.read_last(&head, limit),
             None => Ok(Arc::default()),
         }
@@ -323,8 +329,8 @@ impl Broker {
 
     /// A topic's messages that are not due yet, with the times when they are in place of ids.
     pub fn delayed(&self, topic: &str, limit: usize) -> Result<Run> {
-        self.store.look(topic)?;
-        match self.store.head(topic) {
+        self.store.refresh(topic)?;
+        match self.store.topic(topic) {
             Some(head) => self.store.delayed(&head, limit),
             None => Ok(Run::default()),
         }
@@ -332,7 +338,7 @@ impl Broker {
 
     /// How consumers share the topic's messages, if that was ever set.
     pub fn policy(&self, topic: &str) -> Option<Policy> {
-        self.store.head(topic).and_then(|head| head.counts().policy)
+        self.store.topic(topic).and_then(|head| head.counts().policy)
     }
 
     /// The server stops: everyone who waits is woken and told so.

@@ -24,7 +24,7 @@ pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]
 pub use self::redis::{cluster_tests::Server as RedisCluster, tests::Server as RedisServer};
 pub use self::sqlite::IN_USE;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::{Batch, Id, Kept, Moment, Node, Place, Run, Topic};
 pub use crate::ops::{SyncMode, WhenFull};
 
@@ -32,67 +32,10 @@ pub use crate::ops::{SyncMode, WhenFull};
 /// two hundred years, in microseconds.
 pub const UNTIL_RESTART: u64 = 200 * 365 * 24 * 3_600 * 1_000_000;
 
-/// A place that keeps messages. Every method may be called from any thread at any time.
+/// A place that keeps messages. Any thread may call every method at any time.
 pub trait Store: Send + Sync {
-    /// Whether a call may wait for a disk, and not only for its turn.
-    fn blocks(&self) -> bool;
-
-    /// Whether others than this process put to it and take from it. Then what is known without asking
-    /// may be behind the store by the time that news takes.
-    fn is_shared(&self) -> bool {
-        false
-    }
-
-    /// Asks a shared store what there is of the topic, so that its head is up to date.
-    fn look(&self, _topic: &str) -> Result<()> {
-        Ok(())
-    }
-
-    /// How many parts it has: [`part`] says in which of them a topic stands. One may fall silent while
-    /// the others go on, so none may wait for another.
-    fn parts(&self) -> usize {
-        1
-    }
-
-    /// From now on `waker` is woken when others have done something that this part's [`Store::tick`]
-    /// tells of.
-    fn when_told(&self, _part: usize, _waker: Waker) {}
-
-    /// How long a message may be on its way to a consumer, in microseconds: then it is taken for lost.
-    fn consumer_lease(&self) -> u64 {
-        UNTIL_RESTART
-    }
-
-    /// The last id given out, the largest if the store has several parts.
-    fn last_id(&self) -> Id;
-
-    /// The last ids given out: a message put from now on has a larger one. A shared store is asked for them.
-    fn moment(&self) -> Moment {
-        Moment::at(self.last_id())
-    }
-
-    /// The same without waiting: a shared store is asked meanwhile, and who looks at the moment waits.
-    fn beginning(&self) -> Moment {
-        self.moment()
-    }
-
-    /// By how much the ids of different topics may be out of the order in which they were put, in
-    /// microseconds.
-    fn disorder(&self) -> u64 {
-        0
-    }
-
-    /// Microseconds since 1970 by the store's clock.
-    fn now(&self) -> Id;
-
-    /// What is known of a topic without asking the tables; `None` before its first put.
-    fn head(&self, topic: &str) -> Option<Arc<Head>>;
-
-    /// All topics, in no order.
-    fn heads(&self) -> Vec<Arc<Head>>;
-
-    /// Carries out the batch, all of it in one transaction, and writes each outcome into it. When
-    /// it returns, what was stored is visible to everyone, and what was removed to nobody.
+    /// Carries out the batch in one transaction and writes each outcome into it. When this returns,
+    /// everyone sees the stored messages and nobody the removed ones.
     fn apply(&self, batch: &mut Batch);
 
     /// The oldest messages of the topic with an id above `after`: at most `limit`, and at most
@@ -103,14 +46,9 @@ pub trait Store: Send + Sync {
     /// [`limits::HISTORY_BYTES`](crate::limits::HISTORY_BYTES).
     fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Run>>;
 
-    /// The topic's messages that are not due yet, those that are due first first, with the times
-    /// when they are in place of ids; bounded as [`Store::read_last`] is.
+    /// The topic's delayed messages in the order in which they become due, with due times in place
+    /// of ids; bounded as [`Store::read_last`] is.
     fn delayed(&self, head: &Head, limit: usize) -> Result<Run>;
-
-    /// What is kept of the topic behind this place, whoever has it in hands, and also what has
-    /// expired and is not yet removed: at most [`limits::COPY_MESSAGES`](crate::limits::COPY_MESSAGES)
-    /// and about [`limits::COPY_BYTES`](crate::limits::COPY_BYTES); nothing, if there is no more.
-    fn kept(&self, head: &Head, after: Place) -> Result<Vec<Kept>>;
 
     /// The runs that clients read last.
     fn cache(&self) -> &ReadCache;
@@ -118,38 +56,84 @@ pub trait Store: Send + Sync {
     /// The ids of the oldest and of the newest message of the topic.
     fn ends(&self, head: &Head) -> Result<(Option<Id>, Option<Id>)>;
 
-    /// How large it is, by its own measure.
-    fn extent(&self) -> Extent;
+    /// All that is stored of the topic after this place, leased, delayed and expired messages
+    /// included: at most [`limits::COPY_MESSAGES`](crate::limits::COPY_MESSAGES) and about
+    /// [`limits::COPY_BYTES`](crate::limits::COPY_BYTES). An empty answer ends the scan.
+    fn scan(&self, head: &Head, after: Place) -> Result<Vec<Kept>>;
 
-    /// The nodes that hold it, if it is on others than this one.
-    fn nodes(&self) -> Vec<Node> {
-        Vec::new()
+    /// The state of a topic, without asking the tables; `None` before its first put.
+    fn topic(&self, name: &str) -> Option<Arc<Head>>;
+
+    /// All topics, in no order.
+    fn topics(&self) -> Vec<Arc<Head>>;
+
+    /// The last id given out, the largest if the store has several partitions.
+    fn last_id(&self) -> Id;
+
+    /// The last ids given out: a message put from now on has a larger one. Asks a shared store.
+    fn watermark(&self) -> Moment {
+        Moment::at(self.last_id())
     }
 
-    /// Whether a change can be stored now and found by the next server; an error says why not. It
-    /// waits for nothing, and the store logs what it finds.
-    fn check(&self) -> Result<()> {
-        Ok(())
+    /// Microseconds since 1970 by the store's clock.
+    fn now(&self) -> Id;
+
+    /// When [`Store::tick`] of this partition next has something to do, by the store's clock.
+    /// The timer reads it after each batch, without asking the tables.
+    fn due(&self, partition: usize) -> Id;
+
+    /// Does some of what is due in this partition by now, if anything is: ends leases, puts delayed
+    /// messages, removes expired ones. Returns the topics whose waiting clients can be served.
+    fn tick(&self, partition: usize) -> Result<Due>;
+
+    /// The store's kind, size and health. Waits for nothing; the store logs a new fault.
+    fn usage(&self) -> Extent;
+
+    /// The methods of a store that other servers use too; `None` if only this process does.
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
     }
-
-    /// Whether nothing was in the store when this process opened it.
-    fn is_new(&self) -> bool {
-        false
-    }
-
-    /// When [`Store::tick`] of this part will have something to do, by the store's clock.
-    fn due(&self, part: usize) -> Id;
-
-    /// Does some of what is due by now in this part: ends leases, puts delayed messages, removes
-    /// expired ones. Returns what became of it for those who wait.
-    fn tick(&self, part: usize) -> Result<Due>;
 }
 
-/// How large a store is.
-#[derive(Clone, Copy, Debug, Default)]
+/// A store that several servers share. This server learns of the changes of others after a delay.
+pub trait SharedStore {
+    /// Asks the store for the topic's state and updates its head.
+    fn refresh(&self, topic: &str) -> Result<()>;
+
+    /// How many partitions the store has; [`part`](crate::ops::part) tells which one holds a topic. One
+    /// may be unreachable while the others work, so none waits for another.
+    fn partitions(&self) -> usize;
+
+    /// Has `waker` woken when other servers have changed something that [`Store::tick`] of this
+    /// partition reports.
+    fn on_change(&self, partition: usize, waker: Waker);
+
+    /// As [`Store::watermark`], without waiting: the store is asked meanwhile, and the first read of
+    /// the result waits for the answer.
+    fn watermark_lazy(&self) -> Moment;
+
+    /// How far the ids of different topics may be out of the order of their puts, in microseconds.
+    fn clock_skew(&self) -> u64;
+
+    /// How long a message may be on its way to a consumer before it returns to its topic, in
+    /// microseconds.
+    fn consumer_lease(&self) -> u64;
+
+    /// The nodes that hold the store.
+    fn nodes(&self) -> Vec<Node>;
+}
+
+/// What a store is, how large, and whether it works.
+#[derive(Clone, Debug, Default)]
 pub struct Extent {
-    /// What kind of store.
+    /// `memory`, `file`, `redis` or `redis-cluster`.
     pub kind: &'static str,
+    /// Whether a call may wait for a disk or a network, and not only for other calls.
+    pub blocks: bool,
+    /// Whether the store was empty when this process opened it.
+    pub is_new: bool,
+    /// Why a change cannot be stored now so that the next server finds it.
+    pub fault: Option<Error>,
     /// Bytes that messages take with all that belongs to them.
     pub bytes: u64,
     pub max_bytes: Option<u64>,
@@ -277,4 +261,16 @@ pub struct Rules {
 fn system_clock() -> Id {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since_1970.map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
+}
+
+impl dyn Store + '_ {
+    /// [`SharedStore::refresh`]; the heads of other stores are always up to date.
+    pub fn refresh(&self, topic: &str) -> Result<()> {
+        self.shared().map_or(Ok(()), |shared| shared.refresh(topic))
+    }
+
+    /// [`SharedStore::partitions`]; other stores have one.
+    pub fn partitions(&self) -> usize {
+        self.shared().map_or(1, SharedStore::partitions)
+    }
 }

@@ -170,7 +170,7 @@ mod tests {
     use crate::store::{self, Rules};
 
     fn vitals() -> Vitals {
-        let store = Extent { kind: "memory", bytes: 0, max_bytes: Some(1_000), refused: 0 };
+        let store = Extent { kind: "memory", max_bytes: Some(1_000), ..Extent::default() };
         Vitals { max_connections: 100, store, ..Vitals::default() }
     }
 

@@ -25,7 +25,7 @@ impl Broker {
     /// many do.
     pub fn busiest(&self, part: &str, limit: usize) -> (Vec<Busy>, usize) {
         let now = self.store.now();
-        let heads = self.store.heads().into_iter();
+        let heads = self.store.topics().into_iter();
         let matching = heads.filter(|head| holds(head.topic().as_str(), part));
         let mut ranked: Vec<_> = matching
             .map(|head| {
@@ -44,12 +44,12 @@ impl Broker {
 
     /// One topic, as [`Broker::busiest`] tells of it; `None` before its first put.
     pub fn busy_topic(&self, name: &str) -> Option<Busy> {
-        self.store.head(name).map(|head| self.busy(&head))
+        self.store.topic(name).map(|head| self.busy(&head))
     }
 
     /// The topics with most puts and takes since the start.
     pub fn most_used(&self, limit: usize) -> Vec<Busy> {
-        let mut heads = self.store.heads();
+        let mut heads = self.store.topics();
         let used = |head: &Head| head.counts().puts + head.counts().takes;
         heads.sort_by_cached_key(|head| (Reverse(used(head)), head.topic().clone()));
         heads.truncate(limit);
@@ -69,7 +69,7 @@ impl Broker {
         limit: usize,
         show: impl Fn(&Topic, Id, &[u8]) -> T,
     ) -> Result<Vec<(Id, T)>> {
-        let mut heads = self.store.heads();
+        let mut heads = self.store.topics();
         heads.retain(|head| head.counts().length > 0);
         heads.sort_unstable_by_key(|head| Reverse(head.newest()));
         let mut last: Vec<(Id, T)> = Vec::new();

@@ -180,7 +180,7 @@ impl Place {
     /// Looks for the head once, and never copies it: all sessions count its owners in one place.
     fn find_head(&mut self, store: &dyn Store, topic: &str) {
         if self.head.is_none() {
-            self.head = store.head(topic);
+            self.head = store.topic(topic);
         }
     }
 

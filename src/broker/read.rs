@@ -21,10 +21,10 @@ impl Broker {
     /// over [`limits::HISTORY_BYTES`]. None only where there is none.
     pub fn read(&self, topic: &str, after: Id, limit: usize) -> Result<Page> {
         let (mut page, mut left, mut bytes) = (Page { parts: Vec::new(), last: after }, limit, 0);
-        if self.store.head(topic).is_none_or(|head| head.newest() <= after) {
-            self.store.look(topic)?;
+        if self.store.topic(topic).is_none_or(|head| head.newest() <= after) {
+            self.store.refresh(topic)?;
         }
-        let Some(head) = self.store.head(topic) else { return Ok(page) };
+        let Some(head) = self.store.topic(topic) else { return Ok(page) };
         while left > 0 && bytes < limits::HISTORY_BYTES && head.newest() > page.last {
             let run = self.store.run(&head, page.last, limits::RUN_MESSAGES)?;
             let Some(start) = run.position(page.last) else { break };

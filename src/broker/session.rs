@@ -56,7 +56,7 @@ impl Session {
         topic: &str,
         since: Option<Id>,
     ) -> Result<Option<Message<'s>>> {
-        if store.is_shared() {
+        if store.shared().is_some() {
             self.look(store, topic, since)?;
         }
         let Some(place) = place(&mut self.places, &self.start, store, topic, since)? else {
@@ -74,7 +74,7 @@ impl Session {
             Some(place) => place.advance(store, topic)?,
             None => None,
         };
-        if known.is_none() { store.look(topic) } else { Ok(()) }
+        if known.is_none() { store.refresh(topic) } else { Ok(()) }
     }
 
     pub fn get_latest<'s>(
@@ -83,7 +83,7 @@ impl Session {
         topic: &str,
         since: Option<Id>,
     ) -> Result<Option<Message<'s>>> {
-        store.look(topic)?;
+        store.refresh(topic)?;
         let Some(place) = place(&mut self.places, &self.start, store, topic, since)? else {
             return Ok(None);
         };
@@ -119,7 +119,7 @@ fn place<'p>(
     // Looked up twice: the borrow of a place that is found would last to the end otherwise.
     if !places.contains_key(topic) {
         let name = Topic::new(topic)?;
-        let (head, start) = (store.head(topic), start.of(topic));
+        let (head, start) = (store.topic(topic), start.of(topic));
         if since.is_none() && head.as_ref().is_none_or(|head| head.newest() <= start) {
             return Ok(None);
         }

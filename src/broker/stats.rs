@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Broker;
 use crate::error::{Code, Error, Result};
 use crate::ops::{Away, Id, Node, Topic};
-use crate::store::{Counts, Extent, Head};
+use crate::store::{Counts, Extent, Head, SharedStore};
 
 /// A topic, as it is listed.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct Stats {
 impl Broker {
     /// All topics, by name.
     pub fn topics(&self) -> Result<Vec<TopicStats>> {
-        let topics = self.store.heads().into_iter().map(|head| self.topic_stats(&head));
+        let topics = self.store.topics().into_iter().map(|head| self.topic_stats(&head));
         let mut topics = topics.collect::<Result<Vec<_>>>()?;
         topics.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
         Ok(topics)
@@ -54,8 +54,8 @@ impl Broker {
     /// One topic, if there is one of this name.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone asks for it"))]
     pub fn topic(&self, name: &str) -> Result<Option<TopicStats>> {
-        self.store.look(name)?;
-        self.store.head(name).map(|head| self.topic_stats(&head)).transpose()
+        self.store.refresh(name)?;
+        self.store.topic(name).map(|head| self.topic_stats(&head)).transpose()
     }
 
     fn topic_stats(&self, head: &Head) -> Result<TopicStats> {
@@ -76,9 +76,11 @@ impl Broker {
     /// One of several is away for all servers alike: nobody is helped who is sent to another.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone asks for it"))]
     pub fn check_store(&self) -> Result<()> {
-        self.store.check().map_err(|error| Error::new(Code::Unavailable, error.text))?;
+        if let Some(fault) = self.store.usage().fault {
+            return Err(Error::new(Code::Unavailable, fault.text));
+        }
         let mut first = None;
-        for Node { address, away, .. } in self.store.nodes() {
+        for Node { address, away, .. } in self.nodes() {
             let Some(Away { time, why }) = away else { return Ok(()) };
             first.get_or_insert_with(|| {
                 format!("{address} has been away for {} s ({why})", time.as_secs())
@@ -87,9 +89,13 @@ impl Broker {
         first.map_or(Ok(()), |text| Err(Error::new(Code::Unavailable, text)))
     }
 
+    fn nodes(&self) -> Vec<Node> {
+        self.store.shared().map_or_else(Vec::new, SharedStore::nodes)
+    }
+
     /// What the store holds, for the log: that it is new, or how many messages.
     pub fn held(&self) -> String {
-        if self.store.is_new() {
+        if self.store.usage().is_new {
             return "a new store".to_owned();
         }
         let Stats { messages, delayed, topics, .. } = self.stats();
@@ -102,11 +108,11 @@ impl Broker {
             connections: self.sessions.load(Ordering::Relaxed),
             waiting: self.takers.count() as u64,
             reads: self.reads.load(Ordering::Relaxed),
-            store: self.store.extent(),
-            nodes: self.store.nodes(),
+            store: self.store.usage(),
+            nodes: self.nodes(),
             ..Stats::default()
         };
-        for head in self.store.heads() {
+        for head in self.store.topics() {
             let counts = head.counts();
             stats.topics += 1;
             stats.messages += counts.length;

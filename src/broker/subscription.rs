@@ -16,7 +16,7 @@ use super::place::{Place, too_many_places};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Id, Moment, Run, Topic};
-use crate::store::{Head, Store};
+use crate::store::{Head, SharedStore, Store};
 
 /// So many topics that are ready keep the run that comes next; of the others only its id is kept,
 /// so that who lags in many topics holds little.
@@ -85,7 +85,7 @@ impl Subscriptions {
         from: From,
         start: &Moment,
     ) -> Result<Id> {
-        let now = store.moment();
+        let now = store.watermark();
         let from = in_order(store, &patterns, from);
         let mut begun = Vec::new();
         for pattern in patterns {
@@ -118,7 +118,7 @@ impl Subscriptions {
             return Err(Error::new(Code::TooManySubscriptions, text));
         }
         if let (Pattern::Topic(topic), From::Last(_)) = (&pattern, from) {
-            store.look(topic.as_str())?;
+            store.refresh(topic.as_str())?;
         }
         self.subscribers.add(&pattern, &self.mailbox);
         // From here on the mailbox is told of every put: what was put before is found below.
@@ -218,7 +218,7 @@ impl Subscriptions {
     /// Finds out whether there is something to push of a topic that matches.
     fn look_at(&mut self, store: &dyn Store, topic: &Topic) -> Result<()> {
         let Some(place) = self.places.get_mut(topic) else {
-            return match (self.begin(topic), store.head(topic.as_str())) {
+            return match (self.begin(topic), store.topic(topic.as_str())) {
                 (Some(after), Some(head)) => self.follow(store, &head, after),
                 _ => Ok(()),
             };
@@ -314,9 +314,10 @@ impl Drop for Subscriptions {
 /// Where several topics begin behind one id, none of what was put behind it is left out: some of what was
 /// put before may come again.
 fn in_order(store: &dyn Store, patterns: &[Pattern], from: From) -> From {
+    let skew = store.shared().map_or(0, SharedStore::clock_skew);
     match (patterns, from) {
         ([Pattern::Topic(_)], _) => from,
-        (_, From::Id(id)) => From::Id(id.saturating_sub(store.disorder())),
+        (_, From::Id(id)) => From::Id(id.saturating_sub(skew)),
         _ => from,
     }
 }
@@ -324,9 +325,9 @@ fn in_order(store: &dyn Store, patterns: &[Pattern], from: From) -> From {
 /// The topics that match and that there are.
 fn heads(store: &dyn Store, pattern: &Pattern) -> Vec<Arc<Head>> {
     match pattern {
-        Pattern::Topic(topic) => store.head(topic.as_str()).into_iter().collect(),
+        Pattern::Topic(topic) => store.topic(topic.as_str()).into_iter().collect(),
         Pattern::Prefix(_) => {
-            store.heads().into_iter().filter(|head| pattern.matches(head.topic())).collect()
+            store.topics().into_iter().filter(|head| pattern.matches(head.topic())).collect()
         }
     }
 }

@@ -47,9 +47,11 @@ struct State {
 impl Timers {
     /// The store tells them what others do.
     pub fn new(store: &dyn Store) -> Timers {
-        let parts: Box<[_]> = (0..store.parts()).map(|_| Arc::<Timer>::default()).collect();
+        let parts: Box<[_]> = (0..store.partitions()).map(|_| Arc::<Timer>::default()).collect();
         for (part, timer) in parts.iter().enumerate() {
-            store.when_told(part, timer.clone().into());
+            if let Some(shared) = store.shared() {
+                shared.on_change(part, timer.clone().into());
+            }
         }
         Timers { parts, logged: Mutex::default() }
     }
@@ -183,15 +185,12 @@ impl Broker {
         let Some(timer) = self.timers.parts.get(part) else { return };
         let unserved = std::mem::take(&mut *lock(&timer.unserved));
         unserved.iter().for_each(|topic| self.serve(topic));
-        // The store logs its fault, also while nobody asks for anything.
-        let _ = self.store.check();
-        if self.store.due(part) > self.now() {
-            return;
-        }
         match self.store.tick(part) {
             Ok(done) => {
-                let put: Vec<&Topic> = done.put.iter().collect();
-                self.put_to(&put, self.store.last_id());
+                if !done.put.is_empty() {
+                    let put: Vec<&Topic> = done.put.iter().collect();
+                    self.put_to(&put, self.store.last_id());
+                }
                 done.returned.iter().for_each(|topic| self.serve(topic));
             }
             Err(error) => self.timers.failed(&error),

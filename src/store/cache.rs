@@ -139,7 +139,7 @@ impl WriteThrough {
     /// For the topic of the batch's first plain put; `None` for a topic without messages so far.
     pub fn new(store: &dyn Store, batch: &Batch) -> Option<WriteThrough> {
         let topic = batch.ops.iter().find_map(plain_put)?;
-        let head = store.head(topic.as_str())?;
+        let head = store.topic(topic.as_str())?;
         let removals = head.removals();
         Some(WriteThrough { head, removals })
     }
@@ -250,7 +250,7 @@ mod tests {
     fn clients_that_read_the_same_messages_share_a_run() {
         let store = in_memory(Rules::default()).unwrap();
         store.apply(&mut batch(&["t", "t", "t"]));
-        let head = store.head("t").unwrap();
+        let head = store.topic("t").unwrap();
         let first = store.run(&head, 0, 2).unwrap();
         assert!(Arc::ptr_eq(&first, &store.run(&head, first.last_id() - 1, 2).unwrap()));
         let newest = store.run(&head, first.last_id(), 2).unwrap();
@@ -268,7 +268,7 @@ mod tests {
 
     /// How many messages followers of "t" find in the cache after the batch.
     fn found(store: &dyn Store, mut batch: Batch, meanwhile: impl FnOnce()) -> Option<usize> {
-        let head = store.head("t")?;
+        let head = store.topic("t")?;
         let after = head.newest();
         let through = WriteThrough::new(store, &batch)?;
         meanwhile();

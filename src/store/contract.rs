@@ -68,7 +68,7 @@ fn put(store: &dyn Store, puts: &[(&str, &[u8])]) -> Vec<Id> {
 }
 
 fn head(store: &dyn Store, name: &str) -> Arc<Head> {
-    store.head(name).unwrap()
+    store.topic(name).unwrap()
 }
 
 fn messages(run: &Run) -> Vec<(Id, Vec<u8>)> {
@@ -91,16 +91,16 @@ fn ids_rise_over_all_topics(open: Open<'_>) {
     let store = open();
     let first = put(&*store, &[("a", b"1"), ("b", b"2"), ("a", b"3")]);
     assert!(first.is_sorted_by(|x, y| x < y));
-    assert_eq!((store.last_id(), store.moment().since()), (first[2], first[2]));
+    assert_eq!((store.last_id(), store.watermark().since()), (first[2], first[2]));
 }
 
 fn ids_rise_and_follow_the_clock(open: Open<'_>) {
     let store = open();
-    let start = store.moment();
+    let start = store.watermark();
     let first = put(&*store, &[("a", b"1"), ("b", b"2"), ("a", b"3")]);
     assert!(start.since() < first[0] && start.of("a") < first[0] && start.of("b") < first[1]);
     assert!(first[0] < first[2]);
-    let moment = store.moment();
+    let moment = store.watermark();
     assert_eq!((moment.of("a"), moment.of("b").max(first[1])), (first[2], moment.of("b")));
     assert_eq!(store.last_id(), first.into_iter().max().unwrap());
 
@@ -177,7 +177,7 @@ fn runs_are_bounded(open: Open<'_>) {
 
 fn topics_do_not_mix(open: Open<'_>) {
     let store = open();
-    assert!(store.head("a").is_none(), "a topic is made by its first put");
+    assert!(store.topic("a").is_none(), "a topic is made by its first put");
     for i in 0..50u8 {
         put(&*store, &[("a", &[b'0' + i % 10]), ("a*", b"9"), ("é", b"8")]);
     }
@@ -270,5 +270,5 @@ fn the_last_topic_too_many_is_refused_alone(open: Open<'_>) {
         full.outcomes.iter().map(|o| o.as_ref().err().map(|error| error.code)).collect();
     assert_eq!(codes, [None, Some(Code::TooManyTopics), None]);
     assert_eq!(all(&*store, "t1").len(), 2);
-    assert!(store.head("one too many").is_none());
+    assert!(store.topic("one too many").is_none());
 }

@@ -64,7 +64,7 @@ pub fn copy(
 
 /// The topics of these names, in the order of their names.
 fn chosen(from: &Side, names: &[String]) -> Result<Vec<Arc<Head>>, String> {
-    let mut heads = from.store.heads();
+    let mut heads = from.store.topics();
     let is_of = |head: &Head, name: &str| {
         let topic = head.topic().as_str();
         name == topic || name.strip_suffix('*').is_some_and(|begin| topic.starts_with(begin))
@@ -95,7 +95,7 @@ fn begun(
     progress: &mut impl FnMut(&Progress<'_>),
 ) -> Result<Copying, String> {
     let mut copying = Copying { head, place: Place::START, copied: Copied::default() };
-    let Some(there) = to.store.head(copying.head.topic().as_str()) else { return Ok(copying) };
+    let Some(there) = to.store.topic(copying.head.topic().as_str()) else { return Ok(copying) };
     let mut theirs = Walk::new(to, there);
     let mut ours = Walk::new(from, copying.head.clone());
     while let Some(message) = theirs.next()? {
@@ -142,7 +142,7 @@ impl Copying {
         progress: &mut impl FnMut(&Progress<'_>),
     ) -> Result<(), String> {
         loop {
-            let some = from.store.kept(&self.head, self.place);
+            let some = from.store.scan(&self.head, self.place);
             let some = some.map_err(|error| failed(from, self.topic(), &error))?;
             if some.is_empty() {
                 break;
@@ -182,8 +182,8 @@ impl Copying {
     fn compare(&self, from: &Side, to: &Side) -> Result<(), String> {
         for side in [from, to] {
             let topic = self.topic();
-            side.store.look(topic.as_str()).map_err(|error| failed(side, topic, &error))?;
-            let counts = side.store.head(topic.as_str()).map(|head| head.counts());
+            side.store.refresh(topic.as_str()).map_err(|error| failed(side, topic, &error))?;
+            let counts = side.store.topic(topic.as_str()).map(|head| head.counts());
             let counts = counts.unwrap_or_default();
             let found = counts.length + counts.delayed;
             if found != self.copied.messages {
@@ -219,7 +219,7 @@ impl Walk<'_> {
 
     fn next(&mut self) -> Result<Option<Kept>, String> {
         if self.some.len() == 0 {
-            let some = self.side.store.kept(&self.head, self.place);
+            let some = self.side.store.scan(&self.head, self.place);
             let some = some.map_err(|error| failed(self.side, self.head.topic(), &error))?;
             self.some = some.into_iter();
         }

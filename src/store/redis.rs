@@ -43,7 +43,7 @@ use self::nodes::Nodes;
 use self::open::Opened;
 pub use self::open::RedisAt;
 use self::shard::{Common, Shard};
-use super::{Due, Extent, Head, ReadCache, Rules, Store, system_clock};
+use super::{Due, Extent, Head, ReadCache, Rules, SharedStore, Store, system_clock};
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{Batch, ID_END, Id, Kept, Moment, Node, Place, Run, Topic, part};
@@ -206,54 +206,14 @@ impl Shard {
 }
 
 impl Store for RedisStore {
-    fn blocks(&self) -> bool {
-        true
-    }
-
-    fn is_shared(&self) -> bool {
-        true
-    }
-
-    /// A server that is gone does not come back to say so; another's consumers then get them.
-    fn consumer_lease(&self) -> u64 {
-        CONSUMER_LEASE
-    }
-
-    fn look(&self, topic: &str) -> Result<()> {
-        let answer = self.read_script("topic", &Topic::new(topic)?, &[])?;
-        let Value::Array(answer) = answer else { return Err(request::senseless()) };
-        self.shard(topic)?.learn(answer.into_iter().next(), From::Own).map(drop)
-    }
-
-    fn parts(&self) -> usize {
-        self.shards.len()
-    }
-
-    fn when_told(&self, part: usize, waker: Waker) {
-        if let Some(shard) = self.shards.get(part) {
-            shard.heard.when_told(waker);
-        }
-    }
-
     fn last_id(&self) -> Id {
         self.shards.iter().map(|shard| shard.known.last_id()).max().unwrap_or(0)
     }
 
-    fn moment(&self) -> Moment {
+    fn watermark(&self) -> Moment {
         let question = self.common.moments.ask(self.shards.len());
         let told = |shard: &Shard| question.last_id(shard.route.part()).unwrap_or(0);
         self.moment_of(|shard| told(shard).max(shard.known.last_id()))
-    }
-
-    fn beginning(&self) -> Moment {
-        let now = Instant::now();
-        let question = self.common.moments.ask(self.shards.len());
-        self.moment_of(|shard| shard.known.last_id()).asked(now, question)
-    }
-
-    /// As far as clocks of different parts may differ.
-    fn disorder(&self) -> u64 {
-        if self.shards.len() > 1 { CLOCK_ERROR } else { 0 }
     }
 
     /// The latest of its clocks.
@@ -261,11 +221,11 @@ impl Store for RedisStore {
         self.shards.iter().map(|shard| shard.now()).max().unwrap_or(0)
     }
 
-    fn head(&self, topic: &str) -> Option<Arc<Head>> {
-        self.shard(topic).ok()?.known.head(topic)
+    fn topic(&self, name: &str) -> Option<Arc<Head>> {
+        self.shard(name).ok()?.known.head(name)
     }
 
-    fn heads(&self) -> Vec<Arc<Head>> {
+    fn topics(&self) -> Vec<Arc<Head>> {
         self.shards.iter().flat_map(|shard| shard.known.heads()).collect()
     }
 
@@ -307,7 +267,7 @@ impl Store for RedisStore {
         request::read_run(Run::default(), messages)
     }
 
-    fn kept(&self, head: &Head, after: Place) -> Result<Vec<Kept>> {
+    fn scan(&self, head: &Head, after: Place) -> Result<Vec<Kept>> {
         copy::kept(after, |how, args| self.read_script(how, head.topic(), args))
     }
 
@@ -326,14 +286,67 @@ impl Store for RedisStore {
         Ok((ends.next().flatten(), ends.next().flatten()))
     }
 
-    fn extent(&self) -> Extent {
+    fn usage(&self) -> Extent {
         let kind = if self.common.nodes.is_cluster() { "redis-cluster" } else { "redis" };
         Extent {
             kind,
+            blocks: true,
+            is_new: false,
+            fault: None,
             bytes: self.common.total.bytes(),
             max_bytes: self.common.rules.max_bytes,
             refused: self.common.refused.load(Ordering::Relaxed),
         }
+    }
+
+    /// By the latest of the clocks: what is due in a part is by its own.
+    fn due(&self, partition: usize) -> Id {
+        let Some(shard) = self.shards.get(partition) else { return Id::MAX };
+        if shard.heard.any() {
+            return 0;
+        }
+        self.now().saturating_add(shard.known.due().saturating_sub(shard.now()))
+    }
+
+    fn tick(&self, partition: usize) -> Result<Due> {
+        self.shards.get(partition).map_or_else(|| Ok(Due::default()), |shard| shard.tick())
+    }
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        Some(self)
+    }
+}
+
+impl SharedStore for RedisStore {
+    fn refresh(&self, topic: &str) -> Result<()> {
+        let answer = self.read_script("topic", &Topic::new(topic)?, &[])?;
+        let Value::Array(answer) = answer else { return Err(request::senseless()) };
+        self.shard(topic)?.learn(answer.into_iter().next(), From::Own).map(drop)
+    }
+
+    fn partitions(&self) -> usize {
+        self.shards.len()
+    }
+
+    fn on_change(&self, partition: usize, waker: Waker) {
+        if let Some(shard) = self.shards.get(partition) {
+            shard.heard.on_change(waker);
+        }
+    }
+
+    fn watermark_lazy(&self) -> Moment {
+        let now = Instant::now();
+        let question = self.common.moments.ask(self.shards.len());
+        self.moment_of(|shard| shard.known.last_id()).asked(now, question)
+    }
+
+    /// As far as clocks of different partitions may differ.
+    fn clock_skew(&self) -> u64 {
+        if self.shards.len() > 1 { CLOCK_ERROR } else { 0 }
+    }
+
+    /// A server that crashed never returns the messages of its consumers; this lease does.
+    fn consumer_lease(&self) -> u64 {
+        CONSUMER_LEASE
     }
 
     fn nodes(&self) -> Vec<Node> {
@@ -345,18 +358,5 @@ impl Store for RedisStore {
             Node { parts, news_lag, ..link.presence().node() }
         });
         nodes.collect()
-    }
-
-    /// By the latest of the clocks: what is due in a part is by its own.
-    fn due(&self, part: usize) -> Id {
-        let Some(shard) = self.shards.get(part) else { return Id::MAX };
-        if shard.heard.any() {
-            return 0;
-        }
-        self.now().saturating_add(shard.known.due().saturating_sub(shard.now()))
-    }
-
-    fn tick(&self, part: usize) -> Result<Due> {
-        self.shards.get(part).map_or_else(|| Ok(Due::default()), |shard| shard.tick())
     }
 }

@@ -169,6 +169,12 @@ impl SqliteStore {
         lock(&self.desk).tables.rows()
     }
 
+    /// Whether a change can be stored now and found by the next server. Logs a new fault.
+    fn check(&self) -> Result<()> {
+        self.check_location(true)?;
+        self.reserve.as_ref().map_or(Ok(()), |reserve| reserve.0.check())
+    }
+
     /// Runs `work` as one transaction: all of it happens and is then visible, or nothing. If it is
     /// promised, it is on disk when this returns.
     fn transact(
@@ -249,10 +255,6 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
-    fn blocks(&self) -> bool {
-        self.reader.is_some()
-    }
-
     fn last_id(&self) -> Id {
         self.last_id.load(Ordering::Acquire)
     }
@@ -261,11 +263,11 @@ impl Store for SqliteStore {
         (self.clock)()
     }
 
-    fn head(&self, topic: &str) -> Option<Arc<Head>> {
-        self.heads.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+    fn topic(&self, name: &str) -> Option<Arc<Head>> {
+        self.heads.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    fn heads(&self) -> Vec<Arc<Head>> {
+    fn topics(&self) -> Vec<Arc<Head>> {
         self.heads.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
@@ -299,7 +301,7 @@ impl Store for SqliteStore {
         lock(&self.desk).tables.delayed(head.number(), limit).map_err(failed)
     }
 
-    fn kept(&self, head: &Head, after: Place) -> Result<Vec<Kept>> {
+    fn scan(&self, head: &Head, after: Place) -> Result<Vec<Kept>> {
         self.reading(|tables| tables.kept(head.number(), after))
     }
 
@@ -311,29 +313,29 @@ impl Store for SqliteStore {
         self.reading(|tables| tables.ends(head.number(), self.now()))
     }
 
-    fn extent(&self) -> Extent {
+    fn usage(&self) -> Extent {
+        let is_file = self.reader.is_some();
         Extent {
-            kind: if self.reader.is_some() { "file" } else { "memory" },
+            kind: if is_file { "file" } else { "memory" },
+            blocks: is_file,
+            is_new: self.is_new,
+            fault: self.check().err(),
             bytes: self.size.load(Ordering::Acquire),
             max_bytes: self.rules.max_bytes,
             refused: self.refused.load(Ordering::Relaxed),
         }
     }
 
-    fn check(&self) -> Result<()> {
-        self.check_location(true)?;
-        self.reserve.as_ref().map_or(Ok(()), |reserve| reserve.0.check())
-    }
-
-    fn is_new(&self) -> bool {
-        self.is_new
-    }
-
-    fn due(&self, _part: usize) -> Id {
+    fn due(&self, _partition: usize) -> Id {
         self.due.load(Ordering::Acquire)
     }
 
-    fn tick(&self, _part: usize) -> Result<Due> {
+    fn tick(&self, partition: usize) -> Result<Due> {
+        // The fault is logged also while nobody asks for anything.
+        let _ = self.check();
+        if self.due(partition) > self.now() {
+            return Ok(Due::default());
+        }
         let mut done = Due::default();
         let mut desk = lock(&self.desk);
         // What is due next is found out anew; what others begin waits for the lock.

@@ -10,7 +10,7 @@ use super::{Consumer, Given, Group, Parcel, Received};
 use crate::broker::Broker;
 use crate::error::{Code, Result};
 use crate::ops::{Batch, Op, Outcome, Returned, Topic};
-use crate::store::{Store, UNTIL_RESTART};
+use crate::store::{SharedStore, Store, UNTIL_RESTART};
 use crate::sync::lock;
 
 /// Messages that are taken by one batch.
@@ -77,7 +77,7 @@ impl Broker {
         let failed = batch.outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
         let failed: Vec<_> = failed.filter(|error| error.code != Code::Gone).collect();
         if let Some(error) = failed.first() {
-            let until = match self.store.consumer_lease() {
+            let until = match lease(&*self.store) {
                 UNTIL_RESTART => "until the server is restarted",
                 _ => "until their lease ends",
             };
@@ -100,7 +100,7 @@ impl Broker {
 
     /// True if there may be more.
     fn take_some_for(&self, group: &Group, topic: &Topic) -> bool {
-        let Some(head) = self.store.head(topic.as_str()) else { return false };
+        let Some(head) = self.store.topic(topic.as_str()) else { return false };
         let counts = head.counts();
         if counts.stopped || !group.has_room(counts.policy, Instant::now()) {
             return false;
@@ -122,7 +122,7 @@ impl Broker {
 
     /// Purges the topic and tells its consumers to hang up. True if anything waited in it.
     pub fn purge_and_dismiss(&self, topic: &Topic) -> Result<bool> {
-        let counts = self.store.head(topic.as_str()).map(|head| head.counts()).unwrap_or_default();
+        let counts = self.store.topic(topic.as_str()).map(|head| head.counts()).unwrap_or_default();
         let mut batch = Batch::default();
         batch.ops.push(Op::Purge { topic: topic.clone() });
         self.apply(&mut batch);
@@ -136,9 +136,14 @@ impl Broker {
     }
 }
 
+/// The lease of messages on their way to consumers, in microseconds.
+fn lease(store: &dyn Store) -> u64 {
+    store.shared().map_or(UNTIL_RESTART, SharedStore::consumer_lease)
+}
+
 /// The next messages of the topic, and whether there may be more.
 fn take(store: &dyn Store, topic: &Topic) -> Result<(Vec<Returned>, bool)> {
-    match take_under(store, topic, Some(store.consumer_lease())) {
+    match take_under(store, topic, Some(lease(store))) {
         // A store that is full has no room to note leases: what is taken is removed at once.
         Err(error) if error.code == Code::Full => take_under(store, topic, None),
         taken => taken,

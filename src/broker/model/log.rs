@@ -3,7 +3,7 @@
 
 use super::action::{Name, Options, TOPICS, UNIT, dead};
 use crate::ops::{Id, PRIORITY_DEFAULT, Policy, part};
-use crate::store::Store;
+use crate::store::{SharedStore, Store};
 
 /// A second put with the same key is no put for so long: DESIGN.md says 120 s.
 const KEY_KEPT: u64 = 120_000_000;
@@ -103,7 +103,8 @@ pub struct Hand {
 impl Log {
     /// Of a store of so many parts.
     pub fn new(now: Id, parts: usize, store: &dyn Store, dead_letter_after: u32) -> Log {
-        let (moment, disorder) = (store.moment(), store.disorder());
+        let moment = store.watermark();
+        let disorder = store.shared().map_or(0, SharedStore::clock_skew);
         let mut log =
             Log { now, last_ids: vec![0; parts], disorder, dead_letter_after, ..Log::default() };
         for (topic, name) in TOPICS.iter().enumerate() {

@@ -77,7 +77,7 @@ fn nothing_is_remembered_of_a_topic_that_nobody_takes_from() {
     let mut session = broker.session();
     let ids = put(&broker, 100);
     assert_eq!(rest(&broker, &mut session), ids);
-    let head = broker.store.head("t").unwrap();
+    let head = broker.store.topic("t").unwrap();
     assert!(!head.is_taken_from());
     let mut place = super::Place::new(0, Some(Arc::clone(&head)));
     while place.advance(&*broker.store, "t").unwrap().is_some() {

@@ -90,23 +90,23 @@ fn take_all(side: &Side, name: &str) -> Vec<Taken> {
 }
 
 fn kept(side: &Side, name: &str) -> Vec<Kept> {
-    let mut walk = Walk::new(side, side.store.head(name).unwrap());
+    let mut walk = Walk::new(side, side.store.topic(name).unwrap());
     (0..).map_while(|_| walk.next().unwrap()).collect()
 }
 
 fn length(side: &Side, name: &str) -> u64 {
-    side.store.head(name).unwrap().counts().length
+    side.store.topic(name).unwrap().counts().length
 }
 
 fn assert_same(from: &Side, to: &Side, name: &str) {
     assert_same_messages(from, to, name);
     let known = |side: &Side| {
-        let head = side.store.head(name).unwrap();
+        let head = side.store.topic(name).unwrap();
         let counts = head.counts();
         (head.newest(), counts.length, counts.bytes, counts.delayed, counts.stopped, counts.policy)
     };
     assert_eq!(known(from), known(to), "{name}");
-    assert_eq!(to.store.head(name).unwrap().counts().leased, 0, "{name}");
+    assert_eq!(to.store.topic(name).unwrap().counts().leased, 0, "{name}");
 }
 
 fn assert_same_messages(from: &Side, to: &Side, name: &str) {
@@ -119,7 +119,7 @@ fn assert_same_messages(from: &Side, to: &Side, name: &str) {
 
 /// What time does is done.
 fn settle(side: &Side) {
-    for part in 0..side.store.parts() {
+    for part in 0..side.store.partitions() {
         while side.store.due(part) <= clock() {
             side.store.tick(part).unwrap();
         }
@@ -128,7 +128,7 @@ fn settle(side: &Side) {
 
 fn names(side: &Side) -> Vec<String> {
     let mut names: Vec<_> =
-        side.store.heads().iter().map(|head| head.topic().as_str().to_owned()).collect();
+        side.store.topics().iter().map(|head| head.topic().as_str().to_owned()).collect();
     names.sort();
     names
 }
@@ -305,8 +305,8 @@ fn what_is_not_behind_is_refused_alone(make: &dyn Fn() -> Open) {
 fn some_is_bounded(make: &dyn Fn() -> Open) {
     let store = new(&make());
     let some = |name: &str| {
-        let head = store.store.head(name).unwrap();
-        store.store.kept(&head, Place::START).unwrap().len()
+        let head = store.store.topic(name).unwrap();
+        store.store.scan(&head, Place::START).unwrap().len()
     };
     put(&store, "small", &vec![&b"1"[..]; limits::COPY_MESSAGES + 1]);
     assert_eq!(some("small"), limits::COPY_MESSAGES);
@@ -336,9 +336,9 @@ fn ids_go_on_behind_what_was_copied(make: &dyn Fn() -> Open) {
     copy_all(&from, &to).unwrap();
     drop(to);
     let to = new(&open);
-    let counts = to.store.head("empty").unwrap().counts();
+    let counts = to.store.topic("empty").unwrap().counts();
     assert_eq!((counts.stopped, counts.policy), (true, Some(Policy::Broadcast)));
-    assert_eq!(to.store.head("t").unwrap().newest(), last);
+    assert_eq!(to.store.topic("t").unwrap().newest(), last);
     assert!(to.store.last_id() >= last && put(&to, "t", &[b"4"])[0] > last);
 }
 

@@ -49,7 +49,7 @@ impl Heard {
         self.any.load(Ordering::Acquire)
     }
 
-    pub fn when_told(&self, waker: Waker) {
+    pub fn on_change(&self, waker: Waker) {
         *lock(&self.waker) = Some(waker);
     }
 

@@ -149,7 +149,7 @@ fn code<T>(result: &Result<T>) -> Option<Code> {
 }
 
 fn length(store: &RedisStore, name: &str) -> u64 {
-    store.head(name).unwrap().counts().length
+    store.topic(name).unwrap().counts().length
 }
 
 #[test]
@@ -173,10 +173,10 @@ fn every_topic_is_known_to_who_opens_a_store() {
     store.apply(&mut batch);
     drop(store);
     let store = server.open("t:", Rules::default(), None);
-    assert_eq!(store.heads().len(), 3_000);
+    assert_eq!(store.topics().len(), 3_000);
     assert_eq!((length(&store, "topic 0"), length(&store, "topic 2999")), (1, 1));
     assert_eq!(store.last_id(), batch.last_id());
-    assert_eq!(store.head("topic 1").unwrap().counts().puts, 0, "since it was opened");
+    assert_eq!(store.topic("topic 1").unwrap().counts().puts, 0, "since it was opened");
 }
 
 #[test]
@@ -191,9 +191,9 @@ fn a_moment_is_when_it_was_asked_for_whatever_was_heard() {
     };
     for _ in 0..100 {
         let before = put();
-        assert_eq!(there.moment().of("t"), before);
+        assert_eq!(there.watermark().of("t"), before);
         // It is told later, of what was then.
-        let beginning = there.beginning();
+        let beginning = there.watermark_lazy();
         let after = put();
         assert!(beginning.of("t") < after, "{after} {beginning:?}");
     }
@@ -226,8 +226,8 @@ fn a_redis_without_memory_is_full_and_nothing_is_half_done() {
     memory("0");
     assert!(put(&store, "t", 1, 10)[0].is_ok());
     assert_eq!(length(&store, "t"), 2);
-    assert_eq!(store.read(&store.head("t").unwrap(), 0, 9).unwrap().len(), 2);
-    assert!(store.head("new").is_none());
+    assert_eq!(store.read(&store.topic("t").unwrap(), 0, 9).unwrap().len(), 2);
+    assert!(store.topic("new").is_none());
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_full_store_refuses_until_there_is_room() {
     // A topic takes 1,002 and a message 500 by the measure of the bound.
     assert_eq!(stored, (20_000 - 1_002) / 500);
     assert!(outcomes[stored..].iter().all(|outcome| code(outcome) == Some(Code::Full)));
-    assert_eq!(store.extent().refused as usize, outcomes.len() - stored);
+    assert_eq!(store.usage().refused as usize, outcomes.len() - stored);
     assert!(take(&store, "t", None).is_ok());
     assert!(put(&store, "t", 1, 400)[0].is_ok());
     assert_eq!(code(&put(&store, "t", 1, 400)[0]), Some(Code::Full));
@@ -249,7 +249,7 @@ fn a_full_store_refuses_until_there_is_room() {
     (0..20).for_each(|_| drop(take(&store, "t", None)));
     let made = ["a", "b", "c", "d"].map(|name| code(&put(&store, name, 1, 1)[0]));
     assert_eq!(made, [None, None, None, Some(Code::TooManyTopics)]);
-    assert!(store.extent().bytes <= 20_000);
+    assert!(store.usage().bytes <= 20_000);
 }
 
 #[test]
@@ -263,13 +263,13 @@ fn a_store_that_drops_keeps_its_newest_messages() {
     assert!(matches!(take(&store, "old", Some(60_000_000)), Ok(Outcome::Taken(Some(_)))));
     for _ in 0..20 {
         assert!(put(&store, "t", 10, 900).iter().all(Result::is_ok));
-        assert!(store.extent().bytes <= 100_000);
+        assert!(store.usage().bytes <= 100_000);
     }
-    let counts = store.head("old").unwrap().counts();
+    let counts = store.topic("old").unwrap().counts();
     assert_eq!((counts.length, counts.dropped, counts.leased, counts.in_line), (0, 20, 0, 0));
-    let counts = store.head("t").unwrap().counts();
+    let counts = store.topic("t").unwrap().counts();
     assert_eq!((counts.length, counts.dropped), ((100_000 - 2_008) / 1_000, 200 - 97));
-    let run = store.read_last(&store.head("t").unwrap(), 1_000).unwrap();
+    let run = store.read_last(&store.topic("t").unwrap(), 1_000).unwrap();
     assert_eq!((run.len(), run.last_id()), (97, store.last_id()));
     assert_eq!(code(&put(&store, "t", 1, 100_000)[0]), Some(Code::Full), "larger than the store");
 }
@@ -290,7 +290,7 @@ fn messages_that_are_older_than_they_may_be_go() {
         store.tick(0).unwrap();
     }
     assert_eq!(length(&store, "t"), 5);
-    assert_eq!(store.head("t").unwrap().counts().dropped, 2_500);
+    assert_eq!(store.topic("t").unwrap().counts().dropped, 2_500);
 }
 
 #[test]
@@ -338,6 +338,6 @@ fn batches_that_meet_keep_to_themselves() {
     let mut some = takes("many", 1);
     store.shards[0].commit(&mut [&mut more, &mut some]);
     assert_eq!(code(&more.outcomes[0]), Some(Code::Full));
-    assert_eq!(store.extent().refused, 1);
+    assert_eq!(store.usage().refused, 1);
     assert!(taken(&some.outcomes[0]));
 }

@@ -93,7 +93,7 @@ pub fn take(store: &SqliteStore, name: &str, lease: Option<u64>) -> Option<(Take
 }
 
 pub fn all(store: &SqliteStore, name: &str) -> Vec<(Id, Vec<u8>)> {
-    let head = store.head(name).unwrap();
+    let head = store.topic(name).unwrap();
     let (mut all, mut after) = (Vec::new(), 0);
     loop {
         let run = store.read(&head, after, 256).unwrap();
@@ -112,7 +112,7 @@ pub fn settle(store: &SqliteStore) {
 
 /// As of the last commit, but for what is counted from the opening on.
 fn counts(store: &SqliteStore, name: &str) -> Counts {
-    Counts { puts: 0, takes: 0, dropped: 0, ..store.head(name).unwrap().counts() }
+    Counts { puts: 0, takes: 0, dropped: 0, ..store.topic(name).unwrap().counts() }
 }
 
 #[test]
@@ -151,8 +151,8 @@ fn everything_comes_back() {
     assert_eq!(counts(&store, "t"), kept);
     assert_eq!(store.last_id(), last_id);
     NOW.set(START);
-    assert!(store.head("stopped").unwrap().counts().stopped);
-    assert_eq!(store.head("turn").unwrap().counts().policy, Some(policy));
+    assert!(store.topic("stopped").unwrap().counts().stopped);
+    assert_eq!(store.topic("turn").unwrap().counts().policy, Some(policy));
     let again = put_with(&store, "t", b"2", PutOptions { dedupe: Some("key".into()), ..plain() });
     let (Outcome::Stored { id: first, .. }, Ok(Outcome::Stored { id, duplicate, .. })) =
         (first, again)
@@ -234,7 +234,7 @@ fn a_file_of_version_1_is_served() {
     let bodies: Vec<_> = all(&store, "t").into_iter().map(|(_, body)| body).collect();
     assert_eq!(bodies, [&b"1"[..], b"\"prior\"", b"\"returned\""]);
     assert_eq!(take(&store, "t", None).unwrap().1, b"\"prior\"");
-    assert_eq!(store.delayed(&store.head("t").unwrap(), 10).unwrap().len(), 1);
+    assert_eq!(store.delayed(&store.topic("t").unwrap(), 10).unwrap().len(), 1);
     let key = PutOptions { dedupe: Some("key".into()), ..PutOptions::default() };
     let again = put_with(&store, "t", b"2", key);
     assert!(matches!(again, Ok(Outcome::Due { duplicate: true, .. })));
@@ -254,7 +254,7 @@ fn damage_is_told_and_never_handed_out() {
     let change = "UPDATE log SET body = '\"Second\"' WHERE body = '\"second\"'";
     folder.sqlite().execute(change, []).unwrap();
     let store = folder.open();
-    let head = store.head("t").unwrap();
+    let head = store.topic("t").unwrap();
     assert_eq!(store.read(&head, 0, 256).unwrap().len(), 1);
     let read = store.read(&head, ids[0], 256).unwrap_err();
     assert_eq!(read.code, Code::Damaged);

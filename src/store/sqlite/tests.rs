@@ -51,8 +51,8 @@ fn fails_alone(store: &SqliteStore) {
     let stored = [&before, &too_much, &new_topic, &behind].map(|b| b.outcomes[0].is_ok());
     assert_eq!(stored, [true, false, false, true]);
     assert_eq!(too_much.outcomes[0].as_ref().unwrap_err().code, Code::Full);
-    assert!(store.head("new").is_none(), "a topic is not made by a put that failed");
-    let head = store.head("t").unwrap();
+    assert!(store.topic("new").is_none(), "a topic is not made by a put that failed");
+    let head = store.topic("t").unwrap();
     let run = store.read(&head, 0, 256).unwrap();
     let bodies: Vec<_> = (0..).map_while(|i| run.get(i)).map(|m| m.body.to_vec()).collect();
     assert_eq!(bodies, [b"1", b"2", b"3"]);
@@ -79,7 +79,7 @@ fn a_person_reads_the_messages_in_one_view() {
 /// Puts, takes, acks, nacks and reads of one topic, each in a transaction of its own.
 fn use_every_statement(store: &SqliteStore) {
     let topic = || Topic::new("t").unwrap();
-    let head = || store.head("t").unwrap();
+    let head = || store.topic("t").unwrap();
     let apply = |op| {
         let mut batch = Batch::default();
         batch.ops.push(op);

@@ -91,7 +91,7 @@ async fn watch_over(app: Arc<App>, looks: watch::Sender<Arc<Look>>) {
             failure: away.map(|error| error.text.into_owned()).or_else(|| probe.failure.clone()),
             connections: stats.connections,
             max_connections: app.config.max_connections as u64,
-            store: stats.store,
+            store: stats.store.clone(),
             refuses: app.config.when_full() == WhenFull::Refuse,
             dropped: drops.lately(stats.dropped, before),
             refused: refusals.lately(stats.store.refused, before),

@@ -24,7 +24,7 @@ fn the_oldest_of_any_topic_make_room() {
         for n in 0..6_000 {
             let size = if n % 100 == 0 { 20_000 } else { 200 };
             ids.push(put(&store, names[n % 3], format!("\"{}\"", "x".repeat(size)).as_bytes()));
-            assert!(store.extent().bytes <= (1 << 20), "{:?}", store.extent());
+            assert!(store.usage().bytes <= (1 << 20), "{:?}", store.usage());
             if n == 10 {
                 let (taken, _) = take(&store, "a", Some(1 << 40)).unwrap();
                 assert_eq!(taken.id, ids[0]);
@@ -35,11 +35,11 @@ fn the_oldest_of_any_topic_make_room() {
         left.sort_unstable();
         assert_eq!(left, ids[ids.len() - left.len()..], "the newest are left, all of them");
         assert!(left.len() > 1_000);
-        let dropped: u64 = store.heads().iter().map(|head| head.counts().dropped).sum();
+        let dropped: u64 = store.topics().iter().map(|head| head.counts().dropped).sum();
         assert_eq!(dropped as usize, ids.len() - left.len());
         let ack = Op::Ack { topic: topic("a"), id: ids[0], deliveries: 1 };
         assert_eq!(one(&store, ack).unwrap_err().code, Code::Gone);
-        assert_eq!(store.head("a").unwrap().counts().leased, 0);
+        assert_eq!(store.topic("a").unwrap().counts().leased, 0);
         // What can never fit throws nothing else out.
         let much = put_with(&store, "a", &vec![b'1'; 2 << 20], PutOptions::default());
         assert_eq!(much.unwrap_err().code, Code::Full);
@@ -65,7 +65,7 @@ fn a_full_store_refuses_until_there_is_room() {
             }
         };
         assert_eq!(error.code, Code::Full);
-        assert!(store.extent().bytes <= (1 << 20) * 105 / 100, "{:?}", store.extent());
+        assert!(store.usage().bytes <= (1 << 20) * 105 / 100, "{:?}", store.usage());
         assert!(stored * body.len() > (1 << 20) / 2, "{stored} messages is too few");
         let delayed = PutOptions { delay: Some(1_000_000), ..PutOptions::default() };
         let refused = put_with(&store, "t", body.as_bytes(), delayed);
@@ -135,13 +135,13 @@ fn what_is_refused_makes_no_topic() {
     for store in stores(bounded(WhenFull::Refuse), &folder) {
         let body = format!("\"{}\"", "x".repeat(1_000));
         while put_with(&store, "t", body.as_bytes(), PutOptions::default()).is_ok() {}
-        let size = store.extent().bytes;
+        let size = store.usage().bytes;
         for n in 0..1_000 {
             let name = format!("{n:0>250}");
             let refused = put_with(&store, &name, body.as_bytes(), PutOptions::default());
             assert_eq!(refused.unwrap_err().code, Code::Full);
         }
-        assert_eq!((store.heads().len(), store.extent().bytes), (1, size));
+        assert_eq!((store.topics().len(), store.usage().bytes), (1, size));
     }
 }
 
@@ -162,7 +162,7 @@ fn topics_take_only_their_share() {
             put(&store, &format!("{:0>250}", 0), b"\"some text, to fill the store\"");
         }
         assert!(all(&store, &format!("{:0>250}", 0)).len() > 1_000);
-        assert!(store.extent().bytes <= 1 << 20, "{:?}", store.extent());
+        assert!(store.usage().bytes <= 1 << 20, "{:?}", store.usage());
     }
 }
 
@@ -181,7 +181,7 @@ fn what_is_held_is_bounded_too() {
         };
         assert_eq!(refused.code, Code::Full);
         assert_eq!(one(&store, Op::Peek { topic: topic("t") }).unwrap_err().code, Code::Full);
-        assert!(store.extent().bytes <= (1 << 20) * 105 / 100, "{:?}", store.extent());
+        assert!(store.usage().bytes <= (1 << 20) * 105 / 100, "{:?}", store.usage());
         assert!(held.len() > 100, "{} is too few", held.len());
         // To take without lease makes room, and so do acks.
         for taken in &held {
