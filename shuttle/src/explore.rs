@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::broker::{Broker, From, Pattern, Session, Waiting};
 use crate::limits;
-use crate::message::{Id, Topic};
-use crate::store::{self, Batch, Op, Outcome, Returned, Rules, Store};
+use crate::ops::{Batch, Id, Op, Outcome, Returned, Topic};
+use crate::store::{self, Rules, Store};
 
 type Exploration = (&'static str, fn());
 
@@ -51,7 +51,7 @@ fn put_to(broker: &Broker, topic: Topic, body: usize) {
 
 /// All messages of the topic, by the numbers that they are.
 fn all(store: &dyn Store) -> Vec<(Id, usize)> {
-    let Some(head) = store.head("t") else { return Vec::new() };
+    let Some(head) = store.topic("t") else { return Vec::new() };
     let run = store.read(&head, 0, limits::RUN_MESSAGES).unwrap();
     let number = |body: &[u8]| String::from_utf8_lossy(body).parse().unwrap();
     (0..).map_while(|at| run.get(at)).map(|message| (message.id, number(message.body))).collect()

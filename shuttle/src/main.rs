@@ -15,11 +15,12 @@ mod dsmq {
     pub mod broker;
     pub mod error;
     pub mod limits;
-    pub mod message;
+    pub mod ops;
     pub mod store;
+    pub mod sync;
 }
 
-use dsmq::{broker, error, limits, message, store};
+use dsmq::{broker, error, limits, ops, store, sync};
 use std::io::Write;
 use std::time::Instant;
 
