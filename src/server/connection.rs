@@ -50,7 +50,7 @@ pub fn serve(
     match kind {
         ListenerKind::FirstByte => return own.serve_by_first_byte(session),
         #[cfg(feature = "http")]
-        ListenerKind::Http(site) => return Ok(Served::Http(Vec::new(), session, site.clone())),
+        ListenerKind::Http(site) => return own.serve_http(session, site),
         ListenerKind::Talk(talk) => own.talk(talk, Buffer::new(), session)?,
     }
     Ok(Served::ToItsEnd)
@@ -95,6 +95,18 @@ impl Own<'_> {
         };
         let error = Error::new(Code::UnknownProtocol, format!("{text}; the connection is closed"));
         (&*self.stream).write_all(&json::error_reply(&error))?;
+        close(self.stream)?;
+        Ok(Served::ToItsEnd)
+    }
+
+    /// HTTP alone: another first byte ends the connection.
+    #[cfg(feature = "http")]
+    fn serve_http(&self, session: Session, site: &Arc<Site>) -> io::Result<Served> {
+        let mut buffer = Buffer::new();
+        buffer.read_from(self.stream)?;
+        if let Some(b'A'..=b'Z') = buffer.unread().first() {
+            return Ok(Served::Http(buffer.unread().to_vec(), session, site.clone()));
+        }
         close(self.stream)?;
         Ok(Served::ToItsEnd)
     }
