@@ -1,5 +1,6 @@
 //! WebSockets over HTTP: the upgrade, and who talks at which path.
 
+pub mod driver;
 pub mod socket;
 
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub fn asked_for<B>(request: &axum::http::Request<B>) -> bool {
 }
 
 /// The session that began when the connection was accepted.
-pub fn session(app: &App, request: &Request) -> Session {
+fn session(app: &App, request: &Request) -> Session {
     let connection = connection(request);
     connection.and_then(|connection| connection.session()).unwrap_or_else(|| app.session())
 }

@@ -1,7 +1,6 @@
 //! What every handler is given: the broker, and the ways to call it that block no runtime.
 
 use std::sync::Arc;
-use std::task::Waker;
 
 use tokio::sync::watch;
 use tokio::task;
@@ -13,7 +12,6 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Batch, Op, Outcome, PutOptions, Topic};
-use crate::protocol::json::Conversation;
 
 /// The state of the routes.
 pub struct App {
@@ -121,11 +119,6 @@ impl App {
     /// A session for whoever's connection has none.
     pub fn session(&self) -> Session {
         self.broker.session()
-    }
-
-    /// The JSON protocol, for who carries its bytes.
-    pub fn conversation(&self, session: Session, waker: Waker) -> Conversation {
-        Conversation::new(self.broker.clone(), session, self.config.max_message, waker)
     }
 
     /// The most that a request's body may have.

@@ -1,0 +1,259 @@
+//! Drives a conversation over a WebSocket: reads messages, carries them out, writes frames, and pushes
+//! until one side ends. What differs between protocols is a [`Frames`].
+
+use std::collections::VecDeque;
+use std::future::ready;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::Response;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{End, Incoming, Socket, Upgrade, session};
+use crate::broker::{Broker, Session};
+use crate::error::Result;
+use crate::limits;
+use crate::protocol::http::app::App;
+use crate::protocol::http::bell::Bell;
+use crate::protocol::http::failure::Answer;
+use crate::protocol::talk::Step;
+use crate::wire::websocket::CloseCode;
+
+/// A connection that holds more memory than an idle one needs gives it back after this long.
+const SHRINK_AFTER: Duration = Duration::from_secs(1);
+
+/// What a binary message from the client leads to.
+#[derive(Clone, Copy)]
+pub enum Binary {
+    /// The end of the connection.
+    Refuse,
+    /// The same message back.
+    Echo,
+    Ignore,
+}
+
+/// A conversation in text messages, without its socket. Its methods may wait for a disk: the driver
+/// calls those that change it where that blocks no runtime.
+pub trait Frames: Send + Sized + 'static {
+    const BINARY: Binary;
+
+    /// Carries out a text message from the byte `done` on. Returns how far it came, and
+    /// [`Step::Read`] once all of it is carried out.
+    fn receive(&mut self, text: &str, done: usize) -> (usize, Step);
+
+    /// What is to be written, a text message each.
+    fn frames(&self) -> impl Iterator<Item = &[u8]> + Send;
+
+    /// This many bytes of the frames were written in whole messages; the others never will be.
+    fn written(&mut self, bytes: usize);
+
+    /// Adds pushes to the frames; true if there may be more.
+    fn push(&mut self) -> Result<bool>;
+
+    fn is_subscribed(&self) -> bool {
+        true
+    }
+
+    /// Whether it holds memory that an idle connection does not need.
+    fn is_bulky(&self) -> bool {
+        false
+    }
+
+    /// Gives that memory back.
+    fn shrink(&mut self) {}
+
+    /// While the step is [`Step::Wait`]: `None` once there is a reply, else when to give up.
+    fn retry(&mut self) -> Option<Instant> {
+        None
+    }
+
+    /// The peer is gone while a request waits.
+    fn peer_gone(&mut self) {}
+}
+
+/// Answers the opening handshake; the connection counts under `gauge` from then on. `begin` makes the
+/// conversation, whose waker is woken when there is something to push.
+pub fn upgrade<F: Frames>(
+    app: &Arc<App>,
+    mut request: Request,
+    gauge: &'static str,
+    begin: impl FnOnce(Arc<Broker>, Session, Waker) -> Result<F> + Send + 'static,
+) -> Answer<Response> {
+    let session = session(app, &request);
+    let upgrade = Upgrade::new(&mut request, gauge)?;
+    let talker = app.clone();
+    Ok(upgrade.answer(app, async move |socket| {
+        let bell = Bell::new();
+        let waker = bell.waker();
+        let begun = talker.run(move |broker| begin(broker.clone(), session, waker)).await;
+        match begun.flatten() {
+            Ok(talk) => Driver::new(talker, socket, talk, bell).run().await,
+            Err(error) => socket.close(failed(&error)).await,
+        }
+    }))
+}
+
+fn failed(error: &crate::error::Error) -> End {
+    tracing::error!("a WebSocket has to end: {error}");
+    End::Close(CloseCode::FAILED, "the server has failed")
+}
+
+struct Driver<F> {
+    app: Arc<App>,
+    socket: Socket,
+    /// Always there, except while a thread for blocking calls has it.
+    talk: Option<Box<F>>,
+    /// Rung when the broker has something for this connection.
+    bell: Arc<Bell>,
+    /// Messages that were read while a request waits, and their bytes.
+    inbox: VecDeque<String>,
+    ahead: usize,
+    /// How the connection ends, once what has arrived is carried out.
+    end: Option<End>,
+}
+
+impl<F: Frames> Driver<F> {
+    fn new(app: Arc<App>, socket: Socket, talk: F, bell: Arc<Bell>) -> Driver<F> {
+        let talk = Some(Box::new(talk));
+        Driver { app, socket, talk, bell, inbox: VecDeque::new(), ahead: 0, end: None }
+    }
+
+    async fn run(mut self) {
+        let end = self.serve().await.unwrap_or_else(|error| failed(&error));
+        // What was not written goes back before the peer is told of the end. That may wait for a disk.
+        let Driver { app, socket, talk, .. } = self;
+        if let Err(error) = app.run(move |_| drop(talk)).await {
+            tracing::debug!("a WebSocket's conversation did not end well: {error}");
+        }
+        socket.close(end).await;
+    }
+
+    /// Carries out what comes, and pushes, until the end.
+    async fn serve(&mut self) -> Result<End> {
+        loop {
+            if let Some(text) = self.inbox.pop_front() {
+                self.ahead -= text.len();
+                if self.carry_out(text).await? == Step::Close {
+                    return Ok(End::Close(CloseCode::INVALID, "a text must be a JSON request"));
+                }
+            } else if let Some(end) = self.end {
+                return Ok(end);
+            } else {
+                let more = self.push().await?;
+                self.listen(more).await?;
+            }
+        }
+    }
+
+    /// Does what calls the broker where that blocks no runtime.
+    async fn with<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut F) -> T + Send + 'static,
+    ) -> Result<T> {
+        self.app.lend(&mut self.talk, work).await
+    }
+
+    /// Carries out a message.
+    async fn carry_out(&mut self, mut text: String) -> Result<Step> {
+        let mut done = 0;
+        loop {
+            let receive = move |talk: &mut F| {
+                let (done, step) = talk.receive(&text, done);
+                (text, done, step)
+            };
+            let step;
+            (text, done, step) = self.with(receive).await?;
+            self.write().await;
+            match step {
+                Step::Wait => self.wait().await?,
+                Step::Write => {}
+                Step::Read | Step::Close => return Ok(step),
+            }
+        }
+    }
+
+    /// Writes what there is. What was taken and cannot be written goes back.
+    async fn write(&mut self) {
+        let Some(talk) = &mut self.talk else { return };
+        if talk.frames().next().is_none() {
+            return;
+        }
+        let written = self.socket.send(talk.frames()).await;
+        talk.written(written);
+    }
+
+    /// Writes pushes; true if there may be more.
+    async fn push(&mut self) -> Result<bool> {
+        if !self.talk.as_ref().is_some_and(|talk| talk.is_subscribed()) {
+            return Ok(false);
+        }
+        let more = self.with(F::push).await??;
+        self.write().await;
+        Ok(more && self.end.is_none())
+    }
+
+    /// Waits for a message, or for something to push. What has arrived when the server stops is
+    /// carried out before it ends.
+    async fn listen(&mut self, more: bool) -> Result<()> {
+        let bulky = self.talk.as_ref().is_some_and(|talk| talk.is_bulky());
+        tokio::select! {
+            biased;
+            incoming = self.socket.receive() => self.take_in(incoming).await,
+            () = self.app.stopping() => {
+                self.end = Some(End::Close(CloseCode::AWAY, "the server stops"));
+            }
+            () = ready(()), if more => {}
+            () = self.bell.rung() => {}
+            () = sleep(SHRINK_AFTER), if bulky => self.shrink(),
+        }
+        Ok(())
+    }
+
+    fn shrink(&mut self) {
+        if let Some(talk) = &mut self.talk {
+            talk.shrink();
+        }
+    }
+
+    async fn take_in(&mut self, incoming: Incoming) {
+        match (incoming, F::BINARY) {
+            (Incoming::Text(text), _) => {
+                self.ahead += text.len();
+                self.inbox.push_back(text);
+            }
+            (Incoming::Binary(_), Binary::Refuse) => {
+                let text = "requests are text, and not binary";
+                self.end = Some(End::Close(CloseCode::UNSUPPORTED, text));
+            }
+            (Incoming::Binary(bytes), Binary::Echo) => self.socket.send_binary(&bytes).await,
+            (Incoming::Binary(_), Binary::Ignore) => {}
+            (Incoming::End(end), _) => self.end = Some(end),
+        }
+    }
+
+    /// Sleeps until the request that waits has its reply; pushes go on. What arrives meanwhile is
+    /// read, up to a buffer full, and left for later.
+    async fn wait(&mut self) -> Result<()> {
+        self.shrink();
+        while let Some(deadline) = self.with(F::retry).await? {
+            if self.end.is_some() {
+                // After a close nobody reads a reply.
+                self.with(F::peer_gone).await?;
+                break;
+            }
+            let more = self.push().await?;
+            let room = self.ahead < limits::READ_BYTES;
+            tokio::select! {
+                biased;
+                incoming = self.socket.receive(), if room => self.take_in(incoming).await,
+                () = ready(()), if more => {}
+                () = self.bell.rung() => {}
+                () = sleep_until(deadline) => {}
+            }
+        }
+        self.write().await;
+        Ok(())
+    }
+}
