@@ -1,7 +1,7 @@
 //! dsmq: a dead simple message queue. One binary, one port, one table.
 //!
 //! This file is the map of the crate. Arrows run one way:
-//! `main -> cli -> server -> protocol -> broker -> store -> message`.
+//! `main -> cli -> server -> compat -> protocol -> broker -> store`.
 //!
 //! | module | what it is for |
 //! | --- | --- |
@@ -9,10 +9,12 @@
 //! | `cli` | the `dsmq` command: the server, the client verbs, the load generator |
 //! | `config` | one `Config`: defaults, then `dsmq.toml`, then `DSMQ_*`, then flags |
 //! | `server` | listen, accept, one thread per connection; HTTP ones share a small runtime |
+//! | `compat` | the systems that others built: a folder for each, with all that belongs to it |
 //! | `protocol` | translate bytes into the broker's words and back; decide nothing |
 //! | `broker` | what one server knows: sessions and their places, who waits, what is due |
 //! | `store` | what must be atomic: ids, order, priority, leases, delay, in SQLite or Redis |
-//! | `message` | the nouns: a topic's name, an id, a message |
+//! | `wire` | codecs over bytes: ZMTP, WebSocket, pickle |
+//! | `ops` | what passes between the layers: topics, ids, messages, batches, outcomes |
 //! | `error`, `limits` | every error's code; every limit, with its unit |
 //!
 //! An embedded server and a client of it:

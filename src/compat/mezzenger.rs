@@ -1,6 +1,6 @@
-//! Mezzenger: a message is a frame `name|pickle`, sent by requests that are answered `OK`, and
-//! published to whoever subscribes to what its name begins with. A name is a topic. One that is to
-//! be acknowledged is kept, and published again, until a subscriber says that it has it.
+//! Mezzenger: ØMQ on ports of its own (`--mezzenger`, 7201 and 7202). The document is docs/mezzenger.md.
+//! A message is a frame `name|pickle`, its name is a topic. One that needs an acknowledgement is kept
+//! and published again until a subscriber has sent that. It may use `compat::zmq`, and knows no store.
 
 mod frame;
 mod hub;

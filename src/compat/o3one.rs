@@ -1,5 +1,6 @@
-//! O3one MQ: a message is one text, `topic content`, published by requests that are answered `OK`,
-//! and sent to whoever subscribes to what it begins with.
+//! O3one MQ: ØMQ on ports of its own (`--o3one`, 5555 and 5556), a WebSocket bridge (8765) and the page
+//! (9000). The document is docs/o3one.md. A message is one text, `topic content`. It may use
+//! `compat::zmq` and `protocol`, and knows no store.
 
 pub mod listener;
 #[cfg(feature = "http")]

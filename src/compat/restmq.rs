@@ -1,5 +1,5 @@
-//! RestMQ's routes: every queue is a topic, every text a JSON string. docs/http-restmq.md is their
-//! contract.
+//! RestMQ: routes on the server's own port. The document is docs/http-restmq.md. A queue is a topic, a
+//! text a JSON string. It may use `protocol`, and knows no store.
 
 mod answer;
 mod comet;
