@@ -5,17 +5,13 @@
 //! the routes of older systems: `server` adds them.
 
 pub mod app;
-pub mod bell;
 pub mod connection;
 pub mod extract;
 pub mod failure;
 pub mod guard;
 pub mod handed;
-mod head_timer;
-pub mod html;
 pub mod native;
 pub mod page;
-mod stream;
 
 use std::convert::Infallible;
 use std::sync::Arc;

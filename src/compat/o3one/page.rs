@@ -14,9 +14,8 @@ use crate::limits;
 use crate::ops::{Id, Timestamp, Topic};
 use crate::protocol::http::app::App;
 use crate::protocol::http::failure::{Answer, Json};
-use crate::protocol::http::html::escape;
 use crate::protocol::http::page::live::beginning;
-use crate::protocol::http::page::{HTML, document};
+use crate::protocol::http::page::{HTML, document, escape};
 
 pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/api", get(api)).route("/dump", get(dump))

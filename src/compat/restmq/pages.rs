@@ -13,7 +13,7 @@ use crate::ops::Topic;
 use crate::protocol::http::app::App;
 use crate::protocol::http::extract::Name;
 use crate::protocol::http::failure::Answer;
-use crate::protocol::http::html::escape;
+use crate::protocol::http::page::escape;
 
 /// Nothing runs in them, nothing is loaded, and what they send goes to this server.
 const POLICY: &str =

@@ -11,8 +11,7 @@ use super::{key, on_one_line};
 use crate::broker::{Broker, Consumer, Parcel, Received};
 use crate::error::Result;
 use crate::ops::Topic;
-use crate::protocol::http::app::App;
-use crate::protocol::http::bell::Bell;
+use crate::protocol::http::app::{App, Bell};
 use crate::sync::lock;
 
 /// What is received at a time, in bytes of messages, or one message more.

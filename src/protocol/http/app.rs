@@ -1,8 +1,10 @@
-//! What every handler is given: the broker, and the ways to call it that block no runtime.
+//! What every handler gets: the broker, ways to call it that block no runtime, and a [`Bell`] to wait
+//! for.
 
 use std::sync::Arc;
+use std::task::{Wake, Waker};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task;
 
 use super::handed::Handed;
@@ -141,4 +143,32 @@ fn only(broker: &Broker, mut batch: Batch) -> Result<Outcome> {
 fn too_large(max_message: usize) -> Error {
     let text = format!("the message is larger than {max_message} bytes of JSON text");
     Error::new(Code::MessageTooLarge, text)
+}
+
+/// Rung before anybody waits, it is not forgotten; rung twice, it counts once.
+#[derive(Default)]
+pub struct Bell(Notify);
+
+impl Bell {
+    pub fn new() -> Arc<Bell> {
+        Arc::default()
+    }
+
+    pub fn waker(self: &Arc<Bell>) -> Waker {
+        Waker::from(self.clone())
+    }
+
+    pub async fn rung(&self) {
+        self.0.notified().await;
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Bell>) {
+        self.0.notify_one();
+    }
+
+    fn wake_by_ref(self: &Arc<Bell>) {
+        self.0.notify_one();
+    }
 }

@@ -16,8 +16,7 @@ use futures_util::stream;
 use serde_json::Value;
 use tokio::time::{Instant, Interval, interval_at};
 
-use super::super::app::App;
-use super::super::bell::Bell;
+use super::super::app::{App, Bell};
 use super::super::connection::Connection;
 use super::super::failure::Answer;
 use super::fields::Fields;

@@ -6,8 +6,7 @@ use std::time::Duration;
 use axum::http::Uri;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::app::App;
-use super::super::bell::Bell;
+use super::super::app::{App, Bell};
 use super::super::failure::{Answer, Json};
 use super::fields::Fields;
 use crate::broker::{Page, look_again};

@@ -9,8 +9,7 @@ use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::app::App;
-use super::super::bell::Bell;
+use super::super::app::{App, Bell};
 use super::super::extract::{Name, Payload};
 use super::super::failure::{Answer, Json};
 use super::super::handed::Handed;
