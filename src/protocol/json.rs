@@ -14,11 +14,10 @@ mod reply;
 mod reply_buffer;
 mod request;
 mod scanner;
-#[cfg(feature = "http")]
-mod single;
 mod string;
 #[cfg(test)]
 mod tests;
+mod values;
 mod wait;
 
 use std::sync::Arc;
@@ -26,7 +25,15 @@ use std::task::Waker;
 use std::time::Instant;
 
 use self::fault::fault_error;
+#[cfg(feature = "http")]
+pub use self::fault::request_too_large;
+#[cfg(feature = "http")]
+pub use self::fields::{Field, Fields, NAMES};
+#[cfg(feature = "http")]
+pub use self::look::{carry_out, reply};
 pub use self::message::message;
+#[cfg(feature = "http")]
+pub use self::message::object;
 use self::pipeline::Pipeline;
 pub use self::reply::Reply;
 #[cfg(feature = "http")]
@@ -35,9 +42,9 @@ use self::reply_buffer::ReplyBuffer;
 pub use self::request::Request;
 use self::request::Text;
 use self::scanner::{Fault, Scan, Scanner};
-#[cfg(feature = "http")]
-pub use self::single::{Single, reply};
 pub use self::string::text;
+#[cfg(feature = "http")]
+pub use self::values::{FieldValue, Source, patterns};
 use self::wait::{Wait, WaitKind};
 use crate::broker::{Broker, From, Pattern, Session, look_again};
 use crate::error::{Code, Error, Result};
@@ -119,7 +126,10 @@ impl Conversation {
         let fields = self.scanner.fields().clone();
         let text = Text::new(text, &fields);
         let tag = text.tag().unwrap_or_default();
-        let request = text.tag().and_then(|_| text.decode(self.max_message));
+        let request = text
+            .tag()
+            .and_then(|_| text.check_size(self.max_message))
+            .and_then(|()| Request::decode(text));
         if !request.as_ref().is_ok_and(Request::gathers) && !self.commit() {
             return None;
         }

@@ -84,6 +84,7 @@ fn too_large(most: usize) -> Error {
 }
 
 /// The fields of a form, or of a query: application/x-www-form-urlencoded.
+#[derive(Default)]
 pub struct Form(Vec<(String, String)>);
 
 impl Form {

@@ -2,14 +2,14 @@
 //!
 //! | module | what it is for |
 //! | --- | --- |
-//! | `fields` | a request of the JSON protocol, from path, query and body |
+//! | `params` | the parameters of path, query and body, as typed values |
 //! | `put` | what a body is, and that it is stored |
 //! | `read` | messages behind an id, now or as soon as there is one |
 //! | `events` | the same as server-sent events, without end |
 //! | `take` | takers, who may wait in line |
 
 mod events;
-mod fields;
+mod params;
 mod put;
 mod read;
 mod take;
@@ -23,15 +23,15 @@ use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
-use serde_json::Value;
 
-use self::fields::Fields;
+use self::params::Params;
 use super::app::App;
 use super::connection::Connection;
 use super::extract::{Form, Name, Payload};
 use super::failure::{Answer, Json};
 use crate::error::{Code, Error};
 use crate::ops::Topic;
+use crate::protocol::json::{self, Field, Request};
 
 /// What there is, for programs that ask.
 const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json"));
@@ -52,15 +52,11 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/openapi.json", get(async || Json(OPENAPI)))
 }
 
-/// A request that its fields and its topic say all of.
-async fn carry_out(
-    app: &Arc<App>,
-    fields: Fields,
-    action: &str,
-    topic: &Topic,
-) -> Answer<Json<Vec<u8>>> {
-    let request = fields.request(app.config.max_message, action, topic.as_str())?;
-    Ok(Json(app.run(move |broker| request.carry_out(broker)).await??))
+/// Carries out an action that is one call of the broker.
+async fn carry_out(app: &Arc<App>, action: &str, params: Params) -> Answer<Json<Vec<u8>>> {
+    let params = params.path(Field::Action, action);
+    let done = app.run(move |broker| json::carry_out(broker, Request::decode(&params)?));
+    Ok(Json(done.await??))
 }
 
 /// A word that is posted, with its fields in the query or in the body.
@@ -69,19 +65,19 @@ fn word(action: &'static str) -> MethodRouter<Arc<App>> {
                              Name(topic): Name,
                              uri: Uri,
                              Payload(body): Payload| {
-        let fields = Fields::new().query(&uri).body(&body)?;
-        carry_out(&app, fields, action, &topic).await
+        let params = Params::new(&uri).body(&body, app.config.max_message)?;
+        carry_out(&app, action, params.path(Field::Topic, topic.as_str())).await
     };
     post(posted)
 }
 
 async fn purge(State(app): State<Arc<App>>, Name(topic): Name) -> Answer<Json<Vec<u8>>> {
-    carry_out(&app, Fields::new(), "purge", &topic).await
+    carry_out(&app, "purge", Params::default().path(Field::Topic, topic.as_str())).await
 }
 
 /// Only tells it: to set it is another method.
 async fn policy(State(app): State<Arc<App>>, Name(topic): Name) -> Answer<Json<Vec<u8>>> {
-    carry_out(&app, Fields::new(), "policy", &topic).await
+    carry_out(&app, "policy", Params::default().path(Field::Topic, topic.as_str())).await
 }
 
 async fn history(
@@ -89,15 +85,15 @@ async fn history(
     Name(topic): Name,
     uri: Uri,
 ) -> Answer<Json<Vec<u8>>> {
-    carry_out(&app, Fields::new().query(&uri), "history", &topic).await
+    carry_out(&app, "history", Params::new(&uri).path(Field::Topic, topic.as_str())).await
 }
 
 async fn delete_one(
     State(app): State<Arc<App>>,
     Path((topic, id)): Path<(String, String)>,
 ) -> Answer<Json<Vec<u8>>> {
-    let fields = Fields::new().value("id", &id);
-    carry_out(&app, fields, "delete", &Topic::new(&topic)?).await
+    let params = Params::default().path(Field::Topic, Topic::new(&topic)?.as_str());
+    carry_out(&app, "delete", params.path(Field::Id, &id)).await
 }
 
 /// The topic's messages: a page of them, or events.
@@ -109,8 +105,8 @@ async fn look(
     Extension(connection): Extension<Arc<Connection>>,
 ) -> Answer<Response> {
     if wants_events(&headers) {
-        return events::follow(&app, &connection, Value::from(topic.as_str()), &uri, &headers)
-            .await;
+        let named = topic.as_str().ends_with('*');
+        return events::follow(&app, &connection, &[topic.as_str()], named, &uri, &headers).await;
     }
     Ok(read::read(&app, topic, &uri).await?.into_response())
 }
@@ -125,15 +121,14 @@ async fn list(
     let query = Form::new(uri.query().unwrap_or_default().as_bytes());
     let topics: Vec<&str> = query.all("topic").collect();
     if !topics.is_empty() {
-        return events::follow(&app, &connection, Value::from(topics), &uri, &headers).await;
+        return events::follow(&app, &connection, &topics, true, &uri, &headers).await;
     }
     if wants_events(&headers) {
         let text = "the query names no topic to follow: say topic=… once or more";
         return Err(Error::new(Code::MissingField, text).into());
     }
     let action = if query.get("stats").is_some() { "stats" } else { "topics" };
-    let request = Fields::new().request(app.config.max_message, action, Value::Null)?;
-    Ok(Json(app.run(move |broker| request.carry_out(broker)).await??).into_response())
+    Ok(carry_out(&app, action, Params::default()).await?.into_response())
 }
 
 fn wants_events(headers: &HeaderMap) -> bool {

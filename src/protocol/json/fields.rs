@@ -26,7 +26,34 @@ pub enum Field {
 
 const FIELDS: usize = Field::Delayed as usize + 1;
 
+/// The names of the fields, in the order of [`Field`].
+pub const NAMES: [&str; FIELDS] = [
+    "action",
+    "topic",
+    "message",
+    "confirm",
+    "wait",
+    "since",
+    "meta",
+    "tag",
+    "priority",
+    "ttl",
+    "delay",
+    "dedupe",
+    "lease",
+    "id",
+    "deliveries",
+    "from",
+    "limit",
+    "policy",
+    "delayed",
+];
+
 impl Field {
+    pub fn name(self) -> &'static str {
+        NAMES.get(self as usize).copied().unwrap_or_default()
+    }
+
     /// By the key as it stands between its quotes, without escapes.
     pub fn named(key: &[u8]) -> Option<Field> {
         Some(match key {
@@ -86,5 +113,18 @@ impl Fields {
 
     pub fn clear(&mut self) {
         self.there = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_is_found_by_its_name() {
+        for (index, name) in NAMES.iter().enumerate() {
+            let field = Field::named(name.as_bytes()).unwrap();
+            assert_eq!((field as usize, field.name()), (index, *name));
+        }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::{Reply, Request};
 use crate::broker::{Broker, Stats, TopicStats};
 use crate::error::Result;
+#[cfg(feature = "http")]
+use crate::ops::Batch;
 use crate::ops::{Policy, Run};
 
 /// What was there to be seen.
@@ -45,4 +47,29 @@ impl Shown {
             Shown::Nothing => reply.ok(),
         }
     }
+}
+
+/// Carries out a request that neither waits nor takes nor puts, and returns its reply.
+#[cfg(feature = "http")]
+pub fn carry_out(broker: &Broker, request: Request<'_>) -> Result<Vec<u8>> {
+    let (op, answer) = match request.into_op() {
+        Ok(op) => op,
+        Err(other) => {
+            let shown = show(broker, &other)?;
+            return Ok(reply(|reply| shown.write(reply)));
+        }
+    };
+    let mut batch = Batch::default();
+    batch.ops.push(op);
+    broker.apply(&mut batch);
+    let outcome = batch.only()?;
+    Ok(reply(|reply| answer.write(reply, &batch, &outcome)))
+}
+
+/// A reply by itself.
+#[cfg(feature = "http")]
+pub fn reply(write: impl FnOnce(Reply<'_>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(Reply::new(&mut out, None));
+    out
 }

@@ -2,6 +2,10 @@
 
 use super::fault::fault_error;
 use super::fields::Field;
+#[cfg(feature = "http")]
+use super::fields::Fields;
+#[cfg(feature = "http")]
+use super::request::Text;
 use super::scanner::{Fault, Scan, Scanner};
 use crate::error::{Code, Error, Result};
 
@@ -26,5 +30,22 @@ pub fn message(text: &[u8], max_message: usize) -> Result<&[u8]> {
         }
         Err(Fault::NotUtf8 { .. }) => Err(Error::new(Code::BadUtf8, "the message is no UTF-8")),
         _ => Err(Error::new(Code::BadJson, "the message is not one JSON value")),
+    }
+}
+
+/// The fields of a text that is one JSON object within the limits of a request.
+#[cfg(feature = "http")]
+pub fn object(text: &[u8], max_message: usize) -> Result<Fields> {
+    let mut scanner = Scanner::new(max_message);
+    match scanner.scan(text) {
+        Ok(Scan::Done(len)) if len == text.len() => {
+            Text::new(text, scanner.fields()).check_size(max_message)?;
+            Ok(scanner.fields().clone())
+        }
+        Ok(_) | Err(Fault::NotJson { .. }) => {
+            Err(Error::new(Code::BadJson, "the body is not one JSON object"))
+        }
+        Err(Fault::NotUtf8 { .. }) => Err(Error::new(Code::BadUtf8, "the body is no UTF-8")),
+        Err(fault) => Err(fault_error(&fault, max_message)),
     }
 }

@@ -13,33 +13,32 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use serde_json::Value;
 use tokio::time::{Instant, Interval, interval_at};
 
 use super::super::app::{App, Bell};
 use super::super::connection::Connection;
 use super::super::failure::Answer;
-use super::fields::Fields;
+use super::params::Params;
 use crate::broker::{From, Pattern, Pushes, Session, Turned};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::ops::{Encoded, Form, Id, Run, Topic};
-use crate::protocol::json::{self, Request};
+use crate::protocol::json::{self, Field, FieldValue, Source as _};
 
 const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Follows what `topics` names: one name, or a list.
+/// Follows topics. An event names its topic if it is `named`: where it may be one of several.
 pub async fn follow(
     app: &Arc<App>,
     connection: &Connection,
-    topics: Value,
+    topics: &[&str],
+    named: bool,
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Answer<Response> {
-    let named = topics.is_array() || topics.as_str().is_some_and(|name| name.ends_with('*'));
-    let (patterns, from) = asked(app, topics, uri, headers)?;
+    let (patterns, from) = asked(topics, uri, headers)?;
     let bell = Bell::new();
     let waker = bell.waker();
     let mut session = connection.session().unwrap_or_else(|| app.broker().session());
@@ -62,18 +61,21 @@ pub async fn follow(
     Ok((headers, body).into_response())
 }
 
-/// What is to be followed, and from where. What the reader had last goes before what its address says.
-fn asked(app: &App, topics: Value, uri: &Uri, headers: &HeaderMap) -> Result<(Vec<Pattern>, From)> {
-    let fields = || Fields::new().query(uri).last_event_id(headers.get(LAST_EVENT_ID));
-    let get = fields().request(app.config.max_message, "get", "?")?;
-    let subscribe = fields().request(app.config.max_message, "subscribe", topics)?;
-    match (subscribe.request()?, get.request()?) {
-        (Request::Subscribe { patterns, .. }, Request::Get { since: Some(id), .. }) => {
-            Ok((patterns, From::Id(id)))
-        }
-        (Request::Subscribe { patterns, from, .. }, _) => Ok((patterns, from)),
-        _ => Ok((Vec::new(), From::Now)),
-    }
+/// The patterns to follow, and from where. The last event that the reader had goes before the query.
+fn asked(topics: &[&str], uri: &Uri, headers: &HeaderMap) -> Result<(Vec<Pattern>, From)> {
+    let params = &Params::new(uri);
+    let (from, patterns) = (params.from()?, json::patterns(topics)?);
+    let since = last_event_id(headers.get(LAST_EVENT_ID)).unwrap_or_else(|| params.since())?;
+    // It changes nothing here, but a wrong value is refused as in a get.
+    params.wait()?;
+    Ok((patterns, since.map_or(from, From::Id)))
+}
+
+/// The id of the last event that a reader had; `None` if the header says nothing.
+pub fn last_event_id(value: Option<&HeaderValue>) -> Option<Result<Option<Id>>> {
+    let value = value?.to_str().unwrap_or("?");
+    let id = || FieldValue::Text(value).id(Field::Since).map(Some);
+    (!value.is_empty()).then(id)
 }
 
 /// A stream of events, between two of them.

@@ -11,10 +11,10 @@ use serde_json::Value;
 use super::super::app::App;
 use super::super::extract::{Name, Payload};
 use super::super::failure::{Answer, Json};
-use super::fields::Fields;
+use super::params::Params;
 use crate::error::{Code, Error, Result};
-use crate::ops::{Outcome, PutOptions};
-use crate::protocol::json::{self, Request};
+use crate::ops::Outcome;
+use crate::protocol::json::{self, Field, Source as _};
 
 /// What is to be read in a body.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,7 +67,8 @@ pub async fn put(
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Answer<(StatusCode, Json<Vec<u8>>)> {
-    let (options, confirm) = options(&app, &uri)?;
+    let params = Params::new(&uri);
+    let (confirm, options) = ((&params).flag(Field::Confirm, true)?, (&params).put_options()?);
     let kind = headers.get(CONTENT_TYPE).map_or(Ok(""), |kind| kind.to_str());
     let message = Kind::new(kind.unwrap_or("?")).message(&body, app.config.max_message)?;
     let outcome = app.put_or_accept(topic, &message, options, confirm).await?;
@@ -79,13 +80,4 @@ pub async fn put(
     });
     let status = if confirm { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(reply)))
-}
-
-/// What the query says of a put.
-fn options(app: &App, uri: &Uri) -> Result<(Option<Box<PutOptions>>, bool)> {
-    let fields = Fields::new().field("confirm", true).query(uri).field("message", 0);
-    match fields.request(app.config.max_message, "put", "?")?.request()? {
-        Request::Put { options, confirm, .. } => Ok((options, confirm)),
-        _ => Ok((None, true)),
-    }
 }

@@ -8,33 +8,23 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::app::{App, Bell};
 use super::super::failure::{Answer, Json};
-use super::fields::Fields;
+use super::params::Params;
 use crate::broker::{Page, look_again};
 use crate::error::Result;
 use crate::ops::{Id, Topic};
-use crate::protocol::json::{self, Request};
+use crate::protocol::json::{self, Field, Source as _};
 
 /// Messages of a page that does not say how many.
 const LIMIT_DEFAULT: usize = 100;
 
 pub async fn read(app: &Arc<App>, topic: Topic, uri: &Uri) -> Answer<Json<Vec<u8>>> {
-    let (since, wait, limit) = asked(app, uri)?;
+    let params = &Params::new(uri);
+    let (since, wait, limit) = (params.since()?, params.wait()?, params.limit(LIMIT_DEFAULT)?);
+    // It changes nothing here, but a wrong value is refused as in a history.
+    params.flag(Field::Delayed, false)?;
+    let since = since.unwrap_or(0);
     let page = page(app, topic, since, wait, limit).await?;
     Ok(Json(json::reply(|reply| reply.page(&page))))
-}
-
-fn asked(app: &App, uri: &Uri) -> Result<(Id, Duration, usize)> {
-    let fields = || Fields::new().field("limit", LIMIT_DEFAULT).query(uri);
-    let (get, history) = (
-        fields().request(app.config.max_message, "get", "?")?,
-        fields().request(app.config.max_message, "history", "?")?,
-    );
-    match (get.request()?, history.request()?) {
-        (Request::Get { since, wait, .. }, Request::History { limit, .. }) => {
-            Ok((since.unwrap_or(0), wait, limit))
-        }
-        _ => Ok((0, Duration::ZERO, LIMIT_DEFAULT)),
-    }
 }
 
 async fn page(

@@ -13,11 +13,11 @@ use super::super::app::{App, Bell};
 use super::super::extract::{Name, Payload};
 use super::super::failure::{Answer, Json};
 use super::super::handed::Handed;
-use super::fields::Fields;
+use super::params::Params;
 use crate::broker::{Broker, Waiting};
 use crate::error::Result;
 use crate::ops::Topic;
-use crate::protocol::json::{self, Request};
+use crate::protocol::json::{self, Field, Source as _};
 
 pub async fn take(
     State(app): State<Arc<App>>,
@@ -25,12 +25,8 @@ pub async fn take(
     uri: Uri,
     Payload(body): Payload,
 ) -> Answer<Response> {
-    let fields = Fields::new().query(&uri).body(&body)?;
-    let (lease, wait) =
-        match fields.request(app.config.max_message, "take", topic.as_str())?.request()? {
-            Request::Take { lease, wait, .. } => (lease, wait),
-            _ => (None, Duration::ZERO),
-        };
+    let params = &Params::new(&uri).body(&body, app.config.max_message)?;
+    let (lease, wait) = (params.micros(Field::Lease)?, params.wait()?);
     let handed = match wait.is_zero() {
         true => app.take(topic, lease).await?,
         false => wait_to_take(&app, topic, lease, wait).await?,
