@@ -3,6 +3,7 @@
 //! `args` says what may be typed, `layers` what it comes to with the environment and `dsmq.toml`,
 //! `verbs` does it, a file for those that go together, and `bench` (with `load`) measures.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, info};
 
-use crate::Config;
+use crate::{Config, store};
 
 mod args;
 #[cfg(feature = "bench")]
@@ -27,6 +28,10 @@ const EXIT_USAGE: u8 = 2;
 
 /// Runs the command as its arguments, its environment and its configuration file say.
 pub fn main() -> ExitCode {
+    if asks_for_build(std::env::args_os().skip(1)) {
+        println!("dsmq {}\n{}", env!("CARGO_PKG_VERSION"), store::build::about());
+        return ExitCode::SUCCESS;
+    }
     let Gathered { args: Args { config, verb, .. }, files, notes } =
         match layers::gather(std::env::args_os()) {
             Ok(gathered) => gathered,
@@ -38,6 +43,16 @@ pub fn main() -> ExitCode {
     match verb {
         None => serve(config, &files, &notes),
         Some(verb) => commands::run(&verb, &config),
+    }
+}
+
+/// Whether `--version --verbose` was typed. `--version` alone ends in clap.
+fn asks_for_build(typed: impl Iterator<Item = OsString>) -> bool {
+    let typed: Vec<_> = typed.take(3).collect();
+    let is_version = |flag: &OsStr| flag == "--version" || flag == "-V";
+    match typed.as_slice() {
+        [a, b] => is_version(a) && b == "--verbose" || a == "--verbose" && is_version(b),
+        _ => false,
     }
 }
 

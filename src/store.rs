@@ -23,7 +23,7 @@ pub use self::head::{Counts, Head};
 pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]
 pub use self::redis::{cluster_tests::Server as RedisCluster, tests::Server as RedisServer};
-pub use self::sqlite::IN_USE;
+pub use self::sqlite::{IN_USE, build};
 use crate::error::{Error, Result};
 use crate::ops::{Batch, Id, Kept, Moment, Node, Place, Run, Topic};
 pub use crate::ops::{SyncMode, WhenFull};

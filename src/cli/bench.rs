@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use self::load::{Amount, Outcome, Pattern, json as wire};
+use crate::store;
 
 /// A get reads its topic again from the start when the topic is shorter than the measurement.
 const TOPIC_MESSAGES_MAX: u64 = 100_000;
@@ -99,6 +100,10 @@ pub fn run(args: &BenchArgs, host: &str, port: u16) -> ExitCode {
 }
 
 fn measure_all(args: &BenchArgs, host: &str, port: u16) -> io::Result<()> {
+    // The server is most likely the same binary, and its rates would suffer.
+    if let Some(advice) = store::build::missing_flags() {
+        eprintln!("dsmq bench: this dsmq's SQLite was {advice}");
+    }
     let topic = args.topic.clone().unwrap_or_else(fresh_topic);
     let streams: Vec<TcpStream> =
         (0..args.connections).map(|_| wire::session(host, port)).collect::<io::Result<_>>()?;

@@ -6,6 +6,7 @@
 
 mod backup;
 mod bound;
+pub mod build;
 mod check;
 mod checksum;
 mod commit;

@@ -27,6 +27,22 @@ fn help_says_what_it_is_and_how_to_try_it() {
 }
 
 #[test]
+fn verbose_version_names_sqlite_and_its_flag() {
+    let first = concat!("dsmq ", env!("CARGO_PKG_VERSION"));
+    for flags in [["--version", "--verbose"], ["--verbose", "--version"], ["-V", "--verbose"]] {
+        let told = run(&mut dsmq(&flags), "");
+        assert_eq!((told.code, told.stdout.len(), told.stderr.as_str()), (Some(0), 2, ""));
+        assert_eq!(told.stdout[0], first);
+        let sqlite = &told.stdout[1];
+        assert!(
+            sqlite.starts_with("SQLite 3.") && sqlite.ends_with(", DEFAULT_MEMSTATUS=0"),
+            "{sqlite}"
+        );
+    }
+    assert_eq!(run(&mut dsmq(&["--verbose"]), "").code, Some(2));
+}
+
+#[test]
 fn the_server_is_used_from_other_processes() {
     let (_server, addr) = Process::server(&mut dsmq(&["--port", "0"]));
     assert_eq!(run(&mut dsmq_at(addr, &["put", "t", "Hello!"]), ""), ended(0, &[]));
