@@ -9,11 +9,10 @@ use std::time::Duration;
 use dsmq::Client;
 use dsmq::cli::bench::load::json;
 
-use crate::Result;
 use crate::contenders::{Contender, HOST};
 use crate::files::Folder;
+use crate::measure::{Effort, Result, TOPIC};
 use crate::report::machine;
-use crate::rows::{Effort, TOPIC};
 
 const MIB: f64 = 1024.0 * 1024.0;
 const BOUND_MIB: u64 = 256;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
-use crate::{Result, echo, http};
+use crate::echo;
+use crate::measure::Result;
 
 pub const HOST: &str = "127.0.0.1";
 
@@ -68,7 +69,7 @@ impl Contender {
 
     /// axum with an answer that is ready.
     pub fn constant() -> Result<Contender> {
-        says_where(Command::new(std::env::current_exe()?).arg(http::FLAG))
+        says_where(Command::new(std::env::current_exe()?).arg(echo::CONSTANT_FLAG))
     }
 
     /// What RestMQ's stack is today: aiohttp over Redis.

@@ -9,10 +9,9 @@ use std::time::Instant;
 
 use dsmq::cli::bench::load::connect;
 
-use crate::Result;
 use crate::contenders::{Contender, HOST, told_where};
+use crate::measure::{Effort, Result, SIZE, TOPIC};
 use crate::report::{Row, Unit};
-use crate::rows::{Effort, SIZE, TOPIC};
 
 const SENDERS: u64 = 10;
 const LISTENERS: u64 = 90;

@@ -7,11 +7,10 @@ use std::sync::atomic::AtomicU64;
 
 use dsmq::cli::bench::load::{Amount, Laps, Pattern, Reply, Work, cycles, json, rounds};
 
-use crate::Result;
 use crate::contenders::{Contender, HOST, OneCore};
 use crate::files::{Folder, forget};
+use crate::measure::{Effort, Result, SIZE, TOPIC};
 use crate::report::{Row, Target, Target::AtLeast, Target::AtMost, Unit, thousands};
-use crate::rows::{Effort, SIZE, TOPIC};
 
 const SHALLOW: u64 = 10_000;
 const PIPELINE: u32 = 64;

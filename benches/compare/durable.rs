@@ -10,9 +10,9 @@ use dsmq::cli::bench::load::{Amount, Pattern, Work, blast, connect, json, rounds
 
 use crate::contenders::{Contender, HOST};
 use crate::files::Folder;
+use crate::measure::{Effort, Result, SIZE, TOPIC};
 use crate::report::{Row, Target, Target::AtLeast, Unit};
-use crate::rows::{Effort, SIZE, TOPIC};
-use crate::{Result, beanstalk, nats, resp};
+use crate::{beanstalk, nats, resp};
 
 const PIPELINE: u32 = 64;
 

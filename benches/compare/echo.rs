@@ -1,15 +1,22 @@
-//! The raw echo: what a server costs that does nothing but read and write, one thread for each
-//! connection. So that the same bytes travel as to and from dsmq, every so many bytes that come
-//! in are answered with as many as a reply has: no parsing, no lock, no memory touched.
+//! Servers that do as little as possible. The raw echo shows what reading and writing costs, with one
+//! thread for each connection; the constant is a web server whose answer is ready. So that the same bytes travel as to and from dsmq, every so many bytes that come
+//! in are answered by the echo with as many as a reply has: no parsing, no lock, no memory touched.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 
-use crate::Result;
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::post;
+
+use crate::measure::{Result, SIZE, TOPIC};
 
 /// Makes this program the echo: `FLAG REQUEST_BYTES REPLY_BYTES`.
 pub const FLAG: &str = "--echo";
+
+/// Makes this program a web server that answers a constant.
+pub const CONSTANT_FLAG: &str = "--constant";
 
 const READ_BYTES: usize = 64 * 1024;
 
@@ -37,4 +44,24 @@ fn answer(mut stream: TcpStream, request: usize, reply: usize) -> io::Result<()>
         stream.write_all(&replies[..unanswered / request * reply])?;
         unanswered %= request;
     }
+}
+
+/// Answers with as many bytes as dsmq, until it is killed.
+pub fn serve_constant() -> Result<()> {
+    let key = format!("{TOPIC}:1795216135066522");
+    let taken =
+        format!("{{\"value\": \"{}\", \"key\": \"{key}\", \"count\": 0}}\r\n", "x".repeat(SIZE));
+    let added = format!("{key}\r\n");
+    let take = async move || ([(CONTENT_TYPE, "application/json")], taken.clone());
+    let routes = Router::new().route("/q/{queue}", post(async move || added.clone()).get(take));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    println!("constant listening on {}", listener.local_addr()?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_io().build()?;
+    runtime.block_on(async {
+        use axum::serve::ListenerExt;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        Ok(axum::serve(listener, routes).await?)
+    })
 }

@@ -5,10 +5,9 @@ use std::net::TcpStream;
 
 use dsmq::cli::bench::load::{Fan, connect, json};
 
-use crate::Result;
 use crate::contenders::{Contender, HOST};
+use crate::measure::{Effort, Result, SIZE, TOPIC};
 use crate::report::{Row, Target::AtLeast, Unit};
-use crate::rows::{Effort, SIZE, TOPIC};
 use crate::vocabulary::subscribed;
 
 const READERS: usize = 1_000;

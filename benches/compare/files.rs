@@ -8,9 +8,8 @@ use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use crate::Result;
 use crate::contenders::{Contender, HOST, succeed, told_where};
-use crate::report::{median, says};
+use crate::measure::{Result, median, says};
 
 /// What is synced to find out how long that takes: about what a commit of a few messages writes.
 const SYNC_BYTES: usize = 8 * 1024;

@@ -1,21 +1,13 @@
 //! The rows on HTTP. wrk asks: it is what others measure web servers with.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
-use axum::Router;
-use axum::http::header::CONTENT_TYPE;
-use axum::routing::post;
 use dsmq::cli::bench::load::connect;
 
-use crate::Result;
 use crate::contenders::{Contender, HOST};
+use crate::measure::{Effort, Result, SIZE, TOPIC};
 use crate::report::{Row, Target, Unit};
-use crate::rows::{Effort, SIZE, TOPIC};
-
-/// Makes this program a web server that answers a constant.
-pub const FLAG: &str = "--constant";
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/http/put_and_take.lua");
 const CONNECTIONS: u32 = 50;
@@ -100,24 +92,4 @@ fn fill(server: &Contender) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Answers with as many bytes as dsmq, until it is killed.
-pub fn serve() -> Result<()> {
-    let key = format!("{TOPIC}:1795216135066522");
-    let taken =
-        format!("{{\"value\": \"{}\", \"key\": \"{key}\", \"count\": 0}}\r\n", "x".repeat(SIZE));
-    let added = format!("{key}\r\n");
-    let take = async move || ([(CONTENT_TYPE, "application/json")], taken.clone());
-    let routes = Router::new().route("/q/{queue}", post(async move || added.clone()).get(take));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    listener.set_nonblocking(true)?;
-    println!("constant listening on {}", listener.local_addr()?);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_io().build()?;
-    runtime.block_on(async {
-        use axum::serve::ListenerExt;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-        Ok(axum::serve(listener, routes).await?)
-    })
 }

@@ -11,10 +11,9 @@ use std::sync::atomic::AtomicU64;
 
 use dsmq::cli::bench::load::{Reply, Request, Step, ask, connect, cycles, json};
 
-use crate::Result;
 use crate::contenders::{Contender, HOST};
-use crate::report::{says, thousands};
-use crate::rows::{SIZE, TOPIC};
+use crate::measure::{Result, SIZE, TOPIC, says};
+use crate::report::thousands;
 
 /// The committed table.
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");

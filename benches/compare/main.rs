@@ -26,9 +26,10 @@
 //! | `contenders` | the servers: how they start, and end |
 //! | `cluster` | a Redis Cluster, which tests have too |
 //! | `files` | the servers that keep files, and the folder and the disk of these files |
-//! | `http` | the rows on HTTP, and the web server that answers a constant |
-//! | `echo` | the raw echo, which runs in a process of its own like the others |
+//! | `http` | the rows on HTTP |
+//! | `echo` | the raw echo and the web server that answers a constant, each in a process of its own |
 //! | `resp`, `beanstalk`, `nats` | what the load generator says to Redis, beanstalkd and NATS |
+//! | `measure` | what every row needs: effort, message, median |
 //! | `report` | ratios, the table, the machine |
 
 mod beanstalk;
@@ -45,6 +46,7 @@ mod events;
 mod files;
 mod http;
 mod instructions;
+mod measure;
 mod nats;
 mod redis;
 mod redis_cluster;
@@ -56,23 +58,22 @@ mod rows;
 mod stalls;
 mod vocabulary;
 
-use std::error::Error;
 use std::process::ExitCode;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use measure::Result;
 
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [echo::FLAG, request, reply] => echo::serve(request, reply),
-        [http::FLAG] => http::serve(),
-        ["--stalls"] => stalls::report(&rows::FULL),
-        ["--stalls", "--quick"] => stalls::report(&rows::QUICK),
-        ["--cost"] => redis_cost::report(&rows::FULL),
-        ["--cost", "--quick"] => redis_cost::report(&rows::QUICK),
-        ["--bound"] => bound::report(&rows::FULL),
-        ["--bound", "--quick"] => bound::report(&rows::QUICK),
+        [echo::CONSTANT_FLAG] => echo::serve_constant(),
+        ["--stalls"] => stalls::report(&measure::FULL),
+        ["--stalls", "--quick"] => stalls::report(&measure::QUICK),
+        ["--cost"] => redis_cost::report(&measure::FULL),
+        ["--cost", "--quick"] => redis_cost::report(&measure::QUICK),
+        ["--bound"] => bound::report(&measure::FULL),
+        ["--bound", "--quick"] => bound::report(&measure::QUICK),
         ["--instructions"] => instructions::report(false),
         ["--instructions", "--write"] => instructions::report(true),
         ref words => compare(words),
@@ -85,7 +86,7 @@ fn main() -> ExitCode {
 }
 
 fn compare(words: &[&str]) -> Result<()> {
-    let effort = if words.contains(&"--quick") { rows::QUICK } else { rows::FULL };
+    let effort = if words.contains(&"--quick") { measure::QUICK } else { measure::FULL };
     let wanted: Vec<&str> =
         words.iter().filter(|word| **word != "--quick").flat_map(rows).collect();
     let names = rows::ROWS.map(|(name, _)| name);

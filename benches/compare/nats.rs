@@ -7,8 +7,8 @@ use std::net::TcpStream;
 use dsmq::cli::bench::load::json::message;
 use dsmq::cli::bench::load::{Part, Reply, Work, ask, connect};
 
-use crate::Result;
 use crate::contenders::HOST;
+use crate::measure::Result;
 
 const SUBJECT: &str = "compare";
 const INBOX: &str = "inbox";

@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicU64;
 use dsmq::cli::bench::load::{Request, Step, ask, connect, cycles, json};
 
 use crate::contenders::{Contender, HOST};
+use crate::measure::{Effort, Result, SIZE, TOPIC};
 use crate::report::{Row, Target::AtLeast, Unit};
-use crate::rows::{Effort, SIZE, TOPIC};
-use crate::{Result, resp};
+use crate::resp;
 
 const PIPELINE: u32 = 64;
 

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use dsmq::cli::bench::load::{Request, Step, connect, cycles, json};
 
-use crate::Result;
 use crate::cluster::{Cluster, PATIENT, Shape};
 use crate::contenders::{Contender, HOST, processor_time};
+use crate::measure::{Effort, Result, SIZE};
 use crate::report::{Row, Unit};
-use crate::rows::{Effort, SIZE};
 
 const PIPELINE: u32 = 64;
 

@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicU64;
 use dsmq::cli::bench::load::{Request, Step, connect, cycles, json};
 
 use crate::contenders::{Contender, HOST};
-use crate::rows::{Effort, SIZE, TOPIC};
-use crate::{Result, report};
+use crate::measure::{Effort, Result, SIZE, TOPIC};
+use crate::report;
 
 /// What Redis has counted since its start.
 #[derive(Clone, Copy)]

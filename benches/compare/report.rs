@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::fs;
-use std::process::Command;
 
-use crate::{Result, files};
+use crate::files;
+use crate::measure::{Result, median, says};
 
 /// The table's head.
 pub const HEAD: &str = "\
@@ -94,14 +94,6 @@ impl Unit {
     }
 }
 
-/// The middle value, or the mean of the two in the middle.
-pub fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    let half = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 }
-}
-
 pub fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let groups: Vec<&str> =
@@ -135,10 +127,4 @@ pub fn machine() -> Result<String> {
         says("rustc", &["--version"]),
         files::disk()?,
     ))
-}
-
-pub fn says(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().ok().filter(|o| o.status.success());
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    text.unwrap_or_else(|| format!("{program}: unknown"))
 }

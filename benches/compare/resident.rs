@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use dsmq::cli::bench::load::{Amount, Histogram, Pattern, Work, ask, connect, json, rounds};
 
 use crate::contenders::{Contender, HOST, OneCore};
+use crate::measure::{Effort, Result, SIZE, TOPIC};
 use crate::report::{Row, Target::AtMost, Unit};
-use crate::rows::{Effort, SIZE, TOPIC};
-use crate::{Result, resp};
+use crate::resp;
 
 const MIB: f64 = 1024.0 * 1024.0;
 

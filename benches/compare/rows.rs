@@ -9,39 +9,12 @@ use dsmq::cli::bench::load::{
     Amount, Laps, Pattern, Reply, Work, ask, blast, connect, json, rounds,
 };
 
-use crate::Result;
 use crate::contenders::{Contender, HOST, OneCore, redis_benchmark};
+use crate::measure::{Effort, Result, SIZE, TOPIC};
 use crate::report::{Row, Target, Target::AtLeast, Unit};
 use crate::{
     coremq, deep, durable, events, http, redis, redis_cluster, resident, resp, vocabulary,
 };
-
-/// Bytes in every message.
-pub const SIZE: usize = 100;
-pub const TOPIC: &str = "compare";
-
-/// How long to measure.
-pub struct Effort {
-    pub pairs: u32,
-    /// Runs have so many times fewer requests.
-    pub shorter: u64,
-    /// Messages in a file that is full.
-    pub deep: u64,
-}
-
-pub const FULL: Effort = Effort { pairs: 7, shorter: 1, deep: 10_000_000 };
-pub const QUICK: Effort = Effort { pairs: 3, shorter: 4, deep: 200_000 };
-
-impl Effort {
-    /// Measures dsmq and the other in turn.
-    pub fn alternate(
-        &self,
-        mut ours: impl FnMut() -> Result<f64>,
-        mut theirs: impl FnMut() -> Result<f64>,
-    ) -> Result<Vec<(f64, f64)>> {
-        (0..self.pairs).map(|_| Ok((ours()?, theirs()?))).collect()
-    }
-}
 
 type Measure = fn(&Effort) -> Result<Vec<Row>>;
 

@@ -10,11 +10,10 @@ use std::time::Duration;
 use dsmq::Client;
 use dsmq::cli::bench::load::{Amount, Histogram, Outcome, Pattern, blast, json, rounds};
 
-use crate::Result;
 use crate::contenders::{Contender, HOST};
 use crate::files::Folder;
-use crate::report::{machine, median, thousands};
-use crate::rows::{Effort, SIZE};
+use crate::measure::{Effort, Result, SIZE, median};
+use crate::report::{machine, thousands};
 
 const PUT_INTO: &str = "put";
 const REMOVED_FROM: &str = "removed";

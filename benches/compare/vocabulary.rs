@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicU64;
 use dsmq::cli::bench::load::{Fan, Request, Step, Work, ask, connect, cycles, json};
 
 use crate::contenders::{Contender, HOST, OneCore};
+use crate::measure::{Effort, Result, SIZE, TOPIC};
 use crate::report::{Row, Target, Target::AtLeast, Target::AtMost, Unit};
-use crate::rows::{Effort, SIZE, TOPIC};
-use crate::{Result, beanstalk, resp};
+use crate::{beanstalk, resp};
 
 const PIPELINE: u32 = 64;
 const LEASE_SECONDS: u32 = 60;
