@@ -108,6 +108,12 @@ pub const CONSUMER_STALL: Duration = Duration::from_secs(10);
 /// message more: what is asked beyond that is done once these are written.
 pub const TAKEN_BYTES: usize = 1024 * 1024;
 
+/// Operations that one round of a group commit carries out, or one batch if that has more.
+pub const ROUND_OPERATIONS: usize = 4_096;
+
+/// The same in bytes of messages to put: whichever comes first.
+pub const ROUND_BYTES: usize = 1024 * 1024;
+
 /// A run, what the store reads at a time: messages.
 pub const RUN_MESSAGES: usize = 256;
 

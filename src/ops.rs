@@ -2,6 +2,7 @@
 //! runs of messages. Every layer may use it; it knows no store, no socket and nobody who waits.
 
 mod batch;
+pub mod completion;
 mod kept;
 mod message;
 mod moment;
@@ -10,6 +11,7 @@ mod rules;
 mod run;
 
 pub use self::batch::{Batch, Op, Outcome, Policy, PutOptions, Returned, Taken, not_done};
+pub use self::completion::{Completion, ThreadWaiter};
 pub use self::kept::{Kept, Place};
 pub use self::message::{
     DEAD_SUFFIX, ID_END, Id, Message, PRIORITY_DEFAULT, PRIORITY_MAX, Timestamp, Topic,

@@ -25,7 +25,7 @@ pub use self::redis::RedisAt;
 pub use self::redis::{cluster_tests::Server as RedisCluster, tests::Server as RedisServer};
 pub use self::sqlite::{IN_USE, build};
 use crate::error::{Error, Result};
-use crate::ops::{Batch, Id, Kept, Moment, Node, Place, Run, Topic};
+use crate::ops::{Batch, Completion, Id, Kept, Moment, Node, Place, Run, Topic, completion};
 pub use crate::ops::{SyncMode, WhenFull};
 
 /// A lease that ends when its message is acknowledged or put back, or when the store is opened again:
@@ -34,9 +34,12 @@ pub const UNTIL_RESTART: u64 = 200 * 365 * 24 * 3_600 * 1_000_000;
 
 /// A place that keeps messages. Any thread may call every method at any time.
 pub trait Store: Send + Sync {
-    /// Carries out the batch in one transaction and writes each outcome into it. When this returns,
-    /// everyone sees the stored messages and nobody the removed ones.
-    fn apply(&self, batch: &mut Batch);
+    /// Carries out the batch in one transaction, writes each outcome into it and gives it to the
+    /// completion. By then everyone sees the stored messages and nobody the removed ones.
+    ///
+    /// The calling thread may carry out other batches with it. It waits if the completion says that a
+    /// thread waits for it ([`Completion::waiter`]), or if the batch spans partitions of a shared store.
+    fn submit(&self, batch: Batch, completion: Box<dyn Completion>);
 
     /// The oldest messages of the topic with an id above `after`: at most `limit`, and at most
     /// [`limits::RUN_BYTES`](crate::limits::RUN_BYTES) unless the first alone is larger.
@@ -264,6 +267,13 @@ fn system_clock() -> Id {
 }
 
 impl dyn Store + '_ {
+    /// [`Store::submit`], for a thread that waits until the batch is complete.
+    pub fn apply(&self, batch: &mut Batch) {
+        if !batch.is_empty() {
+            completion::apply(batch, |batch, completion| self.submit(batch, completion));
+        }
+    }
+
     /// [`SharedStore::refresh`]; the heads of other stores are always up to date.
     pub fn refresh(&self, topic: &str) -> Result<()> {
         self.shared().map_or(Ok(()), |shared| shared.refresh(topic))

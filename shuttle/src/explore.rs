@@ -1,7 +1,7 @@
 //! What is explored. Each is run under many schedules; a thread that is never woken is a deadlock,
 //! which shuttle reports.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use crate::broker::{Broker, From, Pattern, Session, Waiting};
 use crate::limits;
-use crate::ops::{Batch, Id, Op, Outcome, Returned, Topic};
+use crate::ops::{Batch, Completion, Id, Op, Outcome, PutOptions, Returned, Topic};
 use crate::store::{self, Rules, Store};
 
 type Exploration = (&'static str, fn());
 
-pub const ALL: [Exploration; 9] = [
+pub const ALL: [Exploration; 11] = [
     ("batches that meet are each committed once", || commits(4, 3)),
     ("a leader hands over", || commits(3, 12)),
+    ("batches of tasks are completed once", tasks),
+    ("a tick meets batches", tick_among_batches),
     ("takers are served in the order of their line", takers_in_line),
     ("takers who join while messages come are served", takers_who_join),
     ("takers who leave lose nothing", takers_who_leave),
@@ -96,6 +98,69 @@ fn commits(writers: usize, batches: usize) {
     stored.sort_unstable();
     assert_eq!(all(&*store), stored);
     assert_eq!(stored.len(), writers * batches);
+}
+
+/// Counts the batches of a task that were completed.
+struct Task(Arc<AtomicUsize>);
+
+impl Completion for Task {
+    fn complete(self: Box<Self>, batch: Batch) {
+        assert!(matches!(batch.outcomes[..], [Ok(Outcome::Stored { .. })]));
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Tasks submit batches beside threads that wait for theirs: each is committed and completed once.
+fn tasks() {
+    let (store, completed) = (open(), Arc::new(AtomicUsize::new(0)));
+    let threads: Vec<_> = (0..3)
+        .map(|number| {
+            let (store, completed) = (store.clone(), completed.clone());
+            thread::spawn(move || {
+                for round in 0..3 {
+                    let mut batch = Batch::default();
+                    batch.put(topic(), b"1", None);
+                    if (number + round) % 2 == 0 {
+                        store.submit(batch, Box::new(Task(completed.clone())));
+                    } else {
+                        store.apply(&mut batch);
+                        assert!(matches!(batch.outcomes[..], [Ok(Outcome::Stored { .. })]));
+                    }
+                }
+            })
+        })
+        .collect();
+    join_all(threads);
+    assert_eq!(completed.load(Ordering::SeqCst), 5);
+    assert_eq!(all(&*store).len(), 9);
+}
+
+/// A tick among batches puts the delayed message that is due, and returns its topic.
+fn tick_among_batches() {
+    let store = open();
+    let mut batch = Batch::default();
+    let options = PutOptions { delay: Some(1), ..PutOptions::default() };
+    batch.put(Topic::new("delayed").unwrap(), b"1", Some(Box::new(options)));
+    store.apply(&mut batch);
+    // The clock is the system's: this ends by itself.
+    while store.due(0) > store.now() {}
+    let writers: Vec<_> = (0..2)
+        .map(|_| {
+            let store = store.clone();
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    let mut batch = Batch::default();
+                    batch.put(topic(), b"1", None);
+                    store.apply(&mut batch);
+                    assert!(matches!(batch.outcomes[..], [Ok(Outcome::Stored { .. })]));
+                }
+            })
+        })
+        .collect();
+    let due = store.tick(0).unwrap();
+    assert_eq!(due.put, [Topic::new("delayed").unwrap()]);
+    join_all(writers);
+    assert_eq!(all(&*store).len(), 4);
 }
 
 /// Sleeps until the taker has been handed a message.

@@ -249,7 +249,6 @@ impl Batch {
     }
 
     /// Bytes of messages to put.
-    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "Redis is sent so many"))]
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }

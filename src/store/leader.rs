@@ -1,29 +1,25 @@
-//! Group commit. Writers that meet queue up; one of them, the leader, commits for all who wait.
+//! Group commit. Batches that are submitted at the same time form a queue; the thread that leads carries it
+//! out in rounds, each one transaction. It knows neither tables nor Redis.
 
-use std::sync::{Arc, LazyLock, Mutex};
-use std::thread::{self, Thread};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 
-use crate::ops::Batch;
+use super::Due;
+use crate::error::Result;
+use crate::limits;
+use crate::ops::{Batch, Completion, ThreadWaiter};
 use crate::sync::lock;
 
-/// Transactions that one leader runs before another writer takes over, so that its own
-/// connection is not kept waiting for ever by others' work.
-const ROUNDS: usize = 16;
+/// What a leader calls to carry out what is queued.
+pub trait Works {
+    /// Carries out the batches in one transaction and writes the outcomes into them.
+    fn commit(&self, batches: &mut [&mut Batch]);
 
-/// Times that a waiting writer yields its core before it parks, 0 on a machine with one core. The
-/// leader never yields.
-///
-/// A commit in memory can take less time than the wake-up of a parked thread. After a yield the answer
-/// is often there, and neither the writer nor the leader pays for a futex call. Confirmed puts into
-/// memory, one at a time, medians of runs in turn on 2 cores with other work: 44,500 to 54,600 a
-/// second for 8 connections, 42,100 to 51,100 for 50, 30,900 to 50,400 for 200. Beside a busy loop
-/// per core and 200 connections, p50 fell from 3.6 to 0.6 ms and p99.9 from 263 to 77 ms, but p99 rose
-/// from 30 to 40 ms. `cargo bench --bench compare -- put-confirmed` shows the rates against Redis.
-static YIELDS: LazyLock<u32> =
-    LazyLock::new(
-        || if thread::available_parallelism().is_ok_and(|n| n.get() > 1) { 3 } else { 0 },
-    );
+    /// Does what is due in a transaction of its own.
+    fn tick_now(&self) -> Result<Due>;
+}
 
+/// The queue of a store, or of one of its partitions.
 #[derive(Default)]
 pub struct Leader {
     queue: Mutex<Queue>,
@@ -31,132 +27,310 @@ pub struct Leader {
 
 #[derive(Default)]
 struct Queue {
+    /// Whether a thread leads. While none does, any thread that comes may.
     led: bool,
-    waiting: Vec<Arc<Waiting>>,
+    jobs: VecDeque<Job>,
 }
 
-/// A writer that sleeps until its batch comes back.
-struct Waiting {
-    thread: Thread,
-    batch: Mutex<Option<Batch>>,
-    word: Mutex<Option<Word>>,
+enum Job {
+    Batch(Submitted),
+    Tick(Arc<ThreadWaiter<Result<Due>>>),
 }
 
-/// What the leader tells a writer.
-enum Word {
-    /// The batch is committed.
-    Done,
-    /// The batch is as it was: be the leader.
-    Lead,
+struct Submitted {
+    batch: Batch,
+    completion: Box<dyn Completion>,
+}
+
+/// What is carried out in one transaction.
+enum Round {
+    Batches(Vec<Submitted>),
+    Tick(Arc<ThreadWaiter<Result<Due>>>),
 }
 
 impl Leader {
-    /// Returns once `commit` has had the batch, called here or by another writer.
-    pub fn submit(&self, batch: &mut Batch, commit: impl Fn(&mut [&mut Batch])) {
-        let waiting = {
-            let mut queue = lock(&self.queue);
-            if queue.led {
-                let waiting = Arc::new(Waiting::new(std::mem::take(batch)));
-                queue.waiting.push(waiting.clone());
-                Some(waiting)
-            } else {
-                queue.led = true;
-                None
-            }
-        };
-        if let Some(waiting) = waiting {
-            let word = waiting.wait();
-            *batch = lock(&waiting.batch).take().unwrap_or_default();
-            match word {
-                Word::Done => return,
-                Word::Lead => {}
-            }
+    /// Queues a batch. A thread that waits for it returns once it is complete, and may lead until
+    /// then. Without one this returns at once, unless nobody leads: then it leads.
+    pub fn submit(&self, batch: Batch, completion: Box<dyn Completion>, works: &impl Works) {
+        if batch.is_empty() {
+            return completion.complete(batch);
         }
-        self.lead(batch, commit);
+        let waiter = completion.waiter().cloned();
+        let leads = {
+            let mut queue = lock(&self.queue);
+            queue.jobs.push_back(Job::Batch(Submitted { batch, completion }));
+            queue.begin_to_lead()
+        };
+        match waiter {
+            Some(waiter) => self.wait(&waiter, leads, works),
+            None if leads => self.lead(|| true, works),
+            None => {}
+        }
     }
 
-    /// Commits the leader's own batch with all that wait, then what has come meanwhile.
-    fn lead(&self, batch: &mut Batch, commit: impl Fn(&mut [&mut Batch])) {
+    /// Has a tick carried out before all that is queued.
+    pub fn tick(&self, works: &impl Works) -> Result<Due> {
+        let waiter = ThreadWaiter::new();
+        let leads = {
+            let mut queue = lock(&self.queue);
+            queue.jobs.push_front(Job::Tick(waiter.clone()));
+            queue.begin_to_lead()
+        };
+        self.wait(&waiter, leads, works);
+        waiter.take().unwrap_or_else(|| Ok(Due::default()))
+    }
+
+    fn wait<T>(&self, waiter: &ThreadWaiter<T>, leads: bool, works: &impl Works) {
+        let lead = || self.lead(|| waiter.is_done(), works);
+        if leads {
+            lead();
+        }
+        waiter.wait(|| {
+            if lock(&self.queue).begin_to_lead() {
+                lead();
+            }
+        });
+    }
+
+    /// Carries out what is queued until nothing is left, or until `is_done` and another thread waits,
+    /// which then leads: the connection of this thread so does not wait for others' work.
+    fn lead(&self, is_done: impl Fn() -> bool, works: &impl Works) {
         let led = Led(self);
-        let mut own = Some(batch);
-        for _ in 0..ROUNDS {
-            let followers = {
+        loop {
+            let round = {
                 let mut queue = lock(&self.queue);
-                if own.is_none() && queue.waiting.is_empty() {
+                if queue.jobs.is_empty() || is_done() && queue.hand_over() {
                     queue.led = false;
                     std::mem::forget(led);
                     return;
                 }
-                std::mem::take(&mut queue.waiting)
+                queue.next_round()
             };
-            commit_round(own.take(), &followers, &commit);
-        }
-        drop(led);
-    }
-
-    fn hand_over(&self) {
-        let next = {
-            let mut queue = lock(&self.queue);
-            if queue.waiting.is_empty() {
-                queue.led = false;
-                return;
+            match round {
+                Round::Batches(round) => commit(round, works),
+                Round::Tick(waiter) => waiter.give(works.tick_now()),
             }
-            queue.waiting.remove(0)
-        };
-        next.tell(Word::Lead);
+        }
     }
 }
 
-/// Whoever leads hands over when it ends, also by a panic: else all others would wait for ever.
+/// Ends the leadership of a thread that panics: else all others would wait for ever.
 struct Led<'a>(&'a Leader);
 
 impl Drop for Led<'_> {
     fn drop(&mut self) {
-        self.0.hand_over();
+        let mut queue = lock(&self.0.queue);
+        queue.led = false;
+        queue.hand_over();
     }
 }
 
-fn commit_round(
-    own: Option<&mut Batch>,
-    followers: &[Arc<Waiting>],
-    commit: impl Fn(&mut [&mut Batch]),
-) {
-    let mut taken: Vec<Batch> =
-        followers.iter().map(|f| lock(&f.batch).take().unwrap_or_default()).collect();
-    let mut batches: Vec<&mut Batch> = own.into_iter().chain(&mut taken).collect();
-    commit(&mut batches);
-    for (follower, batch) in followers.iter().zip(taken) {
-        *lock(&follower.batch) = Some(batch);
-        follower.tell(Word::Done);
-    }
-}
-
-impl Waiting {
-    fn new(batch: Batch) -> Waiting {
-        Waiting {
-            thread: thread::current(),
-            batch: Mutex::new(Some(batch)),
-            word: Mutex::new(None),
-        }
+impl Queue {
+    /// Whether the calling thread leads from here on.
+    fn begin_to_lead(&mut self) -> bool {
+        !std::mem::replace(&mut self.led, true)
     }
 
-    fn wait(&self) -> Word {
-        let mut yields = *YIELDS;
-        loop {
-            if let Some(word) = lock(&self.word).take() {
-                return word;
+    /// Asks the first thread that waits to lead; false if none waits.
+    fn hand_over(&self) -> bool {
+        self.jobs.iter().any(|job| match job {
+            Job::Tick(waiter) => {
+                waiter.ask_to_lead();
+                true
             }
-            if yields > 0 {
-                yields -= 1;
+            Job::Batch(Submitted { completion, .. }) => {
+                completion.waiter().inspect(|waiter| waiter.ask_to_lead()).is_some()
+            }
+        })
+    }
+
+    /// Takes a tick, or as many batches from the front as one round may have, at least one.
+    fn next_round(&mut self) -> Round {
+        let (mut round, mut operations, mut bytes) = (Vec::new(), 0, 0);
+        while let Some(job) = self.jobs.pop_front() {
+            match job {
+                Job::Tick(waiter) if round.is_empty() => return Round::Tick(waiter),
+                Job::Batch(submitted) => {
+                    operations += submitted.batch.ops.len();
+                    bytes += submitted.batch.bytes();
+                    let fits =
+                        operations <= limits::ROUND_OPERATIONS && bytes <= limits::ROUND_BYTES;
+                    if round.is_empty() || fits {
+                        round.push(submitted);
+                        continue;
+                    }
+                    self.jobs.push_front(Job::Batch(submitted));
+                }
+                tick => self.jobs.push_front(tick),
+            }
+            break;
+        }
+        Round::Batches(round)
+    }
+}
+
+fn commit(mut round: Vec<Submitted>, works: &impl Works) {
+    let mut batches: Vec<&mut Batch> = round.iter_mut().map(|one| &mut one.batch).collect();
+    works.commit(&mut batches);
+    round.into_iter().for_each(|Submitted { batch, completion }| completion.complete(batch));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread::{self, ThreadId};
+
+    use super::*;
+    use crate::ops::{Topic, completion};
+
+    /// Notes each round, and calls `meanwhile` in the first.
+    struct Rounds<F> {
+        meanwhile: F,
+        begun: AtomicUsize,
+        rounds: Mutex<Vec<Noted>>,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Noted {
+        thread: ThreadId,
+        batches: usize,
+        operations: usize,
+    }
+
+    impl<F: Fn()> Rounds<F> {
+        fn new(meanwhile: F) -> Rounds<F> {
+            Rounds { meanwhile, begun: AtomicUsize::new(0), rounds: Mutex::default() }
+        }
+
+        fn note(&self, batches: usize, operations: usize) {
+            if self.begun.fetch_add(1, Ordering::SeqCst) == 0 {
+                (self.meanwhile)();
+            }
+            lock(&self.rounds).push(Noted { thread: thread::current().id(), batches, operations });
+        }
+
+        /// Waits until the first round has begun.
+        fn wait(&self) {
+            while self.begun.load(Ordering::SeqCst) == 0 {
                 thread::yield_now();
-            } else {
-                thread::park();
             }
+        }
+
+        /// Batches and operations of each round.
+        fn sizes(&self) -> Vec<(usize, usize)> {
+            lock(&self.rounds).iter().map(|round| (round.batches, round.operations)).collect()
         }
     }
 
-    fn tell(&self, word: Word) {
-        *lock(&self.word) = Some(word);
-        self.thread.unpark();
+    impl<F: Fn()> Works for Rounds<F> {
+        fn commit(&self, batches: &mut [&mut Batch]) {
+            self.note(batches.len(), batches.iter().map(|batch| batch.ops.len()).sum());
+        }
+
+        fn tick_now(&self) -> Result<Due> {
+            self.note(0, 0);
+            Ok(Due::default())
+        }
+    }
+
+    /// What a thread is given that must not lead.
+    struct Never;
+
+    impl Works for Never {
+        fn commit(&self, _: &mut [&mut Batch]) {
+            panic!("a second thread leads");
+        }
+
+        fn tick_now(&self) -> Result<Due> {
+            panic!("a second thread leads");
+        }
+    }
+
+    /// A task, which does not wait on a thread.
+    #[derive(Clone, Default)]
+    struct Task(Arc<AtomicUsize>);
+
+    impl Completion for Task {
+        fn complete(self: Box<Self>, _: Batch) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn batch(puts: usize, bytes: usize) -> Batch {
+        let mut batch = Batch::default();
+        (0..puts).for_each(|_| batch.put(Topic::new("t").unwrap(), &vec![b'1'; bytes], None));
+        batch
+    }
+
+    /// The rounds that carry out these batches of tasks, which come during an earlier round.
+    fn rounds(batches: &[(usize, usize)]) -> Vec<(usize, usize)> {
+        let (leader, task) = (Leader::default(), Task::default());
+        let works = Rounds::new(|| {
+            for (puts, bytes) in batches {
+                leader.submit(batch(*puts, *bytes), Box::new(task.clone()), &Never);
+            }
+        });
+        leader.submit(batch(1, 1), Box::new(task.clone()), &works);
+        assert_eq!(task.0.load(Ordering::SeqCst), batches.len() + 1);
+        works.sizes().split_off(1)
+    }
+
+    #[test]
+    fn round_is_bounded_in_operations() {
+        let half = limits::ROUND_OPERATIONS / 2;
+        assert_eq!(rounds(&[(half, 1), (half, 1)]), [(2, 2 * half)]);
+        assert_eq!(rounds(&[(half, 1), (half, 1), (1, 1)]), [(2, 2 * half), (1, 1)]);
+        let much = 2 * limits::ROUND_OPERATIONS;
+        assert_eq!(rounds(&[(much, 1), (1, 1)]), [(1, much), (1, 1)], "at least one batch");
+    }
+
+    #[test]
+    fn round_is_bounded_in_bytes() {
+        let half = limits::ROUND_BYTES / 2;
+        assert_eq!(rounds(&[(1, half), (1, half)]), [(2, 2)]);
+        assert_eq!(rounds(&[(1, half), (1, half), (1, 1)]), [(2, 2), (1, 1)]);
+        assert_eq!(rounds(&[(1, 2 * half + 1), (1, 1)]), [(1, 1), (1, 1)], "at least one batch");
+    }
+
+    #[test]
+    fn leader_whose_batch_is_done_hands_over() {
+        let leader = Leader::default();
+        let works = Rounds::new(|| {
+            while lock(&leader.queue).jobs.is_empty() {
+                thread::yield_now();
+            }
+        });
+        let apply = || {
+            completion::apply(&mut batch(1, 1), |batch, done| leader.submit(batch, done, &works));
+            thread::current().id()
+        };
+        let (first, second) = thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                works.wait();
+                apply()
+            });
+            (apply(), second.join().unwrap())
+        });
+        let round = |thread| Noted { thread, batches: 1, operations: 1 };
+        assert_eq!(*lock(&works.rounds), [round(first), round(second)]);
+    }
+
+    #[test]
+    fn tick_goes_before_queued_batches() {
+        let leader = Leader::default();
+        let works = Rounds::new(|| {
+            (0..2).for_each(|_| leader.submit(batch(1, 1), Box::<Task>::default(), &Never));
+            while lock(&leader.queue).jobs.len() < 3 {
+                thread::yield_now();
+            }
+        });
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                works.wait();
+                leader.tick(&works).unwrap();
+            });
+            leader.submit(batch(1, 1), Box::<Task>::default(), &works);
+        });
+        assert_eq!(works.sizes(), [(1, 1), (0, 0), (2, 2)]);
     }
 }

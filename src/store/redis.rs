@@ -46,7 +46,9 @@ use self::shard::{Common, Shard};
 use super::{Due, Extent, Head, ReadCache, Rules, SharedStore, Store, system_clock};
 use crate::error::Result;
 use crate::limits;
-use crate::ops::{Batch, ID_END, Id, Kept, Moment, Node, Place, Run, Topic, part};
+use crate::ops::{
+    Batch, Completion, ID_END, Id, Kept, Moment, Node, Op, Place, Run, Topic, completion, part,
+};
 
 /// What a consumer has not had for so long goes to another: a minute, in microseconds.
 const CONSUMER_LEASE: u64 = 60_000_000;
@@ -229,18 +231,22 @@ impl Store for RedisStore {
         self.shards.iter().flat_map(|shard| shard.known.heads()).collect()
     }
 
-    fn apply(&self, batch: &mut Batch) {
-        let of = |op: &crate::ops::Op| part(op.topic().as_str(), self.shards.len());
+    fn submit(&self, mut batch: Batch, completion: Box<dyn Completion>) {
+        let of = |op: &Op| part(op.topic().as_str(), self.shards.len());
         let mut parts = batch.ops.iter().map(of);
-        let Some(first) = parts.next() else { return };
-        let give = |part: usize, batch: &mut Batch| match self.shards.get(part) {
-            Some(shard) => shard.apply(batch),
-            None => request::fail(batch, &request::senseless()),
-        };
-        if parts.all(|part| part == first) {
-            return give(first, batch);
+        let Some(first) = parts.next() else { return completion.complete(batch) };
+        match self.shards.get(first) {
+            Some(shard) if parts.all(|part| part == first) => shard.submit(batch, completion),
+            _ => {
+                split::apply(&mut batch, of, |part, share| match self.shards.get(part) {
+                    Some(shard) => {
+                        completion::apply(share, |batch, done| shard.submit(batch, done))
+                    }
+                    None => request::fail(share, &request::senseless()),
+                });
+                completion.complete(batch);
+            }
         }
-        split::apply(batch, of, give);
     }
 
     fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {

@@ -49,12 +49,12 @@ use self::room::Reserve;
 use self::size::Size;
 use self::tables::{Bounds, Tables};
 use self::transaction::Transaction;
-use super::leader::Leader;
+use super::leader::{Leader, Works};
 use super::losses::Losses;
 use super::{Due, Extent, Head, ReadCache, Rules, Store, SyncMode};
 use crate::error::{Code, Result};
 use crate::limits;
-use crate::ops::{Batch, Id, Kept, Place, Run, Topic};
+use crate::ops::{Batch, Completion, Id, Kept, Place, Run, Topic};
 use crate::sync::lock;
 
 /// Microseconds since 1970.
@@ -272,10 +272,8 @@ impl Store for SqliteStore {
         self.heads.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    fn apply(&self, batch: &mut Batch) {
-        if !batch.is_empty() {
-            self.leader.submit(batch, |batches| self.commit(batches));
-        }
+    fn submit(&self, batch: Batch, completion: Box<dyn Completion>) {
+        self.leader.submit(batch, completion, self);
     }
 
     fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {
@@ -337,6 +335,16 @@ impl Store for SqliteStore {
         if self.due(partition) > self.now() {
             return Ok(Due::default());
         }
+        self.leader.tick(self)
+    }
+}
+
+impl Works for SqliteStore {
+    fn commit(&self, batches: &mut [&mut Batch]) {
+        self.commit_promised(batches);
+    }
+
+    fn tick_now(&self) -> Result<Due> {
         let mut done = Due::default();
         let mut desk = lock(&self.desk);
         // What is due next is found out anew; what others begin waits for the lock.

@@ -15,8 +15,8 @@ use super::request;
 use super::scripts::{self, Script};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::ops::{Batch, Id, Topic};
-use crate::store::leader::Leader;
+use crate::ops::{Batch, Completion, Id, Topic};
+use crate::store::leader::{Leader, Works};
 use crate::store::losses::Losses;
 use crate::store::{Due, Rules, WhenFull, system_clock};
 use crate::sync::lock;
@@ -73,19 +73,14 @@ impl Shard {
         Shard { common, route, known, key, channel, leader, heard, doubt, lost }
     }
 
-    /// Carries out a batch, with those of others who come at the same time.
-    pub fn apply(&self, batch: &mut Batch) {
-        self.leader.submit(batch, |batches| self.commit(batches));
+    /// Carries out a batch together with others that are submitted at the same time.
+    pub fn submit(&self, batch: Batch, completion: Box<dyn Completion>) {
+        self.leader.submit(batch, completion, self);
     }
 
-    /// Carries out the batches of those who met, a few at a time.
-    pub fn commit(&self, batches: &mut [&mut Batch]) {
-        let mut rest = batches;
-        while !rest.is_empty() {
-            let (some, more) = rest.split_at_mut(request::together(rest));
-            self.commit_some(some);
-            rest = more;
-        }
+    /// Calls the script that does some of what is due, before the queued batches are carried out.
+    pub fn call_tick(&self) -> Result<Due> {
+        self.leader.tick(self)
     }
 
     fn commit_some(&self, batches: &mut [&mut Batch]) {
@@ -246,8 +241,20 @@ impl Shard {
         self.known.end_all();
         Ok(all)
     }
+}
 
-    pub fn call_tick(&self) -> Result<Due> {
+impl Works for Shard {
+    /// Carries out the batches, as many at a time as one call of the script takes.
+    fn commit(&self, batches: &mut [&mut Batch]) {
+        let mut rest = batches;
+        while !rest.is_empty() {
+            let (some, more) = rest.split_at_mut(request::together(rest));
+            self.commit_some(some);
+            rest = more;
+        }
+    }
+
+    fn tick_now(&self) -> Result<Due> {
         let Value::Array(answer) = self.call(&self.script(Script::Tick))? else {
             return Err(request::senseless());
         };

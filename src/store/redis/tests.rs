@@ -12,7 +12,15 @@ use ::redis::{Client, Connection, cmd};
 use super::*;
 use crate::error::Code;
 use crate::ops::{Op, Outcome};
+use crate::store::leader::Works;
 use crate::store::{WhenFull, contract};
+
+impl RedisStore {
+    /// As `dyn Store` has it.
+    fn apply(&self, batch: &mut Batch) {
+        (self as &dyn Store).apply(batch);
+    }
+}
 
 /// The longest that anything takes.
 const PATIENCE: Duration = Duration::from_secs(30);

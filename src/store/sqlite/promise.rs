@@ -37,7 +37,7 @@ fn fail(batches: &mut [&mut Batch], error: &Error) {
 impl SqliteStore {
     /// Carries out batches in one transaction. If that fails, each gets one of its own, so that a
     /// batch that fails fails alone.
-    pub fn commit(&self, batches: &mut [&mut Batch]) {
+    pub fn commit_promised(&self, batches: &mut [&mut Batch]) {
         let mut desk = lock(&self.desk);
         let promised = batches.iter().any(|batch| batch.is_promised());
         if let Err(error) = self.check_location(false) {

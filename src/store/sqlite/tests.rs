@@ -4,6 +4,13 @@ use super::*;
 use crate::ops::{Op, Outcome, PutOptions, Taken};
 use crate::store::contract;
 
+impl SqliteStore {
+    /// As `dyn Store` has it.
+    pub fn apply(&self, batch: &mut Batch) {
+        (self as &dyn Store).apply(batch);
+    }
+}
+
 fn open() -> SqliteStore {
     SqliteStore::in_memory(contract::clock, Rules::default()).unwrap()
 }
