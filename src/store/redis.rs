@@ -37,11 +37,12 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use self::address::Named;
+pub use self::address::RedisAt;
 use self::known::From;
 use self::news::News;
 use self::nodes::Nodes;
 use self::open::Opened;
-pub use self::open::RedisAt;
+
 use self::shard::{Common, Shard};
 use super::{Due, Extent, Head, ReadCache, Rules, SharedStore, Store, system_clock};
 use crate::error::Result;
@@ -165,7 +166,7 @@ impl RedisStore {
     }
 
     fn shard(&self, topic: &str) -> Result<&Arc<Shard>> {
-        self.shards.get(part(topic, self.shards.len())).ok_or_else(request::senseless)
+        self.shards.get(part(topic, self.shards.len())).ok_or_else(scripts::senseless)
     }
 
     fn read_script(&self, how: &str, topic: &Topic, args: &[u64]) -> Result<Value> {
@@ -242,7 +243,7 @@ impl Store for RedisStore {
                     Some(shard) => {
                         completion::apply(share, |batch, done| shard.submit(batch, done))
                     }
-                    None => request::fail(share, &request::senseless()),
+                    None => request::fail(share, &scripts::senseless()),
                 });
                 completion.complete(batch);
             }
@@ -283,7 +284,7 @@ impl Store for RedisStore {
 
     fn ends(&self, head: &Head) -> Result<(Option<Id>, Option<Id>)> {
         let Value::Array(ends) = self.read_script("ends", head.topic(), &[])? else {
-            return Err(request::senseless());
+            return Err(scripts::senseless());
         };
         let mut ends = ends.into_iter().map(|end| match end {
             Value::Int(id) if id > 0 => Some(id.cast_unsigned()),
@@ -325,7 +326,7 @@ impl Store for RedisStore {
 impl SharedStore for RedisStore {
     fn refresh(&self, topic: &str) -> Result<()> {
         let answer = self.read_script("topic", &Topic::new(topic)?, &[])?;
-        let Value::Array(answer) = answer else { return Err(request::senseless()) };
+        let Value::Array(answer) = answer else { return Err(scripts::senseless()) };
         self.shard(topic)?.learn(answer.into_iter().next(), From::Own).map(drop)
     }
 

@@ -17,6 +17,26 @@ const ONE: &str =
     "redis://[USER:PASSWORD@]HOST[:PORT][/DB], with %XX for what is special in a password";
 const UNIX: &str = "redis+unix:///PATH[?db=N&user=U&pass=P]";
 
+/// Where a store is, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct RedisAt<'a> {
+    pub url: &'a str,
+    /// What every key begins with.
+    pub prefix: &'a str,
+    /// Connections at most to each node, beside those that hear news.
+    pub pool: usize,
+    /// Replicas that must have what is promised.
+    pub replicas: u32,
+}
+
+impl RedisAt<'_> {
+    /// What the keys of a part begin with: they have a hash tag in common, so that they stand on one node of
+    /// a cluster.
+    pub fn keys(&self, part: usize) -> String {
+        format!("{}{{{part}}}:", self.prefix)
+    }
+}
+
 /// What a URL of a store names.
 pub enum Named {
     One(ConnectionInfo),

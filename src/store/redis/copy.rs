@@ -2,7 +2,7 @@
 
 use redis::{Cmd, Value};
 
-use super::request::{optional, senseless, text};
+use super::scripts::{optional, senseless, text};
 use crate::error::Result;
 use crate::ops::{Kept, PRIORITY_DEFAULT, PRIORITY_MAX, Place, Topic};
 

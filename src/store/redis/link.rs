@@ -14,7 +14,7 @@ use redis::{
 
 use super::address::Address;
 use super::presence::Presence;
-use super::{scripts, watch};
+use super::scripts;
 use crate::error::{Code, Error};
 use crate::sync::lock;
 
@@ -32,12 +32,12 @@ const REPLICATED: Duration = Duration::from_secs(1);
 const LACKS_REPLICAS: Duration = Duration::from_millis(50);
 
 pub struct Link {
-    client: Client,
+    pub(super) client: Client,
     address: Address,
     most: usize,
     pool: Mutex<Pool>,
     freed: Condvar,
-    presence: Arc<Presence>,
+    pub(super) presence: Arc<Presence>,
 }
 
 #[derive(Default)]
@@ -79,12 +79,6 @@ impl Link {
 
     pub fn address(&self) -> &Address {
         &self.address
-    }
-
-    /// Has the node watched over; `probed` is called behind each probe, and told whether the node answered,
-    /// and whether it is back.
-    pub fn watch(&self, probed: impl Fn(bool, bool) + Send + 'static) -> std::io::Result<()> {
-        watch::begin(self.client.clone(), self.presence.clone(), probed)
     }
 
     /// Whether it is taken for away.

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, ConnectionInfo, Value, cmd};
 
-use super::address::Address;
+use super::address::{Address, RedisAt};
 use super::check::check;
 use super::greet::greet;
 use super::link::{Failed, Link};
-use super::open::RedisAt;
 use crate::sync::lock;
 
 /// How often a call goes where it is sent.

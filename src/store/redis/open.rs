@@ -2,10 +2,11 @@
 
 use redis::{Cmd, ConnectionInfo, Value, cmd};
 
-use super::address::{PARTS, PARTS_MAX};
+use super::address::{PARTS, PARTS_MAX, RedisAt};
 use super::check::check;
 use super::greet::greet;
 use super::nodes::Nodes;
+use super::scripts;
 use super::shard::Shard;
 use crate::store::{Rules, WhenFull};
 
@@ -15,25 +16,20 @@ const SCHEMA: &str = "1";
 /// What opening a store comes to: an error is for the person who started the server.
 pub type Opened<T> = std::result::Result<T, String>;
 
-/// Where a store is, and how it is reached.
-#[derive(Clone, Debug)]
-pub struct RedisAt<'a> {
-    pub url: &'a str,
-    /// What every key begins with.
-    pub prefix: &'a str,
-    /// Connections at most to each node, beside those that hear news.
-    pub pool: usize,
-    /// Replicas that must have what is promised.
-    pub replicas: u32,
-}
+/// Says the first command that this user may not run on the store's keys, or that this is a replica. Redis can
+/// tell the first from 7.0 on.
+const ASK: &str = "
+    local prefix = string.sub(KEYS[1], 1, -6)
+    local may = redis.acl_check_cmd
+    for i, command in ipairs(ARGV) do
+        local on = string.find(command, 'PUBLISH', 1, true) and prefix .. 'news' or KEYS[1]
+        if may and not may(command, on) then return command end
+    end
+    if may and not may('SCRIPT', 'LOAD', '') then return 'SCRIPT LOAD' end
+    local wrote = redis.pcall('LPUSHX', prefix .. 'nowhere', '')
+    return type(wrote) == 'table' and string.find(wrote.err, 'READONLY', 1, true) and 'replica' or ''";
 
 impl RedisAt<'_> {
-    /// What the keys of a part begin with: they have a hash tag in common, so that they stand on one node of
-    /// a cluster.
-    pub fn keys(&self, part: usize) -> String {
-        format!("{}{{{part}}}:", self.prefix)
-    }
-
     pub fn one(&self, info: ConnectionInfo) -> Opened<Nodes> {
         let nodes = Nodes::one(info, self, 1).map_err(|error| error.to_string())?;
         for (link, _) in nodes.links() {
@@ -99,6 +95,29 @@ impl Shard {
                 _ => Ok(()),
             },
             _ => Err(format!("{key} makes no sense: is another program's data there?")),
+        }
+    }
+
+    /// Refuses a node that would break scripts off in their middle, or takes none.
+    pub fn may_write(&self) -> Result<(), String> {
+        let is_cluster = self.common.nodes.is_cluster();
+        let mut ask: Cmd = cmd("EVAL");
+        ask.arg(ASK).arg(1).arg(&self.key).arg(scripts::commands());
+        ask.arg(if is_cluster { "SPUBLISH" } else { "PUBLISH" });
+        if self.common.replicas > 0 {
+            ask.arg("WAIT");
+        }
+        let answer = self.call(&ask).map_err(|error| error.text.into_owned())?;
+        let Value::BulkString(answer) = answer else { return Ok(()) };
+        let address = self.route.link().address().to_string();
+        match &*String::from_utf8_lossy(&answer) {
+            "" => Ok(()),
+            "replica" => Err(format!("Redis at {address} is a replica: name its master")),
+            command => Err(format!(
+                "Redis at {address} does not let this user do {command} on {}*: docs/scaling.md lists the \
+                 rights that it needs",
+                self.key.trim_end_matches("store")
+            )),
         }
     }
 }

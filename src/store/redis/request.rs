@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use redis::{Cmd, Value};
 
 use super::known::policy_number;
-use super::scripts::outcome;
+use super::scripts::{optional, outcome, senseless, text};
 use super::{copy, link};
 use crate::error::{Code, Error, Result};
 use crate::ops::{Batch, Id, Op, Outcome, PRIORITY_MAX, PutOptions, Returned, Run, Taken, Topic};
@@ -144,21 +144,6 @@ fn returned(call: &mut Cmd, message: &Returned) {
     text(call, taken.origin.as_ref().map(|origin| origin.0.as_str()));
     optional(call, taken.origin.as_ref().map(|origin| origin.1));
     call.arg(&**body);
-}
-
-pub fn optional(call: &mut Cmd, number: Option<u64>) {
-    match number {
-        Some(number) => call.arg(number),
-        None => call.arg(""),
-    };
-}
-
-/// With a sign in front: an empty text is another thing than none.
-pub fn text(call: &mut Cmd, text: Option<&str>) {
-    match text {
-        Some(text) => call.arg(format!("={text}")),
-        None => call.arg(""),
-    };
 }
 
 /// How many operations from the first on are the same take.
@@ -316,12 +301,4 @@ fn refused(why: Option<Value>, rules: &Rules) -> Error {
         b"topic_bytes" => refusal::too_much_for_topics(bound),
         _ => senseless(),
     }
-}
-
-/// An answer that none of our scripts gives.
-pub fn senseless() -> Error {
-    Error::new(
-        Code::StoreFailed,
-        "what Redis answers makes no sense: is another program's data there?",
-    )
 }

@@ -11,8 +11,10 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use redis::Cmd;
 use sha1_smol::Sha1;
 
+use crate::error::{Code, Error};
 use crate::limits;
 use crate::ops::{DEAD_SUFFIX, ID_END, PRIORITY_DEFAULT, PRIORITY_MAX};
 use crate::store::refusal;
@@ -127,6 +129,30 @@ fn constants() -> String {
     let numbers = numbers.map(|(name, value)| format!("local {name} = {value}\n")).concat();
     let outcomes = outcomes.map(|(name, value)| format!("local {name} = {value}\n")).concat();
     format!("{numbers}{outcomes}local DEAD_SUFFIX = '{DEAD_SUFFIX}'\n")
+}
+
+/// Adds a number to a call, or an empty text for none.
+pub fn optional(call: &mut Cmd, number: Option<u64>) {
+    match number {
+        Some(number) => call.arg(number),
+        None => call.arg(""),
+    };
+}
+
+/// Adds a text to a call with a sign in front, or an empty one for none.
+pub fn text(call: &mut Cmd, text: Option<&str>) {
+    match text {
+        Some(text) => call.arg(format!("={text}")),
+        None => call.arg(""),
+    };
+}
+
+/// An answer that none of our scripts gives.
+pub fn senseless() -> Error {
+    Error::new(
+        Code::StoreFailed,
+        "what Redis answers makes no sense: is another program's data there?",
+    )
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! One part of the store in Redis, which is all of it unless there is a cluster: its calls of scripts,
 //! and what is learnt of their answers.
+//!
+//! It imports `news` and `moments`, which import it: a shard owns what their threads keep, and the threads call
+//! the shard.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -125,14 +128,14 @@ impl Shard {
         let wanted = if confirms { self.common.replicas } else { 0 };
         let called = self.common.nodes.call(&self.route, &call, wanted);
         let (answer, replicas) = called.map_err(|failed| self.failed(failed))?;
-        let Value::Array(answer) = answer else { return Err(request::senseless()) };
+        let Value::Array(answer) = answer else { return Err(scripts::senseless()) };
         let mut answer = answer.into_iter();
         let put = self.learn(answer.next(), From::Own)?;
         match answer.next() {
             Some(Value::Array(outcomes)) if outcomes.len() == batches.len() => {
                 Ok(Applied { outcomes, put, replicas })
             }
-            _ => Err(request::senseless()),
+            _ => Err(scripts::senseless()),
         }
     }
 
@@ -216,10 +219,10 @@ impl Shard {
 
     /// Learns what a script of this server told.
     pub fn learn(&self, told: Option<Value>, from: From) -> Result<Due> {
-        let Some(Value::BulkString(told)) = told else { return Err(request::senseless()) };
+        let Some(Value::BulkString(told)) = told else { return Err(scripts::senseless()) };
         let told = std::str::from_utf8(&told).ok();
         let learnt = told.and_then(|told| self.known.learn(told, from, system_clock()));
-        learnt.ok_or_else(request::senseless)
+        learnt.ok_or_else(scripts::senseless)
     }
 
     /// Learns of every topic, and that what is not there any more is gone.
@@ -230,7 +233,7 @@ impl Shard {
         loop {
             let mut call = self.script(Script::Read);
             call.arg("topics").arg("").arg(&cursor);
-            let Value::Array(answer) = self.call(&call)? else { return Err(request::senseless()) };
+            let Value::Array(answer) = self.call(&call)? else { return Err(scripts::senseless()) };
             let mut answer = answer.into_iter();
             all.add(self.learn(answer.next(), from)?);
             match answer.next() {
@@ -256,7 +259,7 @@ impl Works for Shard {
 
     fn tick_now(&self) -> Result<Due> {
         let Value::Array(answer) = self.call(&self.script(Script::Tick))? else {
-            return Err(request::senseless());
+            return Err(scripts::senseless());
         };
         self.learn(answer.into_iter().next(), From::Own)
     }

@@ -1,29 +1,27 @@
 //! The watch over a node: a thread that asks it now and then how it is, and as long as it is away
 //! whether it is back. It has a connection of its own, so that no request waits for it.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use redis::{Client, Connection, ConnectionLike, RedisResult, Value, cmd};
 
 use super::backoff::Backoff;
-use super::link;
+use super::link::{self, Link};
 use super::presence::{Presence, Told};
 use crate::ops::Replicas;
 
 /// From one probe to the next.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Watches over a node until nobody needs it; `probed` is called behind each probe, and told whether the
-/// node answered, and whether it is back.
-pub fn begin(
-    client: Client,
-    presence: Arc<Presence>,
-    probed: impl Fn(bool, bool) + Send + 'static,
-) -> std::io::Result<()> {
-    let thread = thread::Builder::new().name("watch".into());
-    thread.spawn(move || run(&client, &presence, &probed)).map(drop)
+impl Link {
+    /// Watches over the node until nobody needs it; `probed` is called after each probe, and told whether
+    /// the node answered, and whether it is back.
+    pub fn watch(&self, probed: impl Fn(bool, bool) + Send + 'static) -> std::io::Result<()> {
+        let (client, presence) = (self.client.clone(), self.presence.clone());
+        let thread = thread::Builder::new().name("watch".into());
+        thread.spawn(move || run(&client, &presence, &probed)).map(drop)
+    }
 }
 
 fn run(client: &Client, presence: &Presence, probed: &dyn Fn(bool, bool)) {
