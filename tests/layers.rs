@@ -18,7 +18,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("broker", &["store"]),
     ("store", &[]),
     ("wire", &["error", "limits"]),
-    ("config", &["error", "limits"]),
+    ("config", &["ops", "error", "limits"]),
     ("client", &["text"]),
     ("text", &[]),
     ("ops", &[]),
