@@ -11,7 +11,6 @@ mod model;
 #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
 mod overview;
 mod place;
-mod read;
 mod session;
 mod speaking;
 mod stats;
@@ -35,7 +34,7 @@ use self::mailbox::Subscribers;
 #[cfg(feature = "http")]
 pub use self::overview::Busy;
 #[cfg(feature = "http")]
-pub use self::read::Page;
+pub use self::session::Page;
 pub use self::session::Session;
 #[cfg(feature = "http")]
 pub use self::speaking::Speaking;

@@ -8,11 +8,10 @@ mod backup;
 mod bound;
 pub mod build;
 mod check;
-mod checksum;
 mod commit;
 mod copy;
+mod damage;
 mod due;
-mod failure;
 mod file;
 #[cfg(test)]
 mod kept;
@@ -24,7 +23,6 @@ mod remove;
 mod room;
 mod schema;
 mod size;
-mod sweep;
 mod tables;
 mod take;
 #[cfg(test)]
@@ -40,7 +38,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub use self::backup::backup;
 pub use self::check::check;
-use self::failure::failed;
+use self::damage::failed;
 pub use self::file::{IN_USE, find_file};
 use self::ledger::Ledger;
 use self::location::Location;

@@ -3,9 +3,9 @@
 //! A store's size is that of the pages with something in them. The oldest message of all is found
 //! through the ledger, which knows for each topic an id that its oldest one is not below.
 
+use super::remove::Old;
 use super::schema;
 use super::size::MESSAGE_OVERHEAD;
-use super::sweep::Old;
 use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};
 use crate::limits;

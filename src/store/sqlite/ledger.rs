@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::{Result, Row};
 
 use super::tables::Tables;
-use super::{checksum, schema};
+use super::{damage, schema};
 use crate::ops::{Id, Policy, Topic};
 use crate::store::{Counts, Head};
 
@@ -262,7 +262,7 @@ impl State {
 
     fn crc(&self, topic: &Topic) -> u32 {
         let policy = self.counts.policy.map(Policy::as_str);
-        checksum::of_topic(topic.as_str(), policy, &self.numbers())
+        damage::of_topic(topic.as_str(), policy, &self.numbers())
     }
 
     /// From a row of `schema::TOPICS`: its slot, what it says, its checksum and its name.

@@ -20,7 +20,7 @@
 //!
 //! In the other tables a topic is its `number`. In a file a row of `topics` also has the topic's
 //! counts as of the last transaction, so that nothing is counted when it is opened, and rows with
-//! messages have a checksum ([`super::checksum`]).
+//! messages have a checksum ([`super::damage`]).
 //!
 //! A `rank` is 9 minus the priority, so that what is taken first sorts first. Times are
 //! microseconds since 1970.

@@ -10,7 +10,7 @@ use rusqlite::{CachedStatement, Connection, Error, OptionalExtension, Result, Ro
 use super::commit::Log;
 use super::room::Room;
 use super::size::{Pages, Size};
-use super::{checksum, schema};
+use super::{damage, schema};
 use crate::limits;
 use crate::ops::{Id, Run, Topic};
 use crate::store::SyncMode;
@@ -270,7 +270,7 @@ impl Tables {
     pub fn checked(&self, topic: i64, row: &Row<'_>, body: &[u8]) -> Result<Stored> {
         let (id, expires) = (row.get(0)?, row.get(2)?);
         if self.is_file() {
-            checksum::Row { topic, id, expires, body }.check(row.get(3)?)?;
+            damage::Row { topic, id, expires, body }.check(row.get(3)?)?;
         }
         let expires = expires.map(i64::cast_unsigned);
         Ok(Stored { id: id.cast_unsigned(), expires, size: body.len() })
@@ -278,7 +278,7 @@ impl Tables {
 
     /// The checksum that goes with a message's row, if one does.
     pub fn crc(&self, topic: i64, id: i64, expires: Option<i64>, body: &[u8]) -> Option<u32> {
-        self.is_file().then(|| checksum::Row { topic, id, expires, body }.crc())
+        self.is_file().then(|| damage::Row { topic, id, expires, body }.crc())
     }
 
     /// Adds a large message's body to `bytes`.

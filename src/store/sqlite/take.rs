@@ -2,7 +2,7 @@
 
 use rusqlite::Row;
 
-use super::failure::is_damage;
+use super::damage::is_damage;
 use super::put::{RANK_DEFAULT, priority};
 use super::schema;
 use super::size::ROW_BYTES;

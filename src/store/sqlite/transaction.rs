@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, OptionalExtension, Row};
 
-use super::checksum::Damaged;
+use super::damage::Damaged;
 use super::ledger::{Account, Ledger, purged, topic_bytes};
 use super::size::{MESSAGE_OVERHEAD, Size};
 use super::tables::{Stored, Tables};

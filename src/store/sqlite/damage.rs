@@ -1,11 +1,16 @@
-//! Checksums: a row with a message carries the CRC-32 of what the message is, so that damage to a
-//! file is found before anyone is handed something else. What lives in memory has none.
+//! Damage and failures: checksums that find a damaged row, and the answers to requests when SQLite fails.
+//!
+//! A row with a message carries the CRC-32 of the message, so that damage to a file is found before a
+//! client receives something else. Rows in memory have none.
 
 use std::fmt;
 
+use rusqlite::ErrorCode;
 use rusqlite::types::Type;
 
+use crate::error::{Code, Error};
 use crate::ops::Id;
+use crate::store::refusal;
 
 /// What a row of `log` or `delayed` says of its message. For a delayed one the id is when it is
 /// due, and `expires` is its ttl.
@@ -70,3 +75,36 @@ pub fn of_topic(name: &str, policy: Option<&str>, numbers: &[i64]) -> u32 {
     crc.update(name.as_bytes());
     crc.finalize()
 }
+
+pub fn failed(error: rusqlite::Error) -> Error {
+    if let Some(Damaged { id }) = Damaged::of(&error) {
+        let text = format!(
+            "the message with the id {id} is damaged in the store's file: delete it, or pass over \
+             it with since"
+        );
+        return Error::new(Code::Damaged, text);
+    }
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => refusal::disk_full(),
+        _ if is_damage(&error) => {
+            Error::new(Code::Damaged, format!("the store's file is damaged ({error}): {RESTORE}"))
+        }
+        _ => {
+            let text = format!("the store failed ({error}): try again");
+            Error::new(Code::StoreFailed, text)
+        }
+    }
+}
+
+/// Whether the error says that the file is damaged. Then SQLite goes on with the transaction; after other
+/// errors it may have rolled the transaction back.
+pub fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => {
+            matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        }
+        _ => true,
+    }
+}
+
+const RESTORE: &str = "look with 'dsmq check', and restore a backup";
