@@ -1,15 +1,11 @@
 //! RestMQ: routes on the server's own port. The document is docs/http-restmq.md. A queue is a topic, a
 //! text a JSON string. It may use `protocol`, and knows no store.
 
-mod answer;
-mod comet;
 mod commands;
-mod control;
-mod fields;
+mod consumers;
+mod exchange;
 mod pages;
 mod queue;
-mod reader;
-mod socket;
 mod xmlrpc;
 
 use std::sync::Arc;
@@ -34,14 +30,14 @@ pub fn routes() -> Router<Arc<App>> {
         // It removes nothing, but has no HEAD either.
         .route("/q/", removing(get(pages::queues)))
         .route("/q/{*queue}", removing(queue))
-        .route("/c/{*queue}", removing(get(comet::consume)))
-        .route("/ws/{*queue}", removing(get(socket::consume)))
-        .route("/p/{*queue}", get(control::policy).post(control::set_policy))
+        .route("/c/{*queue}", removing(get(consumers::comet)))
+        .route("/ws/{*queue}", removing(get(consumers::websocket)))
+        .route("/p/{*queue}", get(queue::policy).post(queue::set_policy))
         .route("/j/{*queue}", get(pages::jobs))
-        .route("/stats/", get(control::all_stats))
-        .route("/stats/{*queue}", get(control::stats))
-        .route("/control/", get(control::all_states))
-        .route("/control/{*queue}", get(control::state).post(control::set_state))
+        .route("/stats/", get(queue::all_stats))
+        .route("/stats/{*queue}", get(queue::stats))
+        .route("/control/", get(queue::all_states))
+        .route("/control/{*queue}", get(queue::state).post(queue::set_state))
         .route("/queue", get(pages::form).post(commands::carry_out))
         .route("/queue/{*queue}", get(pages::form).post(commands::carry_out))
         .route("/xmlrpc", post(xmlrpc::call))

@@ -8,8 +8,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use serde_json::value::RawValue;
 
-use super::answer::{self, Ending, Object};
-use super::fields::Fields;
+use super::exchange::{self, Ending, Fields, Object};
 use super::{id_of, key, missing, not_done};
 use crate::error::{Code, Error, Result};
 use crate::ops::{Batch, Op, Outcome, Topic};
@@ -50,10 +49,10 @@ pub async fn carry_out(
     };
     Ok(match carried_out {
         Ok(Done::Response(response)) => response,
-        Ok(Done::Object(object)) => answer::json(&object, Ending::COMMAND, &fields),
+        Ok(Done::Object(object)) => exchange::json(&object, Ending::COMMAND, &fields),
         Err(error) => {
             let object = Object::new().text("error", &error.text).end();
-            answer::json(&object, Ending::COMMAND, &fields)
+            exchange::json(&object, Ending::COMMAND, &fields)
         }
     })
 }
@@ -115,7 +114,7 @@ impl<'a> Command<'a> {
         let id = handed.taken().map_or(0, |taken| taken.id);
         let object = named(&queue, handed.text(), &key(&queue, id)).end();
         let body = Ending::COMMAND.write(&object, fields.callback());
-        Ok(Done::Response(answer::written(handed.deliver(body), fields)))
+        Ok(Done::Response(exchange::written(handed.deliver(body), fields)))
     }
 
     /// Looks at the oldest value, which stays, and counts the looks.

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-use super::{answer, control, key};
+use super::{exchange, key, queue};
 use crate::ops::Topic;
 use crate::protocol::http::app::App;
 use crate::protocol::http::extract::Name;
@@ -45,7 +45,7 @@ pub async fn queues(State(app): State<Arc<App>>) -> Answer<Response> {
 
 /// What is in a queue.
 pub async fn jobs(State(app): State<Arc<App>>, Name(queue): Name) -> Answer<Response> {
-    let counts = control::look(&app, &queue).await?.map(|stats| stats.counts).unwrap_or_default();
+    let counts = queue::look(&app, &queue).await?.map(|stats| stats.counts).unwrap_or_default();
     let asked = queue.clone();
     let latest = app.run(move |broker| broker.history(asked.as_str(), LATEST)).await??;
     let mut items = String::new();
@@ -83,7 +83,7 @@ fn page(title: &str, text: &str) -> Response {
          <body>\n<h1>{title}</h1>\n{text}\n</body>\n</html>\n"
     );
     let policy = [(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY))];
-    (policy, answer::response(HTML, html)).into_response()
+    (policy, exchange::response(HTML, html)).into_response()
 }
 
 /// A queue's name as part of a path.

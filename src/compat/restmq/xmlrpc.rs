@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 
 use self::parse::{Call, parse};
-use super::{answer, key, not_done};
+use super::{exchange, key, not_done};
 use crate::error::{Code, Error, Result};
 use crate::ops::{Outcome, Topic};
 use crate::protocol::http::app::App;
@@ -29,7 +29,7 @@ pub async fn call(State(app): State<Arc<App>>, request: Request) -> Answer<Respo
         Ok(call) => carry_out(&app, call).await,
         Err(error) => Err(error),
     };
-    Ok(answered.unwrap_or_else(|error| answer::response(XML, fault(error))))
+    Ok(answered.unwrap_or_else(|error| exchange::response(XML, fault(error))))
 }
 
 async fn carry_out(app: &App, call: Call) -> Result<Response> {
@@ -50,7 +50,7 @@ async fn set(app: &App, queue: &str, value: &str) -> Result<Response> {
     match app.put(queue.clone(), message.as_bytes(), None).await? {
         Outcome::Stored { id, .. } => {
             let key = format!("<string>{}</string>", xml(&key(&queue, id)));
-            Ok(answer::response(XML, response(&key)))
+            Ok(exchange::response(XML, response(&key)))
         }
         other => Err(not_done(&other)),
     }
@@ -66,7 +66,7 @@ async fn get(app: &App, queue: &str) -> Result<Response> {
         + &member("value", &format!("<string>{}</string>", xml(&json::text(handed.text()))))
         + &member("count", "<int>0</int>");
     let answer = response(&format!("<struct>\n{members}</struct>"));
-    Ok(answer::response(XML, handed.deliver(answer.into_bytes())))
+    Ok(exchange::response(XML, handed.deliver(answer.into_bytes())))
 }
 
 fn response(value: &str) -> String {

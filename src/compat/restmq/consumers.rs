@@ -1,18 +1,32 @@
-//! A consumer that is connected over HTTP: it receives what the broker has for it, and gives back
-//! what could not be written.
+//! Consumers that stay connected. A reader receives what the broker has for it, and gives back what
+//! could not be written. Comet is an answer that never ends, with a line for each message; over a
+//! WebSocket each message is a text frame, and what the client sends comes back.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::iter::once;
 use std::sync::{Arc, Mutex};
 
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use futures_util::stream;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
-use super::answer::Object;
+use super::exchange::{self, Ending, Fields, Object};
 use super::{key, on_one_line};
-use crate::broker::{Broker, Consumer, Parcel, Received};
+use crate::broker::{Broker, Consumer, Parcel, Received, Turned};
 use crate::error::Result;
 use crate::ops::Topic;
 use crate::protocol::http::app::{App, Bell};
+use crate::protocol::http::connection::Connection;
+use crate::protocol::http::extract::Name;
+use crate::protocol::http::failure::Answer;
+use crate::protocol::websocket::{End, Incoming, Socket, Upgrade};
 use crate::sync::lock;
+use crate::wire::websocket::CloseCode;
 
 /// What is received at a time, in bytes of messages, or one message more.
 const GATHERED_BYTES: usize = 16 * 1024;
@@ -144,6 +158,92 @@ impl Drop for Leaving {
         if let Some((consumer, unwritten)) = self.left.take() {
             self.broker.reached(&consumer, std::mem::take(&mut self.written));
             self.broker.leave(consumer, unwritten.into());
+        }
+    }
+}
+
+struct Comet {
+    reader: Reader,
+    callback: Option<String>,
+    flushes: watch::Receiver<u64>,
+    /// How often all had been written when the last line was given to be.
+    given: Option<u64>,
+    _turned: Turned,
+}
+
+/// Comet: a line for each message, without end.
+pub async fn comet(
+    State(app): State<Arc<App>>,
+    Name(queue): Name,
+    Extension(connection): Extension<Arc<Connection>>,
+    fields: Fields,
+) -> Answer<Response> {
+    let comet = Comet {
+        reader: Reader::join(app, queue).await?,
+        callback: fields.callback().map(str::to_owned),
+        flushes: connection.flushes(),
+        given: None,
+        _turned: connection.turn("comet"),
+    };
+    let lines = stream::unfold(comet, Comet::next);
+    Ok(exchange::response(exchange::TEXT, Body::from_stream(lines)))
+}
+
+impl Comet {
+    async fn next(mut self) -> Option<(std::result::Result<Bytes, Infallible>, Comet)> {
+        if let Some(given) = self.given {
+            self.flushes.wait_for(|flushes| *flushes > given).await.ok()?;
+            self.reader.written();
+        }
+        let object = self.reader.next().await?;
+        let line = Ending::LINE.write(&object, self.callback.as_deref());
+        self.given = Some(*self.flushes.borrow());
+        Some((Ok(line.into()), self))
+    }
+}
+
+/// A WebSocket: a text frame for each message.
+pub async fn websocket(
+    State(app): State<Arc<App>>,
+    Name(queue): Name,
+    mut request: Request,
+) -> Answer<Response> {
+    let upgrade = Upgrade::new(&mut request, "websocket")?;
+    // It reads the queue from now on, not from when the client has heard of it.
+    let reader = Reader::join(app.clone(), queue).await?;
+    let server = app.clone();
+    Ok(upgrade.answer(&app, async move |socket| serve(server, socket, reader).await))
+}
+
+async fn serve(app: Arc<App>, mut socket: Socket, reader: Reader) {
+    let end =
+        converse(&mut socket, &reader).await.unwrap_or_else(|| match app.broker().check_open() {
+            Ok(()) => End::Close(CloseCode::NORMAL, "the queue was purged, or you read too slowly"),
+            Err(_) => End::Close(CloseCode::AWAY, "the server stops"),
+        });
+    // What was not written goes back before the peer is told of the end.
+    drop(reader);
+    socket.close(end).await;
+}
+
+/// Until one of both hangs up; `None` if that is this side.
+async fn converse(socket: &mut Socket, reader: &Reader) -> Option<End> {
+    loop {
+        tokio::select! {
+            object = reader.next() => {
+                let object = object?;
+                if socket.send(once(object.as_slice())).await < object.len() {
+                    return Some(End::Gone);
+                }
+                reader.written();
+            }
+            said = socket.receive() => match said {
+                Incoming::Text(text) => {
+                    socket.send(once(text.as_bytes())).await;
+                }
+                Incoming::Binary(bytes) => socket.send_binary(&bytes).await,
+                Incoming::End(end) => return Some(end),
+            },
         }
     }
 }
