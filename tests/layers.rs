@@ -276,7 +276,7 @@ fn channels_are_bounded(source: &Source) -> Vec<String> {
 
 fn is_unbounded(line: &str) -> bool {
     let channel = line.contains("channel()") || line.contains("channel::<") && line.contains("()");
-    channel && !line.contains("fn ") || line.contains("unbounded")
+    channel && !line.contains("fn channel") || line.contains("unbounded")
 }
 
 #[track_caller]
