@@ -75,7 +75,8 @@ impl Source {
                 is_marked = true;
             } else if is_marked && !code.starts_with("#[") && !code.is_empty() {
                 is_marked = false;
-                if !code.ends_with([';', ',']) && !(code.ends_with('}') && code.contains('{')) {
+                let is_block = code.ends_with('}') && code.contains('{');
+                if !(is_block || code.ends_with([';', ','])) {
                     left_out = Some(indent);
                 }
             } else if !is_marked {
