@@ -1,7 +1,7 @@
 //! The `dsmq` command: the server, or, with a verb, a client of one.
 //!
-//! `args` says what may be typed, `layers` what it comes to with the environment and `dsmq.toml`,
-//! `verbs` does it, a file for those that go together, and `bench` (with `load`) measures.
+//! `args` has the arguments, `layers` merges them with the environment and `dsmq.toml`,
+//! `commands` runs the commands, a file each, and `bench` (with `load`) measures a server.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};

@@ -2,10 +2,9 @@
 //! `dsmq bench` and `benches/compare` describe requests and replies; whatever the generator itself
 //! costs is then the same for every server that it drives.
 
-mod cycle;
+mod exchange;
 pub mod json;
 mod push;
-mod reply;
 #[cfg(test)]
 mod tests;
 
@@ -17,10 +16,9 @@ use std::time::{Duration, Instant};
 
 pub use hdrhistogram::Histogram;
 
-pub use cycle::{Request, Step, cycles};
+use exchange::{Expected, Seen};
+pub use exchange::{Part, Reply, Request, Step, cycles};
 pub use push::Fan;
-use reply::{Expected, Seen};
-pub use reply::{Part, Reply};
 
 /// A server that says nothing for this long is taken for dead.
 pub const SILENCE_SECONDS_MAX: u64 = 30;
