@@ -129,6 +129,10 @@ pub const COPY_BYTES: usize = 1024 * 1024;
 /// Bytes of runs that the read cache of a store keeps, each with its messages in one encoded form.
 pub const READ_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
+/// Runs of messages in the read cache. More are of little use to clients that read side by side, and
+/// cost each put more: its run then takes memory that was not used a moment ago.
+pub const READ_CACHE_RUNS: usize = 64;
+
 /// From the order to stop until the process has ended.
 pub const STOP: Duration = Duration::from_secs(5);
 

@@ -41,6 +41,13 @@ pub trait Store: Send + Sync {
     /// thread waits for it ([`Completion::waiter`]), or if the batch spans partitions of a shared store.
     fn submit(&self, batch: Batch, completion: Box<dyn Completion>);
 
+    /// [`Store::submit`], for a thread that waits until the batch is complete.
+    fn apply(&self, batch: &mut Batch) {
+        if !batch.is_empty() {
+            completion::apply(batch, |batch, completion| self.submit(batch, completion));
+        }
+    }
+
     /// The oldest messages of the topic with an id above `after`: at most `limit`, and at most
     /// [`limits::RUN_BYTES`](crate::limits::RUN_BYTES) unless the first alone is larger.
     fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>>;
@@ -267,13 +274,6 @@ fn system_clock() -> Id {
 }
 
 impl dyn Store + '_ {
-    /// [`Store::submit`], for a thread that waits until the batch is complete.
-    pub fn apply(&self, batch: &mut Batch) {
-        if !batch.is_empty() {
-            completion::apply(batch, |batch, completion| self.submit(batch, completion));
-        }
-    }
-
     /// [`SharedStore::refresh`]; the heads of other stores are always up to date.
     pub fn refresh(&self, topic: &str) -> Result<()> {
         self.shared().map_or(Ok(()), |shared| shared.refresh(topic))

@@ -3,7 +3,8 @@
 //!
 //! Part of the store. It knows no sessions: a cursor holds its own run and asks the cache for the next.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use super::{Head, Store};
@@ -12,27 +13,25 @@ use crate::limits;
 use crate::ops::{Batch, Id, Op, Outcome, Run, Topic};
 use crate::sync::lock;
 
-/// Runs by topic and place: bounded by [`limits::READ_CACHE_BYTES`], the least recently used leave first.
+/// At most [`limits::READ_CACHE_BYTES`] and [`limits::READ_CACHE_RUNS`]; the least recently used run leaves
+/// first. It is searched from the newest on, which is what most clients want.
 #[derive(Debug, Default)]
 pub struct ReadCache(Mutex<Entries>);
 
-/// The number of a topic, and the id after which a run begins.
-type Key = (i64, Id);
-
 #[derive(Debug, Default)]
 struct Entries {
-    by_place: BTreeMap<Key, Entry>,
-    /// The keys of all entries, the least recently used first.
-    by_use: BTreeMap<u64, Key>,
-    /// The last use: each use has a higher number.
-    last_use: u64,
+    /// The least recently used first.
+    runs: VecDeque<Entry>,
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// The number of the run's topic.
+    topic: i64,
+    /// The run has the messages that follow any of these ids.
+    places: Range<Id>,
     run: Arc<Run>,
-    used: u64,
     bytes: usize,
 }
 
@@ -43,19 +42,19 @@ const ENTRY_BYTES: usize = 512;
 const MESSAGE_BYTES: usize = 96;
 
 impl ReadCache {
-    /// The run that begins at `after` or closest before it, if it has the message that follows `after`.
+    /// A run that has the message that follows `after`.
     pub fn find(&self, head: &Head, after: Id) -> Option<Arc<Run>> {
         let number = head.number();
-        let entries = &mut *lock(&self.0);
-        let (key, entry) = entries.by_place.range_mut((number, 0)..=(number, after)).next_back()?;
-        entry.run.position(after)?;
-        if entry.used < entries.last_use {
-            entries.by_use.remove(&entry.used);
-            entries.last_use += 1;
-            entry.used = entries.last_use;
-            entries.by_use.insert(entry.used, *key);
+        let Entries { runs, .. } = &mut *lock(&self.0);
+        let has = |entry: &Entry| entry.topic == number && entry.places.contains(&after);
+        let index = runs.iter().rposition(has)?;
+        let run = runs.get(index)?.run.clone();
+        if index + 1 < runs.len()
+            && let Some(used) = runs.remove(index)
+        {
+            runs.push_back(used);
         }
-        Some(entry.run.clone())
+        Some(run)
     }
 
     /// Keeps a run, unless it is one large message: encoding that costs more than reading it.
@@ -64,41 +63,23 @@ impl ReadCache {
             return;
         }
         let bytes = bytes_of(head, run);
+        let places = run.after()..run.last_id();
+        let entry = Entry { topic: head.number(), places, run: run.clone(), bytes };
         let mut entries = lock(&self.0);
-        let removed = entries.insert((head.number(), run.after()), run.clone(), bytes);
-        drop(entries);
-        // Runs are freed without the lock.
-        drop(removed);
+        entries.runs.push_back(entry);
+        entries.bytes += bytes;
+        while (entries.bytes > limits::READ_CACHE_BYTES
+            || entries.runs.len() > limits::READ_CACHE_RUNS)
+            && let Some(gone) = entries.runs.pop_front()
+        {
+            entries.bytes -= gone.bytes;
+        }
     }
 
     /// Bytes that the cached runs take, about.
     #[cfg(test)]
     fn bytes(&self) -> usize {
         lock(&self.0).bytes
-    }
-}
-
-impl Entries {
-    /// Returns the runs that had to leave.
-    fn insert(&mut self, key: Key, run: Arc<Run>, bytes: usize) -> Vec<Arc<Run>> {
-        self.last_use += 1;
-        let used = self.last_use;
-        let mut removed = Vec::new();
-        if let Some(before) = self.by_place.insert(key, Entry { run, used, bytes }) {
-            self.by_use.remove(&before.used);
-            self.bytes -= before.bytes;
-            removed.push(before.run);
-        }
-        self.by_use.insert(used, key);
-        self.bytes += bytes;
-        while self.bytes > limits::READ_CACHE_BYTES
-            && let Some((_, key)) = self.by_use.pop_first()
-            && let Some(entry) = self.by_place.remove(&key)
-        {
-            self.bytes -= entry.bytes;
-            removed.push(entry.run);
-        }
-        removed
     }
 }
 
@@ -230,13 +211,20 @@ mod tests {
     }
 
     #[test]
-    fn a_new_run_replaces_the_one_at_its_place() {
+    fn small_runs_are_bounded_by_their_number() {
+        let (cache, t) = (ReadCache::default(), head(1));
+        let runs = limits::READ_CACHE_RUNS as Id;
+        (0..=runs).for_each(|after| cache.keep(&t, &run(after, &[after + 1], b"1")));
+        let gone: Vec<Id> = (0..=runs).filter(|after| cache.find(&t, *after).is_none()).collect();
+        assert_eq!(gone, [0]);
+    }
+
+    #[test]
+    fn the_newest_run_of_a_place_is_found() {
         let (cache, t) = (ReadCache::default(), head(1));
         cache.keep(&t, &run(10, &[11], b"1"));
-        let bytes = cache.bytes();
         cache.keep(&t, &run(10, &[12], b"1"));
         assert_eq!(cache.find(&t, 10).unwrap().last_id(), 12);
-        assert_eq!(cache.bytes(), bytes);
     }
 
     #[test]

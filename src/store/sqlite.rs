@@ -274,6 +274,10 @@ impl Store for SqliteStore {
         self.leader.submit(batch, completion, self);
     }
 
+    fn apply(&self, batch: &mut Batch) {
+        self.leader.apply(batch, self);
+    }
+
     fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {
         let limit = limit.clamp(1, limits::RUN_MESSAGES);
         let run = self.reading(|tables| {
