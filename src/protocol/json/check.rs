@@ -8,7 +8,8 @@ use std::task::Waker;
 use serde_json::value::RawValue;
 
 use super::Conversation;
-use super::scanner::{Fault, Scan, Scanner};
+use super::fault::Fault;
+use super::scanner::{Scan, Scanner};
 use crate::broker::Broker;
 use crate::protocol::talk::{Step, Talk as _};
 use crate::store;

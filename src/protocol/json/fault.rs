@@ -1,9 +1,30 @@
-//! What is said to text that cannot become a request, or not one within the limits.
+//! Text that cannot become a request, or not one within the limits: why, and what the error says; and
+//! the check of a message or an object by itself.
 
 use super::fields::Field;
-use super::scanner::Fault;
-use crate::error::{Code, Error};
+#[cfg(feature = "http")]
+use super::fields::Fields;
+#[cfg(feature = "http")]
+use super::request::Text;
+use super::scanner::{Scan, Scanner};
+use crate::error::{Code, Error, Result};
 use crate::limits;
+
+/// Why text is refused before it is complete. Positions are bytes from the request's start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// No request begins like this. The connection cannot go on.
+    NotJson { at: usize, expected: &'static str },
+    /// Not UTF-8. The connection cannot go on.
+    NotUtf8 { at: usize },
+    /// A field is nested too deep. What follows of the request is passed over.
+    TooDeep,
+    /// A field is larger than it may be. What follows of the request is passed over.
+    FieldTooLarge(Field),
+    /// What stands beside the message is more than a request may have. What follows of it is
+    /// passed over.
+    RequestTooLarge,
+}
 
 pub fn fault_error(fault: &Fault, max_message: usize) -> Error {
     match fault {
@@ -77,4 +98,45 @@ pub fn message_too_large(max_message: usize) -> Error {
 
 pub fn bad_dedupe() -> Error {
     bad_field(Field::Dedupe, "a string of at most 256 bytes")
+}
+
+/// A text that is one JSON value within the limits of a message, without the white space around it.
+pub fn message(text: &[u8], max_message: usize) -> Result<&[u8]> {
+    let text = text.trim_ascii();
+    if text.len() > max_message {
+        return Err(fault_error(&Fault::FieldTooLarge(Field::Message), max_message));
+    }
+    let request = [br#"{"message":"#, text, b"}"].concat();
+    let mut scanner = Scanner::new(max_message);
+    match scanner.scan(&request) {
+        // And nothing else of a request with it.
+        Ok(Scan::Done(len))
+            if len == request.len()
+                && scanner.fields().get(&request, Field::Message) == Some(text) =>
+        {
+            Ok(text)
+        }
+        Err(fault @ (Fault::TooDeep | Fault::FieldTooLarge(_) | Fault::RequestTooLarge)) => {
+            Err(fault_error(&fault, max_message))
+        }
+        Err(Fault::NotUtf8 { .. }) => Err(Error::new(Code::BadUtf8, "the message is no UTF-8")),
+        _ => Err(Error::new(Code::BadJson, "the message is not one JSON value")),
+    }
+}
+
+/// The fields of a text that is one JSON object within the limits of a request.
+#[cfg(feature = "http")]
+pub fn object(text: &[u8], max_message: usize) -> Result<Fields> {
+    let mut scanner = Scanner::new(max_message);
+    match scanner.scan(text) {
+        Ok(Scan::Done(len)) if len == text.len() => {
+            Text::new(text, scanner.fields()).check_size(max_message)?;
+            Ok(scanner.fields().clone())
+        }
+        Ok(_) | Err(Fault::NotJson { .. }) => {
+            Err(Error::new(Code::BadJson, "the body is not one JSON object"))
+        }
+        Err(Fault::NotUtf8 { .. }) => Err(Error::new(Code::BadUtf8, "the body is no UTF-8")),
+        Err(fault) => Err(fault_error(&fault, max_message)),
+    }
 }

@@ -1,4 +1,9 @@
-//! The fields of a request: which there are, and where each stands in its text.
+//! What the text of a request consists of: its fields and where each stands, and the insides of JSON
+//! strings: plain bytes, characters of several bytes, escapes.
+
+use std::borrow::Cow;
+
+use crate::text;
 
 /// The fields that some action reads; others are passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +121,70 @@ impl Fields {
     }
 }
 
+/// How many bytes from the start of `text` are ASCII that a JSON string holds as it is.
+pub fn plain_len(text: &[u8]) -> usize {
+    // Blocks without a branch inside, so that the compiler looks at all of a block at once.
+    const BLOCK: usize = 32;
+    let blocks = text.chunks_exact(BLOCK);
+    let plain = blocks.take_while(|block| block.iter().fold(true, |all, &b| all & is_plain(b)));
+    let start = plain.count() * BLOCK;
+    let rest = text.get(start..).unwrap_or_default();
+    start + rest.iter().position(|&byte| !is_plain(byte)).unwrap_or(rest.len())
+}
+
+fn is_plain(byte: u8) -> bool {
+    (0x20..0x80).contains(&byte) & (byte != b'"') & (byte != b'\\')
+}
+
+/// What may follow inside a character of several bytes (RFC 3629: no overlong forms, no
+/// surrogates, nothing above U+10FFFF).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Utf8 {
+    /// Bytes to come.
+    left: u8,
+    /// The range of the next byte; later ones are 80 to BF.
+    low: u8,
+    high: u8,
+}
+
+impl Utf8 {
+    /// After a first byte, if a character begins with it.
+    pub fn first(byte: u8) -> Option<Utf8> {
+        let (left, low, high) = match byte {
+            0xC2..=0xDF => (1, 0x80, 0xBF),
+            0xE0 => (2, 0xA0, 0xBF),
+            0xED => (2, 0x80, 0x9F),
+            0xE1..=0xEF => (2, 0x80, 0xBF),
+            0xF0 => (3, 0x90, 0xBF),
+            0xF1..=0xF3 => (3, 0x80, 0xBF),
+            0xF4 => (3, 0x80, 0x8F),
+            _ => return None,
+        };
+        Some(Utf8 { left, low, high })
+    }
+
+    /// After one more byte: `Some(None)` if it was the last, `None` if it cannot stand here.
+    pub fn next(self, byte: u8) -> Option<Option<Utf8>> {
+        if !(self.low..=self.high).contains(&byte) {
+            return None;
+        }
+        let more = self.left > 1;
+        Some(more.then_some(Utf8 { left: self.left - 1, low: 0x80, high: 0xBF }))
+    }
+}
+
+/// What stands for the characters between a string's quotes; `None` if a surrogate is alone.
+pub fn unescape(inside: &[u8]) -> Option<String> {
+    let quoted = [b"\"", inside, b"\""].concat();
+    serde_json::from_slice(&quoted).ok()
+}
+
+/// The text of a message that is a JSON string; of one that is not, its JSON text. Half a surrogate
+/// pair becomes U+FFFD.
+pub fn text(json: &[u8]) -> Cow<'_, str> {
+    text::of_json(json).map_or_else(|| String::from_utf8_lossy(json), Cow::Owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +194,19 @@ mod tests {
         for (index, name) in NAMES.iter().enumerate() {
             let field = Field::named(name.as_bytes()).unwrap();
             assert_eq!((field as usize, field.name()), (index, *name));
+        }
+    }
+
+    #[test]
+    fn a_string_is_its_text_and_another_value_its_json() {
+        for (json, expected) in [
+            (r#""a\n\u00e9 \"""#, "a\n\u{e9} \""),
+            (r#""\ud83d\ude00 \ud83d \ude00""#, "\u{1f600} \u{fffd} \u{fffd}"),
+            (r#"{"a": 1.50}"#, r#"{"a": 1.50}"#),
+            ("[\"a\"]", "[\"a\"]"),
+            ("1e5", "1e5"),
+        ] {
+            assert_eq!(super::text(json.as_bytes()), expected);
         }
     }
 }

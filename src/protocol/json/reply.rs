@@ -289,3 +289,15 @@ fn json_policy(policy: Option<Policy>) -> serde_json::Value {
 fn state(stopped: bool) -> &'static str {
     if stopped { "stopped" } else { "started" }
 }
+
+/// A reply by itself.
+pub fn by_itself(write: impl FnOnce(Reply<'_>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(Reply::new(&mut out, None));
+    out
+}
+
+/// An error as a reply by itself, for a connection that has no conversation.
+pub fn error_reply(error: &Error) -> Vec<u8> {
+    by_itself(|reply| reply.error(error))
+}

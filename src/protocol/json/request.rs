@@ -1,6 +1,7 @@
-//! A request in the words of the broker, decoded from its fields.
+//! A request in the words of the broker: decoded from its fields, and, if it only looks, shown.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fault::{
@@ -8,11 +9,14 @@ use super::fault::{
 };
 use super::fields::{Field, Fields};
 use super::pipeline::Answer;
+use super::reply::Reply;
 use super::values::{FieldValue, Source};
-use crate::broker::{From, Pattern};
+use crate::broker::{Broker, From, Pattern, Stats, TopicStats};
 use crate::error::Result;
 use crate::limits;
-use crate::ops::{Id, Op, Policy, PutOptions, Topic};
+#[cfg(feature = "http")]
+use crate::ops::Batch;
+use crate::ops::{Id, Op, Policy, PutOptions, Run, Topic};
 
 /// Messages of a history that does not say how many.
 const HISTORY_DEFAULT: usize = 10;
@@ -195,4 +199,61 @@ impl<'a> Source<'a> for Text<'a> {
     fn field(self, field: Field) -> Option<FieldValue<'a>> {
         self.json(field).map(FieldValue::Json)
     }
+}
+
+/// What was there to be seen.
+pub enum Shown {
+    History(Arc<Run>),
+    Delayed(Box<Run>),
+    Policy(Option<Policy>),
+    Topics(Vec<TopicStats>),
+    Stats(Box<Stats>),
+    Nothing,
+}
+
+/// Looks at what the request asks for.
+pub fn show(broker: &Broker, request: &Request<'_>) -> Result<Shown> {
+    Ok(match request {
+        Request::History { topic, limit, delayed: true } => {
+            Shown::Delayed(Box::new(broker.delayed(topic.as_str(), *limit)?))
+        }
+        Request::History { topic, limit, .. } => {
+            Shown::History(broker.history(topic.as_str(), *limit)?)
+        }
+        Request::Policy { topic } => Shown::Policy(broker.policy(topic.as_str())),
+        Request::Topics => Shown::Topics(broker.topics()?),
+        Request::Stats => Shown::Stats(Box::new(broker.stats())),
+        // What changes something is dealt with elsewhere.
+        _ => Shown::Nothing,
+    })
+}
+
+impl Shown {
+    pub fn write(&self, reply: Reply<'_>) {
+        match self {
+            Shown::History(run) => reply.history(run),
+            Shown::Delayed(run) => reply.delayed(run),
+            Shown::Policy(policy) => reply.policy(*policy),
+            Shown::Topics(topics) => reply.topics(topics),
+            Shown::Stats(stats) => reply.stats(stats),
+            Shown::Nothing => reply.ok(),
+        }
+    }
+}
+
+/// Carries out a request that neither waits nor takes nor puts, and returns its reply.
+#[cfg(feature = "http")]
+pub fn carry_out(broker: &Broker, request: Request<'_>) -> Result<Vec<u8>> {
+    let (op, answer) = match request.into_op() {
+        Ok(op) => op,
+        Err(other) => {
+            let shown = show(broker, &other)?;
+            return Ok(super::reply::by_itself(|reply| shown.write(reply)));
+        }
+    };
+    let mut batch = Batch::default();
+    batch.ops.push(op);
+    broker.apply(&mut batch);
+    let outcome = batch.only()?;
+    Ok(super::reply::by_itself(|reply| answer.write(reply, &batch, &outcome)))
 }

@@ -3,8 +3,8 @@
 //!
 //! It only finds spans; [`request`](super::request) reads what stands in them.
 
-use super::fields::{Field, Fields, Span};
-use super::string::Utf8;
+use super::fault::Fault;
+use super::fields::{Field, Fields, Span, Utf8};
 use crate::limits;
 
 /// While a request that crossed a limit is passed over, its nesting is still followed, this deep.
@@ -17,22 +17,6 @@ pub enum Scan {
     More,
     /// A request ends after this many bytes.
     Done(usize),
-}
-
-/// Why text is refused before it is complete. Positions are bytes from the request's start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// No request begins like this. The connection cannot go on.
-    NotJson { at: usize, expected: &'static str },
-    /// Not UTF-8. The connection cannot go on.
-    NotUtf8 { at: usize },
-    /// A field is nested too deep. What follows of the request is passed over.
-    TooDeep,
-    /// A field is larger than it may be. What follows of the request is passed over.
-    FieldTooLarge(Field),
-    /// What stands beside the message is more than a request may have. What follows of it is
-    /// passed over.
-    RequestTooLarge,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -364,7 +348,7 @@ impl Scanner {
     /// Takes the plain part of a string, and the byte behind it.
     fn text(&mut self, text: &[u8]) -> Result<(), Fault> {
         let rest = text.get(self.at..).unwrap_or_default();
-        self.at += super::string::plain_len(rest);
+        self.at += super::fields::plain_len(rest);
         let Some(&byte) = text.get(self.at) else { return Ok(()) };
         match byte {
             b'"' => {
@@ -391,7 +375,7 @@ impl Scanner {
         if self.depth == 1 && !self.skipping {
             let key = text.get(self.key_start..self.at - 1).unwrap_or_default();
             self.field = if key.contains(&b'\\') {
-                super::string::unescape(key).and_then(|key| Field::named(key.as_bytes()))
+                super::fields::unescape(key).and_then(|key| Field::named(key.as_bytes()))
             } else {
                 Field::named(key)
             };

@@ -7,8 +7,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::fault::{bad_field, missing};
-use super::fields::Field;
-use super::string;
+use super::fields::{self, Field};
 use crate::broker::{From, Pattern};
 use crate::error::Result;
 use crate::limits;
@@ -219,7 +218,7 @@ fn text_of(json: &[u8]) -> Option<Cow<'_, str>> {
 fn bytes_of(json: &[u8]) -> Option<Cow<'_, [u8]>> {
     let inside = json.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if inside.contains(&b'\\') {
-        return string::unescape(inside).map(|text| Cow::Owned(text.into_bytes()));
+        return fields::unescape(inside).map(|text| Cow::Owned(text.into_bytes()));
     }
     Some(Cow::Borrowed(inside))
 }

@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::pipeline::Answer;
-use super::{Conversation, Step};
+use super::super::pipeline::Answer;
+use super::Conversation;
 use crate::broker::{Waiting, Watch};
 use crate::error::{Error, Result};
 use crate::ops::{Id, Op, Topic};
+use crate::protocol::talk::Step;
 
 /// A request that waits for a message.
 pub struct Wait {

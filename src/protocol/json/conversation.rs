@@ -1,0 +1,365 @@
+//! One connection's talk without its socket: unread bytes in, replies and pushes out.
+
+mod wait;
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use self::wait::{Wait, WaitKind};
+use super::fault::{Fault, fault_error};
+use super::pipeline::Pipeline;
+use super::reply_buffer::ReplyBuffer;
+use super::request::{self, Request, Text};
+use super::scanner::{Scan, Scanner};
+use crate::broker::{Broker, From, Pattern, Session, look_again};
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::ops::Topic;
+use crate::protocol::talk::{Step, Talk};
+
+/// One connection's talk.
+pub struct Conversation {
+    broker: Arc<Broker>,
+    session: Session,
+    /// Woken when there is something for this connection.
+    waker: Waker,
+    max_message: usize,
+    scanner: Scanner,
+    last_topic: Option<Topic>,
+    pipeline: Pipeline,
+    replies: ReplyBuffer,
+    waits: Option<Wait>,
+}
+
+impl Conversation {
+    /// `session` began when the connection was accepted.
+    pub fn new(
+        broker: Arc<Broker>,
+        session: Session,
+        max_message: usize,
+        waker: Waker,
+    ) -> Conversation {
+        Conversation {
+            pipeline: Pipeline::new(broker.clone()),
+            replies: ReplyBuffer::new(broker.clone()),
+            broker,
+            session,
+            waker,
+            max_message,
+            scanner: Scanner::new(max_message),
+            last_topic: None,
+            waits: None,
+        }
+    }
+
+    /// The same, for a carrier of frames: see [`Conversation::frames`] and [`Conversation::end_frame`].
+    #[cfg(feature = "http")]
+    pub fn in_frames(mut self) -> Conversation {
+        self.replies.keep_apart();
+        self
+    }
+
+    /// Carries out the gathered requests; false if their replies must be written before the rest.
+    fn commit(&mut self) -> bool {
+        self.pipeline.commit(&mut self.replies)
+    }
+
+    /// Carries out one request. The step is given where the next cannot be begun.
+    fn advance_one(&mut self, unread: &[u8]) -> (usize, Option<Step>) {
+        let blank = if self.scanner.is_idle() { white_space(unread) } else { 0 };
+        let text = unread.get(blank..).unwrap_or_default();
+        match self.scanner.scan(text) {
+            Ok(Scan::More) if self.scanner.is_skipping() => (unread.len(), Some(Step::Read)),
+            Ok(Scan::More) => (blank, Some(Step::Read)),
+            Ok(Scan::Done(len)) => {
+                let done = self.request(text.get(..len).unwrap_or_default());
+                self.scanner.reset();
+                // A request that has to wait for what was asked before is scanned once more.
+                done.map_or((blank, Some(Step::Write)), |step| (blank + len, step))
+            }
+            Err(_) if !self.commit() => (blank, Some(Step::Write)),
+            Err(fault) => self.fault(&fault, blank, text),
+        }
+    }
+
+    /// Carries out a request; `None` if it cannot be begun before what has gathered is written.
+    fn request(&mut self, text: &[u8]) -> Option<Option<Step>> {
+        if self.scanner.is_skipping() {
+            return Some(None);
+        }
+        // The fields are copied: the request borrows them while it changes the rest of us.
+        let fields = self.scanner.fields().clone();
+        let text = Text::new(text, &fields);
+        let tag = text.tag().unwrap_or_default();
+        let request = text
+            .tag()
+            .and_then(|_| text.check_size(self.max_message))
+            .and_then(|()| Request::decode(text));
+        if !request.as_ref().is_ok_and(Request::gathers) && !self.commit() {
+            return None;
+        }
+        match request.and_then(|request| self.carry_out(request, tag)) {
+            Ok(step) => Some(step),
+            Err(_) if !self.commit() => None,
+            Err(error) => {
+                self.replies.refuse(&error, text.is_unconfirmed_put(), tag);
+                Some(None)
+            }
+        }
+    }
+
+    fn carry_out(&mut self, request: Request<'_>, tag: Option<&[u8]>) -> Result<Option<Step>> {
+        match request {
+            Request::Put { topic, message, options, confirm } => {
+                let topic = self.topic(&topic)?;
+                self.pipeline.put(topic, message, options, confirm, tag);
+            }
+            Request::Take { topic, lease, wait } => return self.take(&topic, lease, wait, tag),
+            Request::Get { topic, latest, since, wait, meta } => {
+                return self.get(&topic, latest, since, wait, meta, tag);
+            }
+            other => match other.into_op() {
+                Ok((op, answer)) => self.pipeline.add(op, answer, tag),
+                Err(other) => self.look(other, tag)?,
+            },
+        }
+        Ok(None)
+    }
+
+    /// Requests that are not gathered: all before them are carried out.
+    fn look(&mut self, request: Request<'_>, tag: Option<&[u8]>) -> Result<()> {
+        match request {
+            Request::Subscribe { patterns, from, meta } => {
+                self.subscribe(patterns, from, meta, tag)?;
+            }
+            Request::Unsubscribe { patterns } => {
+                for pattern in &patterns {
+                    self.broker.unsubscribe(&mut self.session, pattern);
+                }
+                self.replies.answer(tag, |reply| reply.ok());
+            }
+            Request::Ping { meta: true } => {
+                let since = self.session.since();
+                self.replies.answer(tag, |reply| reply.since(since));
+            }
+            Request::Shutdown => {
+                self.broker.shutdown()?;
+                self.replies.answer(tag, |reply| reply.ok());
+            }
+            other => {
+                let broker = self.broker.clone();
+                let shown = request::show(&broker, &other)?;
+                self.replies.answer(tag, |reply| shown.write(reply));
+            }
+        }
+        Ok(())
+    }
+
+    /// The topic, without making it again for each of a row of requests.
+    fn topic(&mut self, name: &str) -> Result<Topic> {
+        match &self.last_topic {
+            Some(last) if last.as_str() == name => Ok(last.clone()),
+            _ => {
+                let topic = Topic::new(name)?;
+                self.last_topic = Some(topic.clone());
+                Ok(topic)
+            }
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        patterns: Vec<Pattern>,
+        from: From,
+        meta: bool,
+        tag: Option<&[u8]>,
+    ) -> Result<()> {
+        let now = self.broker.subscribe(&mut self.session, patterns, from, &self.waker)?;
+        self.replies.answer(tag, |reply| if meta { reply.since(now) } else { reply.ok() });
+        Ok(())
+    }
+
+    /// Answers text that cannot become a request, or not one that is within the limits.
+    fn fault(&mut self, fault: &Fault, blank: usize, text: &[u8]) -> (usize, Option<Step>) {
+        let error = fault_error(fault, self.max_message);
+        let tag = self.known_tag(text);
+        self.replies.refuse(&error, false, tag.as_deref());
+        if matches!(fault, Fault::NotJson { .. } | Fault::NotUtf8 { .. }) {
+            return (blank + text.len(), Some(Step::Close));
+        }
+        (blank + self.scanner.skip(), None)
+    }
+
+    /// The tag of a request that has not been scanned to its end, if it stands in what was.
+    fn known_tag(&self, text: &[u8]) -> Option<Box<[u8]>> {
+        if self.scanner.is_skipping() {
+            return None;
+        }
+        let tag = Text::new(text, self.scanner.fields()).tag();
+        tag.unwrap_or_default().map(Box::from)
+    }
+
+    /// A frame ends behind `unread`: the next begins with another request.
+    #[cfg(feature = "http")]
+    pub fn end_frame(&mut self, unread: &[u8]) -> Step {
+        if self.scanner.is_idle() {
+            return Step::Read;
+        }
+        if self.scanner.is_skipping() {
+            // It was refused already.
+            self.scanner.reset();
+            return Step::Read;
+        }
+        let text = "the frame ends inside a request: send each request in one frame; the connection is closed";
+        let tag = self.known_tag(unread);
+        self.replies.refuse(&Error::new(Code::BadJson, text), false, tag.as_deref());
+        self.scanner.reset();
+        Step::Close
+    }
+
+    /// What is to be written, reply by reply.
+    #[cfg(feature = "http")]
+    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        self.replies.apart()
+    }
+}
+
+impl Talk for Conversation {
+    fn advance(&mut self, unread: &[u8]) -> (usize, Step) {
+        let mut done = 0;
+        if !self.commit() {
+            return (done, Step::Write);
+        }
+        loop {
+            let rest = unread.get(done..).unwrap_or_default();
+            let (used, step) = self.advance_one(rest);
+            done += used;
+            let step = match step {
+                None if self.replies.len() < limits::REPLY_BYTES => continue,
+                None => Step::Write,
+                Some(step) => step,
+            };
+            return (done, if self.commit() { step } else { Step::Write });
+        }
+    }
+
+    fn is_subscribed(&self) -> bool {
+        self.session.is_subscribed()
+    }
+
+    fn push(&mut self) -> bool {
+        while self.is_subscribed() && self.replies.len() < limits::REPLY_BYTES {
+            match self.broker.pushes(&mut self.session) {
+                Ok(Some(pushes)) => self.replies.push(&pushes),
+                Ok(None) => return false,
+                Err(error) => {
+                    self.replies.answer(None, |reply| reply.error(&error));
+                    return false;
+                }
+            }
+        }
+        self.is_subscribed()
+    }
+
+    fn end(&mut self, unread: &[u8]) {
+        if self.scanner.is_idle() {
+            return;
+        }
+        let error = self.broker.check_open().err().unwrap_or_else(|| {
+            Error::new(Code::BadJson, "the connection ended inside a request: send all of it")
+        });
+        let tag = self.known_tag(unread);
+        self.replies.refuse(&error, false, tag.as_deref());
+        self.scanner.reset();
+    }
+
+    fn replies(&self) -> &[u8] {
+        self.replies.bytes()
+    }
+
+    fn written(&mut self, bytes: usize) {
+        self.replies.written(bytes);
+    }
+
+    fn is_bulky(&self) -> bool {
+        self.pipeline.is_bulky() || self.replies.is_bulky() || self.session.is_bulky()
+    }
+
+    fn shrink(&mut self) {
+        self.pipeline.shrink();
+        self.replies.shrink();
+        self.session.shrink();
+    }
+
+    fn retry(&mut self) -> Option<Instant> {
+        let mut wait = self.waits.take()?;
+        let tag = wait.tag.as_deref();
+        let answered = match &mut wait.kind {
+            WaitKind::Get { topic, latest, meta, .. } => {
+                let tried = self.try_get(topic.as_str(), *latest, None, *meta, tag);
+                if let Err(error) = &tried
+                    && let Some(again) = look_again(error, wait.deadline)
+                    && self.broker.check_open().is_ok()
+                {
+                    self.waits = Some(wait);
+                    return Some(again);
+                }
+                tried
+            }
+            WaitKind::Take(waiting) => match waiting.handed() {
+                Some(handed) => handed.map(|message| {
+                    self.replies.hand_over(waiting.topic(), message, tag);
+                    true
+                }),
+                None => Ok(false),
+            },
+        };
+        match answered
+            .and_then(|done| if done { Ok(true) } else { self.broker.check_open().map(|()| false) })
+        {
+            Ok(true) => None,
+            Ok(false) if Instant::now() < wait.deadline => {
+                let deadline = wait.deadline;
+                self.waits = Some(wait);
+                Some(deadline)
+            }
+            Ok(false) => {
+                self.end_wait(wait, None);
+                None
+            }
+            Err(error) => {
+                self.end_wait(wait, Some(&error));
+                None
+            }
+        }
+    }
+
+    /// The peer has ended its side while a request waits, or is gone altogether. A take ends
+    /// empty, and its message goes to the next taker; a get goes on while somebody may listen: it
+    /// takes nothing from anyone.
+    fn peer_ended(&mut self, gone: bool) {
+        match self.waits.take() {
+            Some(Wait { kind: WaitKind::Take(waiting), tag, .. }) => {
+                self.broker.give_up(waiting);
+                self.replies.answer(tag.as_deref(), |reply| reply.nothing(true));
+            }
+            Some(Wait { tag, .. }) if gone => {
+                self.replies.answer(tag.as_deref(), |reply| reply.nothing(true));
+            }
+            other => self.waits = other,
+        }
+    }
+
+    fn refuse_wait(&mut self) {
+        if let Some(wait) = self.waits.take() {
+            let text = "the server has no descriptor left to wait with: ask again later";
+            self.end_wait(wait, Some(&Error::new(Code::Busy, text)));
+        }
+    }
+}
+
+fn white_space(text: &[u8]) -> usize {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    text.iter().position(|byte| !blank(byte)).unwrap_or(text.len())
+}
