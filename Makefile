@@ -91,7 +91,7 @@ fuzz: fuzz-json fuzz-coremq fuzz-zmtp fuzz-pickle
 fuzz-%:
 	RUSTC_BOOTSTRAP=1 cargo fuzz run $* -- -runs=$(RUNS) -max_total_time=120 -max_len=4096 -verbosity=0 -print_final_stats=1
 
-# Rates beside those of other servers, in memory and in a file: docs/benchmarks.md.
+# Rates beside those of other servers, in memory and in a file: docs/explanation/benchmarks.md.
 bench: bench-tools
 	cargo bench --bench compare
 

@@ -4,7 +4,7 @@
 //! is so of each part. Batches of those who meet go through a [`leader`](super::leader) and are one call of
 //! a script ([`scripts`]), which Redis runs as one transaction; so is what time does. What is [`known`] of
 //! topics here is what scripts told: those of this server in their answers, those of others as
-//! [`news`]. docs/scaling.md lists the keys.
+//! [`news`]. docs/reference/redis.md lists the keys.
 
 mod address;
 mod backoff;

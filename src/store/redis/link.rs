@@ -320,7 +320,8 @@ pub fn is_no_redis(error: &RedisError) -> bool {
 
 pub fn not_permitted(error: &RedisError) -> Error {
     let text = format!(
-        "Redis does not permit it to this user ({error}): docs/scaling.md lists the rights that it needs"
+        "Redis does not permit it to this user ({error}): docs/reference/redis.md lists the rights \
+         that it needs"
     );
     Error::new(Code::Unavailable, text)
 }

@@ -114,8 +114,8 @@ impl Shard {
             "" => Ok(()),
             "replica" => Err(format!("Redis at {address} is a replica: name its master")),
             command => Err(format!(
-                "Redis at {address} does not let this user do {command} on {}*: docs/scaling.md lists the \
-                 rights that it needs",
+                "Redis at {address} does not let this user do {command} on {}*: \
+                 docs/reference/redis.md lists the rights that it needs",
                 self.key.trim_end_matches("store")
             )),
         }

@@ -100,7 +100,7 @@ fn a_redis_that_answers_and_takes_nothing_is_away() {
 #[ignore = "needs redis-server: make test runs it"]
 fn a_user_who_may_not_ask_for_replicas_is_told_of_none() {
     let redis = Redis::start();
-    // The rights that docs/scaling.md asks for.
+    // The rights that docs/reference/redis.md asks for.
     let rights = ["on", ">secret", "~dsmq:*", "&dsmq:*", "+@all", "-@dangerous"];
     assert_eq!(redis.ask(&[&["ACL", "SETUSER", "dsmq"][..], &rights].concat()).trim(), "OK");
     let store = format!("{}?user=dsmq&pass=secret", redis.url()).parse().unwrap();

@@ -33,7 +33,7 @@ fn user(redis: &Redis, name: &str, rights: &str) -> String {
 #[ignore = "needs redis-server: make test runs it"]
 fn a_user_who_may_not_is_told_what_is_missing() {
     let redis = Redis::start();
-    // What docs/scaling.md asks for is enough.
+    // What docs/reference/redis.md asks for is enough.
     let enough = user(&redis, "enough", "~dsmq:* &dsmq:* +@all -@dangerous");
     let (_server, _) = Process::server(&mut dsmq(&["--port", "0", "--store", &enough]));
     for (name, rights, said) in [
@@ -47,7 +47,7 @@ fn a_user_who_may_not_is_told_what_is_missing() {
     ] {
         let url = user(&redis, name, rights);
         refused(&url, said);
-        refused(&url, "docs/scaling.md lists the rights");
+        refused(&url, "docs/reference/redis.md lists the rights");
     }
     refused(&format!("{}?user=nobody&pass=secret", redis.url()), "does not let this user in");
     assert_eq!(redis.ask(&["KEYS", "*log*"]).trim(), "", "nothing is half done");

@@ -209,7 +209,7 @@ fn takers_of_two_servers_have_each_message_once(store: &Shared) {
 #[ignore = "needs redis-server: make test runs it"]
 fn no_key_stands_outside_the_prefix() {
     let redis = Redis::start();
-    // A user who may do no more than docs/scaling.md says.
+    // A user who may do no more than docs/reference/redis.md says.
     let rights = ["~mine:*", "&mine:*", "+@all", "-@dangerous"];
     let user = [&["ACL", "SETUSER", "dsmq", "on", ">secret"][..], &rights].concat();
     assert_eq!(redis.ask(&user).trim(), "OK");

@@ -1,5 +1,5 @@
 //! A write, a sync or an allocation of SQLite's fails, or the disk is full: the server says so and
-//! goes on, and what was confirmed is there. docs/reliability.md says what of this is
+//! goes on, and what was confirmed is there. docs/explanation/reliability.md says what of this is
 //! promised. The server runs on tests/faults/faults.c.
 
 mod disk;

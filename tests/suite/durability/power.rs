@@ -1,5 +1,5 @@
 //! The power is cut while clients put, take and ack: what was confirmed is there when the server is
-//! back, and what was acked is not. docs/reliability.md says what of this is promised.
+//! back, and what was acked is not. docs/explanation/reliability.md says what of this is promised.
 //!
 //! The server runs on tests/faults/faults.c, which writes down every change of its files; it is
 //! killed, and its folder made into one of those that the disk might hold then.

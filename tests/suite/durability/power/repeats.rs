@@ -1,6 +1,6 @@
 //! A client whose replies often promise what an earlier request wrote: duplicates that confirm puts
 //! without confirm, and second attempts of requests that failed. Requests that change nothing come
-//! between them, since a store must not take one for the other. docs/reliability.md lists them.
+//! between them, since a store must not take one for the other. docs/explanation/reliability.md lists them.
 
 use std::sync::mpsc::Sender;
 
