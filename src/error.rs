@@ -1,5 +1,5 @@
 //! What can go wrong with a request: a stable code, and a text that says what to do about it.
-//! docs/protocol.md lists every code with what causes it.
+//! docs/reference/protocol.md lists every code with what causes it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn the_document_lists_every_code() {
-        let document = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md"));
+        let document =
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/protocol.md"));
         for code in Code::ALL {
             let row = format!("| `{}` | ", code.as_str());
             assert_eq!(document.matches(&row).count(), 1, "{row}");

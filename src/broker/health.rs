@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_document_says_when_it_is_what() {
-        let document = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/http-page.md"));
+        let document = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/page.md"));
         for (health, rule) in rules() {
             let row = format!("| {} | {rule} |", health.as_str());
             assert_eq!(document.matches(&row).count(), 1, "{row}");

@@ -1,4 +1,4 @@
-//! RestMQ: routes on the server's own port. The document is docs/http-restmq.md. A queue is a topic, a
+//! RestMQ: routes on the server's own port. The document is docs/reference/restmq.md. A queue is a topic, a
 //! text a JSON string. It may use `protocol`, and knows no store.
 
 mod commands;

@@ -1,5 +1,5 @@
-//! The JSON protocol, the reference: docs/protocol.md is its contract. It calls the broker and never sees
-//! the store or a socket.
+//! The JSON protocol, the reference: docs/reference/protocol.md is its contract. It calls the broker and
+//! never sees the store or a socket.
 //!
 //! A put has five forms between the socket and the table:
 //!

@@ -1,4 +1,4 @@
-//! docs/coremq.md, exchange by exchange, against a fresh server each.
+//! docs/reference/coremq.md, exchange by exchange, against a fresh server each.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::coremq_frames::{Client, address, config, frame};
 use crate::suite::support::server_with;
 
-const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/coremq.md"));
+const DOCUMENT: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/coremq.md"));
 
 /// As it was said here: ids, the server's name and the time are not those of the document.
 fn in_truth(text: &str, clients: &BTreeMap<&str, Client>, port: u16) -> String {

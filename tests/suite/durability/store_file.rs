@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use crate::suite::support::peer::Peer;
 use crate::suite::support::process::{Ended, Process, dsmq, run};
 
-const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/store.md"));
+const DOCUMENT: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/store.md"));
 
 struct Store {
     folder: TempDir,

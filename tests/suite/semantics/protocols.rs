@@ -1,4 +1,4 @@
-//! docs/protocols.md, cell by cell: what each protocol puts is read in every other. So is the frozen
+//! docs/reference/translation.md, cell by cell: what each protocol puts is read in every other. So is the frozen
 //! copy of it, by the same tests.
 
 mod document;
@@ -22,7 +22,7 @@ use crate::suite::support::server_with;
 use crate::suite::web::{http, http_events};
 
 const DOCUMENT: Document =
-    Document(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocols.md")));
+    Document(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/translation.md")));
 
 const WRITERS: [&str; 6] = ["JSON", "HTTP", "RestMQ", "CoreMQ", "O3one", "Mezzenger"];
 

@@ -1,4 +1,4 @@
-//! Take, ack, subscribe and the rest, over real sockets. docs/protocol.md shows each; here is what
+//! Take, ack, subscribe and the rest, over real sockets. docs/reference/protocol.md shows each; here is what
 //! they must withstand.
 
 use std::time::{Duration, Instant};

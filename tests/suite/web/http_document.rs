@@ -1,4 +1,4 @@
-//! docs/http-native.md, exchange by exchange, against a fresh server each.
+//! docs/reference/http.md, exchange by exchange, against a fresh server each.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::suite::support::peer::{ErrorTexts, Peer};
 use crate::suite::support::server;
 use crate::suite::wire::protocol_document::{in_truth, learn};
 
-const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/http-native.md"));
+const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/http.md"));
 
 fn request(line: &str) -> String {
     let (method, rest) = line.split_once(' ').unwrap();

@@ -1,4 +1,4 @@
-//! docs/protocol.md, exchange by exchange, against a fresh server each. So is the frozen copy of
+//! docs/reference/protocol.md, exchange by exchange, against a fresh server each. So is the frozen copy of
 //! it, by the same replay.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use crate::suite::support::peer::{ErrorTexts, Peer};
 use crate::suite::support::server;
 
-const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md"));
+const DOCUMENT: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/protocol.md"));
 
 /// The lines of every block that is marked as an exchange, with the line it begins at.
 fn exchanges(document: &'static str) -> Vec<(usize, Vec<&'static str>)> {
@@ -91,5 +92,5 @@ pub fn replay_all(name: &str, document: &'static str, texts: ErrorTexts) {
 
 #[test]
 fn every_exchange_goes_as_it_is_written() {
-    replay_all("docs/protocol.md", DOCUMENT, ErrorTexts::Compared);
+    replay_all("docs/reference/protocol.md", DOCUMENT, ErrorTexts::Compared);
 }

@@ -1,4 +1,4 @@
-//! Every command of docs/http-restmq.md is run as it is typed, with curl, against a server that
+//! Every command of docs/reference/restmq.md is run as it is typed, with curl, against a server that
 //! curl takes for the one at port 8888.
 
 use std::fs;
@@ -8,7 +8,8 @@ use crate::suite::support::peer::ErrorTexts;
 use crate::suite::support::process::run;
 use crate::suite::support::server;
 
-const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/http-restmq.md"));
+const DOCUMENT: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/restmq.md"));
 
 /// The commands of a block, each with what it shows.
 fn commands(block: &str) -> Vec<(&str, String)> {

@@ -1,4 +1,4 @@
-//! The tables of docs/protocols.md, and of its frozen copy, cell by cell.
+//! The tables of docs/reference/translation.md, and of its frozen copy, cell by cell.
 
 /// The text of a document.
 #[derive(Clone, Copy)]
