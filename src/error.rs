@@ -1,5 +1,5 @@
 //! What can go wrong with a request: a stable code, and a text that says what to do about it.
-//! docs/reference/protocol.md lists every code with what causes it.
+//! docs/reference/errors.md lists every code with its cause.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn the_document_lists_every_code() {
         let document =
-            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/protocol.md"));
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/errors.md"));
         for code in Code::ALL {
             let row = format!("| `{}` | ", code.as_str());
             assert_eq!(document.matches(&row).count(), 1, "{row}");
