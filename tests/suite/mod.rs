@@ -4,6 +4,9 @@
 #[cfg(all(feature = "bench", feature = "http", feature = "redis"))]
 mod contract;
 
+/// The pages of docs/reference: complete, and their links lead somewhere.
+mod reference;
+
 /// The JSON protocol as bytes: over TCP, over WebSocket, and as its document shows it.
 mod wire {
     pub mod json;
