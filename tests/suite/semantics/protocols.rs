@@ -50,7 +50,9 @@ struct Reader {
 fn readers(document: Document) -> Vec<Reader> {
     let columns = PUT.split('|').map(str::trim).skip(1);
     let columns: Vec<_> = columns.collect();
-    let rows = document.table("## How a message arrives", "| who reads | what comes | column |");
+    let first =
+        document.either("| reader | receives | column |", "| who reads | what comes | column |");
+    let rows = document.table("## How a message arrives", first);
     let reader = |row: Vec<String>| Reader {
         template: quoted(&row[1]).0.to_owned(),
         column: columns.iter().position(|column| *column == row[2]).unwrap(),
@@ -108,7 +110,7 @@ fn compare<'a>(
 
 /// Puts every line of the document's tables and reads it in every way.
 pub fn check_puts(document: Document) {
-    assert_eq!(document.headings("## What is put"), WRITERS);
+    assert_eq!(document.headings(document.either("## Puts", "## What is put")), WRITERS);
     let all = self::readers(document);
     let server = server();
     let (mut writers, mut readers) = (Writers::connect(&server), Readers::connect(&server));
@@ -126,7 +128,10 @@ pub fn check_puts(document: Document) {
 /// Puts what the document says is no message.
 pub fn check_refusals(document: Document) {
     let server = server();
-    let rows = document.table("## What is no message", "| by | put | answer |");
+    let rows = document.table(
+        document.either("## Refused puts", "## What is no message"),
+        "| by | put | answer |",
+    );
     assert!(WRITERS.iter().all(|by| rows.iter().any(|row| row[0] == *by)), "{rows:?}");
     for row in rows {
         let (put, how) = quoted(&row[1]);

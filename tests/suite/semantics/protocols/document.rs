@@ -5,6 +5,11 @@
 pub struct Document(pub &'static str);
 
 impl Document {
+    /// The line that this copy has: the frozen one keeps the headings of its time.
+    pub fn either(self, now: &'static str, frozen: &'static str) -> &'static str {
+        if self.0.contains(&format!("\n{now}\n")) { now } else { frozen }
+    }
+
     /// The cells of a table's lines under this heading, below its first line, which is this.
     pub fn table(self, heading: &str, first: &str) -> Vec<Vec<String>> {
         let behind = self.0.split_once(&format!("\n{heading}\n")).expect(heading).1;
