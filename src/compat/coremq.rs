@@ -1,5 +1,5 @@
 //! CoreMQ: frames on a port of its own (`--coremq`, 6747) and a WebSocket at `/ws`. The document is
-//! docs/coremq.md. A queue is a topic. This file has the meaning, whatever carries it: an object comes
+//! docs/reference/coremq.md. A queue is a topic. This file has the meaning, whatever carries it: an object comes
 //! in for a queue and another answers it. It may use `protocol`, and knows no store.
 
 #[cfg(any(test, fuzzing))]

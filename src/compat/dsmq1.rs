@@ -1,5 +1,5 @@
 //! Programs for dsmq 1.4.1: JSON requests over a WebSocket at `/` of the server's own port. The document
-//! is docs/http-websocket.md. A message holds requests; each reply or push is one message. It may use
+//! is docs/reference/dsmq1.md. A message holds requests; each reply or push is one message. It may use
 //! `protocol`, and knows no store.
 
 use std::sync::Arc;

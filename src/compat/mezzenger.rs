@@ -1,4 +1,4 @@
-//! Mezzenger: ØMQ on ports of its own (`--mezzenger`, 7201 and 7202). The document is docs/mezzenger.md.
+//! Mezzenger: ØMQ on ports of its own (`--mezzenger`, 7201 and 7202). The document is docs/reference/mezzenger.md.
 //! A message is a frame `name|pickle`, its name is a topic. One that needs an acknowledgement is kept
 //! and published again until a subscriber has sent that. It may use `compat::zmq`, and knows no store.
 

@@ -1,5 +1,5 @@
 //! O3one MQ: ØMQ on ports of its own (`--o3one`, 5555 and 5556), a WebSocket bridge (8765) and the page
-//! (9000). The document is docs/o3one.md. A message is one text, `topic content`. It may use
+//! (9000). The document is docs/reference/o3one.md. A message is one text, `topic content`. It may use
 //! `compat::zmq` and `protocol`, and knows no store.
 
 pub mod listener;
