@@ -1,6 +1,7 @@
 //! The broker: what one server knows. It answers, or it keeps a waker; it never blocks on a peer.
 //! A method for each word of the protocol; protocols call them and write what they return.
 
+mod caller;
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "HTTP alone consumes"))]
 mod consumers;
 #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
@@ -24,6 +25,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Instant;
 
+pub use self::caller::Caller;
 use self::consumers::Consumers;
 #[cfg_attr(not(feature = "http"), expect(unused_imports, reason = "HTTP alone consumes"))]
 pub use self::consumers::{Consumer, Parcel, Received};

@@ -11,11 +11,10 @@ pub mod o3one;
 pub mod restmq;
 pub mod zmq;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::broker::Session;
+use crate::broker::{Caller, Session};
 use crate::error::Result;
 #[cfg(feature = "http")]
 use crate::protocol::http::Site;
@@ -51,6 +50,6 @@ pub struct TalkKind {
     pub begin: Arc<BeginTalk>,
 }
 
-/// Begins the talk of a connection from an address. The waker is woken when there is something to
-/// push, or when a request that waits has its reply.
-pub type BeginTalk = dyn Fn(Session, IpAddr, Waker) -> Result<Box<dyn Talk>> + Send + Sync;
+/// Begins the talk of a caller's connection. The waker is woken when there is something to push, or
+/// when a request that waits has its reply.
+pub type BeginTalk = dyn Fn(Session, Arc<Caller>, Waker) -> Result<Box<dyn Talk>> + Send + Sync;

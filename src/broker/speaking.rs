@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::Broker;
+use super::{Broker, Caller};
 use crate::sync::lock;
 
 /// Connections by what they speak.
@@ -60,8 +60,9 @@ impl Drop for Turned {
 }
 
 impl Broker {
-    /// Counts a connection under what it speaks.
-    pub fn speaking(&self, protocol: &'static str) -> Speaking {
+    /// Counts the caller's connection under its protocol.
+    pub fn speaking(&self, caller: &Caller) -> Speaking {
+        let protocol = caller.protocol();
         self.spoken.more(protocol);
         Speaking { spoken: self.spoken.clone(), protocol }
     }
@@ -82,8 +83,12 @@ mod tests {
     fn a_connection_counts_once_whatever_it_turns_to() {
         let broker = Broker::new(store::in_memory(Rules::default()).unwrap());
         let counts = || broker.spoken().into_iter().filter(|(_, n)| *n > 0).collect::<Vec<_>>();
-        let json = broker.speaking("json");
-        let http = Arc::new(broker.speaking("http"));
+        let speaking = |protocol| {
+            let address = std::net::Ipv4Addr::LOCALHOST.into();
+            broker.speaking(&Caller::new(address, protocol))
+        };
+        let json = speaking("json");
+        let http = Arc::new(speaking("http"));
         assert_eq!(counts(), [("http", 1), ("json", 1)]);
         let turned = http.turn("sse");
         // What it was before may end first.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::buffer::Buffer;
 use super::table::Services;
 use super::wake::Wake;
-use crate::broker::{Broker, Session};
+use crate::broker::{Broker, Caller, Session};
 use crate::compat::{ListenerKind, TalkKind};
 use crate::config::Config;
 use crate::error::{Code, Error};
@@ -64,6 +64,10 @@ struct Own<'a> {
 }
 
 impl Own<'_> {
+    fn caller(&self, protocol: &'static str) -> Arc<Caller> {
+        Arc::new(Caller::new(self.peer, protocol))
+    }
+
     /// The first byte decides what the connection speaks, for its whole life.
     fn serve_by_first_byte(&self, session: Session) -> io::Result<Served> {
         let mut buffer = Buffer::new();
@@ -76,7 +80,7 @@ impl Own<'_> {
                 let wake = Wake::new();
                 let waker = Waker::from(wake.clone());
                 let mut talk = Conversation::new(broker, session, max, waker);
-                self.lead("json", buffer, wake, &mut talk)?;
+                self.lead(&self.caller("json"), buffer, wake, &mut talk)?;
                 return Ok(Served::ToItsEnd);
             }
             #[cfg(feature = "http")]
@@ -114,19 +118,20 @@ impl Own<'_> {
     /// Serves one of the protocols with a thread for each connection; `buffer` was read before.
     fn talk(&self, kind: &TalkKind, buffer: Buffer, session: Session) -> io::Result<()> {
         let wake = Wake::new();
-        let talk = (kind.begin)(session, self.peer, Waker::from(wake.clone()));
-        self.lead(kind.gauge, buffer, wake, &mut *talk.map_err(io::Error::other)?)
+        let caller = self.caller(kind.gauge);
+        let talk = (kind.begin)(session, caller.clone(), Waker::from(wake.clone()));
+        self.lead(&caller, buffer, wake, &mut *talk.map_err(io::Error::other)?)
     }
 
     /// Leads a talk to its end.
     fn lead<T: Talk + ?Sized>(
         &self,
-        protocol: &'static str,
+        caller: &Caller,
         buffer: Buffer,
         wake: Arc<Wake>,
         talk: &mut T,
     ) -> io::Result<()> {
-        let _speaking = self.known.broker.speaking(protocol);
+        let _speaking = self.known.broker.speaking(caller);
         let (stream, broker) = (self.stream, &**self.known.broker);
         let leader =
             Leader { stream, broker, buffer, talk, wake, bulky: false, ended: false, gone: false };

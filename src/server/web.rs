@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use super::connections::Serving;
-use crate::broker::{Broker, Session};
+use crate::broker::{Broker, Caller, Session};
 use crate::config::Config;
 use crate::limits;
 use crate::protocol::http::app::App;
@@ -86,7 +86,10 @@ impl Web {
         self.runtime.spawn(async move {
             let serving = serving;
             let served = match stream.and_then(tokio::net::TcpStream::from_std) {
-                Ok(stream) => http::serve(site, stream, first, session, serving).await,
+                Ok(stream) => {
+                    let caller = Caller::new(peer.ip(), "http");
+                    http::serve(site, stream, first, caller, session, serving).await
+                }
                 Err(error) => return debug!("{peer} cannot be served: {error}"),
             };
             match served {

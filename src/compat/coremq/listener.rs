@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::settings::CoreMq;
 use super::{Connection, Hub, Talk};
-use crate::broker::Broker;
+use crate::broker::{Broker, Caller};
 use crate::compat::{Endpoint, ListenerKind, TalkKind};
 #[cfg(feature = "http")]
 use crate::protocol::http::Site;
@@ -44,9 +44,9 @@ pub fn endpoints(
     #[cfg(feature = "http")] site: impl FnOnce() -> Site,
 ) -> Vec<Endpoint> {
     let hub = hub.clone();
-    let begin = Arc::new(move |session, peer, waker| {
+    let begin = Arc::new(move |session, caller: Arc<Caller>, waker| {
         let talk = Talk::new(broker.clone(), session, waker, hub.clone(), max_message)?;
-        Ok(Box::new(Connection::new(talk.may_replicate(hub.allows(peer)))) as _)
+        Ok(Box::new(Connection::new(talk.may_replicate(hub.allows(caller.address())))) as _)
     });
     let frames = Endpoint {
         name: NAME,

@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::Site;
 use super::handed::Deliveries;
-use crate::broker::{Session, Speaking, Turned};
+use crate::broker::{Caller, Session, Speaking, Turned};
 use crate::limits;
 use crate::sync::lock;
 
@@ -56,12 +56,13 @@ pub async fn serve(
     site: Arc<Site>,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     first: Vec<u8>,
+    caller: Caller,
     session: Session,
     held: impl Send + Unpin + 'static,
 ) -> Result<(), hyper::Error> {
     let (arrivals, deliveries) = (Arrivals::default(), Deliveries::default());
     let session = Mutex::new(Some(session));
-    let speaking = Arc::new(site.app.broker().speaking("http"));
+    let speaking = Arc::new(site.app.broker().speaking(&caller));
     let connection = Connection { session, deliveries: deliveries.clone(), speaking };
     let connection = Arc::new(connection);
     let stopping = site.clone();

@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::broker::{Broker, Received};
+use crate::broker::{Broker, Caller, Received};
 use crate::compat::restmq;
 use crate::config::Config;
 use crate::ops::{Batch, Topic};
@@ -44,9 +44,10 @@ fn connect(broker: &Arc<Broker>) -> (DuplexStream, JoinHandle<()>) {
     let app = Arc::new(App::new(broker.clone(), Config::default(), stops));
     let site = Arc::new(Site::new(app, restmq::routes()));
     let session = broker.session();
+    let caller = Caller::new(std::net::Ipv4Addr::LOCALHOST.into(), "http");
     let served = tokio::spawn(async move {
         // How it ends is not what is asked here.
-        let _ = serve(site, server, Vec::new(), session, stop).await;
+        let _ = serve(site, server, Vec::new(), caller, session, stop).await;
     });
     (client, served)
 }
