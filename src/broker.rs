@@ -100,12 +100,12 @@ impl Broker {
 
     /// What is put to the topic from now on has a larger id.
     #[cfg(feature = "http")]
-    pub fn last_id(&self, topic: &str) -> Id {
+    pub fn last_id(&self, _: &Caller, topic: &str) -> Id {
         self.store.watermark().of(topic)
     }
 
     /// Begins a session: it will be handed what is put from now on.
-    pub fn session(&self) -> Session {
+    pub fn session(&self, _: &Caller) -> Session {
         let start = match self.store.shared() {
             Some(shared) => shared.watermark_lazy(),
             None => self.store.watermark(),
@@ -115,7 +115,7 @@ impl Broker {
 
     /// Carries out a batch of puts, takes, acks and so on, then wakes who waits for what it made
     /// available. The outcomes are in the batch.
-    pub fn apply(&self, batch: &mut Batch) {
+    pub fn apply(&self, _: &Caller, batch: &mut Batch) {
         if self.takers.any() {
             // Who waits to take comes before who takes now.
             let takes = batch.ops.iter().filter(|op| matches!(op, Op::Take { .. }));
@@ -214,6 +214,7 @@ impl Broker {
     /// `since` sets the place first.
     pub fn get<'s>(
         &self,
+        _: &Caller,
         session: &'s mut Session,
         topic: &str,
         since: Option<Id>,
@@ -226,6 +227,7 @@ impl Broker {
     /// The newest message of the topic after this session's place; older ones are passed over.
     pub fn get_latest<'s>(
         &self,
+        _: &Caller,
         session: &'s mut Session,
         topic: &str,
         since: Option<Id>,
@@ -243,20 +245,26 @@ impl Broker {
 
     /// Wakes `waker` at every put to the topic until the watch is dropped. What was put before
     /// this returns wakes nobody: look again after it.
-    pub fn watch(&self, topic: Topic, waker: Waker) -> Watch {
+    pub fn watch(&self, _: &Caller, topic: Topic, waker: Waker) -> Watch {
         let watch = self.waiters.watch(topic, waker);
         fence(Ordering::SeqCst);
         watch
     }
 
     /// Whether somebody waits in line, for any topic.
-    pub fn takers_wait(&self) -> bool {
+    pub fn takers_wait(&self, _: &Caller) -> bool {
         self.takers.any()
     }
 
     /// Waits in line for a message of the topic, under a lease of so many microseconds if one is
     /// given; `waker` is woken when there is one.
-    pub fn wait_to_take(&self, topic: &Topic, lease: Option<u64>, waker: Waker) -> Waiting {
+    pub fn wait_to_take(
+        &self,
+        _: &Caller,
+        topic: &Topic,
+        lease: Option<u64>,
+        waker: Waker,
+    ) -> Waiting {
         let waiting = self.takers.join(topic, lease, waker);
         fence(Ordering::SeqCst);
         self.serve(topic);
@@ -264,18 +272,18 @@ impl Broker {
     }
 
     /// Ends a wait whose taker is gone: what it was handed goes to the next.
-    pub fn give_up(&self, waiting: Waiting) {
+    pub fn give_up(&self, caller: &Caller, waiting: Waiting) {
         let topic = waiting.topic().clone();
         if let Some(Ok(message)) = waiting.leave() {
-            self.put_back(topic, message);
+            self.put_back(caller, topic, message);
         }
     }
 
     /// Puts back a message that did not reach its taker, who so has had no delivery of it.
-    pub fn put_back(&self, topic: Topic, message: Returned) {
+    pub fn put_back(&self, caller: &Caller, topic: Topic, message: Returned) {
         let (leased, mut batch) = (message.lease.is_some(), Batch::default());
         batch.ops.push(Op::PutBack { topic, message: Box::new(message) });
-        self.apply(&mut batch);
+        self.apply(caller, &mut batch);
         match batch.only() {
             // One whose lease has ended meanwhile is with its topic already.
             Err(error) if error.code == Code::Gone => {}
@@ -293,6 +301,7 @@ impl Broker {
     /// Returns the last id that was given out before that.
     pub fn subscribe(
         &self,
+        _: &Caller,
         session: &mut Session,
         patterns: Vec<Pattern>,
         from: From,
@@ -305,14 +314,14 @@ impl Broker {
         subscriptions.subscribe(&*self.store, patterns, from, &start)
     }
 
-    pub fn unsubscribe(&self, session: &mut Session, pattern: &Pattern) {
+    pub fn unsubscribe(&self, _: &Caller, session: &mut Session, pattern: &Pattern) {
         if let Some(subscriptions) = &mut session.subscriptions {
             subscriptions.unsubscribe(pattern);
         }
     }
 
     /// What is to be pushed to this session next.
-    pub fn pushes(&self, session: &mut Session) -> Result<Option<Pushes>> {
+    pub fn pushes(&self, _: &Caller, session: &mut Session) -> Result<Option<Pushes>> {
         let Some(subscriptions) = &mut session.subscriptions else { return Ok(None) };
         let pushes = subscriptions.next(&*self.store)?;
         self.count_reads(pushes.iter().map(|pushes| pushes.range.len()).sum());
@@ -320,7 +329,7 @@ impl Broker {
     }
 
     /// The last messages of a topic, oldest first.
-    pub fn history(&self, topic: &str, limit: usize) -> Result<Arc<Run>> {
+    pub fn history(&self, _: &Caller, topic: &str, limit: usize) -> Result<Arc<Run>> {
         self.store.refresh(topic)?;
         match self.store.topic(topic) {
             Some(head) => self.store.read_last(&head, limit),
@@ -329,7 +338,7 @@ impl Broker {
     }
 
     /// A topic's messages that are not due yet, with the times when they are in place of ids.
-    pub fn delayed(&self, topic: &str, limit: usize) -> Result<Run> {
+    pub fn delayed(&self, _: &Caller, topic: &str, limit: usize) -> Result<Run> {
         self.store.refresh(topic)?;
         match self.store.topic(topic) {
             Some(head) => self.store.delayed(&head, limit),
@@ -338,7 +347,7 @@ impl Broker {
     }
 
     /// How consumers share the topic's messages, if that was ever set.
-    pub fn policy(&self, topic: &str) -> Option<Policy> {
+    pub fn policy(&self, _: &Caller, topic: &str) -> Option<Policy> {
         self.store.topic(topic).and_then(|head| head.counts().policy)
     }
 
@@ -358,7 +367,7 @@ impl Broker {
     }
 
     /// A client stops the server.
-    pub fn shutdown(&self) -> Result<()> {
+    pub fn shutdown(&self, _: &Caller) -> Result<()> {
         let text = "this server does not let its clients stop it: --allow-shutdown does";
         let stop = self.stop.get().ok_or_else(|| Error::new(Code::Forbidden, text))?;
         tracing::info!("a client stops the server");
@@ -367,7 +376,7 @@ impl Broker {
     }
 
     /// `closing`, once the server stops.
-    pub fn check_open(&self) -> Result<()> {
+    pub fn check_open(&self, _: &Caller) -> Result<()> {
         if self.closing.load(Ordering::SeqCst) {
             return Err(Error::new(Code::Closing, "the server is closing: connect again later"));
         }

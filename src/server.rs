@@ -34,7 +34,7 @@ pub use self::open::open;
 pub use self::run::run;
 pub(crate) use self::run::run_config;
 use self::table::{Services, Table};
-use crate::broker::{Broker, Session};
+use crate::broker::{Broker, Caller, Session};
 use crate::compat::coremq::settings::CoreMq;
 use crate::compat::{Endpoint, ListenerKind, coremq};
 use crate::config::Config;
@@ -217,7 +217,7 @@ impl Shared {
         // A descriptor to give up when there is no other: then a connection can be told so.
         let mut spare = socket.try_clone().ok();
         let mut refusals = Refusals::default();
-        while self.broker.check_open().is_ok() {
+        while self.broker.check_open(&Caller::server()).is_ok() {
             match socket.accept() {
                 Ok((stream, peer)) => {
                     backoff = ACCEPT_BACKOFF;
@@ -272,7 +272,7 @@ impl Shared {
         peer: SocketAddr,
         endpoint: &Arc<Endpoint>,
     ) -> Result<(), String> {
-        let session = self.broker.session();
+        let session = self.broker.session(&Caller::new(peer.ip(), "none_yet"));
         debug!("{peer} connected");
         if let Err(error) = set_options(&stream) {
             debug!("{peer} has gone already: {error}");

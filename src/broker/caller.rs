@@ -1,11 +1,12 @@
-//! The caller of the broker: part of the broker, so that access rules can have one place in it. It
-//! knows addresses, and no sockets.
+//! The caller of the broker, so that access rules can have one place. It knows addresses, and no sockets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Who asks the broker for something, from which address and over which protocol.
 ///
-/// A caller has no identity yet, and nothing is refused to it.
+/// Every method that a client's request can reach takes the caller as its first argument. Methods that
+/// only the server itself calls take none: `new`, `blocks`, `timers`, `run_timer`, `probe`, `held`,
+/// `spoken`, `allow_shutdown` and `close`. A caller has no identity yet, and nothing is refused to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
     address: IpAddr,
@@ -16,6 +17,17 @@ impl Caller {
     /// The client of a connection from `address` that counts under `protocol`.
     pub const fn new(address: IpAddr, protocol: &'static str) -> Caller {
         Caller { address, protocol }
+    }
+
+    /// The server itself, for its own work and for tests. Its address is unspecified.
+    pub const fn server() -> Caller {
+        Caller::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), "server")
+    }
+
+    /// The same client over another protocol, after an upgrade.
+    #[cfg(feature = "http")]
+    pub fn over(&self, protocol: &'static str) -> Caller {
+        Caller { protocol, ..*self }
     }
 
     pub fn address(&self) -> IpAddr {

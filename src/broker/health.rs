@@ -167,6 +167,7 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::Caller;
     use crate::store::{self, Rules};
 
     fn vitals() -> Vitals {
@@ -231,6 +232,6 @@ mod tests {
     fn a_probe_changes_nothing() {
         let broker = Broker::new(store::in_memory(Rules::default()).unwrap());
         broker.probe().unwrap();
-        assert_eq!(broker.stats().topics, 0);
+        assert_eq!(broker.stats(&Caller::server()).topics, 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::Broker;
+use super::{Broker, Caller};
 use crate::error::Result;
 use crate::ops::{Id, Topic};
 use crate::store::{Counts, Head};
@@ -23,7 +23,7 @@ pub struct Busy {
 impl Broker {
     /// The topics in which most happens, at most `limit` of those whose names hold `part`, and how
     /// many do.
-    pub fn busiest(&self, part: &str, limit: usize) -> (Vec<Busy>, usize) {
+    pub fn busiest(&self, _: &Caller, part: &str, limit: usize) -> (Vec<Busy>, usize) {
         let now = self.store.now();
         let heads = self.store.topics().into_iter();
         let matching = heads.filter(|head| holds(head.topic().as_str(), part));
@@ -43,12 +43,12 @@ impl Broker {
     }
 
     /// One topic, as [`Broker::busiest`] tells of it; `None` before its first put.
-    pub fn busy_topic(&self, name: &str) -> Option<Busy> {
+    pub fn busy_topic(&self, _: &Caller, name: &str) -> Option<Busy> {
         self.store.topic(name).map(|head| self.busy(&head))
     }
 
     /// The topics with most puts and takes since the start.
-    pub fn most_used(&self, limit: usize) -> Vec<Busy> {
+    pub fn most_used(&self, _: &Caller, limit: usize) -> Vec<Busy> {
         let mut heads = self.store.topics();
         let used = |head: &Head| head.counts().puts + head.counts().takes;
         heads.sort_by_cached_key(|head| (Reverse(used(head)), head.topic().clone()));
@@ -66,6 +66,7 @@ impl Broker {
     /// The last messages of all topics, the newest first, as `show` makes them.
     pub fn last<T>(
         &self,
+        _: &Caller,
         limit: usize,
         show: impl Fn(&Topic, Id, &[u8]) -> T,
     ) -> Result<Vec<(Id, T)>> {
@@ -108,7 +109,7 @@ mod tests {
     fn put(broker: &Broker, topic: &str, message: &str) {
         let mut batch = Batch::default();
         batch.put(Topic::new(topic).unwrap(), message.as_bytes(), None);
-        broker.apply(&mut batch);
+        broker.apply(&Caller::server(), &mut batch);
     }
 
     #[test]
@@ -118,14 +119,18 @@ mod tests {
             (0..puts).for_each(|_| put(&broker, topic, "1"));
         }
         let names = |part, limit| {
-            let (topics, count) = broker.busiest(part, limit);
+            let (topics, count) = broker.busiest(&Caller::server(), part, limit);
             (topics.iter().map(|t| t.topic.to_string()).collect::<Vec<_>>(), count)
         };
         assert_eq!(names("", 3), (vec!["most".into(), "Some".into(), "else".into()], 4));
         assert_eq!(names("SO", 3), (vec!["Some".into()], 1));
-        let used: Vec<_> = broker.most_used(2).iter().map(|t| t.counts.puts).collect();
+        let used: Vec<_> =
+            broker.most_used(&Caller::server(), 2).iter().map(|t| t.counts.puts).collect();
         assert_eq!(used, [3, 2]);
-        assert!(broker.busy_topic("few").is_some() && broker.busy_topic("none").is_none());
+        assert!(
+            broker.busy_topic(&Caller::server(), "few").is_some()
+                && broker.busy_topic(&Caller::server(), "none").is_none()
+        );
     }
 
     #[test]
@@ -137,11 +142,12 @@ mod tests {
         put(&broker, "empty", "1");
         let mut batch = Batch::default();
         batch.ops.push(Op::Purge { topic: Topic::new("empty").unwrap() });
-        broker.apply(&mut batch);
+        broker.apply(&Caller::server(), &mut batch);
         let show =
             |topic: &Topic, _, body: &[u8]| format!("{topic}{}", String::from_utf8_lossy(body));
-        let last: Vec<_> = broker.last(4, show).unwrap().into_iter().map(|(_, m)| m).collect();
+        let last: Vec<_> =
+            broker.last(&Caller::server(), 4, show).unwrap().into_iter().map(|(_, m)| m).collect();
         assert_eq!(last, ["b19", "a18", "c17", "b16"]);
-        assert_eq!(broker.last(50, show).unwrap().len(), 20);
+        assert_eq!(broker.last(&Caller::server(), 50, show).unwrap().len(), 20);
     }
 }

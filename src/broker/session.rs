@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Broker;
 use super::place::{Place, too_many_places};
 use super::subscription::Subscriptions;
+use super::{Broker, Caller};
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{Id, Message, Moment, Run, Topic};
@@ -148,7 +148,7 @@ pub struct Page {
 impl Broker {
     /// The topic's oldest messages behind `after`: at most `limit`, and fewer if together they are
     /// over [`limits::HISTORY_BYTES`]. None only where there is none.
-    pub fn read(&self, topic: &str, after: Id, limit: usize) -> Result<Page> {
+    pub fn read(&self, _: &Caller, topic: &str, after: Id, limit: usize) -> Result<Page> {
         let (mut page, mut left, mut bytes) = (Page { parts: Vec::new(), last: after }, limit, 0);
         if self.store.topic(topic).is_none_or(|head| head.newest() <= after) {
             self.store.refresh(topic)?;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Broker;
+use super::{Broker, Caller};
 use crate::error::{Code, Error, Result};
 use crate::ops::{Away, Id, Node, Topic};
 use crate::store::{Counts, Extent, Head, SharedStore};
@@ -44,7 +44,7 @@ pub struct Stats {
 
 impl Broker {
     /// All topics, by name.
-    pub fn topics(&self) -> Result<Vec<TopicStats>> {
+    pub fn topics(&self, _: &Caller) -> Result<Vec<TopicStats>> {
         let topics = self.store.topics().into_iter().map(|head| self.topic_stats(&head));
         let mut topics = topics.collect::<Result<Vec<_>>>()?;
         topics.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
@@ -53,7 +53,7 @@ impl Broker {
 
     /// One topic, if there is one of this name.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone asks for it"))]
-    pub fn topic(&self, name: &str) -> Result<Option<TopicStats>> {
+    pub fn topic(&self, _: &Caller, name: &str) -> Result<Option<TopicStats>> {
         self.store.refresh(name)?;
         self.store.topic(name).map(|head| self.topic_stats(&head)).transpose()
     }
@@ -75,7 +75,7 @@ impl Broker {
     /// `unavailable` with the reason while the store cannot be changed, or none of its nodes can be used.
     /// One of several is away for all servers alike: nobody is helped who is sent to another.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone asks for it"))]
-    pub fn check_store(&self) -> Result<()> {
+    pub fn check_store(&self, _: &Caller) -> Result<()> {
         if let Some(fault) = self.store.usage().fault {
             return Err(Error::new(Code::Unavailable, fault.text));
         }
@@ -98,11 +98,11 @@ impl Broker {
         if self.store.usage().is_new {
             return "a new store".to_owned();
         }
-        let Stats { messages, delayed, topics, .. } = self.stats();
+        let Stats { messages, delayed, topics, .. } = self.stats(&Caller::server());
         format!("messages: {}, topics: {topics}", messages + delayed)
     }
 
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self, _: &Caller) -> Stats {
         let mut stats = Stats {
             uptime_seconds: self.opened.elapsed().as_secs_f64(),
             connections: self.sessions.load(Ordering::Relaxed),

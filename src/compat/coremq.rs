@@ -30,7 +30,7 @@ pub use self::connection::Connection;
 use self::mailbox::{Letter, Mailbox, Mailboxes};
 pub use self::object::Object;
 use self::object::Text;
-use crate::broker::{Broker, From, Pattern, Pushes, Session};
+use crate::broker::{Broker, Caller, From, Pattern, Pushes, Session};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Batch, Id, Op, Outcome, Topic};
@@ -110,6 +110,7 @@ impl Ids {
 /// One connection's talk.
 pub struct Talk {
     broker: Arc<Broker>,
+    caller: Arc<Caller>,
     session: Session,
     waker: Waker,
     hub: Arc<Hub>,
@@ -128,6 +129,7 @@ impl Talk {
     /// `session` began when the connection was accepted; `waker` is woken when there is a message.
     pub fn new(
         broker: Arc<Broker>,
+        caller: Arc<Caller>,
         session: Session,
         waker: Waker,
         hub: Arc<Hub>,
@@ -138,6 +140,7 @@ impl Talk {
         let mailbox = hub.mailboxes.open(&id, waker.clone());
         let mut talk = Talk {
             broker,
+            caller,
             session,
             waker,
             hub,
@@ -225,13 +228,19 @@ impl Talk {
     }
 
     fn follow(&mut self, patterns: Vec<Pattern>) -> Result<()> {
-        self.broker.subscribe(&mut self.session, patterns, From::Now, &self.waker).map(drop)
+        self.broker
+            .subscribe(&self.caller, &mut self.session, patterns, From::Now, &self.waker)
+            .map(drop)
     }
 
     fn unsubscribe(&mut self, queues: &[String]) -> Result<()> {
         for queue in queues {
             let topic = Topic::new(queue)?;
-            self.broker.unsubscribe(&mut self.session, &Pattern::Topic(topic.clone()));
+            self.broker.unsubscribe(
+                &self.caller,
+                &mut self.session,
+                &Pattern::Topic(topic.clone()),
+            );
             self.followed.remove(&topic);
             if !self.replicates {
                 self.own.remove(&topic);
@@ -256,7 +265,7 @@ impl Talk {
         let mut bytes = 0;
         let mut history = Text::default();
         for queue in queues {
-            let run = self.broker.history(queue, HISTORY_MESSAGES)?;
+            let run = self.broker.history(&self.caller, queue, HISTORY_MESSAGES)?;
             bytes += run.bytes();
             if bytes > limits::HISTORY_BYTES {
                 return Err(wrong("the history is larger than 16 MiB: ask for fewer queues"));
@@ -304,7 +313,7 @@ impl Talk {
         let mut batch = Batch::default();
         batch.put(topic.clone(), message, None);
         batch.confirm();
-        self.broker.apply(&mut batch);
+        self.broker.apply(&self.caller, &mut batch);
         if let Some(Outcome::Stored { id, .. }) = batch.outcomes.pop().transpose()?
             && (self.replicates || self.followed.contains(&topic))
         {
@@ -320,7 +329,9 @@ impl Talk {
 
     /// What other connections have sent; `None` if there is nothing for now.
     pub fn next(&mut self) -> Result<Option<Messages>> {
-        let Some(pushes) = self.broker.pushes(&mut self.session)? else { return Ok(None) };
+        let Some(pushes) = self.broker.pushes(&self.caller, &mut self.session)? else {
+            return Ok(None);
+        };
         let last = pushes.range.end.checked_sub(1).and_then(|last| pushes.run.get(last));
         let last = last.map_or(0, |last| last.id);
         let mut own = self.own.remove(&pushes.topic).unwrap_or_default();
@@ -341,7 +352,7 @@ impl Drop for Talk {
         let Ok(topic) = Topic::new(&self.id) else { return };
         let mut batch = Batch::default();
         batch.ops.push(Op::Purge { topic });
-        self.broker.apply(&mut batch);
+        self.broker.apply(&self.caller, &mut batch);
         if let Some(Err(error)) = batch.outcomes.first() {
             tracing::debug!("the queue {} stays: {error}", self.id);
         }

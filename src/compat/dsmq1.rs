@@ -26,8 +26,8 @@ pub fn root(app: Arc<App>, page: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App
                 return next.run(request).await;
             }
             let max = app.config.max_message;
-            let begin = move |broker, session, waker| {
-                Ok(Requests(Conversation::new(broker, session, max, waker).in_frames()))
+            let begin = move |broker, caller, session, waker| {
+                Ok(Requests(Conversation::new(broker, caller, session, max, waker).in_frames()))
             };
             upgrade(&app, request, "websocket", begin).into_response()
         }

@@ -17,6 +17,7 @@ use self::frame::{Command, Publication};
 pub use self::hub::Hub;
 use self::recent::Outbox;
 use super::zmq::Dialect;
+use crate::broker::Caller;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Batch, Id, Message, Op, Outcome, Topic, not_done};
@@ -24,6 +25,7 @@ use crate::ops::{Batch, Id, Message, Op, Outcome, Topic, not_done};
 /// One connection's part.
 pub struct Mezzenger {
     hub: Arc<Hub>,
+    caller: Arc<Caller>,
     /// Woken when there is something to be published again.
     waker: Waker,
     max_message: usize,
@@ -40,8 +42,8 @@ enum Asked<'m> {
 
 impl Mezzenger {
     /// `waker` is woken when there is something to be published again.
-    pub fn new(hub: Arc<Hub>, waker: Waker, max_message: usize) -> Mezzenger {
-        Mezzenger { hub, waker, max_message, outbox: None }
+    pub fn new(hub: Arc<Hub>, caller: Arc<Caller>, waker: Waker, max_message: usize) -> Mezzenger {
+        Mezzenger { hub, caller, waker, max_message, outbox: None }
     }
 
     /// Finds out what a message asks for.
@@ -65,7 +67,7 @@ impl Mezzenger {
     fn remove(&self, topic: &Topic, id: Id) {
         let mut batch = Batch::default();
         batch.ops.push(Op::Delete { topic: topic.clone(), id });
-        self.hub.broker().apply(&mut batch);
+        self.hub.broker().apply(&self.caller, &mut batch);
     }
 
     /// Adds what is asked for to the batch.
@@ -186,7 +188,7 @@ impl Mezzenger {
         let mut batch = Batch::default();
         asked.iter_mut().flatten().for_each(|asked| self.add(&mut batch, asked));
         if !batch.is_empty() {
-            self.hub.broker().apply(&mut batch);
+            self.hub.broker().apply(&self.caller, &mut batch);
         }
         let mut outcomes = std::mem::take(&mut batch.outcomes).into_iter();
         let answers = asked.into_iter().map(|asked| {

@@ -15,7 +15,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::zmq::Dialect;
-use crate::broker::Broker;
+use crate::broker::{Broker, Caller};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
@@ -25,6 +25,7 @@ use crate::protocol::json;
 /// One connection's side of it.
 pub struct O3one {
     broker: Arc<Broker>,
+    caller: Arc<Caller>,
     max_message: usize,
     /// What a publication is answered.
     ack: String,
@@ -41,9 +42,10 @@ struct Publication {
 }
 
 impl O3one {
-    pub fn new(broker: Arc<Broker>, config: &Config) -> O3one {
+    pub fn new(broker: Arc<Broker>, caller: Arc<Caller>, config: &Config) -> O3one {
         O3one {
             broker,
+            caller,
             max_message: config.max_message,
             ack: config.o3one_ack.clone(),
             has_priority: config.o3one_priority,
@@ -107,7 +109,7 @@ impl Dialect for O3one {
         if self.batch.is_empty() {
             return answers;
         }
-        self.broker.apply(&mut self.batch);
+        self.broker.apply(&self.caller, &mut self.batch);
         for (outcome, (_, answer)) in self.batch.outcomes.iter().zip(order) {
             if let Err(error) = outcome {
                 *answer = self.answer(Some(error));

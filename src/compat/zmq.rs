@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::broker::{Broker, From, Pattern, Session};
+use crate::broker::{Broker, Caller, From, Pattern, Session};
 use crate::error::Result;
 use crate::ops::Topic;
 use crate::protocol::talk::{self, Step};
@@ -35,6 +35,7 @@ pub trait Dialect {
 
 pub struct Talk<D> {
     broker: Arc<Broker>,
+    caller: Arc<Caller>,
     session: Session,
     /// Woken when there is something to push.
     waker: Waker,
@@ -55,6 +56,7 @@ impl<D: Dialect> Talk<D> {
     /// `session` began when the connection was accepted.
     pub fn new(
         broker: Arc<Broker>,
+        caller: Arc<Caller>,
         session: Session,
         max_message: usize,
         waker: Waker,
@@ -62,6 +64,7 @@ impl<D: Dialect> Talk<D> {
     ) -> Talk<D> {
         Talk {
             broker,
+            caller,
             session,
             waker,
             link: Link::new(max_message),
@@ -141,7 +144,9 @@ impl<D: Dialect> Talk<D> {
 
     fn follow(&mut self, prefix: &[u8]) -> Result<()> {
         let pattern = pattern(prefix, D::SEPARATOR);
-        self.broker.subscribe(&mut self.session, vec![pattern], From::Now, &self.waker).map(drop)
+        self.broker
+            .subscribe(&self.caller, &mut self.session, vec![pattern], From::Now, &self.waker)
+            .map(drop)
     }
 
     fn cancel(&mut self, prefix: &[u8]) {
@@ -149,7 +154,7 @@ impl<D: Dialect> Talk<D> {
         self.prefixes.swap_remove(at);
         let cancelled = pattern(prefix, D::SEPARATOR);
         if !self.prefixes.iter().any(|other| pattern(other, D::SEPARATOR) == cancelled) {
-            self.broker.unsubscribe(&mut self.session, &cancelled);
+            self.broker.unsubscribe(&self.caller, &mut self.session, &cancelled);
         }
     }
 }
@@ -197,7 +202,7 @@ impl<D: Dialect> talk::Talk for Talk<D> {
                 self.send_to_subscriber(&message);
                 continue;
             }
-            let pushes = match self.broker.pushes(&mut self.session) {
+            let pushes = match self.broker.pushes(&self.caller, &mut self.session) {
                 Ok(Some(pushes)) => pushes,
                 Ok(None) => return false,
                 Err(error) => {

@@ -16,7 +16,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 pub use self::socket::{End, Incoming, Socket};
-use super::http::app::App;
+use super::http::app::{App, ForCaller};
 use super::http::connection::Connection;
 use super::http::failure::{Answer, Failure};
 use crate::broker::{Session, Turned};
@@ -31,7 +31,7 @@ pub fn asked_for<B>(request: &axum::http::Request<B>) -> bool {
 }
 
 /// The session that began when the connection was accepted.
-fn session(app: &App, request: &Request) -> Session {
+fn session(app: &ForCaller, request: &Request) -> Session {
     let connection = connection(request);
     connection.and_then(|connection| connection.session()).unwrap_or_else(|| app.session())
 }

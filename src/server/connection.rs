@@ -79,8 +79,9 @@ impl Own<'_> {
                 let (broker, max) = (self.known.broker.clone(), self.known.config.max_message);
                 let wake = Wake::new();
                 let waker = Waker::from(wake.clone());
-                let mut talk = Conversation::new(broker, session, max, waker);
-                self.lead(&self.caller("json"), buffer, wake, &mut talk)?;
+                let caller = self.caller("json");
+                let mut talk = Conversation::new(broker, caller.clone(), session, max, waker);
+                self.lead(&caller, buffer, wake, &mut talk)?;
                 return Ok(Served::ToItsEnd);
             }
             #[cfg(feature = "http")]
@@ -133,8 +134,17 @@ impl Own<'_> {
     ) -> io::Result<()> {
         let _speaking = self.known.broker.speaking(caller);
         let (stream, broker) = (self.stream, &**self.known.broker);
-        let leader =
-            Leader { stream, broker, buffer, talk, wake, bulky: false, ended: false, gone: false };
+        let leader = Leader {
+            stream,
+            broker,
+            caller,
+            buffer,
+            talk,
+            wake,
+            bulky: false,
+            ended: false,
+            gone: false,
+        };
         leader.serve()
     }
 }
@@ -143,6 +153,7 @@ impl Own<'_> {
 struct Leader<'a, T: ?Sized> {
     stream: &'a TcpStream,
     broker: &'a Broker,
+    caller: &'a Caller,
     buffer: Buffer,
     talk: &'a mut T,
     wake: Arc<Wake>,
@@ -259,7 +270,8 @@ impl<T: Talk + ?Sized> Leader<'_, T> {
     /// A subscriber that has ended its side may still be listening: pushes go on until it hangs
     /// up, or the server closes.
     fn push_to_the_end(&mut self) -> io::Result<()> {
-        while self.talk.is_subscribed() && !self.gone && self.broker.check_open().is_ok() {
+        while self.talk.is_subscribed() && !self.gone && self.broker.check_open(self.caller).is_ok()
+        {
             let more = self.talk.push();
             self.write()?;
             let patience = more.then_some(Duration::ZERO);

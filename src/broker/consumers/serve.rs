@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::{Consumer, Given, Group, Parcel, Received};
-use crate::broker::Broker;
+use crate::broker::{Broker, Caller};
 use crate::error::{Code, Result};
 use crate::ops::{Batch, Op, Outcome, Returned, Topic};
 use crate::store::{SharedStore, Store, UNTIL_RESTART};
@@ -19,14 +19,14 @@ const TAKEN_AT_ONCE: usize = 64;
 impl Broker {
     /// Receives and removes the topic's messages from now on, the backlog first; `waker` is woken
     /// when there is something.
-    pub fn consume(&self, topic: &Topic, waker: Waker) -> Consumer {
+    pub fn consume(&self, _: &Caller, topic: &Topic, waker: Waker) -> Consumer {
         let consumer = self.consumers.join(topic, waker);
         self.take_for(&consumer.group, topic);
         consumer
     }
 
     /// What a consumer is to do next.
-    pub fn receive(&self, consumer: &Consumer) -> Received {
+    pub fn receive(&self, _: &Caller, consumer: &Consumer) -> Received {
         let (received, room) = consumer.receive();
         if !room {
             return received;
@@ -41,14 +41,14 @@ impl Broker {
     }
 
     /// These have reached the consumer that received them.
-    pub fn reached(&self, consumer: &Consumer, parcels: Vec<Parcel>) {
+    pub fn reached(&self, _: &Caller, consumer: &Consumer, parcels: Vec<Parcel>) {
         parcels.iter().for_each(|parcel| parcel.0.reached.store(true, Ordering::Relaxed));
         self.settle(&consumer.topic, parcels);
     }
 
     /// Ends a consumer, which has received these and they have not reached it. What reached nobody
     /// goes to the next.
-    pub fn leave(&self, mut consumer: Consumer, unwritten: Vec<Parcel>) {
+    pub fn leave(&self, _: &Caller, mut consumer: Consumer, unwritten: Vec<Parcel>) {
         consumer.end();
         let sent = lock(&consumer.member.outbox).empty();
         self.settle(&consumer.topic, unwritten.into_iter().chain(sent));
@@ -72,7 +72,7 @@ impl Broker {
         if batch.ops.is_empty() {
             return;
         }
-        self.apply(&mut batch);
+        self.apply(&Caller::server(), &mut batch);
         // Of what was purged meanwhile there is nothing to be settled.
         let failed = batch.outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
         let failed: Vec<_> = failed.filter(|error| error.code != Code::Gone).collect();
@@ -91,7 +91,7 @@ impl Broker {
             return;
         }
         loop {
-            while self.check_open().is_ok() && self.take_some_for(group, topic) {}
+            while self.check_open(&Caller::server()).is_ok() && self.take_some_for(group, topic) {}
             if group.end() {
                 return;
             }
@@ -121,11 +121,11 @@ impl Broker {
     }
 
     /// Purges the topic and tells its consumers to hang up. True if anything waited in it.
-    pub fn purge_and_dismiss(&self, topic: &Topic) -> Result<bool> {
+    pub fn purge_and_dismiss(&self, caller: &Caller, topic: &Topic) -> Result<bool> {
         let counts = self.store.topic(topic.as_str()).map(|head| head.counts()).unwrap_or_default();
         let mut batch = Batch::default();
         batch.ops.push(Op::Purge { topic: topic.clone() });
-        self.apply(&mut batch);
+        self.apply(caller, &mut batch);
         self.consumers.dismiss(topic);
         batch.only().map(|_| counts.length > counts.leased)
     }

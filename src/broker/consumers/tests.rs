@@ -5,7 +5,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::{Consumer, Received};
-use crate::broker::Broker;
+use crate::broker::{Broker, Caller};
 use crate::limits;
 use crate::ops::{Batch, Op, Policy, Topic};
 use crate::store::{self, Rules, SyncMode};
@@ -21,14 +21,14 @@ fn topic() -> Topic {
 fn apply(broker: &Broker, op: Op) {
     let mut batch = Batch::default();
     batch.ops.push(op);
-    broker.apply(&mut batch);
+    broker.apply(&Caller::server(), &mut batch);
     assert!(batch.outcomes[0].is_ok());
 }
 
 fn put(broker: &Broker, bodies: &[&str]) {
     let mut batch = Batch::default();
     bodies.iter().for_each(|body| batch.put(topic(), body.as_bytes(), None));
-    broker.apply(&mut batch);
+    broker.apply(&Caller::server(), &mut batch);
 }
 
 fn policy(broker: &Broker, policy: Policy) {
@@ -36,14 +36,14 @@ fn policy(broker: &Broker, policy: Policy) {
 }
 
 fn consume(broker: &Broker) -> Consumer {
-    broker.consume(&topic(), Waker::noop().clone())
+    broker.consume(&Caller::server(), &topic(), Waker::noop().clone())
 }
 
 /// All that a consumer has been sent, and it has reached it; "dismissed" at the end if it is.
 fn received(broker: &Broker, consumer: &Consumer) -> Vec<String> {
     let (mut all, mut parcels) = (Vec::new(), Vec::new());
     loop {
-        match broker.receive(consumer) {
+        match broker.receive(&Caller::server(), consumer) {
             Received::Message(parcel) => {
                 all.push(String::from_utf8_lossy(&parcel.message().body).into_owned());
                 parcels.push(parcel);
@@ -55,19 +55,19 @@ fn received(broker: &Broker, consumer: &Consumer) -> Vec<String> {
             }
         }
     }
-    broker.reached(consumer, parcels);
+    broker.reached(&Caller::server(), consumer, parcels);
     all
 }
 
 /// How many messages nobody has.
 fn waiting(broker: &Broker) -> u64 {
-    let counts = broker.topics().unwrap()[0].counts;
+    let counts = broker.topics(&Caller::server()).unwrap()[0].counts;
     counts.length - counts.leased
 }
 
 /// How many messages there are, with those that are on their way.
 fn length(broker: &Broker) -> u64 {
-    broker.topics().unwrap()[0].counts.length
+    broker.topics(&Caller::server()).unwrap()[0].counts.length
 }
 
 #[test]
@@ -111,11 +111,13 @@ fn who_leaves_gives_back_what_was_its_alone() {
     policy(&broker, Policy::RoundRobin);
     let (first, second) = (consume(&broker), consume(&broker));
     put(&broker, &["1", "2", "3"]);
-    let Received::Message(parcel) = broker.receive(&first) else { panic!("nothing came") };
-    broker.leave(first, vec![parcel]);
+    let Received::Message(parcel) = broker.receive(&Caller::server(), &first) else {
+        panic!("nothing came")
+    };
+    broker.leave(&Caller::server(), first, vec![parcel]);
     assert_eq!(received(&broker, &second), ["2", "1", "3"]);
     put(&broker, &["4"]);
-    broker.leave(second, Vec::new());
+    broker.leave(&Caller::server(), second, Vec::new());
     assert_eq!(length(&broker), 1);
     assert_eq!(received(&broker, &consume(&broker)), ["4"]);
 }
@@ -163,7 +165,7 @@ fn who_stands_still_is_dismissed_once_others_wait_for_it() {
     put(&broker, &["2"]);
     assert_eq!(received(&broker, &fast), ["1", "2"]);
     assert_eq!(received(&broker, &slow), ["dismissed"]);
-    broker.leave(slow, Vec::new());
+    broker.leave(&Caller::server(), slow, Vec::new());
     assert_eq!(length(&broker), 0, "all of it has reached the other");
 }
 
@@ -172,21 +174,29 @@ fn what_was_received_and_not_written_goes_back() {
     let broker = broker();
     let consumer = consume(&broker);
     put(&broker, &["1", "2", "3"]);
-    let Received::Message(written) = broker.receive(&consumer) else { panic!("nothing came") };
-    broker.reached(&consumer, vec![written]);
-    let Received::Message(unwritten) = broker.receive(&consumer) else { panic!("nothing came") };
-    broker.leave(consumer, vec![unwritten]);
+    let Received::Message(written) = broker.receive(&Caller::server(), &consumer) else {
+        panic!("nothing came")
+    };
+    broker.reached(&Caller::server(), &consumer, vec![written]);
+    let Received::Message(unwritten) = broker.receive(&Caller::server(), &consumer) else {
+        panic!("nothing came")
+    };
+    broker.leave(&Caller::server(), consumer, vec![unwritten]);
     let next = consume(&broker);
     assert_eq!(received(&broker, &next), ["2", "3"]);
     drop(next);
     // What has reached another does not; what has reached none does.
     let (first, second) = (consume(&broker), consume(&broker));
     put(&broker, &["4", "5"]);
-    let Received::Message(unwritten) = broker.receive(&first) else { panic!("nothing came") };
-    broker.leave(first, vec![unwritten]);
-    let Received::Message(written) = broker.receive(&second) else { panic!("nothing came") };
-    broker.reached(&second, vec![written]);
-    broker.leave(second, Vec::new());
+    let Received::Message(unwritten) = broker.receive(&Caller::server(), &first) else {
+        panic!("nothing came")
+    };
+    broker.leave(&Caller::server(), first, vec![unwritten]);
+    let Received::Message(written) = broker.receive(&Caller::server(), &second) else {
+        panic!("nothing came")
+    };
+    broker.reached(&Caller::server(), &second, vec![written]);
+    broker.leave(&Caller::server(), second, Vec::new());
     assert_eq!(received(&broker, &consume(&broker)), ["5"]);
     assert_eq!(length(&broker), 0);
 }
@@ -196,9 +206,11 @@ fn what_is_on_its_way_is_kept_until_it_has_arrived() {
     let broker = broker();
     let consumer = consume(&broker);
     put(&broker, &["1", "2"]);
-    let Received::Message(parcel) = broker.receive(&consumer) else { panic!("nothing came") };
+    let Received::Message(parcel) = broker.receive(&Caller::server(), &consumer) else {
+        panic!("nothing came")
+    };
     assert_eq!((length(&broker), waiting(&broker)), (2, 0));
-    broker.reached(&consumer, vec![parcel]);
+    broker.reached(&Caller::server(), &consumer, vec![parcel]);
     assert_eq!((length(&broker), waiting(&broker)), (1, 0));
 }
 
@@ -207,13 +219,19 @@ fn a_purge_dismisses_the_consumers_with_all_that_is_on_its_way_to_them() {
     let broker = broker();
     let consumer = consume(&broker);
     put(&broker, &["1", "2"]);
-    let Received::Message(unwritten) = broker.receive(&consumer) else { panic!("nothing came") };
-    assert_eq!(broker.purge_and_dismiss(&topic()), Ok(false), "all of it was on its way");
+    let Received::Message(unwritten) = broker.receive(&Caller::server(), &consumer) else {
+        panic!("nothing came")
+    };
+    assert_eq!(
+        broker.purge_and_dismiss(&Caller::server(), &topic()),
+        Ok(false),
+        "all of it was on its way"
+    );
     assert_eq!(received(&broker, &consumer), ["dismissed"]);
     put(&broker, &["3"]);
-    broker.leave(consumer, vec![unwritten]);
+    broker.leave(&Caller::server(), consumer, vec![unwritten]);
     assert_eq!(length(&broker), 1, "nobody is left to take it, and nothing came back");
-    assert_eq!(broker.purge_and_dismiss(&topic()), Ok(true));
+    assert_eq!(broker.purge_and_dismiss(&Caller::server(), &topic()), Ok(true));
     assert_eq!(length(&broker), 0);
 }
 
@@ -222,11 +240,13 @@ fn a_purge_by_others_leaves_the_consumers_and_recalls_what_is_on_its_way() {
     let broker = broker();
     let consumer = consume(&broker);
     put(&broker, &["1", "2"]);
-    let Received::Message(unwritten) = broker.receive(&consumer) else { panic!("nothing came") };
+    let Received::Message(unwritten) = broker.receive(&Caller::server(), &consumer) else {
+        panic!("nothing came")
+    };
     apply(&broker, Op::Purge { topic: topic() });
     put(&broker, &["3"]);
     assert_eq!(received(&broker, &consumer), ["3"]);
-    broker.leave(consumer, vec![unwritten]);
+    broker.leave(&Caller::server(), consumer, vec![unwritten]);
     assert_eq!(length(&broker), 0);
 }
 
@@ -237,12 +257,12 @@ fn a_group_that_was_left_does_not_take_the_next_with_it() {
     slow.member.dismiss();
     put(&broker, &["1"]);
     assert_eq!(received(&broker, &fast), ["1"]);
-    broker.leave(fast, Vec::new());
+    broker.leave(&Caller::server(), fast, Vec::new());
     let next = consume(&broker);
-    broker.leave(slow, Vec::new());
+    broker.leave(&Caller::server(), slow, Vec::new());
     put(&broker, &["2"]);
     assert_eq!(received(&broker, &next), ["2"]);
-    assert_eq!(broker.topics().unwrap()[0].consumers, 1);
+    assert_eq!(broker.topics(&Caller::server()).unwrap()[0].consumers, 1);
 }
 
 #[test]
@@ -264,15 +284,23 @@ fn a_file_that_was_left_has_all_that_had_not_arrived() {
     let first = open();
     put(&first, &["1", "2", "3"]);
     let consumer = consume(&first);
-    let Received::Message(written) = first.receive(&consumer) else { panic!("nothing came") };
-    first.reached(&consumer, vec![written]);
-    let Received::Message(_unwritten) = first.receive(&consumer) else { panic!("nothing came") };
+    let Received::Message(written) = first.receive(&Caller::server(), &consumer) else {
+        panic!("nothing came")
+    };
+    first.reached(&Caller::server(), &consumer, vec![written]);
+    let Received::Message(_unwritten) = first.receive(&Caller::server(), &consumer) else {
+        panic!("nothing came")
+    };
     // As if the process were killed: nobody leaves.
     drop((consumer, first));
     let second = open();
     second.catch_up();
     assert_eq!(received(&second, &consume(&second)), ["2", "3"]);
-    assert_eq!((length(&second), second.topics().unwrap().len()), (0, 1), "no letter is dead");
+    assert_eq!(
+        (length(&second), second.topics(&Caller::server()).unwrap().len()),
+        (0, 1),
+        "no letter is dead"
+    );
 }
 
 #[test]

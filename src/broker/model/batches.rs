@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::action::{Do, Name, Options, UNIT};
 use super::log::{Hand, Seen};
 use super::world::{Taker, World, hand, microseconds, topic, waker};
+use crate::broker::Caller;
 use crate::error::{Code, Result};
 use crate::ops::{Batch, Id, Op, Outcome, Policy, PutOptions, Returned};
 
@@ -175,7 +176,8 @@ impl World {
     pub fn join(&mut self, name: Name, lease: Option<u64>) {
         let lease = lease.map(|units| microseconds(units, name));
         let woken = Arc::default();
-        let waiting = self.broker.wait_to_take(&topic(name), lease, waker(&woken));
+        let waiting =
+            self.broker.wait_to_take(&Caller::server(), &topic(name), lease, waker(&woken));
         self.takers.push(Taker { waiting, woken, topic: name, lease, hand: None });
         self.serve();
     }
@@ -202,7 +204,7 @@ impl World {
             return;
         }
         let taker = self.takers.remove(which % self.takers.len());
-        self.broker.give_up(taker.waiting);
+        self.broker.give_up(&Caller::server(), taker.waiting);
         if let Some(hand) = taker.hand {
             self.log.put_back(taker.topic, &hand, taker.lease.is_some());
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::action::{Begin, Name, PATTERNS, TOPICS};
 use super::readers::{self, Got, Reader};
 use super::world::{Peer, World, name, topic, waker};
-use crate::broker::{From, Pattern, Pushes};
+use crate::broker::{Caller, From, Pattern, Pushes};
 use crate::ops::Message;
 
 /// Connections at a time.
@@ -21,7 +21,7 @@ impl World {
             return;
         }
         self.peers.push(Peer {
-            session: self.broker.session(),
+            session: self.broker.session(&Caller::server()),
             reader: Reader::new(&self.log),
             watch: None,
             watch_woken: Arc::default(),
@@ -51,11 +51,15 @@ impl World {
         let peer = &mut self.peers[at];
         let (session, topic) = (&mut peer.session, TOPICS[name]);
         if latest {
-            let got = self.broker.get_latest(session, topic, since).unwrap().map(owned);
+            let got = self
+                .broker
+                .get_latest(&Caller::server(), session, topic, since)
+                .unwrap()
+                .map(owned);
             peer.reader.get_latest(&self.log, name, since, got.clone());
             return got.is_some();
         }
-        let got = self.broker.get(session, topic, since).unwrap().map(owned);
+        let got = self.broker.get(&Caller::server(), session, topic, since).unwrap().map(owned);
         peer.reader.get(&self.log, name, since, got.clone());
         got.is_some()
     }
@@ -68,7 +72,7 @@ impl World {
         }
         self.peers[at].watch_woken.reset();
         let waker = waker(&self.peers[at].watch_woken);
-        let watch = self.broker.watch(topic(name), waker);
+        let watch = self.broker.watch(&Caller::server(), topic(name), waker);
         if !self.get(at, name, None, false) {
             self.peers[at].watch = Some((watch, name));
         }
@@ -101,7 +105,9 @@ impl World {
         let peer = &mut self.peers[at];
         let waker = waker(&peer.push_woken);
         let wanted = Pattern::new(PATTERNS[pattern]).unwrap();
-        self.broker.subscribe(&mut peer.session, vec![wanted], from, &waker).unwrap();
+        self.broker
+            .subscribe(&Caller::server(), &mut peer.session, vec![wanted], from, &waker)
+            .unwrap();
         peer.reader.subscribe(&self.log, pattern, model);
         // It reads before it waits.
         peer.idle = false;
@@ -110,7 +116,11 @@ impl World {
     pub fn unsubscribe(&mut self, which: usize, pattern: usize) {
         let Some(at) = self.peer(which) else { return };
         let peer = &mut self.peers[at];
-        self.broker.unsubscribe(&mut peer.session, &Pattern::new(PATTERNS[pattern]).unwrap());
+        self.broker.unsubscribe(
+            &Caller::server(),
+            &mut peer.session,
+            &Pattern::new(PATTERNS[pattern]).unwrap(),
+        );
         peer.reader.unsubscribe(pattern);
         assert_eq!(peer.session.is_subscribed(), !peer.reader.patterns.is_empty());
     }
@@ -121,7 +131,8 @@ impl World {
         let peer = &mut self.peers[at];
         for _ in 0..most {
             peer.push_woken.reset();
-            let Some(pushes) = self.broker.pushes(&mut peer.session).unwrap() else {
+            let Some(pushes) = self.broker.pushes(&Caller::server(), &mut peer.session).unwrap()
+            else {
                 assert!(!peer.reader.has_pushes(&self.log), "a push is missing");
                 peer.idle = true;
                 return;
@@ -133,7 +144,7 @@ impl World {
 
     /// history: the last n of a topic, oldest first, and where dead letters came from.
     pub fn history(&mut self, name: Name, limit: usize) {
-        let run = self.broker.history(TOPICS[name], limit).unwrap();
+        let run = self.broker.history(&Caller::server(), TOPICS[name], limit).unwrap();
         let seen = (0..run.len()).map(|index| {
             let origin = run.origin(index).map(|(topic, id)| (super::world::name(topic), id));
             (run.get(index).map(owned).unwrap(), origin)

@@ -8,7 +8,7 @@ use super::action::{Action, Do, Name, PATTERNS, TOPICS, UNIT};
 use super::log::{Hand, Log};
 use super::readers::{Reader, matches};
 use super::{NOW, Open, clock};
-use crate::broker::{Broker, Session, TopicStats, Waiting, Watch};
+use crate::broker::{Broker, Caller, Session, TopicStats, Waiting, Watch};
 use crate::ops::{Batch, Id, Returned, Taken, Topic};
 use crate::store::Rules;
 
@@ -179,12 +179,12 @@ impl World {
 
     /// The lists of topics, when nothing is left that the timer has yet to do.
     fn check_topics(&self) {
-        let listed = self.broker.topics().unwrap();
+        let listed = self.broker.topics(&Caller::server()).unwrap();
         let made = self.log.topics.iter().filter(|known| known.made).count();
         assert_eq!(listed.len(), made, "a topic is made by its first put");
         assert!(listed.is_sorted_by(|a, b| a.topic < b.topic), "by name");
         listed.iter().for_each(|stats| self.check_topic(stats));
-        let stats = self.broker.stats();
+        let stats = self.broker.stats(&Caller::server());
         let sum = |of: fn(&TopicStats) -> u64| listed.iter().map(of).sum::<u64>();
         assert_eq!(stats.connections, self.peers.len() as u64);
         assert_eq!(stats.messages, sum(|topic| topic.counts.length));
@@ -263,7 +263,7 @@ impl World {
     }
 
     pub fn apply(&self, batch: &mut Batch) {
-        self.broker.apply(batch);
+        self.broker.apply(&Caller::server(), batch);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::broker::{Broker, From, Pattern, Session};
+use crate::broker::{Broker, Caller, From, Pattern, Session};
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{Batch, Id, Op, Outcome, Returned, Topic};
@@ -20,7 +20,7 @@ fn broker() -> Broker {
 fn put(broker: &Broker, count: usize) -> Vec<Id> {
     let mut batch = Batch::default();
     (0..count).for_each(|_| batch.put(topic(), b"1", None));
-    broker.apply(&mut batch);
+    broker.apply(&Caller::server(), &mut batch);
     let id = |outcome: &Result<Outcome>| match outcome {
         Ok(Outcome::Stored { id, .. }) => *id,
         other => panic!("{other:?}"),
@@ -31,7 +31,7 @@ fn put(broker: &Broker, count: usize) -> Vec<Id> {
 fn take(broker: &Broker, count: usize) -> Vec<Returned> {
     let mut batch = Batch::default();
     batch.ops.extend((0..count).map(|_| Op::Take { topic: topic(), lease: None }));
-    broker.apply(&mut batch);
+    broker.apply(&Caller::server(), &mut batch);
     let returned = |outcome: &Result<Outcome>| match outcome {
         Ok(Outcome::Taken(Some(taken))) => {
             let body = batch.taken_body(taken).into();
@@ -43,11 +43,11 @@ fn take(broker: &Broker, count: usize) -> Vec<Returned> {
 }
 
 fn put_back(broker: &Broker, messages: Vec<Returned>) {
-    messages.into_iter().for_each(|message| broker.put_back(topic(), message));
+    messages.into_iter().for_each(|message| broker.put_back(&Caller::server(), topic(), message));
 }
 
 fn get(broker: &Broker, session: &mut Session) -> Option<Id> {
-    broker.get(session, "t", None).unwrap().map(|message| message.id)
+    broker.get(&Caller::server(), session, "t", None).unwrap().map(|message| message.id)
 }
 
 /// All that a session has not had.
@@ -59,7 +59,7 @@ fn rest(broker: &Broker, session: &mut Session) -> Vec<Id> {
 fn a_message_is_owed_for_as_long_as_the_place_remembers_what_it_handed_out() {
     for more in [false, true] {
         let broker = broker();
-        let mut session = broker.session();
+        let mut session = broker.session(&Caller::server());
         let first = put(&broker, 1);
         let taken = take(&broker, 1);
         let passed = put(&broker, limits::HANDED_OUT + usize::from(more));
@@ -74,7 +74,7 @@ fn a_message_is_owed_for_as_long_as_the_place_remembers_what_it_handed_out() {
 #[test]
 fn nothing_is_remembered_of_a_topic_that_nobody_takes_from() {
     let broker = broker();
-    let mut session = broker.session();
+    let mut session = broker.session(&Caller::server());
     let ids = put(&broker, 100);
     assert_eq!(rest(&broker, &mut session), ids);
     let head = broker.store.topic("t").unwrap();
@@ -94,13 +94,15 @@ fn nothing_is_remembered_of_a_topic_that_nobody_takes_from() {
 fn all_that_are_put_back_come_in_order_and_once_however_many_they_are() {
     const MORE: usize = 3;
     let broker = broker();
-    let [mut reads, mut had, mut latest] = [(); 3].map(|()| broker.session());
-    let mut follows = broker.session();
+    let [mut reads, mut had, mut latest] = [(); 3].map(|()| broker.session(&Caller::server()));
+    let mut follows = broker.session(&Caller::server());
     let pattern = Pattern::Topic(topic());
-    broker.subscribe(&mut follows, vec![pattern], From::Oldest, Waker::noop()).unwrap();
+    broker
+        .subscribe(&Caller::server(), &mut follows, vec![pattern], From::Oldest, Waker::noop())
+        .unwrap();
     let mut pushed = || -> Vec<Id> {
         let mut ids = Vec::new();
-        while let Some(pushes) = broker.pushes(&mut follows).unwrap() {
+        while let Some(pushes) = broker.pushes(&Caller::server(), &mut follows).unwrap() {
             ids.extend(pushes.range.map(|index| pushes.run.get(index).unwrap().id));
         }
         ids
@@ -113,7 +115,10 @@ fn all_that_are_put_back_come_in_order_and_once_however_many_they_are() {
         assert_eq!(rest(&broker, session), marks);
     }
     assert_eq!(pushed(), marks);
-    let newest = broker.get_latest(&mut latest, "t", None).unwrap().map(|message| message.id);
+    let newest = broker
+        .get_latest(&Caller::server(), &mut latest, "t", None)
+        .unwrap()
+        .map(|message| message.id);
     assert_eq!(newest, Some(marks[1]));
     // In no order, and one of them goes again before anyone looks.
     taken.rotate_left(100);
@@ -133,14 +138,17 @@ fn all_that_are_put_back_come_in_order_and_once_however_many_they_are() {
 #[test]
 fn of_those_that_are_owed_get_latest_hands_out_the_newest_and_passes_over_the_others() {
     let broker = broker();
-    let mut session = broker.session();
+    let mut session = broker.session(&Caller::server());
     let ids = put(&broker, 3);
     let mut taken = take(&broker, 3);
     let mark = put(&broker, 1);
     assert_eq!(rest(&broker, &mut session), mark);
     let last = taken.pop();
     put_back(&broker, taken);
-    let newest = broker.get_latest(&mut session, "t", None).unwrap().map(|message| message.id);
+    let newest = broker
+        .get_latest(&Caller::server(), &mut session, "t", None)
+        .unwrap()
+        .map(|message| message.id);
     assert_eq!(newest, Some(ids[1]));
     assert_eq!(get(&broker, &mut session), None);
     put_back(&broker, last.into_iter().collect());

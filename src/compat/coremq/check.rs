@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use super::frame::{Decoder, parts};
 use super::{Connection, Hub, Talk};
+use crate::broker::Caller;
 use crate::error::Error;
 use crate::protocol::json::check::{MAX_MESSAGE, fresh_enough};
 use crate::protocol::talk::{Step, Talk as _};
@@ -41,8 +42,9 @@ pub fn decode(stream: &[u8], cut: usize) -> (Vec<String>, Result<usize, Error>) 
 fn talk(stream: &[u8], cut: usize) {
     let broker = fresh_enough();
     let hub = Arc::new(Hub::new(Vec::new()));
-    let (session, waker) = (broker.session(), Waker::noop().clone());
-    let talk = Talk::new(broker, session, waker, hub, MAX_MESSAGE).unwrap();
+    let caller = Arc::new(Caller::server());
+    let (session, waker) = (broker.session(&caller), Waker::noop().clone());
+    let talk = Talk::new(broker, caller, session, waker, hub, MAX_MESSAGE).unwrap();
     let mut connection = Connection::new(talk.may_replicate(true));
     let (mut said, mut unread) = (Vec::new(), Vec::new());
     'ended: for piece in [&stream[..cut], &stream[cut..]] {

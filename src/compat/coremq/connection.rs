@@ -167,7 +167,7 @@ impl talk::Talk for Connection {
     /// Its clients close both sides at once: nobody listens any more.
     fn end(&mut self, unread: &[u8]) {
         self.has_ended = true;
-        if self.talk.broker.check_open().is_err() {
+        if self.talk.broker.check_open(&self.talk.caller).is_err() {
             self.say(&json!({ "response": "BYE" }).to_string());
         } else if !unread.is_empty() {
             self.say(&failed(&wrong("the connection ended inside a frame")));

@@ -45,8 +45,9 @@ pub fn endpoints(
 ) -> Vec<Endpoint> {
     let hub = hub.clone();
     let begin = Arc::new(move |session, caller: Arc<Caller>, waker| {
-        let talk = Talk::new(broker.clone(), session, waker, hub.clone(), max_message)?;
-        Ok(Box::new(Connection::new(talk.may_replicate(hub.allows(caller.address())))) as _)
+        let may_replicate = hub.allows(caller.address());
+        let talk = Talk::new(broker.clone(), caller, session, waker, hub.clone(), max_message)?;
+        Ok(Box::new(Connection::new(talk.may_replicate(may_replicate))) as _)
     });
     let frames = Endpoint {
         name: NAME,

@@ -30,8 +30,8 @@ async fn upgrade(
     request: Request,
 ) -> Answer<Response> {
     let max_message = app.config.max_message;
-    driver::upgrade(&app, request, "coremq", move |broker, session, waker| {
-        let talk = Talk::new(broker, session, waker, hub, max_message)?;
+    driver::upgrade(&app, request, "coremq", move |broker, caller, session, waker| {
+        let talk = Talk::new(broker, caller, session, waker, hub, max_message)?;
         Ok(Objects { talk, out: Vec::new() })
     })
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::frame;
 use super::kept::Kept;
 use super::recent::{Outbox, Recent};
-use crate::broker::{Broker, From, Pattern};
+use crate::broker::{Broker, Caller, From, Pattern};
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{Batch, Id, Op, Outcome, Topic};
@@ -104,7 +104,8 @@ impl Hub {
     }
 
     fn is_in_store(&self, id: Id) -> bool {
-        let page = self.broker.read(self.topic.as_str(), id.saturating_sub(1), 1);
+        let page =
+            self.broker.read(&Caller::server(), self.topic.as_str(), id.saturating_sub(1), 1);
         page.is_ok_and(|page| page.last == id)
     }
 
@@ -123,7 +124,7 @@ impl Hub {
 
     /// Forgets the checksums of what the store has dropped, or somebody has removed.
     fn compare_kept(&self) {
-        let last = self.broker.session().start().of(self.topic.as_str());
+        let last = self.broker.session(&Caller::server()).start().of(self.topic.as_str());
         let mut in_store = HashSet::new();
         match self.each_kept(|id, _| {
             in_store.insert(id);
@@ -135,10 +136,16 @@ impl Hub {
 
     /// Reads all messages that are kept.
     fn each_kept(&self, mut each: impl FnMut(Id, &[u8])) -> Result<()> {
-        let mut session = self.broker.session();
+        let mut session = self.broker.session(&Caller::server());
         let topic = vec![Pattern::Topic(self.topic.clone())];
-        self.broker.subscribe(&mut session, topic, From::Oldest, Waker::noop())?;
-        while let Some(pushes) = self.broker.pushes(&mut session)? {
+        self.broker.subscribe(
+            &Caller::server(),
+            &mut session,
+            topic,
+            From::Oldest,
+            Waker::noop(),
+        )?;
+        while let Some(pushes) = self.broker.pushes(&Caller::server(), &mut session)? {
             let messages = pushes.range.clone().filter_map(|index| pushes.run.get(index));
             messages.for_each(|message| each(message.id, message.body));
         }
@@ -155,7 +162,7 @@ impl Hub {
     /// Publishes again what is not acknowledged, on the calling thread, until the broker closes.
     pub fn run(&self) {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        while self.broker.check_open().is_ok() {
+        while self.broker.check_open(&Caller::server()).is_ok() {
             match self.take_all() {
                 Ok(()) => self.wait_for_more(&waker),
                 Err(error) => {
@@ -172,7 +179,7 @@ impl Hub {
         loop {
             let mut batch = Batch::default();
             batch.ops.extend(std::iter::repeat_with(take).take(TAKEN_AT_ONCE));
-            self.broker.apply(&mut batch);
+            self.broker.apply(&Caller::server(), &mut batch);
             for outcome in std::mem::take(&mut batch.outcomes) {
                 match outcome? {
                     Outcome::Taken(Some(taken)) => {
@@ -187,10 +194,15 @@ impl Hub {
 
     /// Sleeps until there is a message to take, and takes it.
     fn wait_for_more(&self, waker: &Waker) {
-        let mut waiting = self.broker.wait_to_take(&self.topic, Some(self.lease), waker.clone());
+        let mut waiting = self.broker.wait_to_take(
+            &Caller::server(),
+            &self.topic,
+            Some(self.lease),
+            waker.clone(),
+        );
         let handed = loop {
             let handed = waiting.handed();
-            if handed.is_some() || self.broker.check_open().is_err() {
+            if handed.is_some() || self.broker.check_open(&Caller::server()).is_err() {
                 break handed;
             }
             thread::park();

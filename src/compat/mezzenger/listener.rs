@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::{Hub, Mezzenger};
-use crate::broker::Broker;
+use crate::broker::{Broker, Caller};
 use crate::compat::{Endpoint, ListenerKind, TalkKind, zmq};
 use crate::config::Config;
 use crate::error::Result;
@@ -21,10 +21,10 @@ pub fn endpoints(config: &Config, hub: Option<&Arc<Hub>>) -> Vec<Endpoint> {
         return Vec::new();
     };
     let (hub, max) = (hub.clone(), config.max_message);
-    let begin = Arc::new(move |session, _, waker: Waker| {
-        let dialect = Mezzenger::new(hub.clone(), waker.clone(), max);
+    let begin = Arc::new(move |session, caller: Arc<Caller>, waker: Waker| {
+        let dialect = Mezzenger::new(hub.clone(), caller.clone(), waker.clone(), max);
         let broker = hub.broker().clone();
-        Ok(Box::new(zmq::Talk::new(broker, session, max, waker, dialect)) as _)
+        Ok(Box::new(zmq::Talk::new(broker, caller, session, max, waker, dialect)) as _)
     });
     let talk = TalkKind { gauge: "mezzenger", begin };
     let ports = [("mezzenger pub", to_subscribers), ("mezzenger recv", from_publishers)];

@@ -24,7 +24,7 @@ fn hub(broker: &Arc<Broker>) -> Arc<Hub> {
 }
 
 fn connection(hub: &Arc<Hub>) -> Mezzenger {
-    Mezzenger::new(hub.clone(), Waker::noop().clone(), MOST_BYTES)
+    Mezzenger::new(hub.clone(), Arc::new(Caller::server()), Waker::noop().clone(), MOST_BYTES)
 }
 
 /// A frame with this payload, in JSON, and a checksum if it is not empty.
@@ -62,11 +62,11 @@ fn ack(connection: &mut Mezzenger, checksum: &str) {
 }
 
 fn kept(broker: &Broker) -> usize {
-    broker.history("mezzenger.unacked", limits::HISTORY_MESSAGES).unwrap().len()
+    broker.history(&Caller::server(), "mezzenger.unacked", limits::HISTORY_MESSAGES).unwrap().len()
 }
 
 fn bodies(broker: &Broker, topic: &str) -> Vec<String> {
-    let run = broker.history(topic, limits::HISTORY_MESSAGES).unwrap();
+    let run = broker.history(&Caller::server(), topic, limits::HISTORY_MESSAGES).unwrap();
     let bodies = (0..run.len()).map(|index| run.get(index).unwrap().body.to_vec());
     bodies.map(|body| String::from_utf8(body).unwrap()).collect()
 }
@@ -76,7 +76,7 @@ fn a_ping_is_answered_and_passed_on_to_nobody() {
     let broker = broker();
     let mut connection = connection(&hub(&broker));
     send(&mut connection, &framed("ping", r#""ping""#, 0, "a"));
-    assert_eq!(broker.topics().unwrap().len(), 0);
+    assert_eq!(broker.topics(&Caller::server()).unwrap().len(), 0);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn what_the_store_has_dropped_is_no_more_kept_here() {
     }
     let mut batch = Batch::default();
     batch.ops.push(Op::Purge { topic: hub.topic().clone() });
-    broker.apply(&mut batch);
+    broker.apply(&Caller::server(), &mut batch);
     for number in 2_000..6_000 {
         send(&mut connection, &framed("job", "1", 1, &format!("checksum {number}")));
     }
@@ -218,7 +218,7 @@ fn what_was_purged_is_kept_again_when_it_is_sent_again() {
         assert_eq!(kept(&broker), 1, "the same sent twice is kept once");
         let mut batch = Batch::default();
         batch.ops.push(Op::Purge { topic: hub.topic().clone() });
-        broker.apply(&mut batch);
+        broker.apply(&Caller::server(), &mut batch);
         assert_eq!(kept(&broker), 0);
     }
 }
@@ -247,7 +247,7 @@ fn what_somebody_else_has_put_there_is_left_alone() {
     assert_eq!(subscriber.again(), None);
     let mut batch = Batch::default();
     batch.put(hub.topic().clone(), br#"{"checksum":"x","frame":"no base64"}"#, None);
-    broker.apply(&mut batch);
+    broker.apply(&Caller::server(), &mut batch);
     send(&mut connection(&hub), &framed("job", "1", 1, "one"));
     let frame = published_again(&broker, &hub, &mut subscriber);
     assert!(frame.starts_with(b"job|"));
@@ -260,7 +260,7 @@ fn sent(
     dialect: &Mezzenger,
 ) -> Vec<Vec<u8>> {
     let mut sent = Vec::new();
-    while let Some(pushes) = broker.pushes(session).unwrap() {
+    while let Some(pushes) = broker.pushes(&Caller::server(), session).unwrap() {
         for index in pushes.range.clone() {
             let mut frame = Vec::new();
             dialect.write(&mut frame, &pushes.topic, pushes.run.get(index).unwrap());
@@ -275,9 +275,9 @@ fn subscribers_get_the_frames_themselves_however_many_publish() {
     let broker = broker();
     let hub = hub(&broker);
     let dialect = connection(&hub);
-    let mut session = broker.session();
+    let mut session = broker.session(&Caller::server());
     let all = vec![Pattern::Prefix("".into())];
-    broker.subscribe(&mut session, all, From::Now, Waker::noop()).unwrap();
+    broker.subscribe(&Caller::server(), &mut session, all, From::Now, Waker::noop()).unwrap();
     let frame = |thread: u32, number: u32| {
         framed("job", &number.to_string(), (number % 2) as i32, &format!("{thread} {number}"))
     };
@@ -304,14 +304,14 @@ fn subscribers_get_the_frames_themselves_however_many_publish() {
 fn what_others_put_is_a_frame_too_unless_it_cannot_be_named() {
     let broker = broker();
     let dialect = connection(&hub(&broker));
-    let mut session = broker.session();
+    let mut session = broker.session(&Caller::server());
     let all = vec![Pattern::Prefix("".into())];
-    broker.subscribe(&mut session, all, From::Now, Waker::noop()).unwrap();
+    broker.subscribe(&Caller::server(), &mut session, all, From::Now, Waker::noop()).unwrap();
     let mut batch = Batch::default();
     for topic in ["greetings", "a|b", "mezzenger.unacked"] {
         batch.put(Topic::new(topic).unwrap(), br#"{"$pickle":"Li4u"}"#, None);
     }
-    broker.apply(&mut batch);
+    broker.apply(&Caller::server(), &mut batch);
     let sent = sent(&broker, &mut session, &dialect);
     assert_eq!(sent.len(), 1);
     let Command::Publish(read) = frame::parse(&sent[0], MOST_BYTES).map_err(|e| e.text).unwrap()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::O3one;
-use crate::broker::Broker;
+use crate::broker::{Broker, Caller};
 use crate::compat::{Endpoint, ListenerKind, TalkKind, zmq};
 use crate::config::Config;
 #[cfg(feature = "http")]
@@ -12,10 +12,10 @@ use crate::protocol::http::Site;
 /// O3one MQ is what ØMQ carries unless the address says otherwise.
 pub fn talk(broker: Arc<Broker>, config: &Config) -> TalkKind {
     let config = config.clone();
-    let begin = Arc::new(move |session, _, waker| {
-        let dialect = O3one::new(broker.clone(), &config);
+    let begin = Arc::new(move |session, caller: Arc<Caller>, waker| {
+        let dialect = O3one::new(broker.clone(), caller.clone(), &config);
         let max = config.max_message;
-        Ok(Box::new(zmq::Talk::new(broker.clone(), session, max, waker, dialect)) as _)
+        Ok(Box::new(zmq::Talk::new(broker.clone(), caller, session, max, waker, dialect)) as _)
     });
     TalkKind { gauge: "zmtp", begin }
 }

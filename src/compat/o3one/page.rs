@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::limits;
 use crate::ops::{Id, Timestamp, Topic};
-use crate::protocol::http::app::App;
+use crate::protocol::http::app::{App, ForCaller};
 use crate::protocol::http::failure::{Answer, Json};
 use crate::protocol::http::page::live::beginning;
 use crate::protocol::http::page::{HTML, document, escape};
@@ -47,8 +47,8 @@ fn uptime(seconds: u64) -> String {
 }
 
 /// The last messages of all topics as a page, the newest first.
-async fn dump(State(app): State<Arc<App>>) -> Answer<Response> {
-    let rows = app.run(|broker| broker.last(limits::PAGE_MESSAGES, row)).await??;
+async fn dump(app: ForCaller) -> Answer<Response> {
+    let rows = app.run(|broker, caller| broker.last(caller, limits::PAGE_MESSAGES, row)).await??;
     let mut page = include_str!("dump_head.html").to_owned();
     rows.iter().for_each(|(_, row)| page.push_str(row));
     page.push_str(if rows.is_empty() { "</table>\n<p>There is none.\n" } else { "</table>\n" });

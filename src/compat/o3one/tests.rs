@@ -12,9 +12,11 @@ fn broker() -> Arc<Broker> {
 }
 
 fn talk(broker: &Arc<Broker>, config: &Config, socket: &str) -> Talk<O3one> {
-    let dialect = O3one::new(broker.clone(), config);
+    let caller = Arc::new(Caller::server());
+    let dialect = O3one::new(broker.clone(), caller.clone(), config);
     let (max, waker) = (config.max_message, Waker::noop().clone());
-    let mut talk = Talk::new(broker.clone(), broker.session(), max, waker, dialect);
+    let mut talk =
+        Talk::new(broker.clone(), caller.clone(), broker.session(&caller), max, waker, dialect);
     let mut begin = b"\xFF\0\0\0\0\0\0\0\x01\x7F\x03\0NULL".to_vec();
     begin.resize(64, 0);
     let body = [b"\x05READY\x0bSocket-Type\0\0\0", &[socket.len() as u8][..], socket.as_bytes()];
@@ -118,7 +120,7 @@ fn what_others_put_is_its_text_or_else_its_json() {
     for json in [r#""a \"b\" \u00e9""#, "1.50", r#"{"a":[1,null]}"#, r#""""#] {
         batch.put(Topic::new("two words").unwrap(), json.as_bytes(), None);
     }
-    broker.apply(&mut batch);
+    broker.apply(&Caller::server(), &mut batch);
     let texts =
         ["two words a \"b\" é", "two words 1.50", r#"two words {"a":[1,null]}"#, "two words "];
     assert_eq!(pushed(&mut subscriber), of(&texts));
@@ -133,7 +135,7 @@ fn the_reply_carries_back_what_stood_before_the_empty_part() {
     assert_eq!(answered(&mut dealer, &asked), expected);
     let mut pusher = talk(&broker, &config, "PUSH");
     assert_eq!(answered(&mut pusher, &of(&["o3 d", "o3 e"])), b"");
-    let run = broker.history("o3", 10).unwrap();
+    let run = broker.history(&Caller::server(), "o3", 10).unwrap();
     let bodies: Vec<_> = (0..run.len()).map(|index| run.get(index).unwrap().body).collect();
     assert_eq!(bodies, [&b"\"a\""[..], b"\"b\"", b"\"c\"", b"\"d\"", b"\"e\""]);
 }
@@ -175,7 +177,7 @@ fn of_those_that_are_there_together_the_highest_priority_goes_first() {
     let mut batch = Batch::default();
     batch.ops.push(crate::ops::Op::Take { topic: Topic::new("o3").unwrap(), lease: None });
     answered(&mut dealer, &of(&["o3 9 last"]));
-    broker.apply(&mut batch);
+    broker.apply(&Caller::server(), &mut batch);
     assert_eq!(batch.taken, b"\"high\"");
 }
 
@@ -208,7 +210,7 @@ fn more_than_one_batch_that_arrives_together_is_answered_in_order() {
         }
     }
     assert_eq!((batches, answered), (4, of(&vec!["OK"; count])));
-    let run = broker.history("o3", count).unwrap();
+    let run = broker.history(&Caller::server(), "o3", count).unwrap();
     let bodies = (0..run.len()).map(|index| run.get(index).unwrap().body.to_vec());
     assert!(bodies.eq((0..count).map(|number| format!("\"{number}\"").into_bytes())));
 }

@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 
 use super::write;
-use crate::broker::{Broker, From, Pattern, Session};
+use crate::broker::{Broker, Caller, From, Pattern, Session};
 use crate::error::Result;
 use crate::protocol::http::app::App;
 use crate::protocol::http::failure::Answer;
@@ -24,16 +24,17 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 async fn upgrade(State(app): State<Arc<App>>, request: Request) -> Answer<Response> {
-    driver::upgrade(&app, request, "o3one", |broker, mut session, waker| {
+    driver::upgrade(&app, request, "o3one", |broker, caller, mut session, waker| {
         let topics = vec![Pattern::Prefix(PREFIX.into())];
         // Messages that came since the client connected are among them.
-        broker.subscribe(&mut session, topics, From::Start, &waker)?;
-        Ok(Bridge { broker, session, out: Vec::new() })
+        broker.subscribe(&caller, &mut session, topics, From::Start, &waker)?;
+        Ok(Bridge { broker, caller, session, out: Vec::new() })
     })
 }
 
 struct Bridge {
     broker: Arc<Broker>,
+    caller: Arc<Caller>,
     session: Session,
     /// Text messages that are to be written.
     out: Vec<Vec<u8>>,
@@ -55,7 +56,9 @@ impl Frames for Bridge {
     }
 
     fn push(&mut self) -> Result<bool> {
-        let Some(pushes) = self.broker.pushes(&mut self.session)? else { return Ok(false) };
+        let Some(pushes) = self.broker.pushes(&self.caller, &mut self.session)? else {
+            return Ok(false);
+        };
         let messages = pushes.range.clone().filter_map(|index| pushes.run.get(index));
         self.out.extend(messages.map(|message| {
             let mut text = Vec::new();

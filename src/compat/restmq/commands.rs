@@ -1,9 +1,8 @@
 //! The JSON protocol of RestMQ: a command in a form, an object as the answer, also when it fails.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, State};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::response::Response;
 use serde_json::value::RawValue;
@@ -12,7 +11,7 @@ use super::exchange::{self, Ending, Fields, Object};
 use super::{id_of, key, missing, not_done};
 use crate::error::{Code, Error, Result};
 use crate::ops::{Batch, Op, Outcome, Topic};
-use crate::protocol::http::app::App;
+use crate::protocol::http::app::ForCaller;
 use crate::protocol::http::extract::Name;
 use crate::protocol::http::failure::{Answer, Failure};
 use crate::protocol::json;
@@ -33,7 +32,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Default {
 }
 
 pub async fn carry_out(
-    State(app): State<Arc<App>>,
+    app: ForCaller,
     Default(queue): Default,
     fields: Fields,
 ) -> Answer<Response> {
@@ -95,7 +94,7 @@ impl<'a> Command<'a> {
         }
     }
 
-    async fn add(&self, app: &App) -> Result<Done> {
+    async fn add(&self, app: &ForCaller) -> Result<Done> {
         let queue = self.queue()?;
         let value = self.fields.get("value").map(|value| value.get());
         let value = value.ok_or_else(|| missing("the command has no \"value\": add it"))?;
@@ -108,7 +107,7 @@ impl<'a> Command<'a> {
         }
     }
 
-    async fn take(&self, app: &App, fields: &Fields) -> Result<Done> {
+    async fn take(&self, app: &ForCaller, fields: &Fields) -> Result<Done> {
         let queue = self.queue()?;
         let handed = app.take(queue.clone(), None).await?.ok_or_else(empty)?;
         let id = handed.taken().map_or(0, |taken| taken.id);
@@ -118,12 +117,12 @@ impl<'a> Command<'a> {
     }
 
     /// Looks at the oldest value, which stays, and counts the looks.
-    async fn get(&self, app: &App) -> Result<Done> {
+    async fn get(&self, app: &ForCaller) -> Result<Done> {
         let queue = self.queue()?;
-        let looked = app.run(move |broker| {
+        let looked = app.run(move |broker, caller| {
             let mut batch = Batch::default();
             batch.ops.push(Op::Peek { topic: queue.clone() });
-            broker.apply(&mut batch);
+            broker.apply(caller, &mut batch);
             match batch.outcomes.pop() {
                 Some(Ok(Outcome::Peeked(Some((seen, looks))))) => {
                     let named = named(&queue, batch.taken_body(&seen), &key(&queue, seen.id));
@@ -136,7 +135,7 @@ impl<'a> Command<'a> {
         looked.await?
     }
 
-    async fn delete(&self, app: &App) -> Result<Done> {
+    async fn delete(&self, app: &ForCaller) -> Result<Done> {
         let queue = self.queue()?;
         let key = self.text("key").ok_or_else(|| missing("the command has no \"key\": add it"))?;
         let deleted = match id_of(&queue, &key) {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::Response;
 use futures_util::stream;
 use tokio::runtime::Handle;
@@ -17,10 +17,10 @@ use tokio::sync::watch;
 
 use super::exchange::{self, Ending, Fields, Object};
 use super::{key, on_one_line};
-use crate::broker::{Broker, Consumer, Parcel, Received, Turned};
+use crate::broker::{Broker, Caller, Consumer, Parcel, Received, Turned};
 use crate::error::Result;
 use crate::ops::Topic;
-use crate::protocol::http::app::{App, Bell};
+use crate::protocol::http::app::{Bell, ForCaller};
 use crate::protocol::http::connection::Connection;
 use crate::protocol::http::extract::Name;
 use crate::protocol::http::failure::Answer;
@@ -33,7 +33,7 @@ const GATHERED_BYTES: usize = 16 * 1024;
 
 /// One reader of a queue, who leaves when this is dropped.
 pub struct Reader {
-    app: Arc<App>,
+    app: ForCaller,
     bell: Arc<Bell>,
     /// Also of a thread that may wait for a disk.
     seat: Arc<Mutex<Seat>>,
@@ -42,6 +42,7 @@ pub struct Reader {
 /// A reader's place among the consumers, and the messages that it has and that are not written.
 struct Seat {
     broker: Arc<Broker>,
+    caller: Arc<Caller>,
     consumer: Option<Consumer>,
     unwritten: VecDeque<Parcel>,
     written: Vec<Parcel>,
@@ -50,12 +51,13 @@ struct Seat {
 
 impl Reader {
     /// Begins to read the queue: what waits in it comes first.
-    pub async fn join(app: Arc<App>, queue: Topic) -> Result<Reader> {
+    pub async fn join(app: ForCaller, queue: Topic) -> Result<Reader> {
         let bell = Bell::new();
         let waker = bell.waker();
-        let seat = app.run(move |broker| Seat {
+        let seat = app.run(move |broker, caller| Seat {
             broker: broker.clone(),
-            consumer: Some(broker.consume(&queue, waker)),
+            caller: caller.clone(),
+            consumer: Some(broker.consume(caller, &queue, waker)),
             unwritten: VecDeque::new(),
             written: Vec::new(),
             dismissed: false,
@@ -85,7 +87,7 @@ impl Reader {
                 }
             }
             let seat = self.seat.clone();
-            let came = self.app.run(move |_| lock(&seat).gather()).await.ok()?;
+            let came = self.app.run(move |_, _| lock(&seat).gather()).await.ok()?;
             if !came {
                 self.bell.rung().await;
             }
@@ -105,10 +107,10 @@ impl Seat {
     /// go on with.
     fn gather(&mut self) -> bool {
         let Some(consumer) = &self.consumer else { return false };
-        self.broker.reached(consumer, std::mem::take(&mut self.written));
+        self.broker.reached(&self.caller, consumer, std::mem::take(&mut self.written));
         let mut bytes = 0;
         while bytes < GATHERED_BYTES {
-            match self.broker.receive(consumer) {
+            match self.broker.receive(&self.caller, consumer) {
                 Received::Message(parcel) => {
                     bytes += parcel.message().body.len();
                     self.unwritten.push_back(parcel);
@@ -135,6 +137,7 @@ impl Drop for Seat {
         let Some(consumer) = self.consumer.take() else { return };
         let leaving = Leaving {
             broker: self.broker.clone(),
+            caller: self.caller.clone(),
             written: std::mem::take(&mut self.written),
             left: Some((consumer, std::mem::take(&mut self.unwritten))),
         };
@@ -149,6 +152,7 @@ impl Drop for Seat {
 /// Leaves when it is dropped.
 struct Leaving {
     broker: Arc<Broker>,
+    caller: Arc<Caller>,
     written: Vec<Parcel>,
     left: Option<(Consumer, VecDeque<Parcel>)>,
 }
@@ -156,8 +160,8 @@ struct Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         if let Some((consumer, unwritten)) = self.left.take() {
-            self.broker.reached(&consumer, std::mem::take(&mut self.written));
-            self.broker.leave(consumer, unwritten.into());
+            self.broker.reached(&self.caller, &consumer, std::mem::take(&mut self.written));
+            self.broker.leave(&self.caller, consumer, unwritten.into());
         }
     }
 }
@@ -173,13 +177,13 @@ struct Comet {
 
 /// Comet: a line for each message, without end.
 pub async fn comet(
-    State(app): State<Arc<App>>,
+    app: ForCaller,
     Name(queue): Name,
     Extension(connection): Extension<Arc<Connection>>,
     fields: Fields,
 ) -> Answer<Response> {
     let comet = Comet {
-        reader: Reader::join(app, queue).await?,
+        reader: Reader::join(app.over("comet"), queue).await?,
         callback: fields.callback().map(str::to_owned),
         flushes: connection.flushes(),
         given: None,
@@ -204,23 +208,24 @@ impl Comet {
 
 /// A WebSocket: a text frame for each message.
 pub async fn websocket(
-    State(app): State<Arc<App>>,
+    app: ForCaller,
     Name(queue): Name,
     mut request: Request,
 ) -> Answer<Response> {
     let upgrade = Upgrade::new(&mut request, "websocket")?;
     // It reads the queue from now on, not from when the client has heard of it.
-    let reader = Reader::join(app.clone(), queue).await?;
+    let reader = Reader::join(app.over("websocket"), queue).await?;
     let server = app.clone();
     Ok(upgrade.answer(&app, async move |socket| serve(server, socket, reader).await))
 }
 
-async fn serve(app: Arc<App>, mut socket: Socket, reader: Reader) {
-    let end =
-        converse(&mut socket, &reader).await.unwrap_or_else(|| match app.broker().check_open() {
+async fn serve(app: ForCaller, mut socket: Socket, reader: Reader) {
+    let end = converse(&mut socket, &reader).await.unwrap_or_else(|| {
+        match app.broker().check_open(&app.caller) {
             Ok(()) => End::Close(CloseCode::NORMAL, "the queue was purged, or you read too slowly"),
             Err(_) => End::Close(CloseCode::AWAY, "the server stops"),
-        });
+        }
+    });
     // What was not written goes back before the peer is told of the end.
     drop(reader);
     socket.close(end).await;

@@ -2,15 +2,13 @@
 //! text in them, never HTML.
 
 use std::fmt::Write;
-use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use super::{exchange, key, queue};
 use crate::ops::Topic;
-use crate::protocol::http::app::App;
+use crate::protocol::http::app::ForCaller;
 use crate::protocol::http::extract::Name;
 use crate::protocol::http::failure::Answer;
 use crate::protocol::http::page::escape;
@@ -26,8 +24,8 @@ const LATEST: usize = 10;
 const SHOWN_CHARS: usize = 200;
 
 /// All queues. Their links take from them, as RestMQ's do; the others only look.
-pub async fn queues(State(app): State<Arc<App>>) -> Answer<Response> {
-    let all = app.run(|broker| broker.topics()).await??;
+pub async fn queues(app: ForCaller) -> Answer<Response> {
+    let all = app.run(|broker, caller| broker.topics(caller)).await??;
     let items: String = all
         .iter()
         .map(|stats| {
@@ -44,10 +42,11 @@ pub async fn queues(State(app): State<Arc<App>>) -> Answer<Response> {
 }
 
 /// What is in a queue.
-pub async fn jobs(State(app): State<Arc<App>>, Name(queue): Name) -> Answer<Response> {
+pub async fn jobs(app: ForCaller, Name(queue): Name) -> Answer<Response> {
     let counts = queue::look(&app, &queue).await?.map(|stats| stats.counts).unwrap_or_default();
     let asked = queue.clone();
-    let latest = app.run(move |broker| broker.history(asked.as_str(), LATEST)).await??;
+    let latest =
+        app.run(move |broker, caller| broker.history(caller, asked.as_str(), LATEST)).await??;
     let mut items = String::new();
     for message in (0..latest.len()).rev().filter_map(|index| latest.get(index)) {
         let text = String::from_utf8_lossy(message.body);

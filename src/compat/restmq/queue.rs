@@ -1,8 +1,5 @@
 //! A queue as a resource: add to it, take from it, purge it; its policy, stop and start, statistics.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
@@ -11,25 +8,21 @@ use super::{key, missing, not_done};
 use crate::broker::TopicStats;
 use crate::error::{Code, Error, Result};
 use crate::ops::{Op, Outcome, Policy, Topic};
-use crate::protocol::http::app::App;
+use crate::protocol::http::app::ForCaller;
 use crate::protocol::http::extract::{Form, Name};
 use crate::protocol::http::failure::Answer;
 use crate::protocol::http::page;
 
-pub async fn add(
-    State(app): State<Arc<App>>,
-    Name(queue): Name,
-    fields: Fields,
-) -> Answer<Response> {
+pub async fn add(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
     put(&app, queue, &fields).await
 }
 
-pub async fn add_to_named(State(app): State<Arc<App>>, fields: Fields) -> Answer<Response> {
+pub async fn add_to_named(app: ForCaller, fields: Fields) -> Answer<Response> {
     put(&app, fields.queue()?, &fields).await
 }
 
 /// Adds a value; answers its key.
-async fn put(app: &App, queue: Topic, fields: &Fields) -> Answer<Response> {
+async fn put(app: &ForCaller, queue: Topic, fields: &Fields) -> Answer<Response> {
     let (message, options) = (fields.message()?, fields.options()?);
     match app.put(queue.clone(), message.as_bytes(), options).await? {
         Outcome::Stored { id, .. } => {
@@ -40,11 +33,7 @@ async fn put(app: &App, queue: Topic, fields: &Fields) -> Answer<Response> {
     }
 }
 
-pub async fn take(
-    State(app): State<Arc<App>>,
-    Name(queue): Name,
-    fields: Fields,
-) -> Answer<Response> {
+pub async fn take(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
     let taken = take_from(&app, queue, &fields).await?;
     Ok(taken.unwrap_or_else(|| StatusCode::NO_CONTENT.into_response()))
 }
@@ -55,7 +44,7 @@ pub fn is_named(uri: &Uri) -> bool {
 }
 
 /// Takes from the queue that the query names; if it names none, somebody is just looking.
-pub async fn take_or_page(State(app): State<Arc<App>>, fields: Fields) -> Answer<Response> {
+pub async fn take_or_page(app: ForCaller, fields: Fields) -> Answer<Response> {
     if fields.get("queue").is_none() {
         return Ok(page::index().await);
     }
@@ -64,7 +53,7 @@ pub async fn take_or_page(State(app): State<Arc<App>>, fields: Fields) -> Answer
 }
 
 /// Takes the oldest value.
-async fn take_from(app: &App, queue: Topic, fields: &Fields) -> Result<Option<Response>> {
+async fn take_from(app: &ForCaller, queue: Topic, fields: &Fields) -> Result<Option<Response>> {
     let Some(handed) = app.take(queue.clone(), None).await? else { return Ok(None) };
     let id = handed.taken().map_or(0, |taken| taken.id);
     let object = Object::new().json("value", handed.text());
@@ -74,34 +63,22 @@ async fn take_from(app: &App, queue: Topic, fields: &Fields) -> Result<Option<Re
 }
 
 /// Removes what is in the queue, and disconnects its consumers.
-pub async fn purge(
-    State(app): State<Arc<App>>,
-    Name(queue): Name,
-    fields: Fields,
-) -> Answer<Response> {
+pub async fn purge(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
     let purged = queue.clone();
-    let waited = app.run(move |broker| broker.purge_and_dismiss(&purged)).await??;
+    let waited = app.run(move |broker, caller| broker.purge_and_dismiss(caller, &purged)).await??;
     let object = Object::new().text("queue", queue.as_str());
     let object = object.number("status", u64::from(waited)).end();
     Ok(exchange::json(&object, Ending::LINE, &fields))
 }
 
-pub async fn policy(
-    State(app): State<Arc<App>>,
-    Name(queue): Name,
-    fields: Fields,
-) -> Answer<Response> {
+pub async fn policy(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
     let stats = look(&app, &queue).await?;
     let policy = stats.and_then(|stats| stats.counts.policy).map_or("unknown", Policy::as_str);
     let object = Object::new().text("queue", queue.as_str()).text("value", policy).end();
     Ok(exchange::json(&object, Ending::LINE, &fields))
 }
 
-pub async fn set_policy(
-    State(app): State<Arc<App>>,
-    Name(topic): Name,
-    fields: Fields,
-) -> Answer<Response> {
+pub async fn set_policy(app: ForCaller, Name(topic): Name, fields: Fields) -> Answer<Response> {
     let policy = fields.get("policy").ok_or_else(|| missing("there is no policy: say policy=…"))?;
     let Some(policy) = Policy::new(policy) else {
         return Ok(exchange::line("null", b"null", &fields));
@@ -110,19 +87,15 @@ pub async fn set_policy(
     Ok(exchange::line("OK", b"\"OK\"", &fields))
 }
 
-pub async fn state(
-    State(app): State<Arc<App>>,
-    Name(queue): Name,
-    fields: Fields,
-) -> Answer<Response> {
+pub async fn state(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
     let started = look(&app, &queue).await?.map(|stats| !stats.counts.stopped);
     let object = Object::new().text("redis", &store(&app)).text("queue", queue.as_str());
     let object = object.json("status", &status(&queue, started)).end();
     Ok(exchange::json(&object, Ending::CONTROL, &fields))
 }
 
-pub async fn all_states(State(app): State<Arc<App>>, fields: Fields) -> Answer<Response> {
-    let all = app.run(|broker| broker.topics()).await??;
+pub async fn all_states(app: ForCaller, fields: Fields) -> Answer<Response> {
+    let all = app.run(|broker, caller| broker.topics(caller)).await??;
     let queues = all.iter().fold(Object::new(), |queues, stats| {
         let status = status(&stats.topic, Some(!stats.counts.stopped));
         queues.json(stats.topic.as_str(), &status)
@@ -132,11 +105,7 @@ pub async fn all_states(State(app): State<Arc<App>>, fields: Fields) -> Answer<R
     Ok(exchange::json(&object, Ending::CONTROL, &fields))
 }
 
-pub async fn set_state(
-    State(app): State<Arc<App>>,
-    Name(queue): Name,
-    fields: Fields,
-) -> Answer<Response> {
+pub async fn set_state(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
     let asked = fields.get("status");
     let started = match asked {
         Some("start") => true,
@@ -152,19 +121,15 @@ pub async fn set_state(
     Ok(exchange::json(&object, Ending::CONTROL, &fields))
 }
 
-pub async fn stats(
-    State(app): State<Arc<App>>,
-    Name(queue): Name,
-    fields: Fields,
-) -> Answer<Response> {
+pub async fn stats(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
     let length = look(&app, &queue).await?.map_or(0, |stats| waiting(&stats));
     let object = Object::new().text("redis", &store(&app)).text("queue", queue.as_str());
     let object = object.number("len", length).end();
     Ok(exchange::json(&object, Ending::STATS, &fields))
 }
 
-pub async fn all_stats(State(app): State<Arc<App>>, fields: Fields) -> Answer<Response> {
-    let all = app.run(|broker| broker.topics()).await??;
+pub async fn all_stats(app: ForCaller, fields: Fields) -> Answer<Response> {
+    let all = app.run(|broker, caller| broker.topics(caller)).await??;
     let queues = all.iter().fold(Object::new(), |queues, stats| {
         let name = stats.topic.as_str();
         let status: &[u8] = if stats.counts.stopped { b"\"\"" } else { b"1" };
@@ -177,9 +142,9 @@ pub async fn all_stats(State(app): State<Arc<App>>, fields: Fields) -> Answer<Re
     Ok(exchange::json(&object, Ending::STATS, &fields))
 }
 
-pub async fn look(app: &App, queue: &Topic) -> Result<Option<TopicStats>> {
+pub async fn look(app: &ForCaller, queue: &Topic) -> Result<Option<TopicStats>> {
     let queue = queue.clone();
-    app.run(move |broker| broker.topic(queue.as_str())).await?
+    app.run(move |broker, caller| broker.topic(caller, queue.as_str())).await?
 }
 
 fn status(queue: &Topic, started: Option<bool>) -> Vec<u8> {
@@ -205,6 +170,6 @@ fn policy_number(stats: &TopicStats) -> &'static [u8] {
 }
 
 /// Where RestMQ names its Redis.
-fn store(app: &App) -> String {
+fn store(app: &ForCaller) -> String {
     format!("dsmq store: {}", app.config.store)
 }

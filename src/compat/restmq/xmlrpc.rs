@@ -2,16 +2,14 @@
 
 mod parse;
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::Response;
 
 use self::parse::{Call, parse};
 use super::{exchange, key, not_done};
 use crate::error::{Code, Error, Result};
 use crate::ops::{Outcome, Topic};
-use crate::protocol::http::app::App;
+use crate::protocol::http::app::ForCaller;
 use crate::protocol::http::extract;
 use crate::protocol::http::failure::{Answer, Failure};
 use crate::protocol::json;
@@ -22,7 +20,7 @@ const XML_BYTES_PER_BYTE: usize = 6;
 const XML: &str = "text/xml; charset=utf-8";
 
 /// Answers a call, with a fault if it fails.
-pub async fn call(State(app): State<Arc<App>>, request: Request) -> Answer<Response> {
+pub async fn call(app: ForCaller, request: Request) -> Answer<Response> {
     let most = app.body_max().saturating_mul(XML_BYTES_PER_BYTE);
     let body = extract::body(request, most).await?;
     let answered = match parse(&body) {
@@ -32,7 +30,7 @@ pub async fn call(State(app): State<Arc<App>>, request: Request) -> Answer<Respo
     Ok(answered.unwrap_or_else(|error| exchange::response(XML, fault(error))))
 }
 
-async fn carry_out(app: &App, call: Call) -> Result<Response> {
+async fn carry_out(app: &ForCaller, call: Call) -> Result<Response> {
     let mut params = call.params.into_iter();
     match (call.method.as_str(), params.next(), params.next(), params.next()) {
         ("set", Some(queue), Some(value), None) => set(app, &queue, &value).await,
@@ -44,7 +42,7 @@ async fn carry_out(app: &App, call: Call) -> Result<Response> {
     }
 }
 
-async fn set(app: &App, queue: &str, value: &str) -> Result<Response> {
+async fn set(app: &ForCaller, queue: &str, value: &str) -> Result<Response> {
     let queue = Topic::new(queue)?;
     let message = serde_json::Value::from(value).to_string();
     match app.put(queue.clone(), message.as_bytes(), None).await? {
@@ -57,7 +55,7 @@ async fn set(app: &App, queue: &str, value: &str) -> Result<Response> {
 }
 
 /// Takes the oldest value: what is a JSON string as its text, all else as JSON text.
-async fn get(app: &App, queue: &str) -> Result<Response> {
+async fn get(app: &ForCaller, queue: &str) -> Result<Response> {
     let queue = Topic::new(queue)?;
     let handed = app.take(queue.clone(), None).await?;
     let handed = handed.ok_or_else(|| Error::new(Code::NotFound, "empty queue"))?;

@@ -1,15 +1,21 @@
 //! What every handler gets: the broker, ways to call it that block no runtime, and a [`Bell`] to wait
 //! for.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
+use axum::extract::FromRequestParts;
+use axum::http::Extensions;
+use axum::http::request::Parts;
 use tokio::sync::{Notify, watch};
 use tokio::task;
 
+use super::connection::Connection;
+use super::failure::{Answer, Failure};
 use super::handed::Handed;
 use super::page::monitor::Monitor;
-use crate::broker::{Broker, Session};
+use crate::broker::{Broker, Caller, Session};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
@@ -64,11 +70,69 @@ impl App {
         Ok(done)
     }
 
+    /// The most that a request's body may have.
+    pub fn body_max(&self) -> usize {
+        self.config.max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES)
+    }
+
+    /// Returns when the server stops: then whatever goes on without end must end.
+    pub async fn stopping(&self) {
+        // An error says that the server is gone.
+        let _ = self.stop.clone().wait_for(|stops| *stops).await;
+    }
+}
+
+/// The [`App`] as the handler of one request uses it: it calls the broker for the request's caller.
+#[derive(Clone)]
+pub struct ForCaller {
+    app: Arc<App>,
+    pub caller: Arc<Caller>,
+}
+
+impl Deref for ForCaller {
+    type Target = Arc<App>;
+
+    fn deref(&self) -> &Arc<App> {
+        &self.app
+    }
+}
+
+impl FromRequestParts<Arc<App>> for ForCaller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Answer<ForCaller> {
+        ForCaller::new(app, &parts.extensions)
+    }
+}
+
+impl ForCaller {
+    /// `extensions` are those of the request, which name its connection.
+    pub fn new(app: &Arc<App>, extensions: &Extensions) -> Answer<ForCaller> {
+        let connection: Option<&Arc<Connection>> = extensions.get();
+        let unknown = || Error::new(Code::StoreFailed, "the request's connection is not known");
+        let caller = connection.ok_or_else(unknown)?.caller().clone();
+        Ok(ForCaller { app: app.clone(), caller })
+    }
+
+    /// The same for what the connection turns to: a WebSocket, or a stream.
+    pub fn over(&self, protocol: &'static str) -> ForCaller {
+        ForCaller { app: self.app.clone(), caller: Arc::new(self.caller.over(protocol)) }
+    }
+
+    /// Does what calls the broker, as [`App::run`] does.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Broker>, &Arc<Caller>) -> T + Send + 'static,
+    ) -> Result<T> {
+        let caller = self.caller.clone();
+        self.app.run(move |broker| work(broker, &caller)).await
+    }
+
     /// One operation that takes nothing, and what it came to.
     pub async fn apply(&self, op: Op) -> Result<Outcome> {
         let mut batch = Batch::default();
         batch.ops.push(op);
-        self.run(move |broker| only(broker, batch)).await?
+        self.run(move |broker, caller| only(broker, caller, batch)).await?
     }
 
     /// Puts a message, which is JSON text, and returns when the store has promised it.
@@ -97,20 +161,20 @@ impl App {
         if confirm {
             batch.confirm();
         }
-        self.run(move |broker| only(broker, batch)).await?
+        self.run(move |broker, caller| only(broker, caller, batch)).await?
     }
 
     /// Takes the next message of the topic, if there is one. It goes back if it is not
     /// [delivered](Handed::deliver).
     pub async fn take(&self, topic: Topic, lease: Option<u64>) -> Result<Option<Handed>> {
-        self.run(move |broker| {
+        self.run(move |broker, caller| {
             let mut batch = Batch::default();
             batch.ops.push(Op::Take { topic: topic.clone(), lease });
-            broker.apply(&mut batch);
+            broker.apply(caller, &mut batch);
             match batch.only()? {
                 Outcome::Taken(Some(taken)) => {
                     let body = batch.taken_body(&taken).into();
-                    Ok(Some(Handed::new(broker.clone(), topic, taken, body, lease)))
+                    Ok(Some(Handed::new(broker.clone(), caller.clone(), topic, taken, body, lease)))
                 }
                 _ => Ok(None),
             }
@@ -120,23 +184,12 @@ impl App {
 
     /// A session for whoever's connection has none.
     pub fn session(&self) -> Session {
-        self.broker.session()
-    }
-
-    /// The most that a request's body may have.
-    pub fn body_max(&self) -> usize {
-        self.config.max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES)
-    }
-
-    /// Returns when the server stops: then whatever goes on without end must end.
-    pub async fn stopping(&self) {
-        // An error says that the server is gone.
-        let _ = self.stop.clone().wait_for(|stops| *stops).await;
+        self.broker.session(&self.caller)
     }
 }
 
-fn only(broker: &Broker, mut batch: Batch) -> Result<Outcome> {
-    broker.apply(&mut batch);
+fn only(broker: &Broker, caller: &Caller, mut batch: Batch) -> Result<Outcome> {
+    broker.apply(caller, &mut batch);
     batch.only()
 }
 

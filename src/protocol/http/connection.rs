@@ -25,11 +25,17 @@ use crate::sync::lock;
 /// What a handler can know of its connection: an extension of every request.
 pub struct Connection {
     session: Mutex<Option<Session>>,
+    caller: Arc<Caller>,
     deliveries: Deliveries,
     speaking: Arc<Speaking>,
 }
 
 impl Connection {
+    /// Who asks over this connection, as long as it speaks HTTP.
+    pub fn caller(&self) -> &Arc<Caller> {
+        &self.caller
+    }
+
     /// The session that began when the connection was accepted, for who asks first: a WebSocket,
     /// or a stream of events.
     pub fn session(&self) -> Option<Session> {
@@ -63,8 +69,8 @@ pub async fn serve(
     let (arrivals, deliveries) = (Arrivals::default(), Deliveries::default());
     let session = Mutex::new(Some(session));
     let speaking = Arc::new(site.app.broker().speaking(&caller));
-    let connection = Connection { session, deliveries: deliveries.clone(), speaking };
-    let connection = Arc::new(connection);
+    let (caller, deliver) = (Arc::new(caller), deliveries.clone());
+    let connection = Arc::new(Connection { session, caller, deliveries: deliver, speaking });
     let stopping = site.clone();
     let stream =
         TokioIo::new(Stream::new(first, stream, arrivals.clone(), deliveries.clone(), held));

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::watch;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Caller};
 use crate::ops::{Returned, Taken, Topic};
 use crate::sync::lock;
 
@@ -20,18 +20,20 @@ use crate::sync::lock;
 /// whoever asked for it is gone.
 pub struct Handed {
     broker: Arc<Broker>,
+    caller: Arc<Caller>,
     message: Option<(Topic, Returned)>,
 }
 
 impl Handed {
     pub fn new(
         broker: Arc<Broker>,
+        caller: Arc<Caller>,
         topic: Topic,
         taken: Taken,
         body: Box<[u8]>,
         lease: Option<u64>,
     ) -> Handed {
-        Handed { broker, message: Some((topic, Returned { taken, body, lease })) }
+        Handed { broker, caller, message: Some((topic, Returned { taken, body, lease })) }
     }
 
     pub fn taken(&self) -> Option<&Taken> {
@@ -58,7 +60,7 @@ impl Drop for Handed {
     fn drop(&mut self) {
         if let Some((topic, message)) = self.message.take() {
             // Seldom enough to wait for a disk here; and when the server stops, no other thread would.
-            self.broker.put_back(topic, message);
+            self.broker.put_back(&self.caller, topic, message);
         }
     }
 }

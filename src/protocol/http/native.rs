@@ -19,13 +19,13 @@ mod tests;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path};
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 
 use self::params::Params;
-use super::app::App;
+use super::app::{App, ForCaller};
 use super::connection::Connection;
 use super::extract::{Form, Name, Payload};
 use super::failure::{Answer, Json};
@@ -53,43 +53,38 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 /// Carries out an action that is one call of the broker.
-async fn carry_out(app: &Arc<App>, action: &str, params: Params) -> Answer<Json<Vec<u8>>> {
+async fn carry_out(app: &ForCaller, action: &str, params: Params) -> Answer<Json<Vec<u8>>> {
     let params = params.path(Field::Action, action);
-    let done = app.run(move |broker| json::carry_out(broker, Request::decode(&params)?));
+    let done =
+        app.run(move |broker, caller| json::carry_out(broker, caller, Request::decode(&params)?));
     Ok(Json(done.await??))
 }
 
 /// A word that is posted, with its fields in the query or in the body.
 fn word(action: &'static str) -> MethodRouter<Arc<App>> {
-    let posted = async move |State(app): State<Arc<App>>,
-                             Name(topic): Name,
-                             uri: Uri,
-                             Payload(body): Payload| {
-        let params = Params::new(&uri).body(&body, app.config.max_message)?;
-        carry_out(&app, action, params.path(Field::Topic, topic.as_str())).await
-    };
+    let posted =
+        async move |app: ForCaller, Name(topic): Name, uri: Uri, Payload(body): Payload| {
+            let params = Params::new(&uri).body(&body, app.config.max_message)?;
+            carry_out(&app, action, params.path(Field::Topic, topic.as_str())).await
+        };
     post(posted)
 }
 
-async fn purge(State(app): State<Arc<App>>, Name(topic): Name) -> Answer<Json<Vec<u8>>> {
+async fn purge(app: ForCaller, Name(topic): Name) -> Answer<Json<Vec<u8>>> {
     carry_out(&app, "purge", Params::default().path(Field::Topic, topic.as_str())).await
 }
 
 /// Only tells it: to set it is another method.
-async fn policy(State(app): State<Arc<App>>, Name(topic): Name) -> Answer<Json<Vec<u8>>> {
+async fn policy(app: ForCaller, Name(topic): Name) -> Answer<Json<Vec<u8>>> {
     carry_out(&app, "policy", Params::default().path(Field::Topic, topic.as_str())).await
 }
 
-async fn history(
-    State(app): State<Arc<App>>,
-    Name(topic): Name,
-    uri: Uri,
-) -> Answer<Json<Vec<u8>>> {
+async fn history(app: ForCaller, Name(topic): Name, uri: Uri) -> Answer<Json<Vec<u8>>> {
     carry_out(&app, "history", Params::new(&uri).path(Field::Topic, topic.as_str())).await
 }
 
 async fn delete_one(
-    State(app): State<Arc<App>>,
+    app: ForCaller,
     Path((topic, id)): Path<(String, String)>,
 ) -> Answer<Json<Vec<u8>>> {
     let params = Params::default().path(Field::Topic, Topic::new(&topic)?.as_str());
@@ -98,7 +93,7 @@ async fn delete_one(
 
 /// The topic's messages: a page of them, or events.
 async fn look(
-    State(app): State<Arc<App>>,
+    app: ForCaller,
     Name(topic): Name,
     uri: Uri,
     headers: HeaderMap,
@@ -113,7 +108,7 @@ async fn look(
 
 /// All topics, or events of those that are named; with `stats`, the server's sums.
 async fn list(
-    State(app): State<Arc<App>>,
+    app: ForCaller,
     uri: Uri,
     headers: HeaderMap,
     Extension(connection): Extension<Arc<Connection>>,

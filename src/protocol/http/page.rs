@@ -7,12 +7,12 @@ pub mod monitor;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::app::App;
+use super::app::{App, ForCaller};
 use super::failure::{Answer, Failure};
 use crate::error::{Code, Error};
 
@@ -58,8 +58,8 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 /// For who asks only whether this server can be used.
-async fn healthz(State(app): State<Arc<App>>) -> Answer<&'static str> {
-    app.broker().check_store()?;
+async fn healthz(app: ForCaller) -> Answer<&'static str> {
+    app.broker().check_store(&app.caller)?;
     Ok("ok")
 }
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::Conversation;
 use super::fault::Fault;
 use super::scanner::{Scan, Scanner};
-use crate::broker::Broker;
+use crate::broker::{Broker, Caller};
 use crate::protocol::talk::{Step, Talk as _};
 use crate::store;
 
@@ -69,8 +69,9 @@ pub fn is_request(text: &[u8]) -> bool {
 /// What a server answers to bytes that arrive in the given pieces.
 pub fn talk(text: &[u8], cuts: &[usize]) -> String {
     let broker = fresh_enough();
-    let session = broker.session();
-    let mut talk = Conversation::new(broker.clone(), session, MAX_MESSAGE, Waker::noop().clone());
+    let session = broker.session(&Caller::server());
+    let (caller, waker) = (Arc::new(Caller::server()), Waker::noop().clone());
+    let mut talk = Conversation::new(broker.clone(), caller, session, MAX_MESSAGE, waker);
     let (mut replies, mut unread, mut start) = (Vec::new(), Vec::new(), 0);
     for end in ends(text, cuts) {
         unread.extend_from_slice(&text[start..end]);
@@ -110,7 +111,7 @@ fn open() -> Arc<Broker> {
 pub fn fresh_enough() -> Arc<Broker> {
     BROKER.with_borrow_mut(|(uses, broker)| {
         *uses += 1;
-        if *uses % 4_096 == 0 || broker.check_open().is_err() {
+        if *uses % 4_096 == 0 || broker.check_open(&Caller::server()).is_err() {
             *broker = open();
         }
         broker.clone()

@@ -12,7 +12,7 @@ use super::pipeline::Pipeline;
 use super::reply_buffer::ReplyBuffer;
 use super::request::{self, Request, Text};
 use super::scanner::{Scan, Scanner};
-use crate::broker::{Broker, From, Pattern, Session, look_again};
+use crate::broker::{Broker, Caller, From, Pattern, Session, look_again};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::Topic;
@@ -21,6 +21,7 @@ use crate::protocol::talk::{Step, Talk};
 /// One connection's talk.
 pub struct Conversation {
     broker: Arc<Broker>,
+    caller: Arc<Caller>,
     session: Session,
     /// Woken when there is something for this connection.
     waker: Waker,
@@ -36,14 +37,16 @@ impl Conversation {
     /// `session` began when the connection was accepted.
     pub fn new(
         broker: Arc<Broker>,
+        caller: Arc<Caller>,
         session: Session,
         max_message: usize,
         waker: Waker,
     ) -> Conversation {
         Conversation {
-            pipeline: Pipeline::new(broker.clone()),
-            replies: ReplyBuffer::new(broker.clone()),
+            pipeline: Pipeline::new(broker.clone(), caller.clone()),
+            replies: ReplyBuffer::new(broker.clone(), caller.clone()),
             broker,
+            caller,
             session,
             waker,
             max_message,
@@ -135,7 +138,7 @@ impl Conversation {
             }
             Request::Unsubscribe { patterns } => {
                 for pattern in &patterns {
-                    self.broker.unsubscribe(&mut self.session, pattern);
+                    self.broker.unsubscribe(&self.caller, &mut self.session, pattern);
                 }
                 self.replies.answer(tag, |reply| reply.ok());
             }
@@ -144,12 +147,12 @@ impl Conversation {
                 self.replies.answer(tag, |reply| reply.since(since));
             }
             Request::Shutdown => {
-                self.broker.shutdown()?;
+                self.broker.shutdown(&self.caller)?;
                 self.replies.answer(tag, |reply| reply.ok());
             }
             other => {
                 let broker = self.broker.clone();
-                let shown = request::show(&broker, &other)?;
+                let shown = request::show(&broker, &self.caller, &other)?;
                 self.replies.answer(tag, |reply| shown.write(reply));
             }
         }
@@ -175,7 +178,8 @@ impl Conversation {
         meta: bool,
         tag: Option<&[u8]>,
     ) -> Result<()> {
-        let now = self.broker.subscribe(&mut self.session, patterns, from, &self.waker)?;
+        let now =
+            self.broker.subscribe(&self.caller, &mut self.session, patterns, from, &self.waker)?;
         self.replies.answer(tag, |reply| if meta { reply.since(now) } else { reply.ok() });
         Ok(())
     }
@@ -250,7 +254,7 @@ impl Talk for Conversation {
 
     fn push(&mut self) -> bool {
         while self.is_subscribed() && self.replies.len() < limits::REPLY_BYTES {
-            match self.broker.pushes(&mut self.session) {
+            match self.broker.pushes(&self.caller, &mut self.session) {
                 Ok(Some(pushes)) => self.replies.push(&pushes),
                 Ok(None) => return false,
                 Err(error) => {
@@ -266,7 +270,7 @@ impl Talk for Conversation {
         if self.scanner.is_idle() {
             return;
         }
-        let error = self.broker.check_open().err().unwrap_or_else(|| {
+        let error = self.broker.check_open(&self.caller).err().unwrap_or_else(|| {
             Error::new(Code::BadJson, "the connection ended inside a request: send all of it")
         });
         let tag = self.known_tag(unread);
@@ -300,7 +304,7 @@ impl Talk for Conversation {
                 let tried = self.try_get(topic.as_str(), *latest, None, *meta, tag);
                 if let Err(error) = &tried
                     && let Some(again) = look_again(error, wait.deadline)
-                    && self.broker.check_open().is_ok()
+                    && self.broker.check_open(&self.caller).is_ok()
                 {
                     self.waits = Some(wait);
                     return Some(again);
@@ -315,9 +319,9 @@ impl Talk for Conversation {
                 None => Ok(false),
             },
         };
-        match answered
-            .and_then(|done| if done { Ok(true) } else { self.broker.check_open().map(|()| false) })
-        {
+        match answered.and_then(|done| {
+            if done { Ok(true) } else { self.broker.check_open(&self.caller).map(|()| false) }
+        }) {
             Ok(true) => None,
             Ok(false) if Instant::now() < wait.deadline => {
                 let deadline = wait.deadline;
@@ -341,7 +345,7 @@ impl Talk for Conversation {
     fn peer_ended(&mut self, gone: bool) {
         match self.waits.take() {
             Some(Wait { kind: WaitKind::Take(waiting), tag, .. }) => {
-                self.broker.give_up(waiting);
+                self.broker.give_up(&self.caller, waiting);
                 self.replies.answer(tag.as_deref(), |reply| reply.nothing(true));
             }
             Some(Wait { tag, .. }) if gone => {

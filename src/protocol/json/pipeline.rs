@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::reply::Reply;
 use super::reply_buffer::ReplyBuffer;
-use crate::broker::Broker;
+use crate::broker::{Broker, Caller};
 use crate::limits;
 use crate::ops::{Batch, Op, Outcome, Policy, PutOptions, Topic};
 
 /// The requests of one connection that wait to be carried out.
 pub struct Pipeline {
     broker: Arc<Broker>,
+    caller: Arc<Caller>,
     batch: Batch,
     /// One for each operation of the batch.
     requests: Vec<Pending>,
@@ -56,8 +57,8 @@ impl Answer {
 }
 
 impl Pipeline {
-    pub fn new(broker: Arc<Broker>) -> Pipeline {
-        Pipeline { broker, batch: Batch::default(), requests: Vec::new() }
+    pub fn new(broker: Arc<Broker>, caller: Arc<Caller>) -> Pipeline {
+        Pipeline { broker, caller, batch: Batch::default(), requests: Vec::new() }
     }
 
     pub fn put(
@@ -88,7 +89,7 @@ impl Pipeline {
         if self.batch.is_empty() {
             return true;
         }
-        self.broker.apply(&mut self.batch);
+        self.broker.apply(&self.caller, &mut self.batch);
         let done = self.batch.done().min(self.requests.len());
         let ops = self.batch.ops.iter().zip(&self.batch.outcomes);
         for (request, (op, outcome)) in self.requests.drain(..done).zip(ops) {

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use super::reply::{self, Reply};
-use crate::broker::{Broker, Pushes};
+use crate::broker::{Broker, Caller, Pushes};
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::ops::{Form, Returned, Taken, Topic};
 
 pub struct ReplyBuffer {
     broker: Arc<Broker>,
+    caller: Arc<Caller>,
     bytes: Vec<u8>,
     /// Where each reply and push ends, for a carrier that sends each in a frame of its own.
     ends: Option<Vec<usize>>,
@@ -29,8 +30,15 @@ struct Handed {
 }
 
 impl ReplyBuffer {
-    pub fn new(broker: Arc<Broker>) -> ReplyBuffer {
-        ReplyBuffer { broker, bytes: Vec::new(), ends: None, handed: Vec::new(), repeated: None }
+    pub fn new(broker: Arc<Broker>, caller: Arc<Caller>) -> ReplyBuffer {
+        ReplyBuffer {
+            broker,
+            caller,
+            bytes: Vec::new(),
+            ends: None,
+            handed: Vec::new(),
+            repeated: None,
+        }
     }
 
     /// Notes from now on where each reply and push ends.
@@ -107,7 +115,7 @@ impl ReplyBuffer {
     pub fn written(&mut self, bytes: usize) {
         let all = bytes >= self.bytes.len();
         for handed in self.handed.drain(..).filter(|handed| !all && handed.end > bytes) {
-            self.broker.put_back(handed.topic, handed.message);
+            self.broker.put_back(&self.caller, handed.topic, handed.message);
         }
         self.bytes.clear();
         if let Some(ends) = &mut self.ends {

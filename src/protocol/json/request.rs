@@ -11,7 +11,7 @@ use super::fields::{Field, Fields};
 use super::pipeline::Answer;
 use super::reply::Reply;
 use super::values::{FieldValue, Source};
-use crate::broker::{Broker, From, Pattern, Stats, TopicStats};
+use crate::broker::{Broker, Caller, From, Pattern, Stats, TopicStats};
 use crate::error::Result;
 use crate::limits;
 #[cfg(feature = "http")]
@@ -212,17 +212,17 @@ pub enum Shown {
 }
 
 /// Looks at what the request asks for.
-pub fn show(broker: &Broker, request: &Request<'_>) -> Result<Shown> {
+pub fn show(broker: &Broker, caller: &Caller, request: &Request<'_>) -> Result<Shown> {
     Ok(match request {
         Request::History { topic, limit, delayed: true } => {
-            Shown::Delayed(Box::new(broker.delayed(topic.as_str(), *limit)?))
+            Shown::Delayed(Box::new(broker.delayed(caller, topic.as_str(), *limit)?))
         }
         Request::History { topic, limit, .. } => {
-            Shown::History(broker.history(topic.as_str(), *limit)?)
+            Shown::History(broker.history(caller, topic.as_str(), *limit)?)
         }
-        Request::Policy { topic } => Shown::Policy(broker.policy(topic.as_str())),
-        Request::Topics => Shown::Topics(broker.topics()?),
-        Request::Stats => Shown::Stats(Box::new(broker.stats())),
+        Request::Policy { topic } => Shown::Policy(broker.policy(caller, topic.as_str())),
+        Request::Topics => Shown::Topics(broker.topics(caller)?),
+        Request::Stats => Shown::Stats(Box::new(broker.stats(caller))),
         // What changes something is dealt with elsewhere.
         _ => Shown::Nothing,
     })
@@ -243,17 +243,17 @@ impl Shown {
 
 /// Carries out a request that neither waits nor takes nor puts, and returns its reply.
 #[cfg(feature = "http")]
-pub fn carry_out(broker: &Broker, request: Request<'_>) -> Result<Vec<u8>> {
+pub fn carry_out(broker: &Broker, caller: &Caller, request: Request<'_>) -> Result<Vec<u8>> {
     let (op, answer) = match request.into_op() {
         Ok(op) => op,
         Err(other) => {
-            let shown = show(broker, &other)?;
+            let shown = show(broker, caller, &other)?;
             return Ok(super::reply::by_itself(|reply| shown.write(reply)));
         }
     };
     let mut batch = Batch::default();
     batch.ops.push(op);
-    broker.apply(&mut batch);
+    broker.apply(caller, &mut batch);
     let outcome = batch.only()?;
     Ok(super::reply::by_itself(|reply| answer.write(reply, &batch, &outcome)))
 }

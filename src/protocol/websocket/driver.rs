@@ -12,10 +12,10 @@ use axum::response::Response;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{End, Incoming, Socket, Upgrade, session};
-use crate::broker::{Broker, Session};
+use crate::broker::{Broker, Caller, Session};
 use crate::error::Result;
 use crate::limits;
-use crate::protocol::http::app::{App, Bell};
+use crate::protocol::http::app::{App, Bell, ForCaller};
 use crate::protocol::http::failure::Answer;
 use crate::protocol::talk::Step;
 use crate::wire::websocket::CloseCode;
@@ -78,15 +78,19 @@ pub fn upgrade<F: Frames>(
     app: &Arc<App>,
     mut request: Request,
     gauge: &'static str,
-    begin: impl FnOnce(Arc<Broker>, Session, Waker) -> Result<F> + Send + 'static,
+    begin: impl FnOnce(Arc<Broker>, Arc<Caller>, Session, Waker) -> Result<F> + Send + 'static,
 ) -> Answer<Response> {
-    let session = session(app, &request);
+    let own = ForCaller::new(app, request.extensions())?.over(gauge);
+    let session = session(&own, &request);
     let upgrade = Upgrade::new(&mut request, gauge)?;
     let talker = app.clone();
     Ok(upgrade.answer(app, async move |socket| {
         let bell = Bell::new();
         let waker = bell.waker();
-        let begun = talker.run(move |broker| begin(broker.clone(), session, waker)).await;
+        let begin = move |broker: &Arc<Broker>, caller: &Arc<Caller>| {
+            begin(broker.clone(), caller.clone(), session, waker)
+        };
+        let begun = own.run(begin).await;
         match begun.flatten() {
             Ok(talk) => Driver::new(talker, socket, talk, bell).run().await,
             Err(error) => socket.close(failed(&error)).await,

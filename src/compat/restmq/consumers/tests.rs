@@ -33,7 +33,7 @@ fn broker() -> Arc<Broker> {
         let message = format!("\"{number} {}\"", "x".repeat(MESSAGE_BYTES));
         batch.put(topic(), message.as_bytes(), None);
     }
-    broker.apply(&mut batch);
+    broker.apply(&Caller::server(), &mut batch);
     broker
 }
 
@@ -43,8 +43,8 @@ fn connect(broker: &Arc<Broker>) -> (DuplexStream, JoinHandle<()>) {
     let (stop, stops) = watch::channel(false);
     let app = Arc::new(App::new(broker.clone(), Config::default(), stops));
     let site = Arc::new(Site::new(app, restmq::routes()));
-    let session = broker.session();
-    let caller = Caller::new(std::net::Ipv4Addr::LOCALHOST.into(), "http");
+    let caller = Caller::server();
+    let session = broker.session(&caller);
     let served = tokio::spawn(async move {
         // How it ends is not what is asked here.
         let _ = serve(site, server, Vec::new(), caller, session, stop).await;
@@ -70,9 +70,9 @@ async fn read_and_hang_up(broker: &Arc<Broker>, request: &str, messages: usize) 
 
 /// The numbers of the messages that are left for others.
 fn left(broker: &Arc<Broker>) -> Vec<usize> {
-    let consumer = broker.consume(&topic(), Waker::noop().clone());
+    let consumer = broker.consume(&Caller::server(), &topic(), Waker::noop().clone());
     let mut numbers = Vec::new();
-    while let Received::Message(parcel) = broker.receive(&consumer) {
+    while let Received::Message(parcel) = broker.receive(&Caller::server(), &consumer) {
         let text = str::from_utf8(&parcel.message().body[1..]).unwrap();
         numbers.push(text.split(' ').next().unwrap().parse().unwrap());
     }

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use tokio::time::{Instant, Interval, interval_at};
 
-use super::super::app::{App, Bell};
+use super::super::app::{Bell, ForCaller};
 use super::super::connection::Connection;
 use super::super::failure::Answer;
 use super::params::Params;
@@ -31,7 +31,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Follows topics. An event names its topic if it is `named`: where it may be one of several.
 pub async fn follow(
-    app: &Arc<App>,
+    app: &ForCaller,
     connection: &Connection,
     topics: &[&str],
     named: bool,
@@ -39,18 +39,18 @@ pub async fn follow(
     headers: &HeaderMap,
 ) -> Answer<Response> {
     let (patterns, from) = asked(topics, uri, headers)?;
-    let bell = Bell::new();
+    let (app, bell) = (app.over("sse"), Bell::new());
     let waker = bell.waker();
-    let mut session = connection.session().unwrap_or_else(|| app.broker().session());
-    let begin = app.run(move |broker| {
-        let now = broker.subscribe(&mut session, patterns, from, &waker)?;
+    let mut session = connection.session().unwrap_or_else(|| app.session());
+    let begin = app.run(move |broker, caller| {
+        let now = broker.subscribe(caller, &mut session, patterns, from, &waker)?;
         Ok::<_, Error>((session, now))
     });
     let (session, now) = begin.await??;
     let first = (from == From::Now).then(|| begins_behind(now));
     let beat = interval_at(Instant::now() + limits::HEARTBEAT, limits::HEARTBEAT);
     let turned = connection.turn("sse");
-    let events = Events { app: app.clone(), session, bell, beat, first, named, turned };
+    let events = Events { app, session, bell, beat, first, named, turned };
     let body = Body::from_stream(stream::unfold(events, Events::next));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -80,7 +80,7 @@ pub fn last_event_id(value: Option<&HeaderValue>) -> Option<Result<Option<Id>>> 
 
 /// A stream of events, between two of them.
 struct Events {
-    app: Arc<App>,
+    app: ForCaller,
     session: Session,
     bell: Arc<Bell>,
     beat: Interval,
@@ -98,7 +98,7 @@ impl Events {
             return Some((Ok(first), self));
         }
         loop {
-            if self.app.broker().check_open().is_err() {
+            if self.app.broker().check_open(&self.app.caller).is_err() {
                 return None;
             }
             let pushes;
@@ -116,8 +116,8 @@ impl Events {
     /// What is to be pushed next, if there is something by now.
     async fn pushes(self) -> Option<(Events, Option<Bytes>)> {
         let Events { mut session, app, bell, beat, first, named, turned } = self;
-        let next = app.run(move |broker| {
-            let pushes = broker.pushes(&mut session);
+        let next = app.run(move |broker, caller| {
+            let pushes = broker.pushes(caller, &mut session);
             let bytes = pushes.map(|pushes| pushes.map(|pushes| bytes(pushes, named)));
             (session, bytes)
         });

@@ -1,14 +1,12 @@
 //! Puts: a body becomes a message.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use serde_json::Value;
 
-use super::super::app::App;
+use super::super::app::ForCaller;
 use super::super::extract::{Name, Payload};
 use super::super::failure::{Answer, Json};
 use super::params::Params;
@@ -61,7 +59,7 @@ impl Kind {
 
 /// Puts the body, and tells its id unless that is not asked for.
 pub async fn put(
-    State(app): State<Arc<App>>,
+    app: ForCaller,
     Name(topic): Name,
     uri: Uri,
     headers: HeaderMap,

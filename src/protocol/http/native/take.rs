@@ -4,23 +4,22 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::app::{App, Bell};
+use super::super::app::{Bell, ForCaller};
 use super::super::extract::{Name, Payload};
 use super::super::failure::{Answer, Json};
 use super::super::handed::Handed;
 use super::params::Params;
-use crate::broker::{Broker, Waiting};
+use crate::broker::{Broker, Caller, Waiting};
 use crate::error::Result;
 use crate::ops::Topic;
 use crate::protocol::json::{self, Field, Source as _};
 
 pub async fn take(
-    State(app): State<Arc<App>>,
+    app: ForCaller,
     Name(topic): Name,
     uri: Uri,
     Payload(body): Payload,
@@ -44,14 +43,21 @@ pub async fn take(
 /// A taker's place in line. Dropped, it goes to the next, and so does what was handed to it.
 struct InLine {
     broker: Arc<Broker>,
+    caller: Arc<Caller>,
     lease: Option<u64>,
     waiting: Option<Waiting>,
 }
 
 impl InLine {
-    fn join(broker: &Arc<Broker>, topic: &Topic, lease: Option<u64>, waker: Waker) -> InLine {
-        let waiting = broker.wait_to_take(topic, lease, waker);
-        InLine { broker: broker.clone(), lease, waiting: Some(waiting) }
+    fn join(
+        broker: &Arc<Broker>,
+        caller: &Arc<Caller>,
+        topic: &Topic,
+        lease: Option<u64>,
+        waker: Waker,
+    ) -> InLine {
+        let waiting = broker.wait_to_take(caller, topic, lease, waker);
+        InLine { broker: broker.clone(), caller: caller.clone(), lease, waiting: Some(waiting) }
     }
 
     fn handed(&mut self) -> Option<Result<Handed>> {
@@ -61,8 +67,8 @@ impl InLine {
             Ok(message) => message,
             Err(error) => return Some(Err(error)),
         };
-        let broker = self.broker.clone();
-        Some(Ok(Handed::new(broker, topic, message.taken, message.body, self.lease)))
+        let (broker, caller) = (self.broker.clone(), self.caller.clone());
+        Some(Ok(Handed::new(broker, caller, topic, message.taken, message.body, self.lease)))
     }
 
     /// Leaves the line, with what was handed over before that.
@@ -73,21 +79,21 @@ impl InLine {
             Ok(message) => message,
             Err(error) => return Some(Err(error)),
         };
-        let broker = self.broker.clone();
-        Some(Ok(Handed::new(broker, topic, message.taken, message.body, self.lease)))
+        let (broker, caller) = (self.broker.clone(), self.caller.clone());
+        Some(Ok(Handed::new(broker, caller, topic, message.taken, message.body, self.lease)))
     }
 }
 
 impl Drop for InLine {
     fn drop(&mut self) {
         if let Some(waiting) = self.waiting.take() {
-            self.broker.give_up(waiting);
+            self.broker.give_up(&self.caller, waiting);
         }
     }
 }
 
 async fn wait_to_take(
-    app: &Arc<App>,
+    app: &ForCaller,
     topic: Topic,
     lease: Option<u64>,
     wait: Duration,
@@ -95,18 +101,19 @@ async fn wait_to_take(
     let deadline = Instant::now() + wait;
     let bell = Bell::new();
     let waker = bell.waker();
-    let mut place = app.run(move |broker| InLine::join(broker, &topic, lease, waker)).await?;
+    let mut place =
+        app.run(move |broker, caller| InLine::join(broker, caller, &topic, lease, waker)).await?;
     loop {
         if let Some(handed) = place.handed() {
             return handed.map(Some);
         }
-        if Instant::now() >= deadline || app.broker().check_open().is_err() {
+        if Instant::now() >= deadline || app.broker().check_open(&app.caller).is_err() {
             break;
         }
         let _ = timeout_at(deadline, bell.rung()).await;
     }
-    match app.run(move |_| place.leave()).await? {
+    match app.run(move |_, _| place.leave()).await? {
         Some(handed) => handed.map(Some),
-        None => app.broker().check_open().map(|()| None),
+        None => app.broker().check_open(&app.caller).map(|()| None),
     }
 }

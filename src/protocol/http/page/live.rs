@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use axum::Extension;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
@@ -19,7 +19,7 @@ use crate::broker::{Busy, rules};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Id, Policy, Topic};
-use crate::protocol::http::app::App;
+use crate::protocol::http::app::ForCaller;
 use crate::protocol::http::connection::Connection;
 use crate::protocol::http::extract::Form;
 use crate::protocol::http::failure::{Answer, Json};
@@ -33,7 +33,7 @@ struct Asked {
 
 /// A stream of server-sent events, one a second.
 pub async fn live(
-    State(app): State<Arc<App>>,
+    app: ForCaller,
     Extension(connection): Extension<Arc<Connection>>,
     RawQuery(query): RawQuery,
 ) -> Answer<Response> {
@@ -43,6 +43,7 @@ pub async fn live(
         open: form.get("topic").map(str::to_owned),
     };
     let looks = app.monitor.looks(&app).await?;
+    let app = app.over("sse");
     // What is not read waits here, and nothing more is made.
     let (events, body) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -61,7 +62,7 @@ pub async fn live(
 
 /// Sends an event for each look, until nobody listens.
 async fn feed(
-    app: &App,
+    app: &ForCaller,
     asked: &Asked,
     mut looks: watch::Receiver<Arc<Look>>,
     events: &mpsc::Sender<Bytes>,
@@ -98,9 +99,9 @@ impl HttpBody for Events {
 }
 
 /// The first event also tells of the time before.
-fn told(app: &App, asked: &Asked, look: &Look, first: bool) -> Value {
-    let (topics, matching) = app.broker().busiest(&asked.part, limits::PAGE_TOPICS);
-    let open = asked.open.as_deref().and_then(|name| app.broker().busy_topic(name));
+fn told(app: &ForCaller, asked: &Asked, look: &Look, first: bool) -> Value {
+    let (topics, matching) = app.broker().busiest(&app.caller, &asked.part, limits::PAGE_TOPICS);
+    let open = asked.open.as_deref().and_then(|name| app.broker().busy_topic(&app.caller, name));
     let stats = &look.stats;
     let mut told = json!({
         "number": look.number,
@@ -160,16 +161,16 @@ fn topic_told(topic: &Busy) -> Value {
 }
 
 /// The last messages of a topic, oldest first.
-pub async fn topic(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer<Response> {
+pub async fn topic(app: ForCaller, RawQuery(query): RawQuery) -> Answer<Response> {
     let form = Form::new(query.unwrap_or_default().as_bytes());
     let name = form.get("name").ok_or_else(|| {
         Error::new(Code::MissingField, "no topic is named: ask for /api/topic?name=TOPIC")
     })?;
     let topic = Topic::new(name)?;
     let told: Result<Value> = app
-        .run(move |broker| {
-            let since = broker.last_id(topic.as_str());
-            let run = broker.history(topic.as_str(), limits::PAGE_MESSAGES)?;
+        .run(move |broker, caller| {
+            let since = broker.last_id(caller, topic.as_str());
+            let run = broker.history(caller, topic.as_str(), limits::PAGE_MESSAGES)?;
             let messages = (0..run.len()).filter_map(|index| run.get(index));
             let messages: Vec<_> = messages.map(|m| message_told(m.id, m.body)).collect();
             // Whoever follows the topic from here on misses nothing.

@@ -1,9 +1,7 @@
 //! /metrics: the numbers for Prometheus, in its text format.
 
 use std::fmt::{Display, Write};
-use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
@@ -11,7 +9,7 @@ use super::monitor::Look;
 use crate::broker::{Busy, Health};
 use crate::limits;
 use crate::ops::Node;
-use crate::protocol::http::app::App;
+use crate::protocol::http::app::ForCaller;
 use crate::protocol::http::failure::Answer;
 
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -36,12 +34,12 @@ impl Text {
     }
 }
 
-pub async fn metrics(State(app): State<Arc<App>>) -> Answer<Response> {
+pub async fn metrics(app: ForCaller) -> Answer<Response> {
     let look = app.monitor.look(&app).await?;
     let mut text = Text::default();
     server(&mut text, &look, app.config.max_connections);
     nodes(&mut text, &look.stats.nodes);
-    topics(&mut text, &app.broker().most_used(limits::METRICS_TOPICS));
+    topics(&mut text, &app.broker().most_used(&app.caller, limits::METRICS_TOPICS));
     let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(FORMAT))];
     Ok((kind, text.0).into_response())
 }

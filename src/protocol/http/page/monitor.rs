@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::broker::{Health, Stats, Vitals};
+use crate::broker::{Caller, Health, Stats, Vitals};
 use crate::config::WhenFull;
 use crate::error::{Code, Error, Result};
 use crate::limits;
@@ -84,7 +84,8 @@ async fn watch_over(app: Arc<App>, looks: watch::Sender<Arc<Look>>) {
         probe = probe.go_on(&app, due).await;
         waits.push_back(probe.waited.max(probe.pending()));
         waits.drain(..waits.len().saturating_sub(WAITS));
-        let (stats, away) = (app.broker().stats(), app.broker().check_store().err());
+        let (broker, server) = (app.broker(), Caller::server());
+        let (stats, away) = (broker.stats(&server), broker.check_store(&server).err());
         let passed = std::mem::replace(&mut before, Instant::now()).elapsed();
         let vitals = Vitals {
             wait: median(&waits),

@@ -40,7 +40,7 @@ impl Conversation {
             return Ok(None);
         }
         let topic = Topic::new(topic)?;
-        let watch = self.broker.watch(topic.clone(), self.waker.clone());
+        let watch = self.broker.watch(&self.caller, topic.clone(), self.waker.clone());
         Ok(Some(self.wait(WaitKind::Get { topic, latest, meta, _watch: watch }, wait, tag)))
     }
 
@@ -54,9 +54,9 @@ impl Conversation {
         tag: Option<&[u8]>,
     ) -> Result<bool> {
         let message = if latest {
-            self.broker.get_latest(&mut self.session, topic, since)?
+            self.broker.get_latest(&self.caller, &mut self.session, topic, since)?
         } else {
-            self.broker.get(&mut self.session, topic, since)?
+            self.broker.get(&self.caller, &mut self.session, topic, since)?
         };
         let Some(message) = message else { return Ok(false) };
         self.replies.answer(tag, |reply| reply.message(message, meta));
@@ -72,14 +72,14 @@ impl Conversation {
     ) -> Result<Option<Step>> {
         let topic = self.topic(topic)?;
         if wait.is_zero() {
-            if self.broker.takers_wait() {
+            if self.broker.takers_wait(&self.caller) {
                 // What was put before this goes to those who have waited.
                 self.commit();
             }
             self.pipeline.add(Op::Take { topic, lease }, Answer::Take, tag);
             return Ok(None);
         }
-        let waiting = self.broker.wait_to_take(&topic, lease, self.waker.clone());
+        let waiting = self.broker.wait_to_take(&self.caller, &topic, lease, self.waker.clone());
         Ok(Some(self.wait(WaitKind::Take(waiting), wait, tag)))
     }
 
@@ -114,7 +114,7 @@ impl Drop for Conversation {
     /// A taker that leaves in the middle of its wait leaves what it was handed to the next.
     fn drop(&mut self) {
         if let Some(Wait { kind: WaitKind::Take(waiting), .. }) = self.waits.take() {
-            self.broker.give_up(waiting);
+            self.broker.give_up(&self.caller, waiting);
         }
     }
 }
