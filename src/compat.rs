@@ -40,6 +40,9 @@ pub enum ListenerKind {
     /// HTTP, with these routes.
     #[cfg(feature = "http")]
     Http(Arc<Site>),
+    /// The same; a connection whose first byte begins no HTTP request is closed.
+    #[cfg(feature = "http")]
+    HttpByFirstByte(Arc<Site>),
 }
 
 /// A protocol with a thread for each connection.

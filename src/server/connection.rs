@@ -50,7 +50,9 @@ pub fn serve(
     match kind {
         ListenerKind::FirstByte => return own.serve_by_first_byte(session),
         #[cfg(feature = "http")]
-        ListenerKind::Http(site) => return own.serve_http(session, site),
+        ListenerKind::Http(site) => return Ok(Served::Http(Vec::new(), session, site.clone())),
+        #[cfg(feature = "http")]
+        ListenerKind::HttpByFirstByte(site) => return own.serve_http(session, site),
         ListenerKind::Talk(talk) => own.talk(talk, Buffer::new(), session)?,
     }
     Ok(Served::ToItsEnd)

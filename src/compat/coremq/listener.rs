@@ -63,7 +63,7 @@ pub fn endpoints(
         host,
         port,
         advice: "choose another port for [CoreWS] in coremq.conf",
-        kind: ListenerKind::Http(Arc::new(site())),
+        kind: ListenerKind::HttpByFirstByte(Arc::new(site())),
     }));
     endpoints.collect()
 }
