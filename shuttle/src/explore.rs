@@ -7,7 +7,7 @@ use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use crate::broker::{Broker, From, Pattern, Session, Waiting};
+use crate::broker::{Broker, Caller, From, Pattern, Session, Waiting};
 use crate::limits;
 use crate::ops::{Batch, Completion, Id, Op, Outcome, PutOptions, Returned, Topic};
 use crate::store::{self, Rules, Store};
@@ -47,7 +47,7 @@ fn put(broker: &Broker, body: usize) {
 fn put_to(broker: &Broker, topic: Topic, body: usize) {
     let mut batch = Batch::default();
     batch.put(topic, body.to_string().as_bytes(), None);
-    broker.apply(&mut batch);
+    broker.apply(&Caller::server(), &mut batch);
     assert!(matches!(batch.outcomes[..], [Ok(Outcome::Stored { .. })]));
 }
 
@@ -196,7 +196,8 @@ fn takers_in_line() {
     let line: Vec<_> = (0..3)
         .map(|_| {
             let slot = Arc::new(Slot::default());
-            let waiting = broker.wait_to_take(&topic(), None, slot.clone().into());
+            let waiting =
+                broker.wait_to_take(&Caller::server(), &topic(), None, slot.clone().into());
             (slot, waiting)
         })
         .collect();
@@ -210,7 +211,7 @@ fn takers_in_line() {
     join_all(putters(&broker));
     let ids = join_all(takers);
     assert!(ids.is_sorted_by(|a, b| a < b), "served out of order: {ids:?}");
-    assert_eq!(broker.stats().messages, 0);
+    assert_eq!(broker.stats(&Caller::server()).messages, 0);
 }
 
 /// A waker for a thread that is not there yet.
@@ -231,7 +232,7 @@ fn takers_who_join() {
     let takers = (0..3).map(|_| {
         let broker = broker.clone();
         thread::spawn(move || {
-            let mut waiting = broker.wait_to_take(&topic(), None, waker());
+            let mut waiting = broker.wait_to_take(&Caller::server(), &topic(), None, waker());
             served(&mut waiting).taken.id
         })
     });
@@ -240,7 +241,7 @@ fn takers_who_join() {
     let mut ids = join_all(takers);
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!((ids.len(), broker.stats().messages), (3, 0));
+    assert_eq!((ids.len(), broker.stats(&Caller::server()).messages), (3, 0));
 }
 
 /// Three messages and four takers, two of whom leave, with a lease or without: the others are
@@ -249,15 +250,15 @@ fn takers_who_leave() {
     let broker = broker();
     let stay = |broker: Arc<Broker>| {
         thread::spawn(move || {
-            let mut waiting = broker.wait_to_take(&topic(), None, waker());
+            let mut waiting = broker.wait_to_take(&Caller::server(), &topic(), None, waker());
             served(&mut waiting).taken.id
         })
     };
     let leave = |broker: Arc<Broker>, lease| {
         thread::spawn(move || {
-            let waiting = broker.wait_to_take(&topic(), lease, waker());
+            let waiting = broker.wait_to_take(&Caller::server(), &topic(), lease, waker());
             thread::yield_now();
-            broker.give_up(waiting);
+            broker.give_up(&Caller::server(), waiting);
         })
     };
     let leavers = vec![leave(broker.clone(), None), leave(broker.clone(), Some(60_000_000))];
@@ -267,13 +268,13 @@ fn takers_who_leave() {
     let ids = join_all(takers);
     let mut batch = Batch::default();
     batch.ops.push(Op::Take { topic: topic(), lease: None });
-    broker.apply(&mut batch);
+    broker.apply(&Caller::server(), &mut batch);
     let [Ok(Outcome::Taken(Some(left)))] = &batch.outcomes[..] else {
         panic!("{:?}", batch.outcomes);
     };
     assert_eq!(left.deliveries, 1, "what did not reach its taker was no delivery");
     assert!(ids[0] != ids[1] && !ids.contains(&left.id));
-    assert_eq!(broker.stats().messages, 0);
+    assert_eq!(broker.stats(&Caller::server()).messages, 0);
 }
 
 /// What holds up whoever serves a taker until it is let go, as a store does that is silent.
@@ -305,40 +306,41 @@ impl Silent {
 /// another topic are served all the same.
 fn lines_are_apart() {
     let (broker, silent) = (broker(), Arc::new(Silent::default()));
-    let mut first = broker.wait_to_take(&topic(), None, silent.clone().into());
-    let second = broker.wait_to_take(&topic(), None, Waker::noop().clone());
+    let mut first = broker.wait_to_take(&Caller::server(), &topic(), None, silent.clone().into());
+    let second = broker.wait_to_take(&Caller::server(), &topic(), None, Waker::noop().clone());
     let [putting, joining, leaving] = [(); 3].map(|()| broker.clone());
     let threads = vec![
         thread::spawn(move || put(&putting, 0)),
         thread::spawn(move || {
-            let third = joining.wait_to_take(&topic(), None, Waker::noop().clone());
-            joining.give_up(third);
+            let third =
+                joining.wait_to_take(&Caller::server(), &topic(), None, Waker::noop().clone());
+            joining.give_up(&Caller::server(), third);
         }),
-        thread::spawn(move || leaving.give_up(second)),
+        thread::spawn(move || leaving.give_up(&Caller::server(), second)),
     ];
     let other = Topic::new("other").unwrap();
-    let mut apart = broker.wait_to_take(&other, None, waker());
+    let mut apart = broker.wait_to_take(&Caller::server(), &other, None, waker());
     put_to(&broker, other, 1);
     served(&mut apart);
     drop(apart);
     silent.let_go();
     join_all(threads);
     assert!(first.handed().is_some_and(|handed| handed.is_ok()));
-    assert_eq!(broker.stats().messages, 0);
+    assert_eq!(broker.stats(&Caller::server()).messages, 0);
 }
 
 /// Two getters who wait have every message, in order.
 fn getters() {
     let broker = broker();
     let getters = (0..2).map(|_| {
-        let (broker, mut session) = (broker.clone(), broker.session());
+        let (broker, mut session) = (broker.clone(), broker.session(&Caller::server()));
         thread::spawn(move || {
             let mut had = Vec::new();
             while had.len() < 3 {
                 match get(&broker, &mut session) {
                     Some(id) => had.push(id),
                     None => {
-                        let watch = broker.watch(topic(), waker());
+                        let watch = broker.watch(&Caller::server(), topic(), waker());
                         match get(&broker, &mut session) {
                             Some(id) => had.push(id),
                             None => thread::park(),
@@ -357,22 +359,30 @@ fn getters() {
 }
 
 fn get(broker: &Broker, session: &mut Session) -> Option<Id> {
-    broker.get(session, "t", None).unwrap().map(|message| message.id)
+    broker.get(&Caller::server(), session, "t", None).unwrap().map(|message| message.id)
 }
 
 /// Two subscribers, one by a prefix that overlaps with a name, have every message once, in order.
 fn subscribers() {
     let broker = broker();
     let readers = [&["t"][..], &["t*", "t"][..]].map(|patterns| {
-        let (broker, mut session) = (broker.clone(), broker.session());
+        let (broker, mut session) = (broker.clone(), broker.session(&Caller::server()));
         thread::spawn(move || {
             for pattern in patterns {
                 let pattern = Pattern::new(pattern).unwrap();
-                broker.subscribe(&mut session, vec![pattern], From::Oldest, &waker()).unwrap();
+                broker
+                    .subscribe(
+                        &Caller::server(),
+                        &mut session,
+                        vec![pattern],
+                        From::Oldest,
+                        &waker(),
+                    )
+                    .unwrap();
             }
             let mut had = Vec::new();
             while had.len() < 3 {
-                match broker.pushes(&mut session).unwrap() {
+                match broker.pushes(&Caller::server(), &mut session).unwrap() {
                     Some(pushes) => {
                         let ids = pushes.range.filter_map(|at| pushes.run.get(at)).map(|m| m.id);
                         had.extend(ids);
@@ -399,7 +409,7 @@ fn timer() {
     let clock = thread::spawn(move || timing.run_timer(0));
     let waiting = broker.clone();
     let taker = thread::spawn(move || {
-        let mut waiting = waiting.wait_to_take(&topic(), lease, waker());
+        let mut waiting = waiting.wait_to_take(&Caller::server(), &topic(), lease, waker());
         served(&mut waiting).taken.id
     });
     put(&broker, 0);
