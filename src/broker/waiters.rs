@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Instant;
 
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::ops::Topic;
+use crate::sync::lock;
 
 /// When who waits until this deadline looks again: it goes on waiting while the store is only away.
 pub fn look_again(error: &Error, deadline: Instant) -> Option<Instant> {
@@ -55,7 +56,7 @@ impl Waiters {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Topic, Vec<Waiter>>> {
-        self.by_topic.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.by_topic)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use crate::limits;
 use crate::protocol::http::Site;
 use crate::protocol::json::{self, Conversation};
 use crate::protocol::talk::{Step, Talk};
+use crate::sync::lock;
 
 /// A connection that holds more memory than an idle one needs gives it back after this long.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
@@ -314,7 +315,7 @@ impl<T: Talk + ?Sized> Leader<'_, T> {
 /// Logs what may happen to every connection alike, once a second at most.
 fn warn_seldom(what: &str, error: &io::Error) {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last = lock(&LAST);
     if last.is_none_or(|last| last.elapsed() > Duration::from_secs(1)) {
         *last = Some(Instant::now());
         tracing::warn!("{what}: {error}");

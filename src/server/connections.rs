@@ -8,6 +8,7 @@ use std::time::Instant;
 use tracing::warn;
 
 use crate::limits;
+use crate::sync::lock;
 
 pub struct Connections {
     most: usize,
@@ -55,7 +56,7 @@ impl Connections {
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
     }
 
     /// Lets every connection finish what has arrived; the socket of one that does not is closed.

@@ -6,9 +6,10 @@
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::error::{Code, Error, Result};
+use crate::sync::lock;
 
 /// The paths of an open file and its log, and what they led to when they were opened.
 pub struct Location {
@@ -28,7 +29,7 @@ impl Location {
     /// `store_failed` with the reason, unless both files are where they were.
     pub fn check(&self) -> Result<()> {
         let found = self.files.iter().find_map(Known::fault);
-        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fault = lock(&self.fault);
         if *fault != found {
             match &found {
                 Some(why) => tracing::error!("{why}: changes are refused until it is back"),
@@ -44,7 +45,7 @@ impl Location {
 
     /// Whether the last look found a file elsewhere.
     pub fn is_lost(&self) -> bool {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        lock(&self.fault).is_some()
     }
 }
 
