@@ -184,7 +184,7 @@ fn a_get_goes_on_from_its_place() {
 }
 
 #[test]
-fn a_get_of_a_message_that_was_put_back_moves_no_place() {
+fn get_of_a_put_back_keeps_the_place() {
     let (addr, server) = play(|listener| {
         let mut peer = Peer::begin(listener, 7);
         for id in [11, 10] {

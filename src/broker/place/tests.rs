@@ -56,7 +56,7 @@ fn rest(broker: &Broker, session: &mut Session) -> Vec<Id> {
 }
 
 #[test]
-fn a_message_is_owed_for_as_long_as_the_place_remembers_what_it_handed_out() {
+fn put_back_is_owed_within_the_memory_of_a_place() {
     for more in [false, true] {
         let broker = broker();
         let mut session = broker.session(&Caller::server());
@@ -72,7 +72,7 @@ fn a_message_is_owed_for_as_long_as_the_place_remembers_what_it_handed_out() {
 }
 
 #[test]
-fn nothing_is_remembered_of_a_topic_that_nobody_takes_from() {
+fn topic_without_takes_costs_a_place_no_memory() {
     let broker = broker();
     let mut session = broker.session(&Caller::server());
     let ids = put(&broker, 100);
@@ -91,7 +91,7 @@ fn nothing_is_remembered_of_a_topic_that_nobody_takes_from() {
 }
 
 #[test]
-fn all_that_are_put_back_come_in_order_and_once_however_many_they_are() {
+fn many_put_backs_come_once_and_in_order() {
     const MORE: usize = 3;
     let broker = broker();
     let [mut reads, mut had, mut latest] = [(); 3].map(|()| broker.session(&Caller::server()));
@@ -136,7 +136,7 @@ fn all_that_are_put_back_come_in_order_and_once_however_many_they_are() {
 }
 
 #[test]
-fn of_those_that_are_owed_get_latest_hands_out_the_newest_and_passes_over_the_others() {
+fn get_latest_hands_out_the_newest_put_back() {
     let broker = broker();
     let mut session = broker.session(&Caller::server());
     let ids = put(&broker, 3);

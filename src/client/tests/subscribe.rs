@@ -134,7 +134,7 @@ fn topics_go_on_from_their_last_push() {
 }
 
 #[test]
-fn a_push_that_was_put_back_comes_late_and_moves_no_place() {
+fn push_of_a_put_back_keeps_the_place() {
     let (addr, server) = play(|listener| {
         let mut peer = Peer::begin(listener, 7);
         assert_eq!(peer.request(), subscribe(json!(["a"]), json!("now")));

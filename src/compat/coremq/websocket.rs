@@ -99,7 +99,7 @@ fn receive(talk: &mut Talk, frame: &str) -> Option<String> {
     says(UNKNOWN)
 }
 
-/// A message with its queue. What another protocol put and is no object goes into one.
+/// A message with its queue. A message of another protocol that is not an object is wrapped in one.
 fn frame(queue: &str, body: &[u8]) -> Option<String> {
     let body = str::from_utf8(body).ok()?;
     let queue = Value::from(queue);

@@ -54,7 +54,9 @@ pub fn fault_error(fault: &Fault, max_message: usize) -> Error {
 
 pub fn unknown_action(action: &str) -> Error {
     let action: String = action.chars().take(40).collect();
-    let text = format!("unknown action {action:?}: see docs/protocol.md for those that there are");
+    let text = format!(
+        "unknown action {action:?}: see docs/reference/protocol.md for those that there are"
+    );
     Error::new(Code::UnknownAction, text)
 }
 
