@@ -51,7 +51,7 @@ use self::timer::Timers;
 use self::waiters::Waiters;
 pub use self::waiters::{Watch, look_again};
 use crate::error::{Code, Error, Result};
-use crate::ops::{Batch, Id, Message, Op, Policy, Returned, Run, Topic};
+use crate::ops::{Batch, Chunk, Id, Message, Op, Policy, Requeue, Topic};
 use crate::store::{Store, WriteThrough};
 
 /// One server's broker, shared by all of its connections.
@@ -280,7 +280,7 @@ impl Broker {
     }
 
     /// Puts back a message that did not reach its taker, who so has had no delivery of it.
-    pub fn put_back(&self, caller: &Caller, topic: Topic, message: Returned) {
+    pub fn put_back(&self, caller: &Caller, topic: Topic, message: Requeue) {
         let (leased, mut batch) = (message.lease.is_some(), Batch::default());
         batch.ops.push(Op::PutBack { topic, message: Box::new(message) });
         self.apply(caller, &mut batch);
@@ -329,7 +329,7 @@ impl Broker {
     }
 
     /// The last messages of a topic, oldest first.
-    pub fn history(&self, _: &Caller, topic: &str, limit: usize) -> Result<Arc<Run>> {
+    pub fn history(&self, _: &Caller, topic: &str, limit: usize) -> Result<Arc<Chunk>> {
         self.store.refresh(topic)?;
         match self.store.topic(topic) {
             Some(head) => self.store.read_last(&head, limit),
@@ -338,11 +338,11 @@ impl Broker {
     }
 
     /// A topic's messages that are not due yet, with the times when they are in place of ids.
-    pub fn delayed(&self, _: &Caller, topic: &str, limit: usize) -> Result<Run> {
+    pub fn delayed(&self, _: &Caller, topic: &str, limit: usize) -> Result<Chunk> {
         self.store.refresh(topic)?;
         match self.store.topic(topic) {
             Some(head) => self.store.delayed(&head, limit),
-            None => Ok(Run::default()),
+            None => Ok(Chunk::default()),
         }
     }
 

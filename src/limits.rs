@@ -115,10 +115,10 @@ pub const ROUND_OPERATIONS: usize = 4_096;
 pub const ROUND_BYTES: usize = 1024 * 1024;
 
 /// A run, what the store reads at a time: messages.
-pub const RUN_MESSAGES: usize = 256;
+pub const CHUNK_MESSAGES: usize = 256;
 
 /// A run: bytes of messages, or one message if that is larger.
-pub const RUN_BYTES: usize = 64 * 1024;
+pub const CHUNK_BYTES: usize = 64 * 1024;
 
 /// What is copied from store to store at a time: messages.
 pub const COPY_MESSAGES: usize = 1_000;
@@ -131,7 +131,7 @@ pub const READ_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Runs of messages in the read cache. More are of little use to clients that read side by side, and
 /// cost each put more: its run then takes memory that was not used a moment ago.
-pub const READ_CACHE_RUNS: usize = 64;
+pub const READ_CACHE_CHUNKS: usize = 64;
 
 /// From the order to stop until the process has ended.
 pub const STOP: Duration = Duration::from_secs(5);

@@ -2,25 +2,25 @@
 //! runs of messages. Every layer may use it; it knows no store, no socket and nobody who waits.
 
 mod batch;
+mod chunk;
 pub mod completion;
-mod kept;
 mod message;
-mod moment;
 mod node;
 mod rules;
-mod run;
+mod stored_message;
+mod watermark;
 
-pub use self::batch::{Batch, Op, Outcome, Policy, PutOptions, Returned, Taken, not_done};
+pub use self::batch::{Batch, Op, Outcome, Policy, PutOptions, Requeue, Taken, not_done};
+pub use self::chunk::{Chunk, Encoded, Encoding};
 pub use self::completion::{Completion, ThreadWaiter};
-pub use self::kept::{Kept, Place};
 pub use self::message::{
     DEAD_SUFFIX, ID_END, Id, Message, PRIORITY_DEFAULT, PRIORITY_MAX, Timestamp, Topic,
 };
 #[cfg(feature = "redis")]
-pub use self::moment::Inquiry;
-pub use self::moment::{Moment, part};
-#[cfg(feature = "redis")]
 pub use self::node::Replicas;
 pub use self::node::{Away, Node};
 pub use self::rules::{SyncMode, WhenFull};
-pub use self::run::{Encoded, Form, Run};
+pub use self::stored_message::{ScanCursor, StoredMessage};
+#[cfg(feature = "redis")]
+pub use self::watermark::WatermarkQuery;
+pub use self::watermark::{Watermark, partition};

@@ -25,7 +25,9 @@ pub use self::redis::RedisAt;
 pub use self::redis::{cluster_tests::Server as RedisCluster, tests::Server as RedisServer};
 pub use self::sqlite::{IN_USE, build};
 use crate::error::{Error, Result};
-use crate::ops::{Batch, Completion, Id, Kept, Moment, Node, Place, Run, Topic, completion};
+use crate::ops::{
+    Batch, Chunk, Completion, Id, Node, ScanCursor, StoredMessage, Topic, Watermark, completion,
+};
 pub use crate::ops::{SyncMode, WhenFull};
 
 /// A lease that ends when its message is acknowledged or put back, or when the store is opened again:
@@ -49,16 +51,16 @@ pub trait Store: Send + Sync {
     }
 
     /// The oldest messages of the topic with an id above `after`: at most `limit`, and at most
-    /// [`limits::RUN_BYTES`](crate::limits::RUN_BYTES) unless the first alone is larger.
-    fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>>;
+    /// [`limits::CHUNK_BYTES`](crate::limits::CHUNK_BYTES) unless the first alone is larger.
+    fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Chunk>>;
 
     /// A run of the topic's last `limit` messages, oldest first; fewer if together they are over
     /// [`limits::HISTORY_BYTES`](crate::limits::HISTORY_BYTES).
-    fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Run>>;
+    fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Chunk>>;
 
     /// The topic's delayed messages in the order in which they become due, with due times in place
     /// of ids; bounded as [`Store::read_last`] is.
-    fn delayed(&self, head: &Head, limit: usize) -> Result<Run>;
+    fn delayed(&self, head: &Head, limit: usize) -> Result<Chunk>;
 
     /// The runs that clients read last.
     fn cache(&self) -> &ReadCache;
@@ -69,7 +71,7 @@ pub trait Store: Send + Sync {
     /// All that is stored of the topic after this place, leased, delayed and expired messages
     /// included: at most [`limits::COPY_MESSAGES`](crate::limits::COPY_MESSAGES) and about
     /// [`limits::COPY_BYTES`](crate::limits::COPY_BYTES). An empty answer ends the scan.
-    fn scan(&self, head: &Head, after: Place) -> Result<Vec<Kept>>;
+    fn scan(&self, head: &Head, after: ScanCursor) -> Result<Vec<StoredMessage>>;
 
     /// The state of a topic, without asking the tables; `None` before its first put.
     fn topic(&self, name: &str) -> Option<Arc<Head>>;
@@ -81,8 +83,8 @@ pub trait Store: Send + Sync {
     fn last_id(&self) -> Id;
 
     /// The last ids given out: a message put from now on has a larger one. Asks a shared store.
-    fn watermark(&self) -> Moment {
-        Moment::at(self.last_id())
+    fn watermark(&self) -> Watermark {
+        Watermark::at(self.last_id())
     }
 
     /// Microseconds since 1970 by the store's clock.
@@ -120,7 +122,7 @@ pub trait SharedStore {
 
     /// As [`Store::watermark`], without waiting: the store is asked meanwhile, and the first read of
     /// the result waits for the answer.
-    fn watermark_lazy(&self) -> Moment;
+    fn watermark_lazy(&self) -> Watermark;
 
     /// How far the ids of different topics may be out of the order of their puts, in microseconds.
     fn clock_skew(&self) -> u64;

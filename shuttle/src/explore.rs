@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::broker::{Broker, Caller, From, Pattern, Session, Waiting};
 use crate::limits;
-use crate::ops::{Batch, Completion, Id, Op, Outcome, PutOptions, Returned, Topic};
+use crate::ops::{Batch, Completion, Id, Op, Outcome, PutOptions, Requeue, Topic};
 use crate::store::{self, Rules, Store};
 
 type Exploration = (&'static str, fn());
@@ -54,9 +54,9 @@ fn put_to(broker: &Broker, topic: Topic, body: usize) {
 /// All messages of the topic, by the numbers that they are.
 fn all(store: &dyn Store) -> Vec<(Id, usize)> {
     let Some(head) = store.topic("t") else { return Vec::new() };
-    let run = store.read(&head, 0, limits::RUN_MESSAGES).unwrap();
+    let chunk = store.read(&head, 0, limits::CHUNK_MESSAGES).unwrap();
     let number = |body: &[u8]| String::from_utf8_lossy(body).parse().unwrap();
-    (0..).map_while(|at| run.get(at)).map(|message| (message.id, number(message.body))).collect()
+    (0..).map_while(|at| chunk.get(at)).map(|message| (message.id, number(message.body))).collect()
 }
 
 /// A waker as a connection's thread has it: it wakes the thread that sleeps in [`thread::park`].
@@ -164,7 +164,7 @@ fn tick_among_batches() {
 }
 
 /// Sleeps until the taker has been handed a message.
-fn served(waiting: &mut Waiting) -> Returned {
+fn served(waiting: &mut Waiting) -> Requeue {
     loop {
         if let Some(handed) = waiting.handed() {
             return handed.unwrap();
@@ -384,7 +384,7 @@ fn subscribers() {
             while had.len() < 3 {
                 match broker.pushes(&Caller::server(), &mut session).unwrap() {
                     Some(pushes) => {
-                        let ids = pushes.range.filter_map(|at| pushes.run.get(at)).map(|m| m.id);
+                        let ids = pushes.range.filter_map(|at| pushes.chunk.get(at)).map(|m| m.id);
                         had.extend(ids);
                     }
                     None => thread::park(),

@@ -17,7 +17,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::limits;
-use crate::ops::{Policy, Returned, Topic};
+use crate::ops::{Policy, Requeue, Topic};
 use crate::sync::lock;
 
 /// With so many bytes in its outbox a consumer is given no more.
@@ -73,7 +73,7 @@ pub struct Parcel(Arc<Given>);
 
 #[derive(Debug)]
 struct Given {
-    message: Returned,
+    message: Requeue,
     reached: AtomicBool,
 }
 
@@ -88,11 +88,11 @@ pub enum Received {
 }
 
 impl Parcel {
-    fn new(message: Returned) -> Parcel {
+    fn new(message: Requeue) -> Parcel {
         Parcel(Arc::new(Given { message, reached: AtomicBool::new(false) }))
     }
 
-    pub fn message(&self) -> &Returned {
+    pub fn message(&self) -> &Requeue {
         &self.0.message
     }
 
@@ -197,7 +197,7 @@ impl Group {
     }
 
     /// Gives messages to all, or each to the next in turn. Returns those that nobody is there for.
-    fn give(&self, policy: Option<Policy>, messages: Vec<Returned>) -> Vec<Parcel> {
+    fn give(&self, policy: Option<Policy>, messages: Vec<Requeue>) -> Vec<Parcel> {
         let mut members = lock(&self.members);
         let mut left = Vec::new();
         for message in messages {

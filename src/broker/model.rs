@@ -141,7 +141,7 @@ fn redis_does_as_the_model() {
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
 fn parts_of_a_store_do_as_the_model() {
-    assert_ne!(crate::ops::part("a", 16), crate::ops::part("ab", 16));
+    assert_ne!(crate::ops::partition("a", 16), crate::ops::partition("ab", 16));
     redis_holds(16, number("DSMQ_MODEL_CASES", CASES) / 60);
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::ops::{Id, Message, Run};
+use crate::ops::{Chunk, Id, Message};
 use crate::store::{Head, Store};
 
 #[cfg(test)]
@@ -20,7 +20,7 @@ mod tests;
 
 /// How many messages the first read takes; each further read takes twice as many, so that one who
 /// asks once holds little and one who reads on asks the store seldom.
-const FIRST_RUN_MESSAGES: usize = 4;
+const FIRST_CHUNK_MESSAGES: usize = 4;
 
 #[derive(Debug)]
 pub struct Place {
@@ -30,9 +30,9 @@ pub struct Place {
     head: Option<Arc<Head>>,
     /// The run that was read last, and the index in it of the message after `after`, or of the first that
     /// is owed.
-    run: Arc<Run>,
+    chunk: Arc<Chunk>,
     next: usize,
-    run_messages: usize,
+    chunk_messages: usize,
     had: Had,
     owed: Owed,
 }
@@ -96,9 +96,9 @@ impl Place {
     pub fn new(after: Id, head: Option<Arc<Head>>) -> Place {
         Place {
             after,
-            run: Arc::default(),
+            chunk: Arc::default(),
             next: 0,
-            run_messages: FIRST_RUN_MESSAGES,
+            chunk_messages: FIRST_CHUNK_MESSAGES,
             had: Had { floor: after, ids: VecDeque::new() },
             owed: Owed {
                 seen: head.as_ref().map_or(0, |head| head.put_backs()),
@@ -114,7 +114,7 @@ impl Place {
         self.had.begin_after(after);
         self.owed.ids.clear();
         self.owed.more = false;
-        match self.run.position(after) {
+        match self.chunk.position(after) {
             Some(next) => self.next = next,
             None => self.stand_in(Arc::default()),
         }
@@ -130,8 +130,8 @@ impl Place {
             return Ok(Some(id));
         }
         let Some(head) = &self.head else { return Ok(None) };
-        if let Some(message) = self.run.get(self.next)
-            && !store.is_stale(head, &self.run)
+        if let Some(message) = self.chunk.get(self.next)
+            && !store.is_stale(head, &self.chunk)
         {
             return Ok(Some(message.id));
         }
@@ -139,14 +139,14 @@ impl Place {
         if newest <= self.after {
             return Ok(None);
         }
-        let run = store.run(head, self.after, self.run_messages)?;
-        self.run_messages = (self.run_messages * 2).min(limits::RUN_MESSAGES);
-        if run.is_empty() {
+        let chunk = store.chunk(head, self.after, self.chunk_messages)?;
+        self.chunk_messages = (self.chunk_messages * 2).min(limits::CHUNK_MESSAGES);
+        if chunk.is_empty() {
             // What was put has been removed: it need not be looked for again.
             self.after = newest;
         }
-        self.stand_in(run);
-        Ok(self.run.get(self.next).map(|message| message.id))
+        self.stand_in(chunk);
+        Ok(self.chunk.get(self.next).map(|message| message.id))
     }
 
     /// As [`Place::advance`], to the newest message.
@@ -157,13 +157,13 @@ impl Place {
         let newest = head.newest();
         self.stand_in(Arc::default());
         if newest > self.after {
-            let run = store.read_last(&head, 1)?;
-            if run.is_empty() {
+            let chunk = store.read_last(&head, 1)?;
+            if chunk.is_empty() {
                 self.after = newest;
-            } else if run.last_id() > self.after {
-                self.after = run.last_id() - 1;
+            } else if chunk.last_id() > self.after {
+                self.after = chunk.last_id() - 1;
                 self.pass_over(self.after);
-                self.stand_in(run);
+                self.stand_in(chunk);
                 return Ok(());
             }
         }
@@ -184,9 +184,9 @@ impl Place {
         }
     }
 
-    fn stand_in(&mut self, run: Arc<Run>) {
-        self.next = run.position(self.after).unwrap_or(0);
-        self.run = run;
+    fn stand_in(&mut self, chunk: Arc<Chunk>) {
+        self.next = chunk.position(self.after).unwrap_or(0);
+        self.chunk = chunk;
     }
 
     /// Whether messages were put back since it looked.
@@ -222,14 +222,14 @@ impl Place {
     fn find_owed(&self, store: &dyn Store, head: &Head) -> Result<Vec<Id>> {
         let (mut found, mut from) = (Vec::new(), self.had.floor);
         while from < self.after && found.len() < limits::PUT_BACKS {
-            let run = store.run(head, from, limits::RUN_MESSAGES)?;
-            let Some(start) = run.position(from) else { break };
-            let ids = (start..run.len()).filter_map(|index| Some(run.get(index)?.id));
+            let chunk = store.chunk(head, from, limits::CHUNK_MESSAGES)?;
+            let Some(start) = chunk.position(from) else { break };
+            let ids = (start..chunk.len()).filter_map(|index| Some(chunk.get(index)?.id));
             let passed = ids.take_while(|id| *id <= self.after);
             let owed = passed
                 .filter(|id| !self.had.may_have(*id) && self.owed.ids.binary_search(id).is_err());
             found.extend(owed);
-            from = run.last_id();
+            from = chunk.last_id();
         }
         found.truncate(limits::PUT_BACKS);
         Ok(found)
@@ -249,16 +249,16 @@ impl Place {
     /// Makes `next` the message with this id; false if it is not in the store.
     fn stand_at(&mut self, store: &dyn Store, id: Id) -> Result<bool> {
         let Some(head) = &self.head else { return Ok(false) };
-        let is_at = |run: &Run, index| run.get(index).is_some_and(|message| message.id == id);
-        if is_at(&self.run, self.next) && !store.is_stale(head, &self.run) {
+        let is_at = |chunk: &Chunk, index| chunk.get(index).is_some_and(|message| message.id == id);
+        if is_at(&self.chunk, self.next) && !store.is_stale(head, &self.chunk) {
             return Ok(true);
         }
-        let run = store.run(head, id - 1, 1)?;
-        let next = run.position(id - 1).unwrap_or(0);
-        if !is_at(&run, next) {
+        let chunk = store.chunk(head, id - 1, 1)?;
+        let next = chunk.position(id - 1).unwrap_or(0);
+        if !is_at(&chunk, next) {
             return Ok(false);
         }
-        (self.run, self.next) = (run, next);
+        (self.chunk, self.next) = (chunk, next);
         Ok(true)
     }
 
@@ -273,20 +273,20 @@ impl Place {
     /// Hands out the next message and moves behind it.
     pub fn take(&mut self) -> Option<Message<'_>> {
         let index = self.next;
-        let id = self.run.get(index)?.id;
+        let id = self.chunk.get(index)?.id;
         self.hand_out(id);
-        self.run.get(index)
+        self.chunk.get(index)
     }
 
     /// Hands out the messages of the run from the next on that have an id below `before`, and
     /// moves behind them. One that is owed is handed out alone.
-    pub fn take_run(&mut self, before: Id) -> (Arc<Run>, std::ops::Range<usize>) {
+    pub fn take_chunk(&mut self, before: Id) -> (Arc<Chunk>, std::ops::Range<usize>) {
         let mut range = self.next..self.next;
-        while let Some(message) = self.run.get(self.next).filter(|message| message.id < before) {
+        while let Some(message) = self.chunk.get(self.next).filter(|message| message.id < before) {
             range.end = self.next + 1;
             self.hand_out(message.id);
         }
-        (self.run.clone(), range)
+        (self.chunk.clone(), range)
     }
 
     /// Moves behind the next message.
@@ -298,18 +298,18 @@ impl Place {
         } else {
             self.owed.ids.pop_front();
             // What follows it in the run may have been handed out.
-            self.next = self.run.len();
+            self.next = self.chunk.len();
         }
     }
 
     /// Whether a run is held that an idle connection does not need.
     pub fn is_bulky(&self) -> bool {
-        self.run.bytes() > limits::BUFFER_BYTES
+        self.chunk.bytes() > limits::BUFFER_BYTES
     }
 
     /// Whether the run is one large message.
     pub fn is_large(&self) -> bool {
-        self.run.bytes() > limits::RUN_BYTES
+        self.chunk.bytes() > limits::CHUNK_BYTES
     }
 
     /// Lets go of the run; it is read again if need be.

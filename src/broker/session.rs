@@ -11,12 +11,12 @@ use super::subscription::Subscriptions;
 use super::{Broker, Caller};
 use crate::error::Result;
 use crate::limits;
-use crate::ops::{Id, Message, Moment, Run, Topic};
+use crate::ops::{Chunk, Id, Message, Topic, Watermark};
 use crate::store::Store;
 
 /// What one connection has had. Its start is the moment when it connected.
 pub struct Session {
-    start: Moment,
+    start: Watermark,
     /// Most sessions have one or two: to compare names takes less than to hash one.
     places: BTreeMap<Topic, Place>,
     bulky: bool,
@@ -33,18 +33,18 @@ impl Drop for Session {
 }
 
 impl Session {
-    pub fn new(start: Moment, count: Arc<AtomicU64>) -> Session {
+    pub fn new(start: Watermark, count: Arc<AtomicU64>) -> Session {
         count.fetch_add(1, Ordering::Relaxed);
         Session { start, places: BTreeMap::new(), bulky: false, subscriptions: None, count }
     }
 
     /// Where this session began: `since` this id, another session goes on in its stead.
     pub fn since(&self) -> Id {
-        self.start.since()
+        self.start.floor()
     }
 
     /// When this session began.
-    pub fn start(&self) -> &Moment {
+    pub fn start(&self) -> &Watermark {
         &self.start
     }
 
@@ -113,7 +113,7 @@ impl Session {
 /// nothing for the session.
 fn place<'p>(
     places: &'p mut BTreeMap<Topic, Place>,
-    start: &Moment,
+    start: &Watermark,
     store: &dyn Store,
     topic: &str,
     since: Option<Id>,
@@ -140,7 +140,7 @@ fn place<'p>(
 /// Messages of one topic that follow one another.
 #[derive(Debug)]
 pub struct Page {
-    pub parts: Vec<(Arc<Run>, Range<usize>)>,
+    pub parts: Vec<(Arc<Chunk>, Range<usize>)>,
     /// The id of the last of them, or the one that was to be read behind.
     pub last: Id,
 }
@@ -155,14 +155,14 @@ impl Broker {
         }
         let Some(head) = self.store.topic(topic) else { return Ok(page) };
         while left > 0 && bytes < limits::HISTORY_BYTES && head.newest() > page.last {
-            let run = self.store.run(&head, page.last, limits::RUN_MESSAGES)?;
-            let Some(start) = run.position(page.last) else { break };
-            let range = start..run.len().min(start + left);
-            let messages = range.clone().filter_map(|index| run.get(index));
+            let chunk = self.store.chunk(&head, page.last, limits::CHUNK_MESSAGES)?;
+            let Some(start) = chunk.position(page.last) else { break };
+            let range = start..chunk.len().min(start + left);
+            let messages = range.clone().filter_map(|index| chunk.get(index));
             for message in messages {
                 (page.last, left, bytes) = (message.id, left - 1, bytes + message.body.len());
             }
-            page.parts.push((run, range));
+            page.parts.push((chunk, range));
         }
         self.count_reads(limit - left);
         Ok(page)

@@ -15,7 +15,7 @@ use super::mailbox::{Mailbox, Pattern, Subscribers};
 use super::place::{Place, too_many_places};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::ops::{Id, Moment, Run, Topic};
+use crate::ops::{Chunk, Id, Topic, Watermark};
 use crate::store::{Head, SharedStore, Store};
 
 /// So many topics that are ready keep the run that comes next; of the others only its id is kept,
@@ -41,7 +41,7 @@ pub struct Subscriptions {
     subscribers: Arc<Subscribers>,
     mailbox: Arc<Mailbox>,
     /// With the moment from which each begins.
-    patterns: HashMap<Pattern, Moment>,
+    patterns: HashMap<Pattern, Watermark>,
     places: HashMap<Topic, Place>,
     /// Topics in which there is something to push, by the id of the next message: two may have the same
     /// in a store of several parts.
@@ -54,7 +54,7 @@ pub struct Subscriptions {
 /// Messages of one topic that are to be pushed, in order.
 pub struct Pushes {
     pub topic: Topic,
-    pub run: Arc<Run>,
+    pub chunk: Arc<Chunk>,
     pub range: Range<usize>,
 }
 
@@ -83,7 +83,7 @@ impl Subscriptions {
         store: &dyn Store,
         patterns: Vec<Pattern>,
         from: From,
-        start: &Moment,
+        start: &Watermark,
     ) -> Result<Id> {
         let now = store.watermark();
         let from = in_order(store, &patterns, from);
@@ -98,7 +98,7 @@ impl Subscriptions {
             }
             begun.push(pattern);
         }
-        Ok(now.since())
+        Ok(now.floor())
     }
 
     /// A topic that is followed already stays where it is.
@@ -107,8 +107,8 @@ impl Subscriptions {
         store: &dyn Store,
         pattern: Pattern,
         from: From,
-        start: &Moment,
-        now: &Moment,
+        start: &Watermark,
+        now: &Watermark,
     ) -> Result<()> {
         if self.patterns.len() >= limits::SUBSCRIPTIONS {
             let text = format!(
@@ -126,8 +126,8 @@ impl Subscriptions {
         let after = match from {
             From::Now | From::Last(_) => now.clone(),
             From::Start => start.clone(),
-            From::Oldest => Moment::at(0),
-            From::Id(id) => Moment::at(id),
+            From::Oldest => Watermark::at(0),
+            From::Id(id) => Watermark::at(id),
         };
         let followed = heads(store, &pattern)
             .iter()
@@ -145,8 +145,8 @@ impl Subscriptions {
         store: &dyn Store,
         head: &Arc<Head>,
         from: From,
-        after: &Moment,
-        now: &Moment,
+        after: &Watermark,
+        now: &Watermark,
     ) -> Result<()> {
         // One that is followed already stays where it is, also if nothing of it was read yet.
         if let Some(begun) = self.begin(head.topic()) {
@@ -275,7 +275,7 @@ impl Subscriptions {
             }
             let other = self.ready.first().map_or(Id::MAX, |(id, _)| *id);
             let before = other.max(id + 1).min(told + 1);
-            let (run, range) = place.take_run(before);
+            let (chunk, range) = place.take_chunk(before);
             self.bulky |= place.is_bulky();
             let next = place.advance(store, topic.as_str());
             if self.ready.len() >= READY_RUNS || place.is_large() {
@@ -286,7 +286,7 @@ impl Subscriptions {
                 // It is looked at again with the next mail.
                 Err(_) => self.mailbox.put(topic.clone()),
             }
-            return Ok(Some(Pushes { topic, run, range }));
+            return Ok(Some(Pushes { topic, chunk, range }));
         }
         Ok(None)
     }
@@ -334,6 +334,6 @@ fn heads(store: &dyn Store, pattern: &Pattern) -> Vec<Arc<Head>> {
 
 /// The id behind which the last `count` messages stand.
 fn before_last(store: &dyn Store, head: &Head, count: usize, now: Id) -> Result<Id> {
-    let run = store.read_last(head, count)?;
-    Ok(run.get(0).map_or(now, |first| first.id - 1))
+    let chunk = store.read_last(head, count)?;
+    Ok(chunk.get(0).map_or(now, |first| first.id - 1))
 }

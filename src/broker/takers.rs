@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
 use crate::error::{Code, Error, Result};
-use crate::ops::{Batch, Op, Outcome, Returned, Topic};
+use crate::ops::{Batch, Op, Outcome, Requeue, Topic};
 use crate::store::Store;
 use crate::sync::lock;
 
@@ -40,7 +40,7 @@ struct Taker {
     /// It stands in line since there was nothing for it. One that has just come knows nothing yet.
     waits: AtomicBool,
     /// What it was handed.
-    hand: Mutex<Option<Result<Returned>>>,
+    hand: Mutex<Option<Result<Requeue>>>,
 }
 
 impl Takers {
@@ -86,7 +86,7 @@ impl Takers {
                 let handed = match outcome {
                     Ok(Outcome::Taken(Some(taken))) => {
                         let body = batch.taken_body(&taken).into();
-                        Ok(Returned { taken, body, lease })
+                        Ok(Requeue { taken, body, lease })
                     }
                     // These are a lot already: the others are served by the next batch.
                     Ok(Outcome::Later) => break,
@@ -153,12 +153,12 @@ impl Waiting {
     }
 
     /// What this taker was handed, if anything.
-    pub fn handed(&mut self) -> Option<Result<Returned>> {
+    pub fn handed(&mut self) -> Option<Result<Requeue>> {
         lock(&self.taker.hand).take()
     }
 
     /// Leaves the line, with what was handed over before that.
-    pub fn leave(mut self) -> Option<Result<Returned>> {
+    pub fn leave(mut self) -> Option<Result<Requeue>> {
         self.end();
         self.handed()
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Broker;
 use crate::error::Error;
 use crate::limits;
-use crate::ops::{Batch, Id, Topic, part};
+use crate::ops::{Batch, Id, Topic, partition};
 use crate::store::Store;
 use crate::sync::lock;
 
@@ -24,7 +24,7 @@ const LOGGED: Duration = Duration::from_secs(60);
 
 /// A timer for each part of the store.
 pub struct Timers {
-    parts: Box<[Arc<Timer>]>,
+    partitions: Box<[Arc<Timer>]>,
     /// When it was logged last that what is due could not be done.
     logged: Mutex<Option<Instant>>,
 }
@@ -47,22 +47,23 @@ struct State {
 impl Timers {
     /// The store tells them what others do.
     pub fn new(store: &dyn Store) -> Timers {
-        let parts: Box<[_]> = (0..store.partitions()).map(|_| Arc::<Timer>::default()).collect();
-        for (part, timer) in parts.iter().enumerate() {
+        let partitions: Box<[_]> =
+            (0..store.partitions()).map(|_| Arc::<Timer>::default()).collect();
+        for (partition, timer) in partitions.iter().enumerate() {
             if let Some(shared) = store.shared() {
-                shared.on_change(part, timer.clone().into());
+                shared.on_change(partition, timer.clone().into());
             }
         }
-        Timers { parts, logged: Mutex::default() }
+        Timers { partitions, logged: Mutex::default() }
     }
 
     /// The part in which the topic stands.
-    fn part(&self, topic: &Topic) -> usize {
-        part(topic.as_str(), self.parts.len())
+    fn partition(&self, topic: &Topic) -> usize {
+        partition(topic.as_str(), self.partitions.len())
     }
 
     pub fn stop(&self) {
-        self.parts.iter().for_each(|timer| timer.stop());
+        self.partitions.iter().for_each(|timer| timer.stop());
     }
 
     /// What is due could not be done: it is tried again and again, and logged now and then.
@@ -91,15 +92,15 @@ impl Timer {
     }
 
     /// Does what is due in this part, when it is due, until it is stopped.
-    fn run(&self, broker: &Broker, part: usize) {
+    fn run(&self, broker: &Broker, partition: usize) {
         loop {
             let began = Instant::now();
-            broker.tick(part);
+            broker.tick(partition);
             // However much is due, half of the time is left to others.
             let pause = began.elapsed().min(PAUSE);
             let mut state = lock(&self.state);
             // Under the lock: what becomes due from here on finds us asleep, and wakes us.
-            state.until = broker.due(part);
+            state.until = broker.due(partition);
             let left = Duration::from_micros(state.until.saturating_sub(broker.now())).max(pause);
             if !state.stopped {
                 let slept = self.changed.wait_timeout(state, left.min(SLEEP));
@@ -123,14 +124,14 @@ impl Wake for Timer {
 impl Broker {
     /// How many timers are to be run.
     pub fn timers(&self) -> usize {
-        self.timers.parts.len()
+        self.timers.partitions.len()
     }
 
     /// Does what is due in this part of the store when it is due, on the calling thread, until the
     /// broker closes.
-    pub fn run_timer(&self, part: usize) {
-        if let Some(timer) = self.timers.parts.get(part) {
-            timer.run(self, part);
+    pub fn run_timer(&self, partition: usize) {
+        if let Some(timer) = self.timers.partitions.get(partition) {
+            timer.run(self, partition);
         }
     }
 
@@ -139,38 +140,38 @@ impl Broker {
         if self.timers() == 1 {
             return self.set_timer(0);
         }
-        let parts = batch.ops.iter().map(|op| self.timers.part(op.topic()));
-        let mut parts: Vec<usize> = parts.collect();
-        parts.sort_unstable();
-        parts.dedup();
-        parts.into_iter().for_each(|part| self.set_timer(part));
+        let partitions = batch.ops.iter().map(|op| self.timers.partition(op.topic()));
+        let mut partitions: Vec<usize> = partitions.collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        partitions.into_iter().for_each(|partition| self.set_timer(partition));
     }
 
     /// Something may have become due where the topic stands.
     pub(super) fn set_timer_of(&self, topic: &Topic) {
-        self.set_timer(self.timers.part(topic));
+        self.set_timer(self.timers.partition(topic));
     }
 
-    fn set_timer(&self, part: usize) {
-        if let Some(timer) = self.timers.parts.get(part) {
-            timer.set(self.store.due(part));
+    fn set_timer(&self, partition: usize) {
+        if let Some(timer) = self.timers.partitions.get(partition) {
+            timer.set(self.store.due(partition));
         }
     }
 
     /// The store was away: the topic is to be served again in a while.
     pub(super) fn serve_later(&self, topic: &Topic) {
-        let part = self.timers.part(topic);
-        if let Some(timer) = self.timers.parts.get(part) {
+        let partition = self.timers.partition(topic);
+        if let Some(timer) = self.timers.partitions.get(partition) {
             lock(&timer.unserved).insert(topic.clone());
-            timer.set(self.due(part));
+            timer.set(self.due(partition));
         }
     }
 
     /// When something is due next in a part, and what time it is, by the store's clock.
-    fn due(&self, part: usize) -> Id {
-        let due = self.store.due(part);
+    fn due(&self, partition: usize) -> Id {
+        let due = self.store.due(partition);
         let unserved = |timer: &Arc<Timer>| !lock(&timer.unserved).is_empty();
-        match self.timers.parts.get(part).is_some_and(unserved) {
+        match self.timers.partitions.get(partition).is_some_and(unserved) {
             true => due.min(self.now() + limits::RETRY.as_micros() as u64),
             false => due,
         }
@@ -181,11 +182,11 @@ impl Broker {
     }
 
     /// Does some of what is due by now in a part.
-    fn tick(&self, part: usize) {
-        let Some(timer) = self.timers.parts.get(part) else { return };
+    fn tick(&self, partition: usize) {
+        let Some(timer) = self.timers.partitions.get(partition) else { return };
         let unserved = std::mem::take(&mut *lock(&timer.unserved));
         unserved.iter().for_each(|topic| self.serve(topic));
-        match self.store.tick(part) {
+        match self.store.tick(partition) {
             Ok(done) => {
                 if !done.put.is_empty() {
                     let put: Vec<&Topic> = done.put.iter().collect();
@@ -200,10 +201,10 @@ impl Broker {
     /// Does all that is due by now, in all parts.
     #[cfg(test)]
     pub fn catch_up(&self) {
-        for part in 0..self.timers() {
-            self.tick(part);
-            while self.due(part) <= self.now() {
-                self.tick(part);
+        for partition in 0..self.timers() {
+            self.tick(partition);
+            while self.due(partition) <= self.now() {
+                self.tick(partition);
             }
         }
     }

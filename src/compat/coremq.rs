@@ -332,7 +332,7 @@ impl Talk {
         let Some(pushes) = self.broker.pushes(&self.caller, &mut self.session)? else {
             return Ok(None);
         };
-        let last = pushes.range.end.checked_sub(1).and_then(|last| pushes.run.get(last));
+        let last = pushes.range.end.checked_sub(1).and_then(|last| pushes.chunk.get(last));
         let last = last.map_or(0, |last| last.id);
         let mut own = self.own.remove(&pushes.topic).unwrap_or_default();
         let later = own.split_off(own.partition_point(|id| *id <= last));
@@ -374,14 +374,14 @@ impl Messages {
     /// The messages, each as it was put, without those that this connection has sent.
     #[cfg(any(test, feature = "http"))]
     pub fn bodies(&self) -> impl Iterator<Item = &[u8]> {
-        let messages = self.indices().filter_map(|index| self.pushes.run.get(index));
+        let messages = self.indices().filter_map(|index| self.pushes.chunk.get(index));
         messages.map(|message| message.body)
     }
 
     /// Where they stand in their run.
     fn indices(&self) -> impl Iterator<Item = usize> {
         self.pushes.range.clone().filter(|index| {
-            let message = self.pushes.run.get(*index);
+            let message = self.pushes.chunk.get(*index);
             message.is_some_and(|message| self.own.binary_search(&message.id).is_err())
         })
     }

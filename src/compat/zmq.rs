@@ -210,7 +210,7 @@ impl<D: Dialect> talk::Talk for Talk<D> {
                     return false;
                 }
             };
-            for message in pushes.range.clone().filter_map(|index| pushes.run.get(index)) {
+            for message in pushes.range.clone().filter_map(|index| pushes.chunk.get(index)) {
                 let mut scratch = std::mem::take(&mut self.scratch);
                 scratch.clear();
                 self.dialect.write(&mut scratch, &pushes.topic, message);

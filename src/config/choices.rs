@@ -70,14 +70,14 @@ impl fmt::Display for RedisUrl {
         f.write_str(shown.as_deref().unwrap_or(place))?;
         match query {
             "" => Ok(()),
-            parts if is_number_of_parts(parts) => write!(f, "?{parts}"),
+            partitions if is_partition_count(partitions) => write!(f, "?{partitions}"),
             // What is not known may be a password.
             _ => f.write_str("?***"),
         }
     }
 }
 
-fn is_number_of_parts(query: &str) -> bool {
+fn is_partition_count(query: &str) -> bool {
     let number = query.strip_prefix("parts=");
     number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }

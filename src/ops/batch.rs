@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Id, Kept, Topic};
+use super::{Id, StoredMessage, Topic};
 use crate::error::{Code, Error, Result};
 
 /// Operations that are carried out together, in order. It is reused: `clear` keeps its memory.
@@ -40,7 +40,7 @@ pub enum Op {
     /// A message that was taken, and did not reach its taker.
     PutBack {
         topic: Topic,
-        message: Box<Returned>,
+        message: Box<Requeue>,
     },
     Peek {
         topic: Topic,
@@ -63,7 +63,7 @@ pub enum Op {
     /// A message of another store, with all that is known of it, which is put behind the topic's.
     Import {
         topic: Topic,
-        message: Box<Kept>,
+        message: Box<StoredMessage>,
     },
     /// The topic has given out ids up to this one, in another store.
     Advance {
@@ -142,7 +142,7 @@ pub struct Taken {
 
 /// A message that goes back as if it had not been taken.
 #[derive(Clone, Debug)]
-pub struct Returned {
+pub struct Requeue {
     pub taken: Taken,
     pub body: Box<[u8]>,
     /// The lease under which it was taken.
@@ -234,11 +234,11 @@ impl Batch {
     }
 
     /// The messages that were taken without a lease: the store does not have them any more.
-    pub fn taken_for_good(&self) -> impl Iterator<Item = (Topic, Returned)> {
+    pub fn taken_for_good(&self) -> impl Iterator<Item = (Topic, Requeue)> {
         self.ops.iter().zip(&self.outcomes).filter_map(|(op, outcome)| match (op, outcome) {
             (Op::Take { topic, lease: None }, Ok(Outcome::Taken(Some(taken)))) => {
                 let body = self.taken_body(taken).into();
-                Some((topic.clone(), Returned { taken: taken.clone(), body, lease: None }))
+                Some((topic.clone(), Requeue { taken: taken.clone(), body, lease: None }))
             }
             _ => None,
         })

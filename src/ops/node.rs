@@ -8,7 +8,7 @@ pub struct Node {
     /// Where it is, without a password.
     pub address: String,
     /// The parts of the store that are there.
-    pub parts: Vec<u16>,
+    pub partitions: Vec<u16>,
     pub away: Option<Away>,
     /// How long it took to answer last.
     pub round_trip: Duration,

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use super::{Head, Store};
 use crate::error::Result;
 use crate::limits;
-use crate::ops::{Batch, Id, Op, Outcome, Run, Topic};
+use crate::ops::{Batch, Chunk, Id, Op, Outcome, Topic};
 use crate::sync::lock;
 
-/// At most [`limits::READ_CACHE_BYTES`] and [`limits::READ_CACHE_RUNS`]; the least recently used run leaves
+/// At most [`limits::READ_CACHE_BYTES`] and [`limits::READ_CACHE_CHUNKS`]; the least recently used run leaves
 /// first. It is searched from the newest on, which is what most clients want.
 #[derive(Debug, Default)]
 pub struct ReadCache(Mutex<Entries>);
@@ -21,7 +21,7 @@ pub struct ReadCache(Mutex<Entries>);
 #[derive(Debug, Default)]
 struct Entries {
     /// The least recently used first.
-    runs: VecDeque<Entry>,
+    chunks: VecDeque<Entry>,
     bytes: usize,
 }
 
@@ -31,7 +31,7 @@ struct Entry {
     topic: i64,
     /// The run has the messages that follow any of these ids.
     places: Range<Id>,
-    run: Arc<Run>,
+    chunk: Arc<Chunk>,
     bytes: usize,
 }
 
@@ -43,34 +43,34 @@ const MESSAGE_BYTES: usize = 96;
 
 impl ReadCache {
     /// A run that has the message that follows `after`.
-    pub fn find(&self, head: &Head, after: Id) -> Option<Arc<Run>> {
+    pub fn find(&self, head: &Head, after: Id) -> Option<Arc<Chunk>> {
         let number = head.number();
-        let Entries { runs, .. } = &mut *lock(&self.0);
+        let Entries { chunks, .. } = &mut *lock(&self.0);
         let has = |entry: &Entry| entry.topic == number && entry.places.contains(&after);
-        let index = runs.iter().rposition(has)?;
-        let run = runs.get(index)?.run.clone();
-        if index + 1 < runs.len()
-            && let Some(used) = runs.remove(index)
+        let index = chunks.iter().rposition(has)?;
+        let chunk = chunks.get(index)?.chunk.clone();
+        if index + 1 < chunks.len()
+            && let Some(used) = chunks.remove(index)
         {
-            runs.push_back(used);
+            chunks.push_back(used);
         }
-        Some(run)
+        Some(chunk)
     }
 
     /// Keeps a run, unless it is one large message: encoding that costs more than reading it.
-    pub fn keep(&self, head: &Head, run: &Arc<Run>) {
-        if run.is_empty() || run.bytes() > limits::RUN_BYTES {
+    pub fn keep(&self, head: &Head, chunk: &Arc<Chunk>) {
+        if chunk.is_empty() || chunk.bytes() > limits::CHUNK_BYTES {
             return;
         }
-        let bytes = bytes_of(head, run);
-        let places = run.after()..run.last_id();
-        let entry = Entry { topic: head.number(), places, run: run.clone(), bytes };
+        let bytes = size_of_chunk(head, chunk);
+        let places = chunk.after()..chunk.last_id();
+        let entry = Entry { topic: head.number(), places, chunk: chunk.clone(), bytes };
         let mut entries = lock(&self.0);
-        entries.runs.push_back(entry);
+        entries.chunks.push_back(entry);
         entries.bytes += bytes;
         while (entries.bytes > limits::READ_CACHE_BYTES
-            || entries.runs.len() > limits::READ_CACHE_RUNS)
-            && let Some(gone) = entries.runs.pop_front()
+            || entries.chunks.len() > limits::READ_CACHE_CHUNKS)
+            && let Some(gone) = entries.chunks.pop_front()
         {
             entries.bytes -= gone.bytes;
         }
@@ -84,27 +84,27 @@ impl ReadCache {
 }
 
 /// What a run takes, with its messages in one encoded form.
-fn bytes_of(head: &Head, run: &Run) -> usize {
+fn size_of_chunk(head: &Head, chunk: &Chunk) -> usize {
     let per_message = MESSAGE_BYTES + head.topic().as_str().len();
-    ENTRY_BYTES + 2 * run.bytes() + run.len() * per_message
+    ENTRY_BYTES + 2 * chunk.bytes() + chunk.len() * per_message
 }
 
 impl dyn Store + '_ {
     /// [`Store::read`], or a cached run with the message that follows `after`.
-    pub fn run(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {
-        if let Some(run) = self.cache().find(head, after)
-            && !self.is_stale(head, &run)
+    pub fn chunk(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Chunk>> {
+        if let Some(chunk) = self.cache().find(head, after)
+            && !self.is_stale(head, &chunk)
         {
-            return Ok(run);
+            return Ok(chunk);
         }
-        let run = self.read(head, after, limit)?;
-        self.cache().keep(head, &run);
-        Ok(run)
+        let chunk = self.read(head, after, limit)?;
+        self.cache().keep(head, &chunk);
+        Ok(chunk)
     }
 
     /// Whether messages of the run have been removed, or may not be handed out any more.
-    pub fn is_stale(&self, head: &Head, run: &Run) -> bool {
-        run.removals() != head.removals() || run.expires().is_some_and(|at| at <= self.now())
+    pub fn is_stale(&self, head: &Head, chunk: &Chunk) -> bool {
+        chunk.removals() != head.removals() || chunk.expires().is_some_and(|at| at <= self.now())
     }
 }
 
@@ -127,14 +127,14 @@ impl WriteThrough {
 
     /// Caches the messages, after the batch was carried out.
     pub fn finish(&self, store: &dyn Store, batch: &Batch) {
-        if let Some(run) = self.run(batch) {
-            store.cache().keep(&self.head, &Arc::new(run));
+        if let Some(chunk) = self.chunk(batch) {
+            store.cache().keep(&self.head, &Arc::new(chunk));
         }
     }
 
     /// The messages that follow one another in the topic, from the first on.
-    fn run(&self, batch: &Batch) -> Option<Run> {
-        let mut run: Option<Run> = None;
+    fn chunk(&self, batch: &Batch) -> Option<Chunk> {
+        let mut chunk: Option<Chunk> = None;
         for (op, outcome) in batch.ops.iter().zip(&batch.outcomes) {
             let (Op::Put(put), Ok(Outcome::Stored { id, after, duplicate: false })) = (op, outcome)
             else {
@@ -143,15 +143,15 @@ impl WriteThrough {
             if put.topic != *self.head.topic() {
                 continue;
             }
-            let run = run.get_or_insert_with(|| Run::new(*after, self.removals));
+            let chunk = chunk.get_or_insert_with(|| Chunk::new(*after, self.removals));
             let body = batch.body(put);
-            let full = run.bytes() + body.len() > limits::RUN_BYTES;
-            if full || put.options.is_some() || run.last_id() != *after {
+            let full = chunk.bytes() + body.len() > limits::CHUNK_BYTES;
+            if full || put.options.is_some() || chunk.last_id() != *after {
                 break;
             }
-            run.push(*id, body, None);
+            chunk.push(*id, body, None);
         }
-        run
+        chunk
     }
 }
 
@@ -174,18 +174,18 @@ mod tests {
     }
 
     /// A run of these ids, which begins after `after`.
-    fn run(after: Id, ids: &[Id], body: &[u8]) -> Arc<Run> {
-        let mut run = Run::new(after, 0);
-        ids.iter().for_each(|id| run.push(*id, body, None));
-        Arc::new(run)
+    fn chunk(after: Id, ids: &[Id], body: &[u8]) -> Arc<Chunk> {
+        let mut chunk = Chunk::new(after, 0);
+        ids.iter().for_each(|id| chunk.push(*id, body, None));
+        Arc::new(chunk)
     }
 
     #[test]
     fn runs_are_found_by_topic_and_place() {
         let (cache, t, u) = (ReadCache::default(), head(1), head(2));
-        cache.keep(&t, &run(10, &[12, 14], b"1"));
-        cache.keep(&t, &run(14, &[15], b"1"));
-        let found = |head, after| cache.find(head, after).map(|run| run.last_id());
+        cache.keep(&t, &chunk(10, &[12, 14], b"1"));
+        cache.keep(&t, &chunk(14, &[15], b"1"));
+        let found = |head, after| cache.find(head, after).map(|chunk| chunk.last_id());
         assert_eq!(
             [9, 10, 12, 13, 14, 15].map(|after| found(&t, after)),
             [None, Some(14), Some(14), Some(14), Some(15), None]
@@ -196,9 +196,9 @@ mod tests {
     #[test]
     fn least_recently_used_runs_leave_once_the_bound_is_crossed() {
         let (cache, t) = (ReadCache::default(), head(1));
-        let body = vec![b'1'; limits::RUN_BYTES];
-        let fit = (limits::READ_CACHE_BYTES / bytes_of(&t, &run(0, &[1], &body))) as Id;
-        let keep = |after| cache.keep(&t, &run(after, &[after + 1], &body));
+        let body = vec![b'1'; limits::CHUNK_BYTES];
+        let fit = (limits::READ_CACHE_BYTES / size_of_chunk(&t, &chunk(0, &[1], &body))) as Id;
+        let keep = |after| cache.keep(&t, &chunk(after, &[after + 1], &body));
         (0..fit).for_each(keep);
         assert!((0..fit).all(|after| cache.find(&t, after).is_some()), "all fit");
         assert!(cache.find(&t, 0).is_some());
@@ -213,24 +213,24 @@ mod tests {
     #[test]
     fn small_runs_are_bounded_by_their_number() {
         let (cache, t) = (ReadCache::default(), head(1));
-        let runs = limits::READ_CACHE_RUNS as Id;
-        (0..=runs).for_each(|after| cache.keep(&t, &run(after, &[after + 1], b"1")));
-        let gone: Vec<Id> = (0..=runs).filter(|after| cache.find(&t, *after).is_none()).collect();
+        let chunks = limits::READ_CACHE_CHUNKS as Id;
+        (0..=chunks).for_each(|after| cache.keep(&t, &chunk(after, &[after + 1], b"1")));
+        let gone: Vec<Id> = (0..=chunks).filter(|after| cache.find(&t, *after).is_none()).collect();
         assert_eq!(gone, [0]);
     }
 
     #[test]
     fn the_newest_run_of_a_place_is_found() {
         let (cache, t) = (ReadCache::default(), head(1));
-        cache.keep(&t, &run(10, &[11], b"1"));
-        cache.keep(&t, &run(10, &[12], b"1"));
+        cache.keep(&t, &chunk(10, &[11], b"1"));
+        cache.keep(&t, &chunk(10, &[12], b"1"));
         assert_eq!(cache.find(&t, 10).unwrap().last_id(), 12);
     }
 
     #[test]
     fn a_large_message_is_not_kept() {
         let (cache, t) = (ReadCache::default(), head(1));
-        cache.keep(&t, &run(10, &[11], &vec![b'1'; limits::RUN_BYTES + 1]));
+        cache.keep(&t, &chunk(10, &[11], &vec![b'1'; limits::CHUNK_BYTES + 1]));
         assert!(cache.find(&t, 10).is_none());
     }
 
@@ -239,11 +239,11 @@ mod tests {
         let store = in_memory(Rules::default()).unwrap();
         store.apply(&mut batch(&["t", "t", "t"]));
         let head = store.topic("t").unwrap();
-        let first = store.run(&head, 0, 2).unwrap();
-        assert!(Arc::ptr_eq(&first, &store.run(&head, first.last_id() - 1, 2).unwrap()));
-        let newest = store.run(&head, first.last_id(), 2).unwrap();
+        let first = store.chunk(&head, 0, 2).unwrap();
+        assert!(Arc::ptr_eq(&first, &store.chunk(&head, first.last_id() - 1, 2).unwrap()));
+        let newest = store.chunk(&head, first.last_id(), 2).unwrap();
         assert_eq!((first.len(), newest.len()), (2, 1));
-        assert!(Arc::ptr_eq(&newest, &store.run(&head, first.last_id(), 2).unwrap()));
+        assert!(Arc::ptr_eq(&newest, &store.chunk(&head, first.last_id(), 2).unwrap()));
     }
 
     fn batch(topics: &[&str]) -> Batch {
@@ -262,8 +262,8 @@ mod tests {
         meanwhile();
         store.apply(&mut batch);
         through.finish(store, &batch);
-        let run = store.cache().find(&head, after)?;
-        (!store.is_stale(&head, &run)).then_some(run.len())
+        let chunk = store.cache().find(&head, after)?;
+        (!store.is_stale(&head, &chunk)).then_some(chunk.len())
     }
 
     #[test]

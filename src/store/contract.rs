@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Head, Store};
 use crate::error::Code;
 use crate::limits;
-use crate::ops::{Batch, Id, Outcome, Run, Topic};
+use crate::ops::{Batch, Chunk, Id, Outcome, Topic};
 
 /// Makes an empty store whose clock is [`clock`].
 pub type Open<'a> = &'a dyn Fn() -> Arc<dyn Store>;
@@ -71,8 +71,8 @@ fn head(store: &dyn Store, name: &str) -> Arc<Head> {
     store.topic(name).unwrap()
 }
 
-fn messages(run: &Run) -> Vec<(Id, Vec<u8>)> {
-    (0..).map_while(|i| run.get(i)).map(|m| (m.id, m.body.to_vec())).collect()
+fn messages(chunk: &Chunk) -> Vec<(Id, Vec<u8>)> {
+    (0..).map_while(|i| chunk.get(i)).map(|m| (m.id, m.body.to_vec())).collect()
 }
 
 /// All of a topic, run by run.
@@ -80,10 +80,10 @@ fn all(store: &dyn Store, name: &str) -> Vec<(Id, Vec<u8>)> {
     let head = head(store, name);
     let (mut all, mut after) = (Vec::new(), 0);
     loop {
-        let run = messages(&store.read(&head, after, limits::RUN_MESSAGES).unwrap());
-        let Some((last, _)) = run.last() else { return all };
+        let chunk = messages(&store.read(&head, after, limits::CHUNK_MESSAGES).unwrap());
+        let Some((last, _)) = chunk.last() else { return all };
         after = *last;
-        all.extend(run);
+        all.extend(chunk);
     }
 }
 
@@ -91,17 +91,17 @@ fn ids_rise_over_all_topics(open: Open<'_>) {
     let store = open();
     let first = put(&*store, &[("a", b"1"), ("b", b"2"), ("a", b"3")]);
     assert!(first.is_sorted_by(|x, y| x < y));
-    assert_eq!((store.last_id(), store.watermark().since()), (first[2], first[2]));
+    assert_eq!((store.last_id(), store.watermark().floor()), (first[2], first[2]));
 }
 
 fn ids_rise_and_follow_the_clock(open: Open<'_>) {
     let store = open();
     let start = store.watermark();
     let first = put(&*store, &[("a", b"1"), ("b", b"2"), ("a", b"3")]);
-    assert!(start.since() < first[0] && start.of("a") < first[0] && start.of("b") < first[1]);
+    assert!(start.floor() < first[0] && start.of("a") < first[0] && start.of("b") < first[1]);
     assert!(first[0] < first[2]);
-    let moment = store.watermark();
-    assert_eq!((moment.of("a"), moment.of("b").max(first[1])), (first[2], moment.of("b")));
+    let watermark = store.watermark();
+    assert_eq!((watermark.of("a"), watermark.of("b").max(first[1])), (first[2], watermark.of("b")));
     assert_eq!(store.last_id(), first.into_iter().max().unwrap());
 
     let later = NOW.fetch_add(1_000_000, Ordering::SeqCst) + 1_000_000;
@@ -147,11 +147,11 @@ fn runs_begin_where_they_are_asked_to(open: Open<'_>) {
     assert_eq!(read(ids[1], 1), [(ids[2], b"1".to_vec())], "an id of another topic is a place too");
     assert_eq!(read(ids[3], 9), []);
 
-    let run = store.read(&head, ids[0], 9).unwrap();
-    assert_eq!(run.position(ids[0]), Some(0));
-    assert_eq!(run.position(ids[2]), Some(1));
-    assert_eq!(run.position(ids[0] - 1), None, "what lies before a run is not known to it");
-    assert_eq!(run.position(ids[3]), None, "what lies behind a run is not known to it");
+    let chunk = store.read(&head, ids[0], 9).unwrap();
+    assert_eq!(chunk.position(ids[0]), Some(0));
+    assert_eq!(chunk.position(ids[2]), Some(1));
+    assert_eq!(chunk.position(ids[0] - 1), None, "what lies before a run is not known to it");
+    assert_eq!(chunk.position(ids[3]), None, "what lies behind a run is not known to it");
 }
 
 fn runs_are_bounded(open: Open<'_>) {
@@ -161,15 +161,15 @@ fn runs_are_bounded(open: Open<'_>) {
         put(&*store, &vec![("t", &body[..]); 200]);
     }
     let head = head(&*store, "t");
-    let run = store.read(&head, 0, usize::MAX).unwrap();
-    assert!(run.bytes() <= limits::RUN_BYTES && run.bytes() + 500 > limits::RUN_BYTES);
+    let chunk = store.read(&head, 0, usize::MAX).unwrap();
+    assert!(chunk.bytes() <= limits::CHUNK_BYTES && chunk.bytes() + 500 > limits::CHUNK_BYTES);
     assert_eq!(all(&*store, "t").len(), 600);
 
     put(&*store, &vec![("small", &b"1"[..]); 600]);
-    let run = store.read(&super::contract::head(&*store, "small"), 0, usize::MAX).unwrap();
-    assert_eq!(messages(&run).len(), limits::RUN_MESSAGES);
+    let chunk = store.read(&super::contract::head(&*store, "small"), 0, usize::MAX).unwrap();
+    assert_eq!(messages(&chunk).len(), limits::CHUNK_MESSAGES);
 
-    let large = vec![b'7'; limits::RUN_BYTES + 1];
+    let large = vec![b'7'; limits::CHUNK_BYTES + 1];
     put(&*store, &[("l", b"1"), ("l", &large), ("l", b"2")]);
     let lengths: Vec<usize> = all(&*store, "l").iter().map(|(_, body)| body.len()).collect();
     assert_eq!(lengths, [1, large.len(), 1]);
@@ -248,8 +248,8 @@ fn readers_never_see_past_a_commit(open: Open<'_>) {
         let head = head(&*store, "t");
         while !writer.is_finished() {
             let newest = head.newest();
-            let run = store.read_last(&head, 1).unwrap();
-            assert!(run.last_id() >= newest, "what is called the newest can be read");
+            let chunk = store.read_last(&head, 1).unwrap();
+            assert!(chunk.last_id() >= newest, "what is called the newest can be read");
             let seen = messages(&store.read(&head, newest.saturating_sub(1), 256).unwrap());
             assert_eq!(seen.first().map(|(id, _)| *id), Some(newest));
         }

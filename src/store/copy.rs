@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{Head, Store};
 use crate::error::Error;
-use crate::ops::{Batch, Kept, Op, Place, Topic};
+use crate::ops::{Batch, Op, ScanCursor, StoredMessage, Topic};
 
 /// One of the two stores, and what it is called.
 pub struct Side {
@@ -83,7 +83,7 @@ fn chosen(from: &Side, names: &[String]) -> Result<Vec<Arc<Head>>, String> {
 struct Copying {
     head: Arc<Head>,
     /// Up to where it is copied.
-    place: Place,
+    place: ScanCursor,
     copied: Copied,
 }
 
@@ -94,7 +94,7 @@ fn begun(
     head: Arc<Head>,
     progress: &mut impl FnMut(&Progress<'_>),
 ) -> Result<Copying, String> {
-    let mut copying = Copying { head, place: Place::START, copied: Copied::default() };
+    let mut copying = Copying { head, place: ScanCursor::START, copied: Copied::default() };
     let Some(there) = to.store.topic(copying.head.topic().as_str()) else { return Ok(copying) };
     let mut theirs = Walk::new(to, there);
     let mut ours = Walk::new(from, copying.head.clone());
@@ -122,7 +122,7 @@ impl Copying {
         self.head.topic()
     }
 
-    fn count(&mut self, message: &Kept) {
+    fn count(&mut self, message: &StoredMessage) {
         self.place = message.place;
         self.copied.messages += 1;
         self.copied.bytes += message.body.len() as u64;
@@ -208,16 +208,16 @@ fn failed(side: &Side, topic: &Topic, error: &Error) -> String {
 struct Walk<'a> {
     side: &'a Side,
     head: Arc<Head>,
-    place: Place,
-    some: std::vec::IntoIter<Kept>,
+    place: ScanCursor,
+    some: std::vec::IntoIter<StoredMessage>,
 }
 
 impl Walk<'_> {
     fn new(side: &Side, head: Arc<Head>) -> Walk<'_> {
-        Walk { side, head, place: Place::START, some: Vec::new().into_iter() }
+        Walk { side, head, place: ScanCursor::START, some: Vec::new().into_iter() }
     }
 
-    fn next(&mut self) -> Result<Option<Kept>, String> {
+    fn next(&mut self) -> Result<Option<StoredMessage>, String> {
         if self.some.len() == 0 {
             let some = self.side.store.scan(&self.head, self.place);
             let some = some.map_err(|error| failed(self.side, self.head.topic(), &error))?;

@@ -48,7 +48,8 @@ use super::{Due, Extent, Head, ReadCache, Rules, SharedStore, Store, system_cloc
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{
-    Batch, Completion, ID_END, Id, Kept, Moment, Node, Op, Place, Run, Topic, completion, part,
+    Batch, Chunk, Completion, ID_END, Id, Node, Op, ScanCursor, StoredMessage, Topic, Watermark,
+    completion, partition,
 };
 
 /// What a consumer has not had for so long goes to another: a minute, in microseconds.
@@ -79,7 +80,7 @@ impl RedisStore {
     pub fn open(at: &RedisAt<'_>, rules: Rules, clock: Option<fn() -> Id>) -> Opened<RedisStore> {
         let nodes = match address::parse(at.url)? {
             Named::One(info) => at.one(info)?,
-            Named::Cluster { seeds, parts } => at.cluster(seeds, parts)?,
+            Named::Cluster { seeds, partitions } => at.cluster(seeds, partitions)?,
         };
         RedisStore::over(nodes, at, rules, clock)
     }
@@ -103,8 +104,9 @@ impl RedisStore {
             clock,
             total: Arc::default(),
         });
-        let shard =
-            |(part, route)| Arc::new(Shard::new(common.clone(), Arc::clone(route), &at.keys(part)));
+        let shard = |(partition, route)| {
+            Arc::new(Shard::new(common.clone(), Arc::clone(route), &at.keys(partition)))
+        };
         let shards: Vec<_> = common.nodes.routes().iter().enumerate().map(shard).collect();
         let store = RedisStore { common, shards, cache: ReadCache::default() };
         store.listen()?;
@@ -154,19 +156,19 @@ impl RedisStore {
         });
     }
 
-    fn moment_of(&self, last_id: impl Fn(&Shard) -> Id) -> Moment {
+    fn moment_of(&self, last_id: impl Fn(&Shard) -> Id) -> Watermark {
         if let [shard] = self.shards.as_slice() {
-            return Moment::at(last_id(shard));
+            return Watermark::at(last_id(shard));
         }
         let ids: Arc<[Id]> = self.shards.iter().map(|shard| last_id(shard)).collect();
         // In a part where nothing was put for long, what is put next has an id by its clock.
         let since = self.shards.iter().zip(ids.iter());
         let since = since.map(|(shard, id)| shard.now().saturating_sub(CLOCK_ERROR).max(*id));
-        Moment::of_parts(since.min().unwrap_or(0), ids)
+        Watermark::of_partitions(since.min().unwrap_or(0), ids)
     }
 
     fn shard(&self, topic: &str) -> Result<&Arc<Shard>> {
-        self.shards.get(part(topic, self.shards.len())).ok_or_else(scripts::senseless)
+        self.shards.get(partition(topic, self.shards.len())).ok_or_else(scripts::senseless)
     }
 
     fn read_script(&self, how: &str, topic: &Topic, args: &[u64]) -> Result<Value> {
@@ -213,9 +215,9 @@ impl Store for RedisStore {
         self.shards.iter().map(|shard| shard.known.last_id()).max().unwrap_or(0)
     }
 
-    fn watermark(&self) -> Moment {
+    fn watermark(&self) -> Watermark {
         let question = self.common.moments.ask(self.shards.len());
-        let told = |shard: &Shard| question.last_id(shard.route.part()).unwrap_or(0);
+        let told = |shard: &Shard| question.last_id(shard.route.partition()).unwrap_or(0);
         self.moment_of(|shard| told(shard).max(shard.known.last_id()))
     }
 
@@ -233,13 +235,15 @@ impl Store for RedisStore {
     }
 
     fn submit(&self, mut batch: Batch, completion: Box<dyn Completion>) {
-        let of = |op: &Op| part(op.topic().as_str(), self.shards.len());
-        let mut parts = batch.ops.iter().map(of);
-        let Some(first) = parts.next() else { return completion.complete(batch) };
+        let of = |op: &Op| partition(op.topic().as_str(), self.shards.len());
+        let mut partitions = batch.ops.iter().map(of);
+        let Some(first) = partitions.next() else { return completion.complete(batch) };
         match self.shards.get(first) {
-            Some(shard) if parts.all(|part| part == first) => shard.submit(batch, completion),
+            Some(shard) if partitions.all(|partition| partition == first) => {
+                shard.submit(batch, completion)
+            }
             _ => {
-                split::apply(&mut batch, of, |part, share| match self.shards.get(part) {
+                split::apply(&mut batch, of, |partition, share| match self.shards.get(partition) {
                     Some(shard) => {
                         completion::apply(share, |batch, done| shard.submit(batch, done))
                     }
@@ -250,31 +254,31 @@ impl Store for RedisStore {
         }
     }
 
-    fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {
-        let limit = limit.clamp(1, limits::RUN_MESSAGES) as u64;
-        let run = Run::new(after, head.removals());
+    fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Chunk>> {
+        let limit = limit.clamp(1, limits::CHUNK_MESSAGES) as u64;
+        let chunk = Chunk::new(after, head.removals());
         let messages = self.read_script("run", head.topic(), &[after.min(ID_END), limit])?;
-        request::read_run(run, messages).map(Arc::new)
+        request::read_run(chunk, messages).map(Arc::new)
     }
 
-    fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Run>> {
+    fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Chunk>> {
         if limit == 0 {
             return Ok(Arc::default());
         }
-        let run = Run::new(0, head.removals());
+        let chunk = Chunk::new(0, head.removals());
         let messages = self.read_script("last", head.topic(), &[limit as u64])?;
-        request::read_run(run, messages).map(|run| Arc::new(run.reversed()))
+        request::read_run(chunk, messages).map(|chunk| Arc::new(chunk.reversed()))
     }
 
-    fn delayed(&self, head: &Head, limit: usize) -> Result<Run> {
+    fn delayed(&self, head: &Head, limit: usize) -> Result<Chunk> {
         if limit == 0 {
-            return Ok(Run::default());
+            return Ok(Chunk::default());
         }
         let messages = self.read_script("delayed", head.topic(), &[limit as u64])?;
-        request::read_run(Run::default(), messages)
+        request::read_run(Chunk::default(), messages)
     }
 
-    fn scan(&self, head: &Head, after: Place) -> Result<Vec<Kept>> {
+    fn scan(&self, head: &Head, after: ScanCursor) -> Result<Vec<StoredMessage>> {
         copy::kept(after, |how, args| self.read_script(how, head.topic(), args))
     }
 
@@ -340,10 +344,10 @@ impl SharedStore for RedisStore {
         }
     }
 
-    fn watermark_lazy(&self) -> Moment {
+    fn watermark_lazy(&self) -> Watermark {
         let now = Instant::now();
         let question = self.common.moments.ask(self.shards.len());
-        self.moment_of(|shard| shard.known.last_id()).asked(now, question)
+        self.moment_of(|shard| shard.known.last_id()).pending(now, question)
     }
 
     /// As far as clocks of different partitions may differ.
@@ -357,12 +361,16 @@ impl SharedStore for RedisStore {
     }
 
     fn nodes(&self) -> Vec<Node> {
-        let nodes = self.common.nodes.links().into_iter().map(|(link, parts)| {
-            let lost = self.shards.iter().filter(|shard| parts.contains(&shard.route.part()));
+        let nodes = self.common.nodes.links().into_iter().map(|(link, partitions)| {
+            let lost =
+                self.shards.iter().filter(|shard| partitions.contains(&shard.route.partition()));
             let lost = { lost }.any(|shard| shard.lost.load(Ordering::Acquire));
             let news_lag = self.common.news.lag().filter(|_| lost);
-            let parts = parts.into_iter().filter_map(|part| u16::try_from(part).ok()).collect();
-            Node { parts, news_lag, ..link.presence().node() }
+            let partitions = partitions
+                .into_iter()
+                .filter_map(|partition| u16::try_from(partition).ok())
+                .collect();
+            Node { partitions, news_lag, ..link.presence().node() }
         });
         nodes.collect()
     }

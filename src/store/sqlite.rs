@@ -52,7 +52,7 @@ use super::losses::Losses;
 use super::{Due, Extent, Head, ReadCache, Rules, Store, SyncMode};
 use crate::error::{Code, Result};
 use crate::limits;
-use crate::ops::{Batch, Completion, Id, Kept, Place, Run, Topic};
+use crate::ops::{Batch, Chunk, Completion, Id, ScanCursor, StoredMessage, Topic};
 use crate::sync::lock;
 
 /// Microseconds since 1970.
@@ -278,31 +278,31 @@ impl Store for SqliteStore {
         self.leader.apply(batch, self);
     }
 
-    fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Run>> {
-        let limit = limit.clamp(1, limits::RUN_MESSAGES);
-        let run = self.reading(|tables| {
+    fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Chunk>> {
+        let limit = limit.clamp(1, limits::CHUNK_MESSAGES);
+        let chunk = self.reading(|tables| {
             let bounds = Bounds { newest: head.newest(), now: self.now(), limit };
-            let run = Run::new(after, head.removals());
-            tables.read(run, head.number(), bounds)
+            let chunk = Chunk::new(after, head.removals());
+            tables.read(chunk, head.number(), bounds)
         })?;
-        Ok(Arc::new(run))
+        Ok(Arc::new(chunk))
     }
 
-    fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Run>> {
-        let run = self.reading(|tables| {
+    fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Chunk>> {
+        let chunk = self.reading(|tables| {
             let bounds = Bounds { newest: head.newest(), now: self.now(), limit };
-            let run = Run::new(0, head.removals());
-            tables.read_last(run, head.number(), bounds)
+            let chunk = Chunk::new(0, head.removals());
+            tables.read_last(chunk, head.number(), bounds)
         })?;
-        Ok(Arc::new(run.reversed()))
+        Ok(Arc::new(chunk.reversed()))
     }
 
-    fn delayed(&self, head: &Head, limit: usize) -> Result<Run> {
+    fn delayed(&self, head: &Head, limit: usize) -> Result<Chunk> {
         // Not beside the writer: what is no more delayed must be known to have been put.
         lock(&self.desk).tables.delayed(head.number(), limit).map_err(failed)
     }
 
-    fn scan(&self, head: &Head, after: Place) -> Result<Vec<Kept>> {
+    fn scan(&self, head: &Head, after: ScanCursor) -> Result<Vec<StoredMessage>> {
         self.reading(|tables| tables.kept(head.number(), after))
     }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::{Consumer, Given, Group, Parcel, Received};
 use crate::broker::{Broker, Caller};
 use crate::error::{Code, Result};
-use crate::ops::{Batch, Op, Outcome, Returned, Topic};
+use crate::ops::{Batch, Op, Outcome, Requeue, Topic};
 use crate::store::{SharedStore, Store, UNTIL_RESTART};
 use crate::sync::lock;
 
@@ -142,7 +142,7 @@ fn lease(store: &dyn Store) -> u64 {
 }
 
 /// The next messages of the topic, and whether there may be more.
-fn take(store: &dyn Store, topic: &Topic) -> Result<(Vec<Returned>, bool)> {
+fn take(store: &dyn Store, topic: &Topic) -> Result<(Vec<Requeue>, bool)> {
     match take_under(store, topic, Some(lease(store))) {
         // A store that is full has no room to note leases: what is taken is removed at once.
         Err(error) if error.code == Code::Full => take_under(store, topic, None),
@@ -154,7 +154,7 @@ fn take_under(
     store: &dyn Store,
     topic: &Topic,
     lease: Option<u64>,
-) -> Result<(Vec<Returned>, bool)> {
+) -> Result<(Vec<Requeue>, bool)> {
     let mut batch = Batch::default();
     batch.ops.extend((0..TAKEN_AT_ONCE).map(|_| Op::Take { topic: topic.clone(), lease }));
     store.apply(&mut batch);
@@ -163,7 +163,7 @@ fn take_under(
         match outcome {
             Ok(Outcome::Taken(Some(taken))) => {
                 let body = batch.taken_body(&taken).into();
-                messages.push(Returned { taken, body, lease });
+                messages.push(Requeue { taken, body, lease });
             }
             // These are a lot already.
             Ok(Outcome::Later) => return Ok((messages, true)),

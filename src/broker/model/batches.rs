@@ -7,7 +7,7 @@ use super::log::{Hand, Seen};
 use super::world::{Taker, World, hand, microseconds, topic, waker};
 use crate::broker::Caller;
 use crate::error::{Code, Result};
-use crate::ops::{Batch, Id, Op, Outcome, Policy, PutOptions, Returned};
+use crate::ops::{Batch, Id, Op, Outcome, Policy, PutOptions, Requeue};
 
 /// What an operation may come to. A message that has expired and was not removed yet may count as
 /// removed or not.
@@ -159,13 +159,13 @@ impl World {
         for (op, outcome) in batch.ops.iter().zip(&batch.outcomes) {
             if let (Op::Take { topic, lease }, Ok(Outcome::Taken(Some(taken)))) = (op, outcome) {
                 let body = batch.taken_body(taken).into();
-                let returned = Returned { taken: taken.clone(), body, lease: *lease };
+                let returned = Requeue { taken: taken.clone(), body, lease: *lease };
                 self.keep(super::world::name(topic), returned);
             }
         }
     }
 
-    fn keep(&mut self, name: Name, message: Returned) {
+    fn keep(&mut self, name: Name, message: Requeue) {
         match message.lease {
             Some(_) => self.leases.push((name, message.taken.id, message.taken.deliveries)),
             None => self.hands.push((name, message)),
@@ -212,7 +212,7 @@ impl World {
     }
 }
 
-fn as_hand(handed: &Result<Returned>) -> Hand {
+fn as_hand(handed: &Result<Requeue>) -> Hand {
     let message = handed.as_ref().unwrap();
     hand(&message.taken, &message.body)
 }

@@ -2,7 +2,7 @@
 //! Time passes when [`Log::now`] is set; what it brings about happens in [`Log::tick`].
 
 use super::action::{Name, Options, TOPICS, UNIT, dead};
-use crate::ops::{Id, PRIORITY_DEFAULT, Policy, part};
+use crate::ops::{Id, PRIORITY_DEFAULT, Policy, partition};
 use crate::store::{SharedStore, Store};
 
 /// A second put with the same key is no put for so long: DESIGN.md says 120 s.
@@ -103,25 +103,25 @@ pub struct Hand {
 impl Log {
     /// Of a store of so many parts.
     pub fn new(now: Id, parts: usize, store: &dyn Store, dead_letter_after: u32) -> Log {
-        let moment = store.watermark();
+        let watermark = store.watermark();
         let disorder = store.shared().map_or(0, SharedStore::clock_skew);
         let mut log =
             Log { now, last_ids: vec![0; parts], disorder, dead_letter_after, ..Log::default() };
         for (topic, name) in TOPICS.iter().enumerate() {
-            let part = log.part(topic);
-            log.last_ids[part] = moment.of(name);
+            let partition = log.partition(topic);
+            log.last_ids[partition] = watermark.of(name);
         }
         log
     }
 
     /// Where a topic stands: ids can be compared within a part.
-    pub fn part(&self, topic: Name) -> usize {
-        part(TOPICS[topic], self.last_ids.len())
+    pub fn partition(&self, topic: Name) -> usize {
+        partition(TOPICS[topic], self.last_ids.len())
     }
 
     /// What is put to the topic from now on has a larger id.
     pub fn last_id(&self, topic: Name) -> Id {
-        self.last_ids[self.part(topic)]
+        self.last_ids[self.partition(topic)]
     }
 
     fn expired(&self, message: &Message) -> bool {
@@ -191,8 +191,8 @@ impl Log {
     ) -> Id {
         // id: max(last id + 1, the store's clock), strictly increasing over a part of the store.
         let id = (self.last_id(topic) + 1).max(self.now);
-        let part = self.part(topic);
-        self.last_ids[part] = id;
+        let partition = self.partition(topic);
+        self.last_ids[partition] = id;
         self.messages.push(Message {
             topic,
             id,

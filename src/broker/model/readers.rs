@@ -160,7 +160,7 @@ impl Reader {
         let place = self.follows[topic].as_mut().expect("it does not follow this topic");
         place.hand_out(log, topic, got);
         let others = (0..TOPICS.len()).filter(|other| *other != topic);
-        for other in others.filter(|other| log.part(*other) == log.part(topic)) {
+        for other in others.filter(|other| log.partition(*other) == log.partition(topic)) {
             let first = self.next_push(log, other);
             assert!(first.is_none_or(|id| id > last), "{:?} was first", TOPICS[other]);
         }

@@ -144,10 +144,10 @@ impl World {
 
     /// history: the last n of a topic, oldest first, and where dead letters came from.
     pub fn history(&mut self, name: Name, limit: usize) {
-        let run = self.broker.history(&Caller::server(), TOPICS[name], limit).unwrap();
-        let seen = (0..run.len()).map(|index| {
-            let origin = run.origin(index).map(|(topic, id)| (super::world::name(topic), id));
-            (run.get(index).map(owned).unwrap(), origin)
+        let chunk = self.broker.history(&Caller::server(), TOPICS[name], limit).unwrap();
+        let seen = (0..chunk.len()).map(|index| {
+            let origin = chunk.origin(index).map(|(topic, id)| (super::world::name(topic), id));
+            (chunk.get(index).map(owned).unwrap(), origin)
         });
         let mut expected: Vec<_> = self.log.visible(name).rev().take(limit).collect();
         expected.reverse();
@@ -157,5 +157,5 @@ impl World {
 }
 
 fn messages(pushes: &Pushes) -> Got {
-    pushes.range.clone().filter_map(|index| pushes.run.get(index)).map(owned).collect()
+    pushes.range.clone().filter_map(|index| pushes.chunk.get(index)).map(owned).collect()
 }

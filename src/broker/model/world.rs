@@ -9,7 +9,7 @@ use super::log::{Hand, Log};
 use super::readers::{Reader, matches};
 use super::{NOW, Open, clock};
 use crate::broker::{Broker, Caller, Session, TopicStats, Waiting, Watch};
-use crate::ops::{Batch, Id, Returned, Taken, Topic};
+use crate::ops::{Batch, Id, Requeue, Taken, Topic};
 use crate::store::Rules;
 
 pub struct World {
@@ -21,7 +21,7 @@ pub struct World {
     /// Leases that were given, live or not: topic, id and deliveries.
     pub leases: Vec<(Name, Id, u32)>,
     /// Messages that were taken without a lease.
-    pub hands: Vec<(Name, Returned)>,
+    pub hands: Vec<(Name, Requeue)>,
     /// How many bodies were made: each is another.
     pub bodies: usize,
     /// Goes when everything else has gone.

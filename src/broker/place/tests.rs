@@ -6,7 +6,7 @@ use std::task::Waker;
 use crate::broker::{Broker, Caller, From, Pattern, Session};
 use crate::error::Result;
 use crate::limits;
-use crate::ops::{Batch, Id, Op, Outcome, Returned, Topic};
+use crate::ops::{Batch, Id, Op, Outcome, Requeue, Topic};
 use crate::store::{self, Rules};
 
 fn topic() -> Topic {
@@ -28,21 +28,21 @@ fn put(broker: &Broker, count: usize) -> Vec<Id> {
     batch.outcomes.iter().map(id).collect()
 }
 
-fn take(broker: &Broker, count: usize) -> Vec<Returned> {
+fn take(broker: &Broker, count: usize) -> Vec<Requeue> {
     let mut batch = Batch::default();
     batch.ops.extend((0..count).map(|_| Op::Take { topic: topic(), lease: None }));
     broker.apply(&Caller::server(), &mut batch);
     let returned = |outcome: &Result<Outcome>| match outcome {
         Ok(Outcome::Taken(Some(taken))) => {
             let body = batch.taken_body(taken).into();
-            Returned { taken: taken.clone(), body, lease: None }
+            Requeue { taken: taken.clone(), body, lease: None }
         }
         other => panic!("{other:?}"),
     };
     batch.outcomes.iter().map(returned).collect()
 }
 
-fn put_back(broker: &Broker, messages: Vec<Returned>) {
+fn put_back(broker: &Broker, messages: Vec<Requeue>) {
     messages.into_iter().for_each(|message| broker.put_back(&Caller::server(), topic(), message));
 }
 
@@ -103,7 +103,7 @@ fn many_put_backs_come_once_and_in_order() {
     let mut pushed = || -> Vec<Id> {
         let mut ids = Vec::new();
         while let Some(pushes) = broker.pushes(&Caller::server(), &mut follows).unwrap() {
-            ids.extend(pushes.range.map(|index| pushes.run.get(index).unwrap().id));
+            ids.extend(pushes.range.map(|index| pushes.chunk.get(index).unwrap().id));
         }
         ids
     };

@@ -6,7 +6,7 @@ use super::frame::{Decoder, can_name, parts, write};
 use super::{Object, Talk, failed, wrong};
 use crate::error::Result;
 use crate::limits;
-use crate::ops::{Encoded, Form, Run};
+use crate::ops::{Chunk, Encoded, Encoding};
 use crate::protocol::json;
 use crate::protocol::talk::{self, Step};
 
@@ -78,8 +78,10 @@ impl Connection {
             let Some(messages) = self.talk.next()? else { return Ok(false) };
             // Another protocol's name may be none that a frame can hold.
             if can_name(messages.queue()) {
-                let encoded =
-                    messages.pushes.run.encoded(Form::Frame, |run| frames(messages.queue(), run));
+                let encoded = messages
+                    .pushes
+                    .chunk
+                    .encoded(Encoding::Frame, |chunk| frames(messages.queue(), chunk));
                 for index in messages.indices() {
                     self.out.bytes.extend_from_slice(encoded.part(&(index..index + 1)));
                     self.out.ends.push(self.out.bytes.len());
@@ -97,10 +99,10 @@ fn most(talk: &Talk) -> usize {
 
 /// A run's messages as frames. What another protocol put and is neither object nor list goes into
 /// an object.
-fn frames(queue: &str, run: &Run) -> Encoded {
+fn frames(queue: &str, chunk: &Chunk) -> Encoded {
     let mut out = Out::default();
     let mut ends = Vec::new();
-    for message in (0..run.len()).filter_map(|index| run.get(index)) {
+    for message in (0..chunk.len()).filter_map(|index| chunk.get(index)) {
         let body = str::from_utf8(message.body).unwrap_or_default();
         if body.starts_with(['{', '[']) {
             out.add(queue, body);

@@ -146,7 +146,7 @@ impl Hub {
             Waker::noop(),
         )?;
         while let Some(pushes) = self.broker.pushes(&Caller::server(), &mut session)? {
-            let messages = pushes.range.clone().filter_map(|index| pushes.run.get(index));
+            let messages = pushes.range.clone().filter_map(|index| pushes.chunk.get(index));
             messages.for_each(|message| each(message.id, message.body));
         }
         Ok(())

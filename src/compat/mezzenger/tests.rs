@@ -263,7 +263,7 @@ fn sent(
     while let Some(pushes) = broker.pushes(&Caller::server(), session).unwrap() {
         for index in pushes.range.clone() {
             let mut frame = Vec::new();
-            dialect.write(&mut frame, &pushes.topic, pushes.run.get(index).unwrap());
+            dialect.write(&mut frame, &pushes.topic, pushes.chunk.get(index).unwrap());
             sent.extend((!frame.is_empty()).then_some(frame));
         }
     }

@@ -59,7 +59,7 @@ impl Frames for Bridge {
         let Some(pushes) = self.broker.pushes(&self.caller, &mut self.session)? else {
             return Ok(false);
         };
-        let messages = pushes.range.clone().filter_map(|index| pushes.run.get(index));
+        let messages = pushes.range.clone().filter_map(|index| pushes.chunk.get(index));
         self.out.extend(messages.map(|message| {
             let mut text = Vec::new();
             write(&mut text, &pushes.topic, message);

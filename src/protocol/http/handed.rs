@@ -13,7 +13,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::watch;
 
 use crate::broker::{Broker, Caller};
-use crate::ops::{Returned, Taken, Topic};
+use crate::ops::{Requeue, Taken, Topic};
 use crate::sync::lock;
 
 /// A message in the hands of a taker. Dropped before it is written to the connection, it goes back:
@@ -21,7 +21,7 @@ use crate::sync::lock;
 pub struct Handed {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
-    message: Option<(Topic, Returned)>,
+    message: Option<(Topic, Requeue)>,
 }
 
 impl Handed {
@@ -33,7 +33,7 @@ impl Handed {
         body: Box<[u8]>,
         lease: Option<u64>,
     ) -> Handed {
-        Handed { broker, caller, message: Some((topic, Returned { taken, body, lease })) }
+        Handed { broker, caller, message: Some((topic, Requeue { taken, body, lease })) }
     }
 
     pub fn taken(&self) -> Option<&Taken> {

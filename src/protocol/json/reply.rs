@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::broker::Page;
 use crate::broker::{Stats, TopicStats};
 use crate::error::Error;
-use crate::ops::{Encoded, Id, Message, Node, Policy, Run, Taken, Timestamp, Topic};
+use crate::ops::{Chunk, Encoded, Id, Message, Node, Policy, Taken, Timestamp, Topic};
 
 /// A reply that is being written. A Vec takes every byte that it is given, so nothing here fails.
 pub struct Reply<'a> {
@@ -131,35 +131,35 @@ impl<'a> Reply<'a> {
         self.write(format_args!("{{\"ok\":true,\"since\":{since}")).end();
     }
 
-    pub fn history(self, run: &Run) {
-        self.raw(b"{\"messages\":[").messages(run, 0..run.len(), true).raw(b"]").end();
+    pub fn history(self, chunk: &Chunk) {
+        self.raw(b"{\"messages\":[").messages(chunk, 0..chunk.len(), true).raw(b"]").end();
     }
 
     /// Messages that were read without a place, and where to read on.
     #[cfg(feature = "http")]
     pub fn page(self, page: &Page) {
         let mut reply = self.raw(b"{\"messages\":[");
-        for (index, (run, range)) in page.parts.iter().enumerate() {
-            reply = reply.messages(run, range.clone(), index == 0);
+        for (index, (chunk, range)) in page.parts.iter().enumerate() {
+            reply = reply.messages(chunk, range.clone(), index == 0);
         }
         reply.write(format_args!("],\"last\":{}", page.last)).end();
     }
 
-    fn messages(self, run: &Run, range: Range<usize>, begins: bool) -> Self {
+    fn messages(self, chunk: &Chunk, range: Range<usize>, begins: bool) -> Self {
         let (mut reply, start) = (self, range.start);
-        for (index, message) in range.filter_map(|i| run.get(i).map(|m| (i, m))) {
+        for (index, message) in range.filter_map(|i| chunk.get(i).map(|m| (i, m))) {
             let first = begins && index == start;
             let before: &[u8] = if first { b"{\"message\":" } else { b",{\"message\":" };
             reply = reply.raw(before).raw(message.body).id(message.id);
-            reply = reply.origin(run.origin(index)).raw(b"}");
+            reply = reply.origin(chunk.origin(index)).raw(b"}");
         }
         reply
     }
 
     /// A run whose ids are times.
-    pub fn delayed(self, run: &Run) {
+    pub fn delayed(self, chunk: &Chunk) {
         let mut reply = self.raw(b"{\"messages\":[");
-        for (index, message) in (0..run.len()).filter_map(|i| run.get(i).map(|m| (i, m))) {
+        for (index, message) in (0..chunk.len()).filter_map(|i| chunk.get(i).map(|m| (i, m))) {
             let before: &[u8] = if index == 0 { b"{\"message\":" } else { b",{\"message\":" };
             let due = Timestamp(message.id);
             reply = reply.raw(before).raw(message.body).write(format_args!(",\"due\":{due}}}"));
@@ -228,7 +228,7 @@ pub fn node(node: &Node) -> serde_json::Value {
     let (away, replicas) = (node.away.as_ref(), node.replicas.as_ref());
     serde_json::json!({
         "address": node.address,
-        "parts": node.parts,
+        "parts": node.partitions,
         "away_seconds": away.map(|away| away.time.as_secs_f64()),
         "away_why": away.map(|away| &away.why),
         "round_trip_us": u64::try_from(node.round_trip.as_micros()).unwrap_or(u64::MAX),
@@ -265,12 +265,12 @@ fn trimmed(digits: &[u8]) -> &[u8] {
 }
 
 /// The pushes of a run's messages.
-pub fn pushes(topic: &Topic, run: &Run) -> Encoded {
+pub fn pushes(topic: &Topic, chunk: &Chunk) -> Encoded {
     let mut encoded = Encoded::default();
     let begin = format!("{{\"topic\":{},\"message\":", json_string(topic.as_str()));
-    encoded.ends.reserve_exact(run.len());
-    encoded.bytes.reserve_exact(run.bytes() + run.len() * (begin.len() + PUSH_END_BYTES));
-    for message in (0..run.len()).filter_map(|index| run.get(index)) {
+    encoded.ends.reserve_exact(chunk.len());
+    encoded.bytes.reserve_exact(chunk.bytes() + chunk.len() * (begin.len() + PUSH_END_BYTES));
+    for message in (0..chunk.len()).filter_map(|index| chunk.get(index)) {
         let push = Reply::new(&mut encoded.bytes, None);
         push.raw(begin.as_bytes()).raw(message.body).id(message.id).end();
         encoded.ends.push(encoded.bytes.len());

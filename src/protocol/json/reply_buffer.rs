@@ -7,7 +7,7 @@ use super::reply::{self, Reply};
 use crate::broker::{Broker, Caller, Pushes};
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::ops::{Form, Returned, Taken, Topic};
+use crate::ops::{Encoding, Requeue, Taken, Topic};
 
 pub struct ReplyBuffer {
     broker: Arc<Broker>,
@@ -24,7 +24,7 @@ pub struct ReplyBuffer {
 /// A taken message in the buffer.
 struct Handed {
     topic: Topic,
-    message: Returned,
+    message: Requeue,
     /// Where its reply ends in the buffer.
     end: usize,
 }
@@ -83,19 +83,20 @@ impl ReplyBuffer {
 
     /// Puts a taken message back if the last reply, which holds it, is not written.
     pub fn put_back_unless_written(&mut self, topic: &Topic, taken: &Taken, body: &[u8]) {
-        let message = Returned { taken: taken.clone(), body: body.into(), lease: None };
+        let message = Requeue { taken: taken.clone(), body: body.into(), lease: None };
         self.handed.push(Handed { topic: topic.clone(), message, end: self.bytes.len() });
     }
 
     /// Answers a take that waited. The message goes back if it is not written, leased or not.
-    pub fn hand_over(&mut self, topic: &Topic, message: Returned, tag: Option<&[u8]>) {
+    pub fn hand_over(&mut self, topic: &Topic, message: Requeue, tag: Option<&[u8]>) {
         self.answer(tag, |reply| reply.taken(&message.taken, &message.body));
         self.handed.push(Handed { topic: topic.clone(), message, end: self.bytes.len() });
     }
 
     /// Adds pushes.
     pub fn push(&mut self, pushes: &Pushes) {
-        let encoded = pushes.run.encoded(Form::Push, |run| reply::pushes(&pushes.topic, run));
+        let encoded =
+            pushes.chunk.encoded(Encoding::Push, |chunk| reply::pushes(&pushes.topic, chunk));
         if let Some(ends) = &mut self.ends {
             let before = self.bytes.len();
             ends.extend(encoded.ends_in(&pushes.range).map(|end| before + end));

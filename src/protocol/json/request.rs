@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::limits;
 #[cfg(feature = "http")]
 use crate::ops::Batch;
-use crate::ops::{Id, Op, Policy, PutOptions, Run, Topic};
+use crate::ops::{Chunk, Id, Op, Policy, PutOptions, Topic};
 
 /// Messages of a history that does not say how many.
 const HISTORY_DEFAULT: usize = 10;
@@ -203,8 +203,8 @@ impl<'a> Source<'a> for Text<'a> {
 
 /// What was there to be seen.
 pub enum Shown {
-    History(Arc<Run>),
-    Delayed(Box<Run>),
+    History(Arc<Chunk>),
+    Delayed(Box<Chunk>),
     Policy(Option<Policy>),
     Topics(Vec<TopicStats>),
     Stats(Box<Stats>),
@@ -231,8 +231,8 @@ pub fn show(broker: &Broker, caller: &Caller, request: &Request<'_>) -> Result<S
 impl Shown {
     pub fn write(&self, reply: Reply<'_>) {
         match self {
-            Shown::History(run) => reply.history(run),
-            Shown::Delayed(run) => reply.delayed(run),
+            Shown::History(chunk) => reply.history(chunk),
+            Shown::Delayed(chunk) => reply.delayed(chunk),
             Shown::Policy(policy) => reply.policy(*policy),
             Shown::Topics(topics) => reply.topics(topics),
             Shown::Stats(stats) => reply.stats(stats),

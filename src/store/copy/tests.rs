@@ -89,7 +89,7 @@ fn take_all(side: &Side, name: &str) -> Vec<Taken> {
     (0..).map_while(|_| take(side, name)).collect()
 }
 
-fn kept(side: &Side, name: &str) -> Vec<Kept> {
+fn kept(side: &Side, name: &str) -> Vec<StoredMessage> {
     let mut walk = Walk::new(side, side.store.topic(name).unwrap());
     (0..).map_while(|_| walk.next().unwrap()).collect()
 }
@@ -278,8 +278,8 @@ fn what_is_not_behind_is_refused_alone(make: &dyn Fn() -> Open) {
     let to = new(&make());
     let last = put(&to, "t", &[b"1"])[0];
     let import = |id| {
-        let message = Kept {
-            place: Place::Log(id),
+        let message = StoredMessage {
+            place: ScanCursor::Log(id),
             body: (*b"2").into(),
             priority: 4,
             deliveries: 0,
@@ -306,7 +306,7 @@ fn some_is_bounded(make: &dyn Fn() -> Open) {
     let store = new(&make());
     let some = |name: &str| {
         let head = store.store.topic(name).unwrap();
-        store.store.scan(&head, Place::START).unwrap().len()
+        store.store.scan(&head, ScanCursor::START).unwrap().len()
     };
     put(&store, "small", &vec![&b"1"[..]; limits::COPY_MESSAGES + 1]);
     assert_eq!(some("small"), limits::COPY_MESSAGES);

@@ -32,8 +32,8 @@ pub struct RedisAt<'a> {
 impl RedisAt<'_> {
     /// What the keys of a part begin with: they have a hash tag in common, so that they stand on one node of
     /// a cluster.
-    pub fn keys(&self, part: usize) -> String {
-        format!("{}{{{part}}}:", self.prefix)
+    pub fn keys(&self, partition: usize) -> String {
+        format!("{}{{{partition}}}:", self.prefix)
     }
 }
 
@@ -44,11 +44,11 @@ pub enum Named {
         /// Some of its nodes.
         seeds: Vec<ConnectionInfo>,
         /// Parts of the store, if that is said.
-        parts: Option<usize>,
+        partitions: Option<usize>,
     },
 }
 
-/// Reads `redis://…` and the others, or `redis-cluster://[USER:PASSWORD@]HOST:PORT,…[?parts=N]`.
+/// Reads `redis://…` and the others, or `redis-cluster://[USER:PASSWORD@]HOST:PORT,…[?partitions=N]`.
 pub fn parse(url: &str) -> Result<Named, String> {
     let info = |url: &str| url.into_connection_info().map_err(|error| wrong(url, &error));
     let cluster = CLUSTER.iter().find_map(|(cluster, one)| Some((url.strip_prefix(cluster)?, one)));
@@ -62,8 +62,8 @@ pub fn parse(url: &str) -> Result<Named, String> {
     };
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let number = query.strip_prefix("parts=").and_then(|number| number.parse().ok());
-    let parts = number.filter(|parts| (1..=PARTS_MAX).contains(parts));
-    if parts.is_none() && !query.is_empty() {
+    let partitions = number.filter(|partitions| (1..=PARTS_MAX).contains(partitions));
+    if partitions.is_none() && !query.is_empty() {
         // What stands there is not repeated: it may be a password.
         return Err(format!(
             "behind ? stands parts=N, from 1 to {PARTS_MAX}, or nothing (a ? in a password is %3F)"
@@ -79,7 +79,7 @@ pub fn parse(url: &str) -> Result<Named, String> {
         }
         info(&format!("{scheme}{user}{host}"))
     });
-    Ok(Named::Cluster { seeds: seeds.collect::<Result<_, _>>()?, parts })
+    Ok(Named::Cluster { seeds: seeds.collect::<Result<_, _>>()?, partitions })
 }
 
 fn wrong(url: &str, error: &RedisError) -> String {
@@ -154,13 +154,13 @@ mod tests {
 
     fn cluster(url: &str) -> (Vec<String>, Option<usize>) {
         match parse(url).unwrap() {
-            Named::Cluster { seeds, parts } => {
+            Named::Cluster { seeds, partitions } => {
                 let shown = |seed: &ConnectionInfo| {
                     let redis = seed.redis_settings();
                     let user = redis.username().zip(redis.password());
                     format!("{} {user:?}", Address::from(seed.addr()))
                 };
-                (seeds.iter().map(shown).collect(), parts)
+                (seeds.iter().map(shown).collect(), partitions)
             }
             Named::One(_) => panic!("{url} is one"),
         }
@@ -168,12 +168,12 @@ mod tests {
 
     #[test]
     fn a_cluster_is_named_by_some_of_its_nodes() {
-        let (seeds, parts) = cluster("redis-cluster://127.0.0.1:7001,h:7002,[::1]:7003");
+        let (seeds, partitions) = cluster("redis-cluster://127.0.0.1:7001,h:7002,[::1]:7003");
         assert_eq!(seeds, ["127.0.0.1:7001 None", "h:7002 None", "[::1]:7003 None"]);
-        assert_eq!(parts, None);
-        let (seeds, parts) = cluster("redis-cluster://me:p%40ss@a,b:2/?parts=3");
+        assert_eq!(partitions, None);
+        let (seeds, partitions) = cluster("redis-cluster://me:p%40ss@a,b:2/?parts=3");
         assert_eq!(seeds, [r#"a:6379 Some(("me", "p@ss"))"#, r#"b:2 Some(("me", "p@ss"))"#]);
-        assert_eq!(parts, Some(3));
+        assert_eq!(partitions, Some(3));
         assert!(matches!(parse("redis://h:1/2"), Ok(Named::One(_))));
         for wrong in ["", "a,", ",a", "a/1", "a?parts=0", "a?parts=1025", "a?x=1", "a:x"] {
             assert!(parse(&format!("redis-cluster://{wrong}")).is_err(), "{wrong}");

@@ -4,22 +4,22 @@ use redis::{Cmd, Value};
 
 use super::scripts::{optional, senseless, text};
 use crate::error::Result;
-use crate::ops::{Kept, PRIORITY_DEFAULT, PRIORITY_MAX, Place, Topic};
+use crate::ops::{PRIORITY_DEFAULT, PRIORITY_MAX, ScanCursor, StoredMessage, Topic};
 
 /// The word by which the script knows what it is to do with a message.
-pub fn word(message: &Kept) -> &'static str {
+pub fn word(message: &StoredMessage) -> &'static str {
     match message.place {
-        Place::Log(_) => "i",
-        Place::Later { .. } => "l",
+        ScanCursor::Log(_) => "i",
+        ScanCursor::Delayed { .. } => "l",
     }
 }
 
 /// Adds a message to the call of the script.
-pub fn write(call: &mut Cmd, message: &Kept) {
-    let Kept { place, body, priority, deliveries, expires, origin, looks } = message;
+pub fn write(call: &mut Cmd, message: &StoredMessage) {
+    let StoredMessage { place, body, priority, deliveries, expires, origin, looks } = message;
     let rank = (*priority != PRIORITY_DEFAULT).then(|| u64::from(PRIORITY_MAX - priority));
     match place {
-        Place::Log(id) => {
+        ScanCursor::Log(id) => {
             call.arg(*id);
             optional(call, rank);
             optional(call, *expires);
@@ -27,7 +27,7 @@ pub fn write(call: &mut Cmd, message: &Kept) {
             text(call, origin.as_ref().map(|origin| origin.0.as_str()));
             optional(call, origin.as_ref().map(|origin| origin.1));
         }
-        Place::Later { due, .. } => {
+        ScanCursor::Delayed { due, .. } => {
             call.arg(*due);
             optional(call, rank);
             optional(call, *expires);
@@ -38,21 +38,24 @@ pub fn write(call: &mut Cmd, message: &Kept) {
 
 /// What is kept of a topic behind this place, by what `read` answers to how it is asked, and with
 /// which numbers.
-pub fn kept(after: Place, read: impl Fn(&str, &[u64]) -> Result<Value>) -> Result<Vec<Kept>> {
+pub fn kept(
+    after: ScanCursor,
+    read: impl Fn(&str, &[u64]) -> Result<Value>,
+) -> Result<Vec<StoredMessage>> {
     let (due, number) = match after {
-        Place::Log(id) => {
+        ScanCursor::Log(id) => {
             let some = all(read("kept", &[id])?, in_log)?;
             if !some.is_empty() {
                 return Ok(some);
             }
             (0, 0)
         }
-        Place::Later { due, number } => (due, number),
+        ScanCursor::Delayed { due, number } => (due, number),
     };
     all(read("later", &[due, number])?, for_later)
 }
 
-fn all(answer: Value, read: fn(Told) -> Option<Kept>) -> Result<Vec<Kept>> {
+fn all(answer: Value, read: fn(Told) -> Option<StoredMessage>) -> Result<Vec<StoredMessage>> {
     let Value::Array(answer) = answer else { return Err(senseless()) };
     let read = |told| match told {
         Value::Array(told) => read(Told(told.into_iter())),
@@ -84,21 +87,21 @@ impl Told {
     }
 }
 
-fn in_log(mut told: Told) -> Option<Kept> {
-    let place = Place::Log(told.number()?);
+fn in_log(mut told: Told) -> Option<StoredMessage> {
+    let place = ScanCursor::Log(told.number()?);
     let expires = told.number().map(|at| (at > 0).then_some(at))?;
     let (body, priority) = (told.text()?, told.priority()?);
     let (deliveries, looks) = (u32::try_from(told.number()?).ok()?, told.number()?);
     let (topic, id) = (told.text()?, told.number()?);
     let topic = std::str::from_utf8(&topic).ok().and_then(|name| Topic::new(name).ok());
     let origin = topic.map(|topic| Box::new((topic, id)));
-    Some(Kept { place, body, priority, deliveries, expires, origin, looks })
+    Some(StoredMessage { place, body, priority, deliveries, expires, origin, looks })
 }
 
-fn for_later(mut told: Told) -> Option<Kept> {
-    let place = Place::Later { due: told.number()?, number: told.number()? };
+fn for_later(mut told: Told) -> Option<StoredMessage> {
+    let place = ScanCursor::Delayed { due: told.number()?, number: told.number()? };
     let (body, priority) = (told.text()?, told.priority()?);
     // None is less than 0.
     let expires = told.number();
-    Some(Kept { place, body, priority, deliveries: 0, expires, origin: None, looks: 0 })
+    Some(StoredMessage { place, body, priority, deliveries: 0, expires, origin: None, looks: 0 })
 }

@@ -18,7 +18,7 @@ const BACK: usize = 16;
 
 /// A head's number is the topic's place in its part, above these bits the part and, above those, how
 /// often it was purged.
-const PART_BITS: u32 = 20;
+const PARTITION_BITS: u32 = 20;
 const PLACE_BITS: u32 = 32;
 
 /// What a script flags a topic with: messages were put, or can be taken again.
@@ -27,7 +27,7 @@ const RETURNED: u64 = 2;
 
 pub struct Known {
     /// Which part of the store this is.
-    part: usize,
+    partition: usize,
     total: Arc<Total>,
     /// Those that are gone too: whoever holds a head goes on with it when its topic is there again.
     topics: RwLock<HashMap<Topic, Arc<Entry>>>,
@@ -92,9 +92,9 @@ pub enum From {
 }
 
 impl Known {
-    pub fn new(part: usize, total: Arc<Total>) -> Known {
+    pub fn new(partition: usize, total: Arc<Total>) -> Known {
         Known {
-            part,
+            partition,
             total,
             topics: RwLock::default(),
             count: AtomicU64::new(0),
@@ -242,7 +242,7 @@ impl Known {
         // One that nobody can have put to: it is not ours.
         let topic = Topic::new(name).ok()?;
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let place = (topics.len() as i64 + 1) | ((self.part as i64) << PART_BITS);
+        let place = (topics.len() as i64 + 1) | ((self.partition as i64) << PARTITION_BITS);
         let entry = topics.entry(topic.clone()).or_insert_with(|| {
             let before = match (from, numbers) {
                 (From::Before, [.., puts, takes, dropped, _, _, _, _]) => [*puts, *takes, *dropped],

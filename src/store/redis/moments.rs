@@ -14,7 +14,7 @@ use redis::{Value, cmd, pipe};
 
 use super::link::{ANSWER, Link};
 use super::shard::{Common, Shard};
-use crate::ops::{Id, Inquiry};
+use crate::ops::{Id, WatermarkQuery};
 use crate::sync::lock;
 
 /// So long others are waited for, who are asked for too, unless somebody needs the answer.
@@ -75,12 +75,12 @@ struct Time {
 
 impl Moments {
     /// A question of so many parts that will be put later than this is called.
-    pub fn ask(&self, parts: usize) -> Arc<Question> {
+    pub fn ask(&self, partitions: usize) -> Arc<Question> {
         let mut state = lock(&self.state);
         if let Some(next) = &state.next {
             return next.clone();
         }
-        let question = Arc::new(Question::new(parts));
+        let question = Arc::new(Question::new(partitions));
         if state.ended {
             question.leave();
             return question;
@@ -117,8 +117,8 @@ impl Moments {
 }
 
 impl Question {
-    fn new(parts: usize) -> Question {
-        let asked = Asked { hurries: false, answers: vec![None; parts].into() };
+    fn new(partitions: usize) -> Question {
+        let asked = Asked { hurries: false, answers: vec![None; partitions].into() };
         Question { begun: Instant::now(), state: Mutex::new(asked), changed: Condvar::new() }
     }
 
@@ -128,10 +128,10 @@ impl Question {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn tell(&self, parts: &[usize], answers: impl Iterator<Item = Answer>) {
+    fn tell(&self, partitions: &[usize], answers: impl Iterator<Item = Answer>) {
         let mut state = lock(&self.state);
-        for (part, answer) in parts.iter().zip(answers) {
-            if let Some(place) = state.answers.get_mut(*part) {
+        for (partition, answer) in partitions.iter().zip(answers) {
+            if let Some(place) = state.answers.get_mut(*partition) {
                 *place = Some(answer);
             }
         }
@@ -150,30 +150,30 @@ impl Question {
     }
 
     /// Waits for what a part's node says, no longer than a call would.
-    fn answer(&self, part: usize) -> Answer {
+    fn answer(&self, partition: usize) -> Answer {
         let mut state = lock(&self.state);
-        let pending = |state: &mut Asked| state.answers.get(part).is_some_and(Option::is_none);
+        let pending = |state: &mut Asked| state.answers.get(partition).is_some_and(Option::is_none);
         if pending(&mut state) {
             state.hurries = true;
             self.changed.notify_all();
             let waited = self.changed.wait_timeout_while(state, ANSWER, pending);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.answers.get(part).copied().flatten().unwrap_or(Answer::Unknown)
+        state.answers.get(partition).copied().flatten().unwrap_or(Answer::Unknown)
     }
 
     /// The last id of the part at some time while it was asked; `None` if it cannot be known.
-    pub fn last_id(&self, part: usize) -> Option<Id> {
-        match self.answer(part) {
+    pub fn last_id(&self, partition: usize) -> Option<Id> {
+        match self.answer(partition) {
             Answer::Known { last, .. } => Some(last),
             Answer::Unknown => None,
         }
     }
 }
 
-impl Inquiry for Question {
-    fn last_id(&self, part: usize, at: Instant) -> Option<Id> {
-        self.answer(part).by(at)
+impl WatermarkQuery for Question {
+    fn last_id(&self, partition: usize, at: Instant) -> Option<Id> {
+        self.answer(partition).by(at)
     }
 }
 
@@ -223,10 +223,11 @@ fn put(question: &Arc<Question>, common: &Common, keys: &[String], askers: &mut 
     askers.retain(|asker| lock(&asker.desk).busy);
     let links = common.nodes.links();
     let is_one = links.len() == 1;
-    for (link, parts) in links {
-        let keys = parts.iter().filter_map(|part| keys.get(*part)).cloned().collect();
+    for (link, partitions) in links {
+        let keys =
+            partitions.iter().filter_map(|partition| keys.get(*partition)).cloned().collect();
         let has_other_clock = common.clock.is_some();
-        let asking = Asking { link: link.clone(), parts, keys, has_other_clock };
+        let asking = Asking { link: link.clone(), partitions, keys, has_other_clock };
         if is_one {
             asking.ask(std::slice::from_ref(question));
         } else if let Some(asker) = askers.iter().find(|asker| Arc::ptr_eq(&asker.link, &link)) {
@@ -284,7 +285,7 @@ fn next(desk: &Mutex<Desk>) -> Option<(Vec<Arc<Question>>, Asking)> {
         return None;
     };
     // The node may have got other parts meanwhile.
-    let (same, others) = waiting.partition(|(_, other)| other.parts == asking.parts);
+    let (same, others) = waiting.partition(|(_, other)| other.partitions == asking.partitions);
     desk.waiting = others;
     let same: Vec<(Arc<Question>, Asking)> = same;
     Some((std::iter::once(first).chain(same.into_iter().map(|(next, _)| next)).collect(), asking))
@@ -293,7 +294,7 @@ fn next(desk: &Mutex<Desk>) -> Option<(Vec<Arc<Question>>, Asking)> {
 /// A node that is asked.
 struct Asking {
     link: Arc<Link>,
-    parts: Vec<usize>,
+    partitions: Vec<usize>,
     keys: Vec<String>,
     /// Whether its ids are not by its own clock, but by that of a test.
     has_other_clock: bool,
@@ -310,7 +311,7 @@ impl Asking {
     fn tell(&self, questions: &[Arc<Question>], answers: &[Answer]) {
         for question in questions {
             let unknown = std::iter::repeat(Answer::Unknown);
-            question.tell(&self.parts, answers.iter().copied().chain(unknown));
+            question.tell(&self.partitions, answers.iter().copied().chain(unknown));
         }
     }
 

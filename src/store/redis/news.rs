@@ -24,7 +24,7 @@ const STACK_BYTES: usize = 256 * 1024;
 /// Parts of which nothing is heard, or not all that was missed is known.
 #[derive(Default)]
 struct Lost {
-    parts: usize,
+    partitions: usize,
     since: Option<Instant>,
 }
 
@@ -116,10 +116,10 @@ pub fn listen(shard: &Arc<Shard>, ready: mpsc::Sender<Result<(), String>>) -> st
 fn run(shard: &Weak<Shard>, ready: mpsc::Sender<Result<(), String>>) {
     let mut ready = Some(ready);
     let mut backoff = Backoff::default();
-    while let Some(part) = shard.upgrade() {
-        let link = part.route.link();
-        let connected = part.listen(&link);
-        drop(part);
+    while let Some(partition) = shard.upgrade() {
+        let link = partition.route.link();
+        let connected = partition.listen(&link);
+        drop(partition);
         let heard = connected.and_then(|mut connection| {
             hear(shard, &link, &mut connection, &mut ready, &mut backoff)
         });
@@ -133,16 +133,16 @@ fn run(shard: &Weak<Shard>, ready: mpsc::Sender<Result<(), String>>) {
             let _ = ready.send(Err(link::explain(&error).text.into_owned()));
             return;
         }
-        let Some(part) = shard.upgrade() else { return };
+        let Some(partition) = shard.upgrade() else { return };
         match link::moved(&error) {
-            Some(address) => part.common.nodes.move_to(&part.route, &link, &address),
+            Some(address) => partition.common.nodes.move_to(&partition.route, &link, &address),
             None => {
                 link.presence().ask();
-                part.lose_news(&error);
-                part.common.nodes.look();
+                partition.lose_news(&error);
+                partition.common.nodes.look();
             }
         }
-        part.common.news.pause(backoff.failed());
+        partition.common.news.pause(backoff.failed());
     }
 }
 
@@ -165,7 +165,7 @@ fn hear(
     let mut listening = connection.as_pubsub();
     match (ready.take(), shard.upgrade()) {
         (Some(ready), _) => drop(ready.send(Ok(()))),
-        (None, Some(part)) => part.doubt.store(true, Ordering::Release),
+        (None, Some(partition)) => partition.doubt.store(true, Ordering::Release),
         (None, None) => return Ok(Over::Ended),
     }
     loop {
@@ -174,16 +174,16 @@ fn hear(
         }
         match listening.get_message() {
             Ok(told) => match shard.upgrade() {
-                Some(part) => part.hear(told.get_payload_bytes()),
+                Some(partition) => partition.hear(told.get_payload_bytes()),
                 None => return Ok(Over::Ended),
             },
             // Where this server was stopped and goes on, what came meanwhile is still there.
             Err(error) if error.is_timeout() || link::is_interrupted(&error) => {
-                let Some(part) = shard.upgrade() else { return Ok(Over::Ended) };
-                if !Arc::ptr_eq(link, &part.route.link()) {
+                let Some(partition) = shard.upgrade() else { return Ok(Over::Ended) };
+                if !Arc::ptr_eq(link, &partition.route.link()) {
                     return Ok(Over::Elsewhere);
                 }
-                drop(part);
+                drop(partition);
                 listening.ping::<redis::Value>()?;
             }
             Err(error) => return Err(error),
@@ -193,21 +193,21 @@ fn hear(
 
 /// Asks for all that there is, if something may have been missed; false if that has to be tried again.
 fn learn_what_was_missed(shard: &Weak<Shard>, backoff: &mut Backoff) -> bool {
-    let Some(part) = shard.upgrade() else { return true };
-    if !part.doubt.swap(false, Ordering::AcqRel) {
+    let Some(partition) = shard.upgrade() else { return true };
+    if !partition.doubt.swap(false, Ordering::AcqRel) {
         return true;
     }
-    match part.learn_all(From::Anew) {
+    match partition.learn_all(From::Anew) {
         Ok(due) => {
             *backoff = Backoff::default();
-            part.find_news();
-            part.heard.tell(due);
+            partition.find_news();
+            partition.heard.tell(due);
             true
         }
         Err(error) => {
             tracing::debug!("what Redis holds is not known yet: {error}");
-            part.doubt.store(true, Ordering::Release);
-            part.common.news.pause(RETRY);
+            partition.doubt.store(true, Ordering::Release);
+            partition.common.news.pause(RETRY);
             false
         }
     }
@@ -229,7 +229,7 @@ impl Shard {
             return;
         }
         let mut lost = lock(&self.common.news.lost);
-        lost.parts += 1;
+        lost.partitions += 1;
         if lost.since.is_none() {
             lost.since = Some(Instant::now());
             let why = link::reason(error);
@@ -246,8 +246,8 @@ impl Shard {
             return;
         }
         let mut lost = lock(&self.common.news.lost);
-        lost.parts -= 1;
-        if lost.parts == 0
+        lost.partitions -= 1;
+        if lost.partitions == 0
             && let Some(since) = lost.since.take()
         {
             let seconds = since.elapsed().as_secs_f64();

@@ -46,15 +46,15 @@ pub struct Nodes {
 
 /// Where one part of the store is.
 pub struct Route {
-    part: usize,
+    partition: usize,
     /// The hash slot of its keys.
     slot: u16,
     link: RwLock<Arc<Link>>,
 }
 
 impl Route {
-    pub fn part(&self) -> usize {
-        self.part
+    pub fn partition(&self) -> usize {
+        self.partition
     }
 
     /// The node that has it, as far as is known.
@@ -81,10 +81,15 @@ impl Nodes {
     }
 
     /// One Redis that has all parts.
-    pub fn one(info: ConnectionInfo, at: &RedisAt<'_>, parts: usize) -> redis::RedisResult<Nodes> {
+    pub fn one(
+        info: ConnectionInfo,
+        at: &RedisAt<'_>,
+        partitions: usize,
+    ) -> redis::RedisResult<Nodes> {
         let link = Arc::new(Link::new(info.clone(), at.pool)?);
-        let route = |part| Arc::new(Route { part, slot: 0, link: RwLock::new(link.clone()) });
-        let routes = (0..parts).map(route).collect();
+        let route =
+            |partition| Arc::new(Route { partition, slot: 0, link: RwLock::new(link.clone()) });
+        let routes = (0..partitions).map(route).collect();
         Ok(Nodes::new(info, at, Vec::new(), routes, false))
     }
 
@@ -98,9 +103,9 @@ impl Nodes {
         let links: Vec<_> = links.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
         let first = &first_that_answers(&links)?;
         let info = seeds.first().cloned().ok_or(NO_NODE)?;
-        let routes = keys.iter().enumerate().map(|(part, key)| {
+        let routes = keys.iter().enumerate().map(|(partition, key)| {
             let link = RwLock::new(first.clone());
-            slot(first, key).map(|slot| Arc::new(Route { part, slot, link }))
+            slot(first, key).map(|slot| Arc::new(Route { partition, slot, link }))
         });
         let routes = routes.collect::<std::result::Result<_, String>>()?;
         let nodes = Nodes::new(info, at, seeds, routes, true);
@@ -151,8 +156,8 @@ impl Nodes {
         for route in &self.routes {
             let link = route.link();
             match links.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &link)) {
-                Some((_, parts)) => parts.push(route.part),
-                None => links.push((link, vec![route.part])),
+                Some((_, partitions)) => partitions.push(route.partition),
+                None => links.push((link, vec![route.partition])),
             }
         }
         links
@@ -195,7 +200,7 @@ impl Nodes {
         if let Some(address) = Address::parse(address, from.address())
             && self.go(route, &address)
         {
-            tracing::info!("part {} of the store is at {address} now", route.part);
+            tracing::info!("part {} of the store is at {address} now", route.partition);
         }
     }
 
@@ -243,7 +248,8 @@ impl Nodes {
     /// How many parts each node has, for a person.
     pub fn told(&self) -> String {
         let told = self.links().into_iter();
-        let told = told.map(|(link, parts)| format!("{} at {}", parts.len(), link.address()));
+        let told =
+            told.map(|(link, partitions)| format!("{} at {}", partitions.len(), link.address()));
         told.collect::<Vec<_>>().join(", ")
     }
 

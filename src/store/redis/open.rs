@@ -40,7 +40,7 @@ impl RedisAt<'_> {
     }
 
     /// As many parts as were asked for when the store was made.
-    pub fn cluster(&self, seeds: Vec<ConnectionInfo>, parts: Option<usize>) -> Opened<Nodes> {
+    pub fn cluster(&self, seeds: Vec<ConnectionInfo>, partitions: Option<usize>) -> Opened<Nodes> {
         let key = format!("{}store", self.keys(0));
         let first = Nodes::cluster(seeds.clone(), self, std::slice::from_ref(&key))?;
         let Some(route) = first.routes().first() else {
@@ -53,19 +53,20 @@ impl RedisAt<'_> {
             let answer = first.call(route, call, 0);
             answer.map(|(answer, _)| answer).map_err(|failed| failed.error.text.into_owned())
         };
-        let made = match made(&ask, &key, "parts", &parts.unwrap_or(PARTS).to_string())? {
+        let made = match made(&ask, &key, "parts", &partitions.unwrap_or(PARTS).to_string())? {
             Value::BulkString(made) => std::str::from_utf8(&made).ok().and_then(|n| n.parse().ok()),
             _ => None,
         };
         let Some(made) = made.filter(|made| (1..=PARTS_MAX).contains(made)) else {
             return Err(format!("{key} makes no sense: is another program's data there?"));
         };
-        if parts.is_some_and(|parts| parts != made) {
+        if partitions.is_some_and(|partitions| partitions != made) {
             return Err(format!(
                 "the store has {made} parts, and will not have others: ?parts={made}, or nothing"
             ));
         }
-        let keys: Vec<String> = (0..made).map(|part| format!("{}store", self.keys(part))).collect();
+        let keys: Vec<String> =
+            (0..made).map(|partition| format!("{}store", self.keys(partition))).collect();
         let nodes = Nodes::cluster(seeds, self, &keys)?;
         for (link, _) in nodes.links() {
             if link.address() != asked.address() {
@@ -80,7 +81,7 @@ impl RedisAt<'_> {
 impl Shard {
     /// Refuses what is no store of ours.
     pub fn claim(&self) -> Opened<()> {
-        let (key, parts) = (&self.key, self.common.nodes.routes().len());
+        let (key, partitions) = (&self.key, self.common.nodes.routes().len());
         let ask = |call: &Cmd| self.call(call).map_err(|error| error.text.into_owned());
         self.may_write()?;
         made(&ask, key, "schema", SCHEMA)?;
@@ -89,9 +90,11 @@ impl Shard {
                 [Value::BulkString(schema), _] if schema != SCHEMA.as_bytes() => Err(format!(
                     "{key} is of another version of dsmq: --redis-prefix names another"
                 )),
-                [_, Value::BulkString(_)] if parts == 1 && !self.common.nodes.is_cluster() => Err(
-                    format!("{key} is a part of a cluster's store: --redis-prefix names another"),
-                ),
+                [_, Value::BulkString(_)] if partitions == 1 && !self.common.nodes.is_cluster() => {
+                    Err(format!(
+                        "{key} is a part of a cluster's store: --redis-prefix names another"
+                    ))
+                }
                 _ => Ok(()),
             },
             _ => Err(format!("{key} makes no sense: is another program's data there?")),
@@ -134,16 +137,16 @@ fn made(ask: &dyn Fn(&Cmd) -> Opened<Value>, key: &str, field: &str, value: &str
 }
 
 /// Refuses a bound of which each part's share is too small.
-pub fn check_share(rules: &Rules, parts: usize) -> Opened<()> {
+pub fn check_share(rules: &Rules, partitions: usize) -> Opened<()> {
     let Some(bytes) = rules.max_bytes.filter(|_| rules.when_full == WhenFull::DropOldest) else {
         return Ok(());
     };
-    if parts > 1 && bytes / (parts as u64) < STORE_BYTES_MIN {
+    if partitions > 1 && bytes / (partitions as u64) < STORE_BYTES_MIN {
         return Err(format!(
-            "with --when-full drop-oldest each of its {parts} parts has its share of --max-store, which \
+            "with --when-full drop-oldest each of its {partitions} parts has its share of --max-store, which \
              must be at least {} bytes: give it {} or more",
             STORE_BYTES_MIN,
-            STORE_BYTES_MIN * parts as u64
+            STORE_BYTES_MIN * partitions as u64
         ));
     }
     Ok(())

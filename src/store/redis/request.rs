@@ -8,7 +8,7 @@ use super::known::policy_number;
 use super::scripts::{optional, outcome, senseless, text};
 use super::{copy, link};
 use crate::error::{Code, Error, Result};
-use crate::ops::{Batch, Id, Op, Outcome, PRIORITY_MAX, PutOptions, Returned, Run, Taken, Topic};
+use crate::ops::{Batch, Chunk, Id, Op, Outcome, PRIORITY_MAX, PutOptions, Requeue, Taken, Topic};
 use crate::store::{Rules, refusal};
 
 /// How many of the batches are carried out by one call: no more operations than this, nor bytes, but
@@ -137,8 +137,8 @@ fn put_options(call: &mut Cmd, options: &PutOptions) {
     text(call, dedupe.as_deref());
 }
 
-fn returned(call: &mut Cmd, message: &Returned) {
-    let Returned { taken, body, .. } = message;
+fn returned(call: &mut Cmd, message: &Requeue) {
+    let Requeue { taken, body, .. } = message;
     call.arg(taken.id).arg(taken.deliveries).arg(PRIORITY_MAX - taken.priority);
     optional(call, taken.expires);
     text(call, taken.origin.as_ref().map(|origin| origin.0.as_str()));
@@ -270,7 +270,7 @@ fn message(id: Id, mut told: std::vec::IntoIter<Value>) -> Result<Told> {
 }
 
 /// Adds the messages of an answer to a run.
-pub fn read_run(mut run: Run, messages: Value) -> Result<Run> {
+pub fn read_run(mut chunk: Chunk, messages: Value) -> Result<Chunk> {
     let Value::Array(messages) = messages else { return Err(senseless()) };
     for told in messages {
         let Value::Array(told) = told else { return Err(senseless()) };
@@ -278,12 +278,12 @@ pub fn read_run(mut run: Run, messages: Value) -> Result<Run> {
         let Some(Value::Int(id)) = told.next() else { return Err(senseless()) };
         let id = id.cast_unsigned();
         let message = message(id, told)?;
-        run.push(id, &message.body, message.expires);
+        chunk.push(id, &message.body, message.expires);
         if let Some((topic, id)) = message.origin {
-            run.set_origin(topic, id);
+            chunk.set_origin(topic, id);
         }
     }
-    Ok(run)
+    Ok(chunk)
 }
 
 fn refused(why: Option<Value>, rules: &Rules) -> Error {

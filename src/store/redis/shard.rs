@@ -70,7 +70,7 @@ impl Shard {
     /// `keys` is what its keys begin with.
     pub fn new(common: Arc<Common>, route: Arc<Route>, keys: &str) -> Shard {
         let (key, channel) = (format!("{keys}store"), format!("{keys}news"));
-        let known = Known::new(route.part(), common.total.clone());
+        let known = Known::new(route.partition(), common.total.clone());
         let (leader, heard) = (Leader::default(), Heard::default());
         let (doubt, lost) = (AtomicBool::default(), AtomicBool::default());
         Shard { common, route, known, key, channel, leader, heard, doubt, lost }

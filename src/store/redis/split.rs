@@ -4,26 +4,26 @@
 use crate::error::Result;
 use crate::ops::{Batch, Op, Outcome, Taken, not_done};
 
-/// Has each part carry out what is its own: `part` says where an operation's topic stands, `apply`
+/// Has each part carry out what is its own: `partition` says where an operation's topic stands, `apply`
 /// gives a part its batch.
 ///
 /// A part may leave operations for later, and then nothing behind them may be done. So a part has
 /// its turn before an operation follows a take of another part.
 pub fn apply(
     batch: &mut Batch,
-    part: impl Fn(&Op) -> usize,
+    partition: impl Fn(&Op) -> usize,
     mut apply: impl FnMut(usize, &mut Batch),
 ) {
-    let parts: Vec<usize> = batch.ops.iter().map(part).collect();
+    let partitions: Vec<usize> = batch.ops.iter().map(partition).collect();
     batch.taken.clear();
     batch.outcomes.clear();
     let mut done = 0;
-    while done < parts.len() {
-        let till = done + wave(&batch.ops, &parts, done);
+    while done < partitions.len() {
+        let till = done + wave(&batch.ops, &partitions, done);
         let mut outcomes: Vec<Option<Result<Outcome>>> = vec![None; till - done];
-        for (part, indexes) in shares(&parts, done, till) {
+        for (partition, indexes) in shares(&partitions, done, till) {
             let mut share = batch.some(&indexes);
-            apply(part, &mut share);
+            apply(partition, &mut share);
             let base = batch.taken.len();
             batch.taken.extend_from_slice(&share.taken);
             for (index, outcome) in indexes.iter().zip(share.outcomes) {
@@ -38,19 +38,19 @@ pub fn apply(
             break;
         }
     }
-    batch.outcomes.resize(parts.len(), Ok(Outcome::Later));
+    batch.outcomes.resize(partitions.len(), Ok(Outcome::Later));
 }
 
 /// How many operations from `from` on can be carried out part by part.
-fn wave(ops: &[Op], parts: &[usize], from: usize) -> usize {
+fn wave(ops: &[Op], partitions: &[usize], from: usize) -> usize {
     let mut taker = None;
-    let rest = ops.iter().zip(parts).skip(from);
-    let wave = rest.take_while(|(op, part)| {
-        if taker.is_some_and(|taker| taker != *part) {
+    let rest = ops.iter().zip(partitions).skip(from);
+    let wave = rest.take_while(|(op, partition)| {
+        if taker.is_some_and(|taker| taker != *partition) {
             return false;
         }
         if matches!(op, Op::Take { .. } | Op::Peek { .. }) {
-            taker = Some(*part);
+            taker = Some(*partition);
         }
         true
     });
@@ -58,12 +58,12 @@ fn wave(ops: &[Op], parts: &[usize], from: usize) -> usize {
 }
 
 /// The operations of each part, by their indexes; the part of the first comes first.
-fn shares(parts: &[usize], from: usize, till: usize) -> Vec<(usize, Vec<usize>)> {
+fn shares(partitions: &[usize], from: usize, till: usize) -> Vec<(usize, Vec<usize>)> {
     let mut shares: Vec<(usize, Vec<usize>)> = Vec::new();
-    for (index, part) in parts.iter().enumerate().take(till).skip(from) {
-        match shares.iter_mut().find(|(other, _)| other == part) {
+    for (index, partition) in partitions.iter().enumerate().take(till).skip(from) {
+        match shares.iter_mut().find(|(other, _)| other == partition) {
             Some((_, indexes)) => indexes.push(index),
-            None => shares.push((*part, vec![index])),
+            None => shares.push((*partition, vec![index])),
         }
     }
     shares
@@ -108,8 +108,8 @@ mod tests {
     fn split(ops: &[&str], most: usize) -> (Vec<String>, Vec<String>, usize) {
         let mut batch = batch(ops);
         let mut given = Vec::new();
-        let part = |op: &Op| op.topic().as_str().parse().unwrap();
-        apply(&mut batch, part, |part, share| {
+        let partition = |op: &Op| op.topic().as_str().parse().unwrap();
+        apply(&mut batch, partition, |partition, share| {
             let mut words = Vec::new();
             let (mut left, mut late) = (most, false);
             for op in std::mem::take(&mut share.ops) {
@@ -127,7 +127,7 @@ mod tests {
                         words.push("t".into());
                         left -= 1;
                         let start = share.taken.len();
-                        share.taken.extend(format!("from {part}").bytes());
+                        share.taken.extend(format!("from {partition}").bytes());
                         Outcome::Taken(Some(Taken {
                             id: 1,
                             body: start..share.taken.len(),
@@ -139,7 +139,7 @@ mod tests {
                     }
                 }));
             }
-            given.push(format!("{part}:{}", words.concat()));
+            given.push(format!("{partition}:{}", words.concat()));
         });
         let taken = batch.outcomes.iter().filter_map(|outcome| match outcome {
             Ok(Outcome::Taken(Some(taken))) => {

@@ -81,12 +81,12 @@ impl Server {
         prefix: &str,
         rules: Rules,
         clock: fn() -> Id,
-        parts: usize,
+        partitions: usize,
     ) -> RedisStore {
         let url = self.url();
         let at = RedisAt { url: &url, prefix, pool: 8, replicas: 0 };
         let Ok(Named::One(info)) = address::parse(&url) else { panic!("{url} is one") };
-        let nodes = Nodes::one(info, &at, parts).unwrap();
+        let nodes = Nodes::one(info, &at, partitions).unwrap();
         RedisStore::over(nodes, &at, rules, Some(clock)).unwrap()
     }
 

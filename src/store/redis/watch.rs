@@ -92,7 +92,8 @@ pub fn replicas(info: &str) -> Option<Replicas> {
     let mut replicas = Replicas::default();
     for number in 0..count {
         let Some(replica) = field(info, &format!("slave{number}:")) else { continue };
-        let said = |name: &str| replica.split(',').find_map(|part| part.strip_prefix(name));
+        let said =
+            |name: &str| replica.split(',').find_map(|partition| partition.strip_prefix(name));
         // One that is being sent the whole is none yet.
         if said("state=") != Some("online") {
             continue;

@@ -7,36 +7,36 @@ use super::schema;
 use super::size::ROW_BYTES;
 use super::tables::Tables;
 use super::transaction::Transaction;
-use crate::ops::{Id, Kept, Outcome, Place, Topic};
+use crate::ops::{Id, Outcome, ScanCursor, StoredMessage, Topic};
 use crate::store::refusal;
 use crate::{error, limits};
 
 impl Tables {
     /// Some of what is kept of a topic, behind this place.
-    pub fn kept(&self, topic: i64, after: Place) -> Result<Vec<Kept>> {
+    pub fn kept(&self, topic: i64, after: ScanCursor) -> Result<Vec<StoredMessage>> {
         let after = match after {
-            Place::Log(id) => {
+            ScanCursor::Log(id) => {
                 let params = (topic, id.cast_signed(), limits::COPY_MESSAGES as i64, RANK_DEFAULT);
                 let some = self.kept_of(topic, schema::KEPT, params, |row, id| {
-                    let kept = Kept {
+                    let kept = StoredMessage {
                         deliveries: row.get(5)?,
                         looks: row.get::<_, i64>(6)?.cast_unsigned(),
-                        ..kept(row, Place::Log(id))?
+                        ..kept(row, ScanCursor::Log(id))?
                     };
                     let noted = kept.looks > 0 || row.get(7)?;
                     let origin = if noted { self.origin(topic, id)? } else { None };
-                    Ok(Kept { origin, ..kept })
+                    Ok(StoredMessage { origin, ..kept })
                 })?;
                 if !some.is_empty() {
                     return Ok(some);
                 }
                 (0, 0)
             }
-            Place::Later { due, number } => (due.cast_signed(), number.cast_signed()),
+            ScanCursor::Delayed { due, number } => (due.cast_signed(), number.cast_signed()),
         };
         let params = (topic, after.0, after.1, limits::COPY_MESSAGES as i64);
         self.kept_of(topic, schema::KEPT_FOR_LATER, params, |row, due| {
-            kept(row, Place::Later { due, number: row.get::<_, i64>(5)?.cast_unsigned() })
+            kept(row, ScanCursor::Delayed { due, number: row.get::<_, i64>(5)?.cast_unsigned() })
         })
     }
 
@@ -46,8 +46,8 @@ impl Tables {
         topic: i64,
         sql: &str,
         params: impl rusqlite::Params,
-        read: impl Fn(&Row<'_>, Id) -> Result<Kept>,
-    ) -> Result<Vec<Kept>> {
+        read: impl Fn(&Row<'_>, Id) -> Result<StoredMessage>,
+    ) -> Result<Vec<StoredMessage>> {
         let mut select = self.statement(sql)?;
         let mut rows = select.query(params)?;
         let (mut some, mut bytes) = (Vec::new(), 0);
@@ -57,16 +57,20 @@ impl Tables {
             let mut body = Vec::new();
             let stored = self.read_one(topic, row, &mut body)?;
             bytes += body.len();
-            some.push(Kept { body: body.into(), expires: stored.expires, ..read(row, stored.id)? });
+            some.push(StoredMessage {
+                body: body.into(),
+                expires: stored.expires,
+                ..read(row, stored.id)?
+            });
         }
         Ok(some)
     }
 }
 
 /// What a row says behind its body, expiry and checksum.
-fn kept(row: &Row<'_>, place: Place) -> Result<Kept> {
+fn kept(row: &Row<'_>, place: ScanCursor) -> Result<StoredMessage> {
     let rank: Option<i64> = row.get(4)?;
-    Ok(Kept {
+    Ok(StoredMessage {
         place,
         body: Box::default(),
         priority: priority(rank.unwrap_or(RANK_DEFAULT)),
@@ -79,7 +83,7 @@ fn kept(row: &Row<'_>, place: Place) -> Result<Kept> {
 
 impl Transaction<'_> {
     /// A message of another store, under the id that it has there.
-    pub fn import(&mut self, topic: &Topic, kept: &Kept) -> error::Result<Outcome> {
+    pub fn import(&mut self, topic: &Topic, kept: &StoredMessage) -> error::Result<Outcome> {
         let size = kept.body.len();
         let number = match self.number(topic) {
             Some(number) => number,
@@ -87,8 +91,8 @@ impl Transaction<'_> {
         };
         self.find_room(size)?;
         match kept.place {
-            Place::Log(id) => self.import_to_log(number, id, kept)?,
-            Place::Later { due, .. } => {
+            ScanCursor::Log(id) => self.import_to_log(number, id, kept)?,
+            ScanCursor::Delayed { due, .. } => {
                 let rank = Some(rank(kept.priority)).filter(|rank| *rank != RANK_DEFAULT);
                 self.delay(number, &kept.body, due, rank, kept.expires)?;
             }
@@ -96,7 +100,7 @@ impl Transaction<'_> {
         Ok(Outcome::Done)
     }
 
-    fn import_to_log(&mut self, number: i64, id: Id, kept: &Kept) -> error::Result<()> {
+    fn import_to_log(&mut self, number: i64, id: Id, kept: &StoredMessage) -> error::Result<()> {
         let newest = self.first(schema::NEWEST_OF_ALL, [number], |row| row.get::<_, i64>(0))?;
         if newest.is_some_and(|newest| newest.cast_unsigned() >= id) {
             return Err(refusal::not_behind());
@@ -118,8 +122,8 @@ impl Transaction<'_> {
         self.import_notes(number, id, kept)
     }
 
-    fn import_notes(&mut self, number: i64, id: Id, kept: &Kept) -> error::Result<()> {
-        let Kept { looks, origin, .. } = kept;
+    fn import_notes(&mut self, number: i64, id: Id, kept: &StoredMessage) -> error::Result<()> {
+        let StoredMessage { looks, origin, .. } = kept;
         if *looks == 0 && origin.is_none() {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use super::tables::JsonText;
 use super::transaction::Transaction;
 use crate::error::Result;
 use crate::limits;
-use crate::ops::{Id, Outcome, PRIORITY_DEFAULT, PRIORITY_MAX, PutOptions, Returned, Topic};
+use crate::ops::{Id, Outcome, PRIORITY_DEFAULT, PRIORITY_MAX, PutOptions, Requeue, Topic};
 
 /// The rank of a message that was put without a priority.
 pub const RANK_DEFAULT: i64 = rank(PRIORITY_DEFAULT);
@@ -160,12 +160,12 @@ impl Transaction<'_> {
     }
 
     /// A taken message goes back under its id, as if it had not been taken.
-    pub fn put_back(&mut self, topic: &Topic, message: &Returned) -> Result<Outcome> {
+    pub fn put_back(&mut self, topic: &Topic, message: &Requeue) -> Result<Outcome> {
         if message.lease.is_some() {
             return self.give_back_unread(topic, message.taken.id, message.taken.deliveries);
         }
         let number = self.number_or_new(topic)?;
-        let Returned { taken, body, .. } = message;
+        let Requeue { taken, body, .. } = message;
         let rank = rank(taken.priority);
         self.insert(number, taken.id, Some(rank), taken.expires, body)?;
         self.make_ready(number, rank, taken.id, taken.deliveries.saturating_sub(1))?;

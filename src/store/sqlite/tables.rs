@@ -12,7 +12,7 @@ use super::room::Room;
 use super::size::{Pages, Size};
 use super::{damage, schema};
 use crate::limits;
-use crate::ops::{Id, Run, Topic};
+use crate::ops::{Chunk, Id, Topic};
 use crate::store::SyncMode;
 
 /// Statements that are kept ready: more than there are.
@@ -185,59 +185,59 @@ impl Tables {
     }
 
     /// Fills a run with the oldest messages after the one where it begins.
-    pub fn read(&self, mut run: Run, topic: i64, bounds: Bounds) -> Result<Run> {
+    pub fn read(&self, mut chunk: Chunk, topic: i64, bounds: Bounds) -> Result<Chunk> {
         let mut read = self.statement(schema::READ)?;
-        let after = run.last_id().cast_signed();
+        let after = chunk.last_id().cast_signed();
         let Bounds { newest, now, limit } = bounds;
         let (newest, now) = (newest.cast_signed(), now.cast_signed());
         let mut rows = read.query((topic, after, limit as i64, now, newest))?;
         while let Some(row) = rows.next()? {
-            if !self.push(&mut run, topic, row, limits::RUN_BYTES)? {
+            if !self.push(&mut chunk, topic, row, limits::CHUNK_BYTES)? {
                 break;
             }
         }
-        Ok(run)
+        Ok(chunk)
     }
 
     /// Fills a run with the newest messages, newest first.
-    pub fn read_last(&self, mut run: Run, topic: i64, bounds: Bounds) -> Result<Run> {
+    pub fn read_last(&self, mut chunk: Chunk, topic: i64, bounds: Bounds) -> Result<Chunk> {
         let mut read = self.statement(schema::READ_LAST)?;
         let Bounds { newest, now, limit } = bounds;
         let (newest, now) = (newest.cast_signed(), now.cast_signed());
         let mut rows = read.query((topic, limit as i64, now, newest))?;
         while let Some(row) = rows.next()? {
-            if !self.push(&mut run, topic, row, limits::HISTORY_BYTES)? {
+            if !self.push(&mut chunk, topic, row, limits::HISTORY_BYTES)? {
                 break;
             }
-            if let Some(origin) = self.origin(topic, run.last_id())? {
-                run.set_origin(origin.0, origin.1);
+            if let Some(origin) = self.origin(topic, chunk.last_id())? {
+                chunk.set_origin(origin.0, origin.1);
             }
         }
-        Ok(run)
+        Ok(chunk)
     }
 
     /// A topic's delayed messages, those that are due first first; in place of ids, when.
-    pub fn delayed(&self, topic: i64, limit: usize) -> Result<Run> {
-        let mut run = Run::default();
+    pub fn delayed(&self, topic: i64, limit: usize) -> Result<Chunk> {
+        let mut chunk = Chunk::default();
         let mut read = self.statement(schema::LIST_DELAYED)?;
         let mut rows = read.query((topic, limit as i64))?;
         while let Some(row) = rows.next()? {
             let body = row.get_ref(1)?.as_bytes()?;
-            if !run.is_empty() && run.bytes() + body.len() > limits::HISTORY_BYTES {
+            if !chunk.is_empty() && chunk.bytes() + body.len() > limits::HISTORY_BYTES {
                 break;
             }
             let stored = self.checked(topic, row, body)?;
-            run.push(stored.id, body, None);
+            chunk.push(stored.id, body, None);
         }
-        Ok(run)
+        Ok(chunk)
     }
 
     /// Adds a row of `log` to a run; false if the run has no room for it, or for any other.
-    fn push(&self, run: &mut Run, topic: i64, row: &Row<'_>, most: usize) -> Result<bool> {
+    fn push(&self, chunk: &mut Chunk, topic: i64, row: &Row<'_>, most: usize) -> Result<bool> {
         let mut large = Vec::new();
         let body = match row.get_ref(1)? {
             // A large message begins a run of its own, which it fills, or nearly so.
-            ValueRef::Null if !run.is_empty() && most == limits::RUN_BYTES => return Ok(false),
+            ValueRef::Null if !chunk.is_empty() && most == limits::CHUNK_BYTES => return Ok(false),
             ValueRef::Null => {
                 self.read_large(row.get(0)?, &mut large)?;
                 &large
@@ -246,14 +246,14 @@ impl Tables {
         };
         let stored = match self.checked(topic, row, body) {
             // What stands before it is handed out first.
-            Err(_) if !run.is_empty() => return Ok(false),
+            Err(_) if !chunk.is_empty() => return Ok(false),
             stored => stored?,
         };
-        let room = run.is_empty() || run.bytes() + body.len() <= most;
+        let room = chunk.is_empty() || chunk.bytes() + body.len() <= most;
         if room {
-            run.push(stored.id, body, stored.expires);
+            chunk.push(stored.id, body, stored.expires);
         }
-        Ok(room && run.bytes() < most)
+        Ok(room && chunk.bytes() < most)
     }
 
     /// Reads a row of `log` with its body, which is added to `bytes`.

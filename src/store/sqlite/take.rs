@@ -191,7 +191,7 @@ impl Transaction<'_> {
                     }
                     Err(error) => return Err(error),
                 }
-                if batch.taken.len() >= limits::RUN_BYTES {
+                if batch.taken.len() >= limits::CHUNK_BYTES {
                     break;
                 }
             }

@@ -60,8 +60,8 @@ fn fails_alone(store: &SqliteStore) {
     assert_eq!(too_much.outcomes[0].as_ref().unwrap_err().code, Code::Full);
     assert!(store.topic("new").is_none(), "a topic is not made by a put that failed");
     let head = store.topic("t").unwrap();
-    let run = store.read(&head, 0, 256).unwrap();
-    let bodies: Vec<_> = (0..).map_while(|i| run.get(i)).map(|m| m.body.to_vec()).collect();
+    let chunk = store.read(&head, 0, 256).unwrap();
+    let bodies: Vec<_> = (0..).map_while(|i| chunk.get(i)).map(|m| m.body.to_vec()).collect();
     assert_eq!(bodies, [b"1", b"2", b"3"]);
 
     lock(&store.desk).tables.limit_pages(1 << 20);

@@ -22,7 +22,7 @@ use super::params::Params;
 use crate::broker::{From, Pattern, Pushes, Session, Turned};
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::ops::{Encoded, Form, Id, Run, Topic};
+use crate::ops::{Chunk, Encoded, Encoding, Id, Topic};
 use crate::protocol::json::{self, Field, FieldValue, Source as _};
 
 const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
@@ -129,30 +129,30 @@ impl Events {
 
 /// Some messages of a run as they were written for all who stand in it.
 struct Part {
-    run: Arc<Run>,
+    chunk: Arc<Chunk>,
     range: Range<usize>,
 }
 
 impl AsRef<[u8]> for Part {
     fn as_ref(&self) -> &[u8] {
-        let all = |run: &Run| events(None, run, 0..run.len());
-        self.run.encoded(Form::Event, all).part(&self.range)
+        let all = |chunk: &Chunk| events(None, chunk, 0..chunk.len());
+        self.chunk.encoded(Encoding::Event, all).part(&self.range)
     }
 }
 
 fn bytes(pushes: Pushes, named: bool) -> Bytes {
-    let Pushes { topic, run, range } = pushes;
+    let Pushes { topic, chunk, range } = pushes;
     match named {
-        true => events(Some(&topic), &run, range).bytes.into(),
-        false => Bytes::from_owner(Part { run, range }),
+        true => events(Some(&topic), &chunk, range).bytes.into(),
+        false => Bytes::from_owner(Part { chunk, range }),
     }
 }
 
 /// Messages as events. A line end inside of one says nothing in JSON, and would end its line here.
-pub fn events(topic: Option<&Topic>, run: &Run, range: Range<usize>) -> Encoded {
+pub fn events(topic: Option<&Topic>, chunk: &Chunk, range: Range<usize>) -> Encoded {
     let mut encoded = Encoded::default();
     let out = &mut encoded.bytes;
-    for message in range.filter_map(|index| run.get(index)) {
+    for message in range.filter_map(|index| chunk.get(index)) {
         if let Some(topic) = topic {
             let _ = writeln!(out, "event: {topic}");
         }

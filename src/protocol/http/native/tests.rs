@@ -9,7 +9,7 @@ use super::params::Params;
 use super::put::Kind;
 use crate::error::Code;
 use crate::limits;
-use crate::ops::Run;
+use crate::ops::Chunk;
 use crate::protocol::json::{Field, Request, Source as _};
 
 const MAX_MESSAGE: usize = 1_000;
@@ -125,9 +125,9 @@ proptest! {
             }
             _ => {}
         }
-        let mut run = Run::new(0, 0);
-        run.push(7, &message, None);
-        let events = super::events::events(None, &run, 0..1).bytes;
+        let mut chunk = Chunk::new(0, 0);
+        chunk.push(7, &message, None);
+        let events = super::events::events(None, &chunk, 0..1).bytes;
         let data = events.strip_prefix(b"id: 7\ndata: ").and_then(|d| d.strip_suffix(b"\n\n"));
         let data = data.expect("an event has these lines");
         prop_assert!(!data.iter().any(|byte| matches!(byte, b'\n' | b'\r')));

@@ -170,11 +170,11 @@ pub async fn topic(app: ForCaller, RawQuery(query): RawQuery) -> Answer<Response
     let told: Result<Value> = app
         .run(move |broker, caller| {
             let since = broker.last_id(caller, topic.as_str());
-            let run = broker.history(caller, topic.as_str(), limits::PAGE_MESSAGES)?;
-            let messages = (0..run.len()).filter_map(|index| run.get(index));
+            let chunk = broker.history(caller, topic.as_str(), limits::PAGE_MESSAGES)?;
+            let messages = (0..chunk.len()).filter_map(|index| chunk.get(index));
             let messages: Vec<_> = messages.map(|m| message_told(m.id, m.body)).collect();
             // Whoever follows the topic from here on misses nothing.
-            let last = if run.is_empty() { since } else { run.last_id() };
+            let last = if chunk.is_empty() { since } else { chunk.last_id() };
             Ok(json!({ "topic": topic.as_str(), "messages": messages, "last": last }))
         })
         .await?;

@@ -97,7 +97,7 @@ fn nodes(text: &mut Text, nodes: &[Node]) {
         ("up", "1 if the node of the store can be used.", |node| {
             Some(f64::from(u8::from(node.away.is_none())))
         }),
-        ("parts", "Parts of the store that are there.", |node| Some(node.parts.len() as f64)),
+        ("parts", "Parts of the store that are there.", |node| Some(node.partitions.len() as f64)),
         ("round_trip_seconds", "How long it took to answer last.", |node| {
             Some(node.round_trip.as_secs_f64())
         }),

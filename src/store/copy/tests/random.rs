@@ -1,7 +1,7 @@
 //! Random topics: all that can happen to a message has happened to some.
 
 use super::*;
-use crate::ops::{Returned, Taken as Handed};
+use crate::ops::{Requeue, Taken as Handed};
 
 const CASES: u64 = 30;
 const TOPICS: [&str; 4] = ["a", "a.dead", "b", "é"];
@@ -85,7 +85,7 @@ impl Life<'_> {
         if leased {
             self.leases.push((at, taken));
         } else if self.random.below(2) == 0 {
-            let message = Box::new(Returned { taken, body, lease });
+            let message = Box::new(Requeue { taken, body, lease });
             drop(one(self.side, Op::PutBack { topic, message }));
         }
     }
@@ -132,7 +132,7 @@ pub fn topics_come_back_the_same(make: &dyn Fn() -> Open) {
     assert!(letters > CASES as usize && many > 30 * CASES, "{letters} {many}");
 }
 
-fn is_letter(message: &Kept) -> bool {
+fn is_letter(message: &StoredMessage) -> bool {
     message.origin.is_some()
 }
 

@@ -40,16 +40,16 @@ fn one_question_is_for_all_who_come_before_it_is_put() {
 fn what_a_node_was_not_asked_yet_is_one_question_then() {
     let info = redis::IntoConnectionInfo::into_connection_info("redis://127.0.0.1:1").unwrap();
     let link = Arc::new(Link::new(info, 1).unwrap());
-    let asking = |parts: &[usize]| Asking {
+    let asking = |partitions: &[usize]| Asking {
         link: link.clone(),
-        parts: parts.to_vec(),
+        partitions: partitions.to_vec(),
         keys: Vec::new(),
         has_other_clock: false,
     };
     let desk = Mutex::new(Desk { busy: true, ..Desk::default() });
     let questions: [_; 4] = std::array::from_fn(|_| Arc::new(Question::new(2)));
-    for (question, parts) in questions.iter().zip([&[0, 1][..], &[0, 1], &[1], &[0, 1]]) {
-        lock(&desk).waiting.push((question.clone(), asking(parts)));
+    for (question, partitions) in questions.iter().zip([&[0, 1][..], &[0, 1], &[1], &[0, 1]]) {
+        lock(&desk).waiting.push((question.clone(), asking(partitions)));
     }
     let now = Instant::now();
     let mut asked = Vec::new();
@@ -58,7 +58,7 @@ fn what_a_node_was_not_asked_yet_is_one_question_then() {
         asking.tell(&some, &[known(7, 9, now), known(8, 9, now)]);
     }
     assert_eq!((asked, lock(&desk).busy), (vec![3, 1], false));
-    let told = |place: usize, part| questions[place].last_id(part);
+    let told = |place: usize, partition| questions[place].last_id(partition);
     assert_eq!([told(0, 0), told(1, 1), told(2, 1), told(3, 0)], [7, 8, 7, 7].map(Some));
 }
 

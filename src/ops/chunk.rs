@@ -8,7 +8,7 @@ use super::{Id, Message, Topic};
 /// A few messages of one topic that follow one another, as they were read: nothing of the topic
 /// lies between them, nor between `after` and the first.
 #[derive(Debug, Default)]
-pub struct Run {
+pub struct Chunk {
     after: Id,
     entries: Vec<Entry>,
     bytes: Vec<u8>,
@@ -33,7 +33,7 @@ struct Entry {
 
 /// How a protocol writes messages that it pushes.
 #[derive(Clone, Copy, Debug)]
-pub enum Form {
+pub enum Encoding {
     /// As objects of the JSON protocol.
     Push,
     /// As server-sent events.
@@ -50,9 +50,9 @@ pub struct Encoded {
     pub ends: Vec<usize>,
 }
 
-impl Run {
-    pub fn new(after: Id, removals: u64) -> Run {
-        Run { after, removals, ..Run::default() }
+impl Chunk {
+    pub fn new(after: Id, removals: u64) -> Chunk {
+        Chunk { after, removals, ..Chunk::default() }
     }
 
     pub fn push(&mut self, id: Id, body: &[u8], expires: Option<Id>) {
@@ -69,19 +69,19 @@ impl Run {
     }
 
     /// Turns a run that was read backwards, newest first, round.
-    pub fn reversed(self) -> Run {
-        let mut run = Run::new(self.entries.last().map_or(self.after, |first| first.id - 1), 0);
-        run.removals = self.removals;
-        run.expires = self.expires;
+    pub fn reversed(self) -> Chunk {
+        let mut chunk = Chunk::new(self.entries.last().map_or(self.after, |first| first.id - 1), 0);
+        chunk.removals = self.removals;
+        chunk.expires = self.expires;
         for index in (0..self.entries.len()).rev() {
             if let Some(message) = self.get(index) {
-                run.push(message.id, message.body, None);
+                chunk.push(message.id, message.body, None);
                 if let Some((topic, id)) = self.origin(index) {
-                    run.set_origin(topic.clone(), id);
+                    chunk.set_origin(topic.clone(), id);
                 }
             }
         }
-        run
+        chunk
     }
 
     pub fn len(&self) -> usize {
@@ -138,11 +138,11 @@ impl Run {
     }
 
     /// The messages as `encode` writes them in this form; it is asked once.
-    pub fn encoded(&self, form: Form, encode: impl FnOnce(&Run) -> Encoded) -> &Encoded {
+    pub fn encoded(&self, form: Encoding, encode: impl FnOnce(&Chunk) -> Encoded) -> &Encoded {
         let encoded = match form {
-            Form::Push => &self.pushes,
-            Form::Event => &self.events,
-            Form::Frame => &self.frames,
+            Encoding::Push => &self.pushes,
+            Encoding::Event => &self.events,
+            Encoding::Frame => &self.frames,
         };
         encoded.get_or_init(|| encode(self))
     }

@@ -5,10 +5,10 @@ use super::{Id, Topic};
 /// Where a message stands among all that is kept of its topic: those in the log by their ids, and
 /// behind them those that are not due yet, by when they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ScanCursor {
     Log(Id),
     /// The number is the store's own: it tells messages that are due at one time apart.
-    Later {
+    Delayed {
         due: Id,
         number: u64,
     },
@@ -16,8 +16,8 @@ pub enum Place {
 
 /// A message, whoever has it in hands.
 #[derive(Clone, Debug)]
-pub struct Kept {
-    pub place: Place,
+pub struct StoredMessage {
+    pub place: ScanCursor,
     pub body: Box<[u8]>,
     pub priority: u8,
     /// How often it was delivered; the one who holds it now has had one of them.
@@ -30,16 +30,18 @@ pub struct Kept {
     pub looks: u64,
 }
 
-impl Place {
+impl ScanCursor {
     /// Before everything.
-    pub const START: Place = Place::Log(0);
+    pub const START: ScanCursor = ScanCursor::Log(0);
 }
 
-impl Kept {
+impl StoredMessage {
     /// Whether this is the same message in another store.
-    pub fn is_copy_of(&self, other: &Kept) -> bool {
+    pub fn is_copy_of(&self, other: &StoredMessage) -> bool {
         let here = match (self.place, other.place) {
-            (Place::Later { due, .. }, Place::Later { due: there, .. }) => due == there,
+            (ScanCursor::Delayed { due, .. }, ScanCursor::Delayed { due: there, .. }) => {
+                due == there
+            }
             (here, there) => here == there,
         };
         here && self.known() == other.known()
@@ -47,7 +49,7 @@ impl Kept {
 
     /// What does not depend on the store.
     fn known(&self) -> impl PartialEq + '_ {
-        let Kept { place: _, body, priority, deliveries, expires, origin, looks } = self;
+        let StoredMessage { place: _, body, priority, deliveries, expires, origin, looks } = self;
         (body, priority, deliveries, expires, origin, looks)
     }
 }
