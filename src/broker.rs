@@ -163,9 +163,9 @@ impl Broker {
         for (op, outcome) in batch.ops.iter().zip(&batch.outcomes) {
             if let (Op::PutBack { topic, message }, Ok(_)) = (op, outcome)
                 && message.lease.is_none()
-                && let Some(head) = self.store.topic(topic.as_str())
+                && let Some(state) = self.store.topic(topic.as_str())
             {
-                head.put_back(message.taken.id);
+                state.put_back(message.taken.id);
             }
         }
     }
@@ -332,7 +332,7 @@ impl Broker {
     pub fn history(&self, _: &Caller, topic: &str, limit: usize) -> Result<Arc<Chunk>> {
         self.store.refresh(topic)?;
         match self.store.topic(topic) {
-            Some(head) => self.store.read_last(&head, limit),
+            Some(state) => self.store.read_last(&state, limit),
             None => Ok(Arc::default()),
         }
     }
@@ -341,14 +341,14 @@ impl Broker {
     pub fn delayed(&self, _: &Caller, topic: &str, limit: usize) -> Result<Chunk> {
         self.store.refresh(topic)?;
         match self.store.topic(topic) {
-            Some(head) => self.store.delayed(&head, limit),
+            Some(state) => self.store.delayed(&state, limit),
             None => Ok(Chunk::default()),
         }
     }
 
     /// How consumers share the topic's messages, if that was ever set.
     pub fn policy(&self, _: &Caller, topic: &str) -> Option<Policy> {
-        self.store.topic(topic).and_then(|head| head.counts().policy)
+        self.store.topic(topic).and_then(|state| state.counts().policy)
     }
 
     /// The server stops: everyone who waits is woken and told so.

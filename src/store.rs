@@ -5,25 +5,25 @@ mod cache;
 #[cfg(test)]
 mod contract;
 pub mod copy;
-mod head;
+mod drop_log;
+mod errors;
 mod leader;
-mod losses;
 #[cfg(feature = "redis")]
 mod redis;
-mod refusal;
 mod sqlite;
+mod topic_state;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
 
 pub use self::cache::{ReadCache, WriteThrough};
-pub use self::head::{Counts, Head};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]
 pub use self::redis::{cluster_tests::Server as RedisCluster, tests::Server as RedisServer};
 pub use self::sqlite::{IN_USE, build};
+pub use self::topic_state::{Counts, TopicState};
 use crate::error::{Error, Result};
 use crate::ops::{
     Batch, Chunk, Completion, Id, Node, ScanCursor, StoredMessage, Topic, Watermark, completion,
@@ -52,32 +52,32 @@ pub trait Store: Send + Sync {
 
     /// The oldest messages of the topic with an id above `after`: at most `limit`, and at most
     /// [`limits::CHUNK_BYTES`](crate::limits::CHUNK_BYTES) unless the first alone is larger.
-    fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Chunk>>;
+    fn read(&self, state: &TopicState, after: Id, limit: usize) -> Result<Arc<Chunk>>;
 
     /// A run of the topic's last `limit` messages, oldest first; fewer if together they are over
     /// [`limits::HISTORY_BYTES`](crate::limits::HISTORY_BYTES).
-    fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Chunk>>;
+    fn read_last(&self, state: &TopicState, limit: usize) -> Result<Arc<Chunk>>;
 
     /// The topic's delayed messages in the order in which they become due, with due times in place
     /// of ids; bounded as [`Store::read_last`] is.
-    fn delayed(&self, head: &Head, limit: usize) -> Result<Chunk>;
+    fn delayed(&self, state: &TopicState, limit: usize) -> Result<Chunk>;
 
     /// The runs that clients read last.
     fn cache(&self) -> &ReadCache;
 
     /// The ids of the oldest and of the newest message of the topic.
-    fn ends(&self, head: &Head) -> Result<(Option<Id>, Option<Id>)>;
+    fn ends(&self, state: &TopicState) -> Result<(Option<Id>, Option<Id>)>;
 
     /// All that is stored of the topic after this place, leased, delayed and expired messages
     /// included: at most [`limits::COPY_MESSAGES`](crate::limits::COPY_MESSAGES) and about
     /// [`limits::COPY_BYTES`](crate::limits::COPY_BYTES). An empty answer ends the scan.
-    fn scan(&self, head: &Head, after: ScanCursor) -> Result<Vec<StoredMessage>>;
+    fn scan(&self, state: &TopicState, after: ScanCursor) -> Result<Vec<StoredMessage>>;
 
     /// The state of a topic, without asking the tables; `None` before its first put.
-    fn topic(&self, name: &str) -> Option<Arc<Head>>;
+    fn topic(&self, name: &str) -> Option<Arc<TopicState>>;
 
     /// All topics, in no order.
-    fn topics(&self) -> Vec<Arc<Head>>;
+    fn topics(&self) -> Vec<Arc<TopicState>>;
 
     /// The last id given out, the largest if the store has several partitions.
     fn last_id(&self) -> Id;
@@ -99,7 +99,7 @@ pub trait Store: Send + Sync {
     fn tick(&self, partition: usize) -> Result<Due>;
 
     /// The store's kind, size and health. Waits for nothing; the store logs a new fault.
-    fn usage(&self) -> Extent;
+    fn usage(&self) -> Usage;
 
     /// The methods of a store that other servers use too; `None` if only this process does.
     fn shared(&self) -> Option<&dyn SharedStore> {
@@ -137,7 +137,7 @@ pub trait SharedStore {
 
 /// What a store is, how large, and whether it works.
 #[derive(Clone, Debug, Default)]
-pub struct Extent {
+pub struct Usage {
     /// `memory`, `file`, `redis` or `redis-cluster`.
     pub kind: &'static str,
     /// Whether a call may wait for a disk or a network, and not only for other calls.

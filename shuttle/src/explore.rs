@@ -53,8 +53,8 @@ fn put_to(broker: &Broker, topic: Topic, body: usize) {
 
 /// All messages of the topic, by the numbers that they are.
 fn all(store: &dyn Store) -> Vec<(Id, usize)> {
-    let Some(head) = store.topic("t") else { return Vec::new() };
-    let chunk = store.read(&head, 0, limits::CHUNK_MESSAGES).unwrap();
+    let Some(state) = store.topic("t") else { return Vec::new() };
+    let chunk = store.read(&state, 0, limits::CHUNK_MESSAGES).unwrap();
     let number = |body: &[u8]| String::from_utf8_lossy(body).parse().unwrap();
     (0..).map_while(|at| chunk.get(at)).map(|message| (message.id, number(message.body))).collect()
 }

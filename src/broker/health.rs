@@ -6,7 +6,7 @@ use super::Broker;
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{Batch, Op, Topic};
-use crate::store::Extent;
+use crate::store::Usage;
 
 /// The better is the smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ pub struct Vitals {
     pub failure: Option<String>,
     pub connections: u64,
     pub max_connections: u64,
-    pub store: Extent,
+    pub store: Usage,
     /// Whether a full store refuses puts; else it drops its oldest messages.
     pub refuses: bool,
     /// Messages that were dropped lately.
@@ -171,7 +171,7 @@ mod tests {
     use crate::store::{self, Rules};
 
     fn vitals() -> Vitals {
-        let store = Extent { kind: "memory", max_bytes: Some(1_000), ..Extent::default() };
+        let store = Usage { kind: "memory", max_bytes: Some(1_000), ..Usage::default() };
         Vitals { max_connections: 100, store, ..Vitals::default() }
     }
 
@@ -185,7 +185,7 @@ mod tests {
         });
         let taken = |connections| Vitals { connections, ..vitals() }.judge().0;
         let filled = |bytes, refuses| {
-            let store = Extent { bytes, ..vitals().store };
+            let store = Usage { bytes, ..vitals().store };
             Vitals { store, refuses, ..vitals() }.judge().0
         };
         for (share, health) in [
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn what_is_lost_is_the_gravest() {
         let lost = |bytes, drops_old| {
-            let store = Extent { bytes, ..vitals().store };
+            let store = Usage { bytes, ..vitals().store };
             Vitals { dropped: 3, drops_old, connections: 100, store, ..vitals() }.judge()
         };
         let text = "the full store has dropped its 3 oldest messages";

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::{Broker, Caller};
 use crate::error::Result;
 use crate::ops::{Id, Topic};
-use crate::store::{Counts, Head};
+use crate::store::{Counts, TopicState};
 
 /// So many topics are read for the last messages, at most.
 const READ_TOPICS: usize = 200;
@@ -26,11 +26,11 @@ impl Broker {
     pub fn busiest(&self, _: &Caller, part: &str, limit: usize) -> (Vec<Busy>, usize) {
         let now = self.store.now();
         let heads = self.store.topics().into_iter();
-        let matching = heads.filter(|head| holds(head.topic().as_str(), part));
+        let matching = heads.filter(|state| holds(state.topic().as_str(), part));
         let mut ranked: Vec<_> = matching
-            .map(|head| {
-                let (puts, takes) = head.rates(now);
-                (puts + takes, head.counts().length, head)
+            .map(|state| {
+                let (puts, takes) = state.rates(now);
+                (puts + takes, state.counts().length, state)
             })
             .collect();
         let count = ranked.len();
@@ -39,28 +39,28 @@ impl Broker {
             by_rate.then_with(|| a.topic().cmp(b.topic()))
         });
         ranked.truncate(limit);
-        (ranked.iter().map(|(.., head)| self.busy(head)).collect(), count)
+        (ranked.iter().map(|(.., state)| self.busy(state)).collect(), count)
     }
 
     /// One topic, as [`Broker::busiest`] tells of it; `None` before its first put.
     pub fn busy_topic(&self, _: &Caller, name: &str) -> Option<Busy> {
-        self.store.topic(name).map(|head| self.busy(&head))
+        self.store.topic(name).map(|state| self.busy(&state))
     }
 
     /// The topics with most puts and takes since the start.
     pub fn most_used(&self, _: &Caller, limit: usize) -> Vec<Busy> {
         let mut heads = self.store.topics();
-        let used = |head: &Head| head.counts().puts + head.counts().takes;
-        heads.sort_by_cached_key(|head| (Reverse(used(head)), head.topic().clone()));
+        let used = |state: &TopicState| state.counts().puts + state.counts().takes;
+        heads.sort_by_cached_key(|state| (Reverse(used(state)), state.topic().clone()));
         heads.truncate(limit);
-        heads.iter().map(|head| self.busy(head)).collect()
+        heads.iter().map(|state| self.busy(state)).collect()
     }
 
-    fn busy(&self, head: &Head) -> Busy {
-        let (put_rate, take_rate) = head.rates(self.store.now());
-        let topic = head.topic().clone();
+    fn busy(&self, state: &TopicState) -> Busy {
+        let (put_rate, take_rate) = state.rates(self.store.now());
+        let topic = state.topic().clone();
         let consumers = self.subscribers.followers(&topic) + self.consumers.of(&topic);
-        Busy { counts: head.counts(), topic, put_rate, take_rate, consumers }
+        Busy { counts: state.counts(), topic, put_rate, take_rate, consumers }
     }
 
     /// The last messages of all topics, the newest first, as `show` makes them.
@@ -71,19 +71,19 @@ impl Broker {
         show: impl Fn(&Topic, Id, &[u8]) -> T,
     ) -> Result<Vec<(Id, T)>> {
         let mut heads = self.store.topics();
-        heads.retain(|head| head.counts().length > 0);
-        heads.sort_unstable_by_key(|head| Reverse(head.newest()));
+        heads.retain(|state| state.counts().length > 0);
+        heads.sort_unstable_by_key(|state| Reverse(state.newest()));
         let mut last: Vec<(Id, T)> = Vec::new();
-        for head in heads.iter().take(READ_TOPICS) {
+        for state in heads.iter().take(READ_TOPICS) {
             let oldest = last.get(limit.saturating_sub(1)).map_or(0, |(id, _)| *id);
-            if head.newest() <= oldest {
+            if state.newest() <= oldest {
                 break;
             }
             // Shown at once: a topic's messages may be large.
-            let run = self.store.read_last(head, limit)?;
+            let run = self.store.read_last(state, limit)?;
             let messages = (0..run.len()).filter_map(|index| run.get(index));
             let newer = messages.filter(|message| message.id > oldest);
-            last.extend(newer.map(|m| (m.id, show(head.topic(), m.id, m.body))));
+            last.extend(newer.map(|m| (m.id, show(state.topic(), m.id, m.body))));
             last.sort_unstable_by_key(|(id, _)| Reverse(*id));
             last.truncate(limit);
         }

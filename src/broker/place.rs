@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Chunk, Id, Message};
-use crate::store::{Head, Store};
+use crate::store::{Store, TopicState};
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +27,7 @@ pub struct Place {
     /// Everything up to this id has been handed out or passed over, unless it is owed.
     after: Id,
     /// Known from the topic's first message on.
-    head: Option<Arc<Head>>,
+    state: Option<Arc<TopicState>>,
     /// The run that was read last, and the index in it of the message after `after`, or of the first that
     /// is owed.
     chunk: Arc<Chunk>,
@@ -58,8 +58,8 @@ struct Owed {
 }
 
 impl Had {
-    fn add(&mut self, id: Id, head: Option<&Arc<Head>>) {
-        if !head.is_some_and(|head| head.is_taken_from()) {
+    fn add(&mut self, id: Id, state: Option<&Arc<TopicState>>) {
+        if !state.is_some_and(|state| state.is_taken_from()) {
             // Nothing up to here is in a taker's hands.
             self.floor = id;
             return;
@@ -87,13 +87,13 @@ impl Had {
 }
 
 impl Owed {
-    fn is_new(&self, head: &Head) -> bool {
-        head.put_backs() != self.seen || (self.more && self.ids.is_empty())
+    fn is_new(&self, state: &TopicState) -> bool {
+        state.put_backs() != self.seen || (self.more && self.ids.is_empty())
     }
 }
 
 impl Place {
-    pub fn new(after: Id, head: Option<Arc<Head>>) -> Place {
+    pub fn new(after: Id, state: Option<Arc<TopicState>>) -> Place {
         Place {
             after,
             chunk: Arc::default(),
@@ -101,10 +101,10 @@ impl Place {
             chunk_messages: FIRST_CHUNK_MESSAGES,
             had: Had { floor: after, ids: VecDeque::new() },
             owed: Owed {
-                seen: head.as_ref().map_or(0, |head| head.put_backs()),
+                seen: state.as_ref().map_or(0, |state| state.put_backs()),
                 ..Owed::default()
             },
-            head,
+            state,
         }
     }
 
@@ -122,24 +122,24 @@ impl Place {
 
     /// Makes `next` the next message of the run, if there is one in the store; its id.
     pub fn advance(&mut self, store: &dyn Store, topic: &str) -> Result<Option<Id>> {
-        self.find_head(store, topic);
+        self.find_state(store, topic);
         self.look_back(store)?;
         if !self.owed.ids.is_empty()
             && let Some(id) = self.advance_to_owed(store)?
         {
             return Ok(Some(id));
         }
-        let Some(head) = &self.head else { return Ok(None) };
+        let Some(state) = &self.state else { return Ok(None) };
         if let Some(message) = self.chunk.get(self.next)
-            && !store.is_stale(head, &self.chunk)
+            && !store.is_stale(state, &self.chunk)
         {
             return Ok(Some(message.id));
         }
-        let newest = head.newest();
+        let newest = state.newest();
         if newest <= self.after {
             return Ok(None);
         }
-        let chunk = store.chunk(head, self.after, self.chunk_messages)?;
+        let chunk = store.chunk(state, self.after, self.chunk_messages)?;
         self.chunk_messages = (self.chunk_messages * 2).min(limits::CHUNK_MESSAGES);
         if chunk.is_empty() {
             // What was put has been removed: it need not be looked for again.
@@ -151,13 +151,13 @@ impl Place {
 
     /// As [`Place::advance`], to the newest message.
     pub fn advance_to_newest(&mut self, store: &dyn Store, topic: &str) -> Result<()> {
-        self.find_head(store, topic);
+        self.find_state(store, topic);
         self.look_back(store)?;
-        let Some(head) = self.head.clone() else { return Ok(()) };
-        let newest = head.newest();
+        let Some(state) = self.state.clone() else { return Ok(()) };
+        let newest = state.newest();
         self.stand_in(Arc::default());
         if newest > self.after {
-            let chunk = store.read_last(&head, 1)?;
+            let chunk = store.read_last(&state, 1)?;
             if chunk.is_empty() {
                 self.after = newest;
             } else if chunk.last_id() > self.after {
@@ -178,9 +178,9 @@ impl Place {
     }
 
     /// Looks for the head once, and never copies it: all sessions count its owners in one place.
-    fn find_head(&mut self, store: &dyn Store, topic: &str) {
-        if self.head.is_none() {
-            self.head = store.topic(topic);
+    fn find_state(&mut self, store: &dyn Store, topic: &str) {
+        if self.state.is_none() {
+            self.state = store.topic(topic);
         }
     }
 
@@ -191,18 +191,18 @@ impl Place {
 
     /// Whether messages were put back since it looked.
     pub fn has_put_backs(&self) -> bool {
-        self.head.as_ref().is_some_and(|head| self.owed.is_new(head))
+        self.state.as_ref().is_some_and(|state| self.owed.is_new(state))
     }
 
     /// Finds out which of the messages that were put back are owed.
     fn look_back(&mut self, store: &dyn Store) -> Result<()> {
-        let Some(head) = self.head.as_ref().filter(|head| self.owed.is_new(head)) else {
+        let Some(state) = self.state.as_ref().filter(|state| self.owed.is_new(state)) else {
             return Ok(());
         };
-        let (seen, ids) = head.put_backs_after(self.owed.seen);
+        let (seen, ids) = state.put_backs_after(self.owed.seen);
         let ids = match ids {
             Some(ids) if !self.owed.more => ids,
-            _ => self.find_owed(store, head)?,
+            _ => self.find_owed(store, state)?,
         };
         let more = ids.len() >= limits::PUT_BACKS;
         for id in ids {
@@ -219,10 +219,10 @@ impl Place {
 
     /// Reads again what it has passed, as far as its memory goes: messages that it has not handed out
     /// and that are not known to be owed. At most [`limits::PUT_BACKS`].
-    fn find_owed(&self, store: &dyn Store, head: &Head) -> Result<Vec<Id>> {
+    fn find_owed(&self, store: &dyn Store, state: &TopicState) -> Result<Vec<Id>> {
         let (mut found, mut from) = (Vec::new(), self.had.floor);
         while from < self.after && found.len() < limits::PUT_BACKS {
-            let chunk = store.chunk(head, from, limits::CHUNK_MESSAGES)?;
+            let chunk = store.chunk(state, from, limits::CHUNK_MESSAGES)?;
             let Some(start) = chunk.position(from) else { break };
             let ids = (start..chunk.len()).filter_map(|index| Some(chunk.get(index)?.id));
             let passed = ids.take_while(|id| *id <= self.after);
@@ -248,12 +248,12 @@ impl Place {
 
     /// Makes `next` the message with this id; false if it is not in the store.
     fn stand_at(&mut self, store: &dyn Store, id: Id) -> Result<bool> {
-        let Some(head) = &self.head else { return Ok(false) };
+        let Some(state) = &self.state else { return Ok(false) };
         let is_at = |chunk: &Chunk, index| chunk.get(index).is_some_and(|message| message.id == id);
-        if is_at(&self.chunk, self.next) && !store.is_stale(head, &self.chunk) {
+        if is_at(&self.chunk, self.next) && !store.is_stale(state, &self.chunk) {
             return Ok(true);
         }
-        let chunk = store.chunk(head, id - 1, 1)?;
+        let chunk = store.chunk(state, id - 1, 1)?;
         let next = chunk.position(id - 1).unwrap_or(0);
         if !is_at(&chunk, next) {
             return Ok(false);
@@ -291,7 +291,7 @@ impl Place {
 
     /// Moves behind the next message.
     fn hand_out(&mut self, id: Id) {
-        self.had.add(id, self.head.as_ref());
+        self.had.add(id, self.state.as_ref());
         if id > self.after {
             self.after = id;
             self.next += 1;

@@ -121,14 +121,14 @@ fn place<'p>(
     // Looked up twice: the borrow of a place that is found would last to the end otherwise.
     if !places.contains_key(topic) {
         let name = Topic::new(topic)?;
-        let (head, start) = (store.topic(topic), start.of(topic));
-        if since.is_none() && head.as_ref().is_none_or(|head| head.newest() <= start) {
+        let (state, start) = (store.topic(topic), start.of(topic));
+        if since.is_none() && state.as_ref().is_none_or(|state| state.newest() <= start) {
             return Ok(None);
         }
         if places.len() >= limits::PLACES {
             return Err(too_many_places());
         }
-        places.insert(name, Place::new(start, head));
+        places.insert(name, Place::new(start, state));
     }
     let mut place = places.get_mut(topic);
     if let (Some(place), Some(id)) = (&mut place, since) {
@@ -150,12 +150,12 @@ impl Broker {
     /// over [`limits::HISTORY_BYTES`]. None only where there is none.
     pub fn read(&self, _: &Caller, topic: &str, after: Id, limit: usize) -> Result<Page> {
         let (mut page, mut left, mut bytes) = (Page { parts: Vec::new(), last: after }, limit, 0);
-        if self.store.topic(topic).is_none_or(|head| head.newest() <= after) {
+        if self.store.topic(topic).is_none_or(|state| state.newest() <= after) {
             self.store.refresh(topic)?;
         }
-        let Some(head) = self.store.topic(topic) else { return Ok(page) };
-        while left > 0 && bytes < limits::HISTORY_BYTES && head.newest() > page.last {
-            let chunk = self.store.chunk(&head, page.last, limits::CHUNK_MESSAGES)?;
+        let Some(state) = self.store.topic(topic) else { return Ok(page) };
+        while left > 0 && bytes < limits::HISTORY_BYTES && state.newest() > page.last {
+            let chunk = self.store.chunk(&state, page.last, limits::CHUNK_MESSAGES)?;
             let Some(start) = chunk.position(page.last) else { break };
             let range = start..chunk.len().min(start + left);
             let messages = range.clone().filter_map(|index| chunk.get(index));

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::{Broker, Caller};
 use crate::error::{Code, Error, Result};
 use crate::ops::{Away, Id, Node, Topic};
-use crate::store::{Counts, Extent, Head, SharedStore};
+use crate::store::{Counts, SharedStore, TopicState, Usage};
 
 /// A topic, as it is listed.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct Stats {
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
     pub reads: u64,
     pub dropped: u64,
-    pub store: Extent,
+    pub store: Usage,
     /// The nodes that hold the store, if it is elsewhere.
     pub nodes: Vec<Node>,
 }
@@ -45,7 +45,7 @@ pub struct Stats {
 impl Broker {
     /// All topics, by name.
     pub fn topics(&self, _: &Caller) -> Result<Vec<TopicStats>> {
-        let topics = self.store.topics().into_iter().map(|head| self.topic_stats(&head));
+        let topics = self.store.topics().into_iter().map(|state| self.topic_stats(&state));
         let mut topics = topics.collect::<Result<Vec<_>>>()?;
         topics.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
         Ok(topics)
@@ -55,20 +55,20 @@ impl Broker {
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone asks for it"))]
     pub fn topic(&self, _: &Caller, name: &str) -> Result<Option<TopicStats>> {
         self.store.refresh(name)?;
-        self.store.topic(name).map(|head| self.topic_stats(&head)).transpose()
+        self.store.topic(name).map(|state| self.topic_stats(&state)).transpose()
     }
 
-    fn topic_stats(&self, head: &Head) -> Result<TopicStats> {
-        let (put_rate, take_rate) = head.rates(self.store.now());
-        let (oldest, newest) = self.store.ends(head)?;
+    fn topic_stats(&self, state: &TopicState) -> Result<TopicStats> {
+        let (put_rate, take_rate) = state.rates(self.store.now());
+        let (oldest, newest) = self.store.ends(state)?;
         Ok(TopicStats {
-            topic: head.topic().clone(),
-            counts: head.counts(),
+            topic: state.topic().clone(),
+            counts: state.counts(),
             oldest,
             newest,
             put_rate,
             take_rate,
-            consumers: self.subscribers.followers(head.topic()) + self.consumers.of(head.topic()),
+            consumers: self.subscribers.followers(state.topic()) + self.consumers.of(state.topic()),
         })
     }
 
@@ -112,8 +112,8 @@ impl Broker {
             nodes: self.nodes(),
             ..Stats::default()
         };
-        for head in self.store.topics() {
-            let counts = head.counts();
+        for state in self.store.topics() {
+            let counts = state.counts();
             stats.topics += 1;
             stats.messages += counts.length;
             stats.bytes += counts.bytes;

@@ -16,7 +16,7 @@ use super::place::{Place, too_many_places};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Chunk, Id, Topic, Watermark};
-use crate::store::{Head, SharedStore, Store};
+use crate::store::{SharedStore, Store, TopicState};
 
 /// So many topics that are ready keep the run that comes next; of the others only its id is kept,
 /// so that who lags in many topics holds little.
@@ -131,7 +131,7 @@ impl Subscriptions {
         };
         let followed = heads(store, &pattern)
             .iter()
-            .try_for_each(|head| self.begin_topic(store, head, from, &after, now));
+            .try_for_each(|state| self.begin_topic(store, state, from, &after, now));
         self.patterns.insert(pattern.clone(), after);
         if followed.is_err() {
             self.unsubscribe(&pattern);
@@ -143,22 +143,22 @@ impl Subscriptions {
     fn begin_topic(
         &mut self,
         store: &dyn Store,
-        head: &Arc<Head>,
+        state: &Arc<TopicState>,
         from: From,
         after: &Watermark,
         now: &Watermark,
     ) -> Result<()> {
         // One that is followed already stays where it is, also if nothing of it was read yet.
-        if let Some(begun) = self.begin(head.topic()) {
-            return self.follow(store, head, begun);
+        if let Some(begun) = self.begin(state.topic()) {
+            return self.follow(store, state, begun);
         }
-        let topic = head.topic().as_str();
+        let topic = state.topic().as_str();
         let after = match from {
-            From::Last(count) => before_last(store, head, count, now.of(topic))?,
+            From::Last(count) => before_last(store, state, count, now.of(topic))?,
             _ => after.of(topic),
         };
-        if after < head.newest() {
-            self.follow(store, head, after)?;
+        if after < state.newest() {
+            self.follow(store, state, after)?;
         }
         Ok(())
     }
@@ -181,15 +181,15 @@ impl Subscriptions {
     }
 
     /// Begins to follow a topic, unless it is followed already.
-    fn follow(&mut self, store: &dyn Store, head: &Arc<Head>, after: Id) -> Result<()> {
-        let topic = head.topic();
+    fn follow(&mut self, store: &dyn Store, state: &Arc<TopicState>, after: Id) -> Result<()> {
+        let topic = state.topic();
         if self.places.contains_key(topic) {
             return Ok(());
         }
         if self.places.len() >= limits::PLACES {
             return Err(too_many_places());
         }
-        let mut place = Place::new(after, Some(head.clone()));
+        let mut place = Place::new(after, Some(state.clone()));
         let next = place.advance(store, topic.as_str())?;
         if self.ready.len() >= READY_RUNS {
             place.shrink();
@@ -219,7 +219,7 @@ impl Subscriptions {
     fn look_at(&mut self, store: &dyn Store, topic: &Topic) -> Result<()> {
         let Some(place) = self.places.get_mut(topic) else {
             return match (self.begin(topic), store.topic(topic.as_str())) {
-                (Some(after), Some(head)) => self.follow(store, &head, after),
+                (Some(after), Some(state)) => self.follow(store, &state, after),
                 _ => Ok(()),
             };
         };
@@ -323,17 +323,17 @@ fn in_order(store: &dyn Store, patterns: &[Pattern], from: From) -> From {
 }
 
 /// The topics that match and that there are.
-fn heads(store: &dyn Store, pattern: &Pattern) -> Vec<Arc<Head>> {
+fn heads(store: &dyn Store, pattern: &Pattern) -> Vec<Arc<TopicState>> {
     match pattern {
         Pattern::Topic(topic) => store.topic(topic.as_str()).into_iter().collect(),
         Pattern::Prefix(_) => {
-            store.topics().into_iter().filter(|head| pattern.matches(head.topic())).collect()
+            store.topics().into_iter().filter(|state| pattern.matches(state.topic())).collect()
         }
     }
 }
 
 /// The id behind which the last `count` messages stand.
-fn before_last(store: &dyn Store, head: &Head, count: usize, now: Id) -> Result<Id> {
-    let chunk = store.read_last(head, count)?;
+fn before_last(store: &dyn Store, state: &TopicState, count: usize, now: Id) -> Result<Id> {
+    let chunk = store.read_last(state, count)?;
     Ok(chunk.get(0).map_or(now, |first| first.id - 1))
 }

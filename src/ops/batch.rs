@@ -228,7 +228,7 @@ impl Batch {
 
     /// Whether a reply promises that something of it was done. An unconfirmed put promises nothing, nor
     /// does a peek; an import is synced by the end of its copy.
-    pub fn is_promised(&self) -> bool {
+    pub fn needs_sync(&self) -> bool {
         let promises = |op: &Op| !matches!(op, Op::Put(_) | Op::Peek { .. } | Op::Import { .. });
         self.confirms || self.ops.iter().any(promises)
     }

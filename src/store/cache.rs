@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use super::{Head, Store};
+use super::{Store, TopicState};
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{Batch, Chunk, Id, Op, Outcome, Topic};
@@ -43,8 +43,8 @@ const MESSAGE_BYTES: usize = 96;
 
 impl ReadCache {
     /// A run that has the message that follows `after`.
-    pub fn find(&self, head: &Head, after: Id) -> Option<Arc<Chunk>> {
-        let number = head.number();
+    pub fn find(&self, state: &TopicState, after: Id) -> Option<Arc<Chunk>> {
+        let number = state.number();
         let Entries { chunks, .. } = &mut *lock(&self.0);
         let has = |entry: &Entry| entry.topic == number && entry.places.contains(&after);
         let index = chunks.iter().rposition(has)?;
@@ -58,13 +58,13 @@ impl ReadCache {
     }
 
     /// Keeps a run, unless it is one large message: encoding that costs more than reading it.
-    pub fn keep(&self, head: &Head, chunk: &Arc<Chunk>) {
+    pub fn keep(&self, state: &TopicState, chunk: &Arc<Chunk>) {
         if chunk.is_empty() || chunk.bytes() > limits::CHUNK_BYTES {
             return;
         }
-        let bytes = size_of_chunk(head, chunk);
+        let bytes = size_of_chunk(state, chunk);
         let places = chunk.after()..chunk.last_id();
-        let entry = Entry { topic: head.number(), places, chunk: chunk.clone(), bytes };
+        let entry = Entry { topic: state.number(), places, chunk: chunk.clone(), bytes };
         let mut entries = lock(&self.0);
         entries.chunks.push_back(entry);
         entries.bytes += bytes;
@@ -84,27 +84,27 @@ impl ReadCache {
 }
 
 /// What a run takes, with its messages in one encoded form.
-fn size_of_chunk(head: &Head, chunk: &Chunk) -> usize {
-    let per_message = MESSAGE_BYTES + head.topic().as_str().len();
+fn size_of_chunk(state: &TopicState, chunk: &Chunk) -> usize {
+    let per_message = MESSAGE_BYTES + state.topic().as_str().len();
     ENTRY_BYTES + 2 * chunk.bytes() + chunk.len() * per_message
 }
 
 impl dyn Store + '_ {
     /// [`Store::read`], or a cached run with the message that follows `after`.
-    pub fn chunk(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Chunk>> {
-        if let Some(chunk) = self.cache().find(head, after)
-            && !self.is_stale(head, &chunk)
+    pub fn chunk(&self, state: &TopicState, after: Id, limit: usize) -> Result<Arc<Chunk>> {
+        if let Some(chunk) = self.cache().find(state, after)
+            && !self.is_stale(state, &chunk)
         {
             return Ok(chunk);
         }
-        let chunk = self.read(head, after, limit)?;
-        self.cache().keep(head, &chunk);
+        let chunk = self.read(state, after, limit)?;
+        self.cache().keep(state, &chunk);
         Ok(chunk)
     }
 
     /// Whether messages of the run have been removed, or may not be handed out any more.
-    pub fn is_stale(&self, head: &Head, chunk: &Chunk) -> bool {
-        chunk.removals() != head.removals() || chunk.expires().is_some_and(|at| at <= self.now())
+    pub fn is_stale(&self, state: &TopicState, chunk: &Chunk) -> bool {
+        chunk.removals() != state.removals() || chunk.expires().is_some_and(|at| at <= self.now())
     }
 }
 
@@ -112,7 +112,7 @@ impl dyn Store + '_ {
 ///
 /// Made before the batch is carried out: any removal from then on makes the run stale.
 pub struct WriteThrough {
-    head: Arc<Head>,
+    state: Arc<TopicState>,
     removals: u64,
 }
 
@@ -120,15 +120,15 @@ impl WriteThrough {
     /// For the topic of the batch's first plain put; `None` for a topic without messages so far.
     pub fn new(store: &dyn Store, batch: &Batch) -> Option<WriteThrough> {
         let topic = batch.ops.iter().find_map(plain_put)?;
-        let head = store.topic(topic.as_str())?;
-        let removals = head.removals();
-        Some(WriteThrough { head, removals })
+        let state = store.topic(topic.as_str())?;
+        let removals = state.removals();
+        Some(WriteThrough { state, removals })
     }
 
     /// Caches the messages, after the batch was carried out.
     pub fn finish(&self, store: &dyn Store, batch: &Batch) {
         if let Some(chunk) = self.chunk(batch) {
-            store.cache().keep(&self.head, &Arc::new(chunk));
+            store.cache().keep(&self.state, &Arc::new(chunk));
         }
     }
 
@@ -140,7 +140,7 @@ impl WriteThrough {
             else {
                 continue;
             };
-            if put.topic != *self.head.topic() {
+            if put.topic != *self.state.topic() {
                 continue;
             }
             let chunk = chunk.get_or_insert_with(|| Chunk::new(*after, self.removals));
@@ -169,8 +169,8 @@ mod tests {
     use crate::ops::PutOptions;
     use crate::store::{Rules, in_memory};
 
-    fn head(number: i64) -> Head {
-        Head::new(Topic::new("t").unwrap(), number)
+    fn state(number: i64) -> TopicState {
+        TopicState::new(Topic::new("t").unwrap(), number)
     }
 
     /// A run of these ids, which begins after `after`.
@@ -182,10 +182,10 @@ mod tests {
 
     #[test]
     fn runs_are_found_by_topic_and_place() {
-        let (cache, t, u) = (ReadCache::default(), head(1), head(2));
+        let (cache, t, u) = (ReadCache::default(), state(1), state(2));
         cache.keep(&t, &chunk(10, &[12, 14], b"1"));
         cache.keep(&t, &chunk(14, &[15], b"1"));
-        let found = |head, after| cache.find(head, after).map(|chunk| chunk.last_id());
+        let found = |state, after| cache.find(state, after).map(|chunk| chunk.last_id());
         assert_eq!(
             [9, 10, 12, 13, 14, 15].map(|after| found(&t, after)),
             [None, Some(14), Some(14), Some(14), Some(15), None]
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn least_recently_used_runs_leave_once_the_bound_is_crossed() {
-        let (cache, t) = (ReadCache::default(), head(1));
+        let (cache, t) = (ReadCache::default(), state(1));
         let body = vec![b'1'; limits::CHUNK_BYTES];
         let fit = (limits::READ_CACHE_BYTES / size_of_chunk(&t, &chunk(0, &[1], &body))) as Id;
         let keep = |after| cache.keep(&t, &chunk(after, &[after + 1], &body));
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn small_runs_are_bounded_by_their_number() {
-        let (cache, t) = (ReadCache::default(), head(1));
+        let (cache, t) = (ReadCache::default(), state(1));
         let chunks = limits::READ_CACHE_CHUNKS as Id;
         (0..=chunks).for_each(|after| cache.keep(&t, &chunk(after, &[after + 1], b"1")));
         let gone: Vec<Id> = (0..=chunks).filter(|after| cache.find(&t, *after).is_none()).collect();
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_newest_run_of_a_place_is_found() {
-        let (cache, t) = (ReadCache::default(), head(1));
+        let (cache, t) = (ReadCache::default(), state(1));
         cache.keep(&t, &chunk(10, &[11], b"1"));
         cache.keep(&t, &chunk(10, &[12], b"1"));
         assert_eq!(cache.find(&t, 10).unwrap().last_id(), 12);
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_large_message_is_not_kept() {
-        let (cache, t) = (ReadCache::default(), head(1));
+        let (cache, t) = (ReadCache::default(), state(1));
         cache.keep(&t, &chunk(10, &[11], &vec![b'1'; limits::CHUNK_BYTES + 1]));
         assert!(cache.find(&t, 10).is_none());
     }
@@ -238,12 +238,12 @@ mod tests {
     fn clients_that_read_the_same_messages_share_a_run() {
         let store = in_memory(Rules::default()).unwrap();
         store.apply(&mut batch(&["t", "t", "t"]));
-        let head = store.topic("t").unwrap();
-        let first = store.chunk(&head, 0, 2).unwrap();
-        assert!(Arc::ptr_eq(&first, &store.chunk(&head, first.last_id() - 1, 2).unwrap()));
-        let newest = store.chunk(&head, first.last_id(), 2).unwrap();
+        let state = store.topic("t").unwrap();
+        let first = store.chunk(&state, 0, 2).unwrap();
+        assert!(Arc::ptr_eq(&first, &store.chunk(&state, first.last_id() - 1, 2).unwrap()));
+        let newest = store.chunk(&state, first.last_id(), 2).unwrap();
         assert_eq!((first.len(), newest.len()), (2, 1));
-        assert!(Arc::ptr_eq(&newest, &store.chunk(&head, first.last_id(), 2).unwrap()));
+        assert!(Arc::ptr_eq(&newest, &store.chunk(&state, first.last_id(), 2).unwrap()));
     }
 
     fn batch(topics: &[&str]) -> Batch {
@@ -256,14 +256,14 @@ mod tests {
 
     /// How many messages followers of "t" find in the cache after the batch.
     fn found(store: &dyn Store, mut batch: Batch, meanwhile: impl FnOnce()) -> Option<usize> {
-        let head = store.topic("t")?;
-        let after = head.newest();
+        let state = store.topic("t")?;
+        let after = state.newest();
         let through = WriteThrough::new(store, &batch)?;
         meanwhile();
         store.apply(&mut batch);
         through.finish(store, &batch);
-        let chunk = store.cache().find(&head, after)?;
-        (!store.is_stale(&head, &chunk)).then_some(chunk.len())
+        let chunk = store.cache().find(&state, after)?;
+        (!store.is_stale(&state, &chunk)).then_some(chunk.len())
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Head, Store};
+use super::{Store, TopicState};
 use crate::error::Code;
 use crate::limits;
 use crate::ops::{Batch, Chunk, Id, Outcome, Topic};
@@ -67,7 +67,7 @@ fn put(store: &dyn Store, puts: &[(&str, &[u8])]) -> Vec<Id> {
     batch.outcomes.iter().map(id).collect()
 }
 
-fn head(store: &dyn Store, name: &str) -> Arc<Head> {
+fn state(store: &dyn Store, name: &str) -> Arc<TopicState> {
     store.topic(name).unwrap()
 }
 
@@ -77,10 +77,10 @@ fn messages(chunk: &Chunk) -> Vec<(Id, Vec<u8>)> {
 
 /// All of a topic, run by run.
 fn all(store: &dyn Store, name: &str) -> Vec<(Id, Vec<u8>)> {
-    let head = head(store, name);
+    let state = state(store, name);
     let (mut all, mut after) = (Vec::new(), 0);
     loop {
-        let chunk = messages(&store.read(&head, after, limits::CHUNK_MESSAGES).unwrap());
+        let chunk = messages(&store.read(&state, after, limits::CHUNK_MESSAGES).unwrap());
         let Some((last, _)) = chunk.last() else { return all };
         after = *last;
         all.extend(chunk);
@@ -140,14 +140,14 @@ fn bodies_come_back_byte_for_byte(open: Open<'_>) {
 fn runs_begin_where_they_are_asked_to(open: Open<'_>) {
     let store = open();
     let ids = put(&*store, &[("t", b"0"), ("other", b"x"), ("t", b"1"), ("t", b"2")]);
-    let head = head(&*store, "t");
-    let read = |after, limit| messages(&store.read(&head, after, limit).unwrap());
+    let state = state(&*store, "t");
+    let read = |after, limit| messages(&store.read(&state, after, limit).unwrap());
     assert_eq!(read(0, 2), [(ids[0], b"0".to_vec()), (ids[2], b"1".to_vec())]);
     assert_eq!(read(ids[0], 9), [(ids[2], b"1".to_vec()), (ids[3], b"2".to_vec())]);
     assert_eq!(read(ids[1], 1), [(ids[2], b"1".to_vec())], "an id of another topic is a place too");
     assert_eq!(read(ids[3], 9), []);
 
-    let chunk = store.read(&head, ids[0], 9).unwrap();
+    let chunk = store.read(&state, ids[0], 9).unwrap();
     assert_eq!(chunk.position(ids[0]), Some(0));
     assert_eq!(chunk.position(ids[2]), Some(1));
     assert_eq!(chunk.position(ids[0] - 1), None, "what lies before a run is not known to it");
@@ -160,13 +160,13 @@ fn runs_are_bounded(open: Open<'_>) {
     for _ in 0..3 {
         put(&*store, &vec![("t", &body[..]); 200]);
     }
-    let head = head(&*store, "t");
-    let chunk = store.read(&head, 0, usize::MAX).unwrap();
+    let state = state(&*store, "t");
+    let chunk = store.read(&state, 0, usize::MAX).unwrap();
     assert!(chunk.bytes() <= limits::CHUNK_BYTES && chunk.bytes() + 500 > limits::CHUNK_BYTES);
     assert_eq!(all(&*store, "t").len(), 600);
 
     put(&*store, &vec![("small", &b"1"[..]); 600]);
-    let chunk = store.read(&super::contract::head(&*store, "small"), 0, usize::MAX).unwrap();
+    let chunk = store.read(&super::contract::state(&*store, "small"), 0, usize::MAX).unwrap();
     assert_eq!(messages(&chunk).len(), limits::CHUNK_MESSAGES);
 
     let large = vec![b'7'; limits::CHUNK_BYTES + 1];
@@ -190,9 +190,9 @@ fn the_newest_is_the_newest(open: Open<'_>) {
     let store = open();
     for body in [b"1".to_vec(), vec![b'2'; 5_000], b"3".to_vec()] {
         let ids = put(&*store, &[("t", &body), ("other", b"0")]);
-        let head = head(&*store, "t");
-        assert_eq!(head.newest(), ids[0]);
-        assert_eq!(messages(&store.read_last(&head, 1).unwrap()), [(ids[0], body)]);
+        let state = state(&*store, "t");
+        assert_eq!(state.newest(), ids[0]);
+        assert_eq!(messages(&store.read_last(&state, 1).unwrap()), [(ids[0], body)]);
     }
 }
 
@@ -200,7 +200,7 @@ fn a_batch_is_visible_when_put_returns(open: Open<'_>) {
     let store = open();
     for round in 1..=100 {
         let ids = put(&*store, &[("t", b"1"), ("t", b"2")]);
-        assert_eq!(head(&*store, "t").newest(), ids[1]);
+        assert_eq!(state(&*store, "t").newest(), ids[1]);
         assert_eq!(all(&*store, "t").len(), round * 2);
     }
 }
@@ -217,7 +217,7 @@ fn writers_that_meet_lose_nothing(open: Open<'_>) {
                     let body = format!("{}", writer * ROUNDS + round).into_bytes();
                     let own = format!("own{writer}");
                     let ids = put(store, &[("all", &body), (&own, &body), ("all", &body)]);
-                    let next = messages(&store.read(&head(store, "all"), ids[0], 1).unwrap());
+                    let next = messages(&store.read(&state(store, "all"), ids[0], 1).unwrap());
                     assert_eq!(next[0].0, ids[2], "a batch is not interleaved with another");
                     let last = all(store, &own).pop();
                     assert_eq!(last, Some((ids[1], body)), "a put is seen by who made it");
@@ -245,12 +245,12 @@ fn readers_never_see_past_a_commit(open: Open<'_>) {
                 put(&*store, &[("t", b"1"), ("t", b"2")]);
             }
         });
-        let head = head(&*store, "t");
+        let state = state(&*store, "t");
         while !writer.is_finished() {
-            let newest = head.newest();
-            let chunk = store.read_last(&head, 1).unwrap();
+            let newest = state.newest();
+            let chunk = store.read_last(&state, 1).unwrap();
             assert!(chunk.last_id() >= newest, "what is called the newest can be read");
-            let seen = messages(&store.read(&head, newest.saturating_sub(1), 256).unwrap());
+            let seen = messages(&store.read(&state, newest.saturating_sub(1), 256).unwrap());
             assert_eq!(seen.first().map(|(id, _)| *id), Some(newest));
         }
     });

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Head, Store};
+use super::{Store, TopicState};
 use crate::error::Error;
 use crate::ops::{Batch, Op, ScanCursor, StoredMessage, Topic};
 
@@ -43,11 +43,11 @@ pub fn copy(
     names: &[String],
     mut progress: impl FnMut(&Progress<'_>),
 ) -> Result<Copied, String> {
-    let heads = chosen(from, names)?;
+    let states = chosen(from, names)?;
     // Before anything is written.
     let mut topics = Vec::new();
-    for head in heads {
-        let topic = begun(from, to, head, &mut progress)?;
+    for state in states {
+        let topic = begun(from, to, state, &mut progress)?;
         topics.push(topic);
     }
     let mut all = Copied::default();
@@ -63,25 +63,25 @@ pub fn copy(
 }
 
 /// The topics of these names, in the order of their names.
-fn chosen(from: &Side, names: &[String]) -> Result<Vec<Arc<Head>>, String> {
-    let mut heads = from.store.topics();
-    let is_of = |head: &Head, name: &str| {
-        let topic = head.topic().as_str();
+fn chosen(from: &Side, names: &[String]) -> Result<Vec<Arc<TopicState>>, String> {
+    let mut states = from.store.topics();
+    let is_of = |state: &TopicState, name: &str| {
+        let topic = state.topic().as_str();
         name == topic || name.strip_suffix('*').is_some_and(|begin| topic.starts_with(begin))
     };
-    if let Some(name) = names.iter().find(|name| !heads.iter().any(|head| is_of(head, name))) {
+    if let Some(name) = names.iter().find(|name| !states.iter().any(|state| is_of(state, name))) {
         return Err(format!("{}: there is no topic {name:?}", from.name));
     }
     if !names.is_empty() {
-        heads.retain(|head| names.iter().any(|name| is_of(head, name)));
+        states.retain(|state| names.iter().any(|name| is_of(state, name)));
     }
-    heads.sort_by(|a, b| a.topic().cmp(b.topic()));
-    Ok(heads)
+    states.sort_by(|a, b| a.topic().cmp(b.topic()));
+    Ok(states)
 }
 
 /// A topic on its way.
 struct Copying {
-    head: Arc<Head>,
+    state: Arc<TopicState>,
     /// Up to where it is copied.
     place: ScanCursor,
     copied: Copied,
@@ -91,16 +91,16 @@ struct Copying {
 fn begun(
     from: &Side,
     to: &Side,
-    head: Arc<Head>,
+    state: Arc<TopicState>,
     progress: &mut impl FnMut(&Progress<'_>),
 ) -> Result<Copying, String> {
-    let mut copying = Copying { head, place: ScanCursor::START, copied: Copied::default() };
-    let Some(there) = to.store.topic(copying.head.topic().as_str()) else { return Ok(copying) };
+    let mut copying = Copying { state, place: ScanCursor::START, copied: Copied::default() };
+    let Some(there) = to.store.topic(copying.state.topic().as_str()) else { return Ok(copying) };
     let mut theirs = Walk::new(to, there);
-    let mut ours = Walk::new(from, copying.head.clone());
+    let mut ours = Walk::new(from, copying.state.clone());
     while let Some(message) = theirs.next()? {
         let own = ours.next()?.filter(|own| own.is_copy_of(&message));
-        let Some(own) = own else { return Err(taken(to, copying.head.topic())) };
+        let Some(own) = own else { return Err(taken(to, copying.state.topic())) };
         copying.count(&own);
         copying.copied.before += 1;
         copying.tell(progress);
@@ -119,7 +119,7 @@ fn taken(to: &Side, topic: &Topic) -> String {
 
 impl Copying {
     fn topic(&self) -> &Topic {
-        self.head.topic()
+        self.state.topic()
     }
 
     fn count(&mut self, message: &StoredMessage) {
@@ -129,7 +129,7 @@ impl Copying {
     }
 
     fn tell(&self, progress: &mut impl FnMut(&Progress<'_>)) {
-        let counts = self.head.counts();
+        let counts = self.state.counts();
         let of = counts.length + counts.delayed;
         progress(&Progress { topic: self.topic(), messages: self.copied.messages, of });
     }
@@ -142,7 +142,7 @@ impl Copying {
         progress: &mut impl FnMut(&Progress<'_>),
     ) -> Result<(), String> {
         loop {
-            let some = from.store.scan(&self.head, self.place);
+            let some = from.store.scan(&self.state, self.place);
             let some = some.map_err(|error| failed(from, self.topic(), &error))?;
             if some.is_empty() {
                 break;
@@ -159,11 +159,11 @@ impl Copying {
 
     /// What is done last, and promised: with it all that was before is kept for good.
     fn end(&self) -> impl Iterator<Item = Op> {
-        let (topic, counts) = (self.topic(), self.head.counts());
+        let (topic, counts) = (self.topic(), self.state.counts());
         let stopped = Op::SetStopped { topic: topic.clone(), stopped: counts.stopped };
         let policy = |policy| Op::SetPolicy { topic: topic.clone(), policy };
         // Who has had a message that is there no more has had all that are older.
-        let newest = Op::Advance { topic: topic.clone(), to: self.head.newest() };
+        let newest = Op::Advance { topic: topic.clone(), to: self.state.newest() };
         [stopped].into_iter().chain(counts.policy.map(policy)).chain([newest])
     }
 
@@ -183,7 +183,7 @@ impl Copying {
         for side in [from, to] {
             let topic = self.topic();
             side.store.refresh(topic.as_str()).map_err(|error| failed(side, topic, &error))?;
-            let counts = side.store.topic(topic.as_str()).map(|head| head.counts());
+            let counts = side.store.topic(topic.as_str()).map(|state| state.counts());
             let counts = counts.unwrap_or_default();
             let found = counts.length + counts.delayed;
             if found != self.copied.messages {
@@ -207,20 +207,20 @@ fn failed(side: &Side, topic: &Topic, error: &Error) -> String {
 /// All that is kept of a topic, one after the other.
 struct Walk<'a> {
     side: &'a Side,
-    head: Arc<Head>,
+    state: Arc<TopicState>,
     place: ScanCursor,
     some: std::vec::IntoIter<StoredMessage>,
 }
 
 impl Walk<'_> {
-    fn new(side: &Side, head: Arc<Head>) -> Walk<'_> {
-        Walk { side, head, place: ScanCursor::START, some: Vec::new().into_iter() }
+    fn new(side: &Side, state: Arc<TopicState>) -> Walk<'_> {
+        Walk { side, state, place: ScanCursor::START, some: Vec::new().into_iter() }
     }
 
     fn next(&mut self) -> Result<Option<StoredMessage>, String> {
         if self.some.len() == 0 {
-            let some = self.side.store.scan(&self.head, self.place);
-            let some = some.map_err(|error| failed(self.side, self.head.topic(), &error))?;
+            let some = self.side.store.scan(&self.state, self.place);
+            let some = some.map_err(|error| failed(self.side, self.state.topic(), &error))?;
             self.some = some.into_iter();
         }
         let next = self.some.next();

@@ -2,31 +2,31 @@
 //!
 //! Over a cluster it has several parts, each at some node; a topic stands in one of them, and what follows
 //! is so of each part. Batches of those who meet go through a [`leader`](super::leader) and are one call of
-//! a script ([`scripts`]), which Redis runs as one transaction; so is what time does. What is [`known`] of
+//! a script ([`scripts`]), which Redis runs as one transaction; so is what time does. What is [`topic_cache`] of
 //! topics here is what scripts told: those of this server in their answers, those of others as
-//! [`news`]. docs/reference/redis.md lists the keys.
+//! [`change_feed`]. docs/reference/redis.md lists the keys.
 
 mod address;
 mod backoff;
+mod change_feed;
 mod check;
 #[cfg(test)]
 pub mod cluster_tests;
 mod copy;
-mod greet;
-mod known;
-mod link;
-mod moments;
-mod news;
+mod node_health;
+mod node_pool;
 mod nodes;
 mod open;
-mod presence;
+mod preflight;
+mod probe;
 mod request;
 mod scripts;
 mod shard;
 mod split;
 #[cfg(test)]
 pub mod tests;
-mod watch;
+mod topic_cache;
+mod watermarks;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,13 +38,13 @@ use redis::Value;
 
 use self::address::Named;
 pub use self::address::RedisAt;
-use self::known::From;
-use self::news::News;
+use self::change_feed::ChangeFeed;
 use self::nodes::Nodes;
 use self::open::Opened;
+use self::topic_cache::UpdateSource;
 
 use self::shard::{Common, Shard};
-use super::{Due, Extent, Head, ReadCache, Rules, SharedStore, Store, system_clock};
+use super::{Due, ReadCache, Rules, SharedStore, Store, TopicState, Usage, system_clock};
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{
@@ -70,8 +70,8 @@ pub struct RedisStore {
 
 impl Drop for RedisStore {
     fn drop(&mut self) {
-        self.common.news.end();
-        self.common.moments.end();
+        self.common.change_feed.end();
+        self.common.watermarks.end();
     }
 }
 
@@ -94,12 +94,12 @@ impl RedisStore {
         open::check_share(&rules, nodes.routes().len())?;
         let common = Arc::new(Common {
             nodes,
-            news: News::default(),
-            moments: Arc::default(),
+            change_feed: ChangeFeed::default(),
+            watermarks: Arc::default(),
             server: format!("{:016x}", RandomState::new().build_hasher().finish()),
             rules,
             refused: AtomicU64::new(0),
-            losses: Mutex::default(),
+            drop_log: Mutex::default(),
             replicas: at.replicas,
             clock,
             total: Arc::default(),
@@ -110,15 +110,15 @@ impl RedisStore {
         let shards: Vec<_> = common.nodes.routes().iter().enumerate().map(shard).collect();
         let store = RedisStore { common, shards, cache: ReadCache::default() };
         store.listen()?;
-        moments::begin(&store.common, &store.shards).map_err(|error| error.to_string())?;
+        watermarks::begin(&store.common, &store.shards).map_err(|error| error.to_string())?;
         for shard in &store.shards {
             shard.claim()?;
-            let all = shard.learn_all(From::Before);
+            let all = shard.learn_all(UpdateSource::Startup);
             all.map_err(|error| error.text.into_owned())?;
             // Whatever is due is found by the first tick.
-            shard.known.due_at(0);
+            shard.topic_cache.due_at(0);
         }
-        store.watch();
+        store.probe();
         if store.common.nodes.is_cluster() {
             tracing::info!("parts of the store: {}", store.common.nodes.told());
         }
@@ -130,7 +130,7 @@ impl RedisStore {
         let deadline = Instant::now() + OPEN;
         let (ready, listening) = mpsc::channel();
         for shard in &self.shards {
-            news::listen(shard, ready.clone()).map_err(|error| error.to_string())?;
+            change_feed::listen(shard, ready.clone()).map_err(|error| error.to_string())?;
         }
         for _ in &self.shards {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -141,10 +141,10 @@ impl RedisStore {
     }
 
     /// Has the nodes watched over, also those that are found later.
-    fn watch(&self) {
+    fn probe(&self) {
         let common = Arc::downgrade(&self.common);
         let shards: Vec<_> = self.shards.iter().map(Arc::downgrade).collect();
-        self.common.nodes.watch(move |is_back| {
+        self.common.nodes.probe(move |is_back| {
             // One that is away, or has become a replica, has parts no more.
             if let Some(common) = common.upgrade() {
                 common.nodes.look();
@@ -156,7 +156,7 @@ impl RedisStore {
         });
     }
 
-    fn moment_of(&self, last_id: impl Fn(&Shard) -> Id) -> Watermark {
+    fn watermark_of(&self, last_id: impl Fn(&Shard) -> Id) -> Watermark {
         if let [shard] = self.shards.as_slice() {
             return Watermark::at(last_id(shard));
         }
@@ -181,30 +181,30 @@ impl Shard {
     fn now(&self) -> Id {
         match self.common.clock {
             Some(clock) => clock(),
-            None => self.known.clock(system_clock()),
+            None => self.topic_cache.clock(system_clock()),
         }
     }
 
     /// Does some of what is due by now, and tells what was heard.
     fn tick(&self) -> Result<Due> {
-        let mut heard = self.heard.take();
-        if self.known.due() > self.now() {
-            return Ok(heard);
+        let mut pending_changes = self.pending_changes.take();
+        if self.topic_cache.due() > self.now() {
+            return Ok(pending_changes);
         }
         // What is due next is told by the script.
-        self.known.forget_due();
+        self.topic_cache.forget_due();
         let done = self.call_tick();
         if done.is_err() {
-            self.known.due_at(self.now() + limits::RETRY.as_micros() as u64);
+            self.topic_cache.due_at(self.now() + limits::RETRY.as_micros() as u64);
         }
-        let any = !heard.put.is_empty() || !heard.returned.is_empty();
+        let any = !pending_changes.put.is_empty() || !pending_changes.returned.is_empty();
         match done {
             Ok(done) => {
-                heard.add(done);
-                Ok(heard)
+                pending_changes.add(done);
+                Ok(pending_changes)
             }
             // That its node is away is said already.
-            Err(_) if any || self.route.link().is_away() => Ok(heard),
+            Err(_) if any || self.route.node_pool().is_away() => Ok(pending_changes),
             Err(error) => Err(error),
         }
     }
@@ -212,13 +212,13 @@ impl Shard {
 
 impl Store for RedisStore {
     fn last_id(&self) -> Id {
-        self.shards.iter().map(|shard| shard.known.last_id()).max().unwrap_or(0)
+        self.shards.iter().map(|shard| shard.topic_cache.last_id()).max().unwrap_or(0)
     }
 
     fn watermark(&self) -> Watermark {
-        let question = self.common.moments.ask(self.shards.len());
-        let told = |shard: &Shard| question.last_id(shard.route.partition()).unwrap_or(0);
-        self.moment_of(|shard| told(shard).max(shard.known.last_id()))
+        let query = self.common.watermarks.ask(self.shards.len());
+        let told = |shard: &Shard| query.last_id(shard.route.partition()).unwrap_or(0);
+        self.watermark_of(|shard| told(shard).max(shard.topic_cache.last_id()))
     }
 
     /// The latest of its clocks.
@@ -226,12 +226,12 @@ impl Store for RedisStore {
         self.shards.iter().map(|shard| shard.now()).max().unwrap_or(0)
     }
 
-    fn topic(&self, name: &str) -> Option<Arc<Head>> {
-        self.shard(name).ok()?.known.head(name)
+    fn topic(&self, name: &str) -> Option<Arc<TopicState>> {
+        self.shard(name).ok()?.topic_cache.state(name)
     }
 
-    fn topics(&self) -> Vec<Arc<Head>> {
-        self.shards.iter().flat_map(|shard| shard.known.heads()).collect()
+    fn topics(&self) -> Vec<Arc<TopicState>> {
+        self.shards.iter().flat_map(|shard| shard.topic_cache.states()).collect()
     }
 
     fn submit(&self, mut batch: Batch, completion: Box<dyn Completion>) {
@@ -254,40 +254,40 @@ impl Store for RedisStore {
         }
     }
 
-    fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Chunk>> {
+    fn read(&self, state: &TopicState, after: Id, limit: usize) -> Result<Arc<Chunk>> {
         let limit = limit.clamp(1, limits::CHUNK_MESSAGES) as u64;
-        let chunk = Chunk::new(after, head.removals());
-        let messages = self.read_script("run", head.topic(), &[after.min(ID_END), limit])?;
+        let chunk = Chunk::new(after, state.removals());
+        let messages = self.read_script("run", state.topic(), &[after.min(ID_END), limit])?;
         request::read_run(chunk, messages).map(Arc::new)
     }
 
-    fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Chunk>> {
+    fn read_last(&self, state: &TopicState, limit: usize) -> Result<Arc<Chunk>> {
         if limit == 0 {
             return Ok(Arc::default());
         }
-        let chunk = Chunk::new(0, head.removals());
-        let messages = self.read_script("last", head.topic(), &[limit as u64])?;
+        let chunk = Chunk::new(0, state.removals());
+        let messages = self.read_script("last", state.topic(), &[limit as u64])?;
         request::read_run(chunk, messages).map(|chunk| Arc::new(chunk.reversed()))
     }
 
-    fn delayed(&self, head: &Head, limit: usize) -> Result<Chunk> {
+    fn delayed(&self, state: &TopicState, limit: usize) -> Result<Chunk> {
         if limit == 0 {
             return Ok(Chunk::default());
         }
-        let messages = self.read_script("delayed", head.topic(), &[limit as u64])?;
+        let messages = self.read_script("delayed", state.topic(), &[limit as u64])?;
         request::read_run(Chunk::default(), messages)
     }
 
-    fn scan(&self, head: &Head, after: ScanCursor) -> Result<Vec<StoredMessage>> {
-        copy::kept(after, |how, args| self.read_script(how, head.topic(), args))
+    fn scan(&self, state: &TopicState, after: ScanCursor) -> Result<Vec<StoredMessage>> {
+        copy::kept(after, |how, args| self.read_script(how, state.topic(), args))
     }
 
     fn cache(&self) -> &ReadCache {
         &self.cache
     }
 
-    fn ends(&self, head: &Head) -> Result<(Option<Id>, Option<Id>)> {
-        let Value::Array(ends) = self.read_script("ends", head.topic(), &[])? else {
+    fn ends(&self, state: &TopicState) -> Result<(Option<Id>, Option<Id>)> {
+        let Value::Array(ends) = self.read_script("ends", state.topic(), &[])? else {
             return Err(scripts::senseless());
         };
         let mut ends = ends.into_iter().map(|end| match end {
@@ -297,9 +297,9 @@ impl Store for RedisStore {
         Ok((ends.next().flatten(), ends.next().flatten()))
     }
 
-    fn usage(&self) -> Extent {
+    fn usage(&self) -> Usage {
         let kind = if self.common.nodes.is_cluster() { "redis-cluster" } else { "redis" };
-        Extent {
+        Usage {
             kind,
             blocks: true,
             is_new: false,
@@ -313,10 +313,10 @@ impl Store for RedisStore {
     /// By the latest of the clocks: what is due in a part is by its own.
     fn due(&self, partition: usize) -> Id {
         let Some(shard) = self.shards.get(partition) else { return Id::MAX };
-        if shard.heard.any() {
+        if shard.pending_changes.any() {
             return 0;
         }
-        self.now().saturating_add(shard.known.due().saturating_sub(shard.now()))
+        self.now().saturating_add(shard.topic_cache.due().saturating_sub(shard.now()))
     }
 
     fn tick(&self, partition: usize) -> Result<Due> {
@@ -331,7 +331,7 @@ impl SharedStore for RedisStore {
     fn refresh(&self, topic: &str) -> Result<()> {
         let answer = self.read_script("topic", &Topic::new(topic)?, &[])?;
         let Value::Array(answer) = answer else { return Err(scripts::senseless()) };
-        self.shard(topic)?.learn(answer.into_iter().next(), From::Own).map(drop)
+        self.shard(topic)?.learn(answer.into_iter().next(), UpdateSource::Local).map(drop)
     }
 
     fn partitions(&self) -> usize {
@@ -340,14 +340,14 @@ impl SharedStore for RedisStore {
 
     fn on_change(&self, partition: usize, waker: Waker) {
         if let Some(shard) = self.shards.get(partition) {
-            shard.heard.on_change(waker);
+            shard.pending_changes.on_change(waker);
         }
     }
 
     fn watermark_lazy(&self) -> Watermark {
         let now = Instant::now();
-        let question = self.common.moments.ask(self.shards.len());
-        self.moment_of(|shard| shard.known.last_id()).pending(now, question)
+        let query = self.common.watermarks.ask(self.shards.len());
+        self.watermark_of(|shard| shard.topic_cache.last_id()).pending(now, query)
     }
 
     /// As far as clocks of different partitions may differ.
@@ -361,16 +361,16 @@ impl SharedStore for RedisStore {
     }
 
     fn nodes(&self) -> Vec<Node> {
-        let nodes = self.common.nodes.links().into_iter().map(|(link, partitions)| {
+        let nodes = self.common.nodes.node_pools().into_iter().map(|(node_pool, partitions)| {
             let lost =
                 self.shards.iter().filter(|shard| partitions.contains(&shard.route.partition()));
             let lost = { lost }.any(|shard| shard.lost.load(Ordering::Acquire));
-            let news_lag = self.common.news.lag().filter(|_| lost);
+            let news_lag = self.common.change_feed.lag().filter(|_| lost);
             let partitions = partitions
                 .into_iter()
                 .filter_map(|partition| u16::try_from(partition).ok())
                 .collect();
-            Node { partitions, news_lag, ..link.presence().node() }
+            Node { partitions, news_lag, ..node_pool.node_health().node() }
         });
         nodes.collect()
     }

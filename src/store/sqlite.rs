@@ -10,12 +10,12 @@ pub mod build;
 mod check;
 mod commit;
 mod copy;
+mod counters;
 mod damage;
 mod due;
 mod file;
 #[cfg(test)]
 mod kept;
-mod ledger;
 mod location;
 mod promise;
 mod put;
@@ -38,18 +38,18 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub use self::backup::backup;
 pub use self::check::check;
+use self::counters::TopicCounters;
 use self::damage::failed;
 pub use self::file::{IN_USE, find_file};
-use self::ledger::Ledger;
 use self::location::Location;
 use self::promise::{Doubt, Failure};
 use self::room::Reserve;
 use self::size::Size;
 use self::tables::{Bounds, Tables};
 use self::transaction::Transaction;
+use super::drop_log::DropLog;
 use super::leader::{Leader, Works};
-use super::losses::Losses;
-use super::{Due, Extent, Head, ReadCache, Rules, Store, SyncMode};
+use super::{Due, ReadCache, Rules, Store, SyncMode, TopicState, Usage};
 use crate::error::{Code, Result};
 use crate::limits;
 use crate::ops::{Batch, Chunk, Completion, Id, ScanCursor, StoredMessage, Topic};
@@ -65,12 +65,12 @@ pub struct SqliteStore {
     reserve: Option<Reserve>,
     /// A file's readers, who go before the writer: the last to go leaves all in one file.
     reader: Option<Mutex<Tables>>,
-    desk: Mutex<Desk>,
+    writer: Mutex<Writer>,
     is_new: bool,
     /// Held for as long as the file is open.
     _lock: Option<File>,
     leader: Leader,
-    heads: RwLock<HashMap<Topic, Arc<Head>>>,
+    states: RwLock<HashMap<Topic, Arc<TopicState>>>,
     last_id: AtomicU64,
     due: AtomicU64,
     size: AtomicU64,
@@ -81,16 +81,16 @@ pub struct SqliteStore {
 }
 
 /// What is under the store's lock.
-pub struct Desk {
+pub struct Writer {
     tables: Tables,
-    ledger: Ledger,
-    losses: Losses,
+    counters: TopicCounters,
+    drop_log: DropLog,
     size: Size,
 }
 
 /// What a transaction came to.
 struct Done {
-    new_heads: HashMap<Topic, Arc<Head>>,
+    new_states: HashMap<Topic, Arc<TopicState>>,
     /// When the first of what it began is due.
     due: Id,
     dropped: u64,
@@ -103,8 +103,13 @@ impl SqliteStore {
     pub fn in_memory(clock: Clock, rules: Rules) -> Result<SqliteStore> {
         let tables = Tables::in_memory().map_err(failed)?;
         let size = tables.size().map_err(failed)?;
-        let desk = Desk { tables, ledger: Ledger::default(), losses: Losses::default(), size };
-        Ok(SqliteStore::new(desk, clock, rules))
+        let writer = Writer {
+            tables,
+            counters: TopicCounters::default(),
+            drop_log: DropLog::default(),
+            size,
+        };
+        Ok(SqliteStore::new(writer, clock, rules))
     }
 
     /// The store of a file, which no other server has open. An error is for the person who
@@ -119,12 +124,12 @@ impl SqliteStore {
             file::open(path, sync, rules.max_bytes)?;
         let said = |error| format!("{}: {}", path.display(), file::explain(&error));
         let size = tables.size().map_err(said)?;
-        let ledger = Ledger::load(&tables).map_err(said)?.map_err(|name| {
+        let counters = TopicCounters::load(&tables).map_err(said)?.map_err(|name| {
             let path = path.display();
             format!("{path}: what it says of the topic {name:?} is damaged: restore a backup")
         })?;
-        let desk = Desk { tables, ledger, losses: Losses::default(), size };
-        let store = SqliteStore::new(desk, clock, rules);
+        let writer = Writer { tables, counters, drop_log: DropLog::default(), size };
+        let store = SqliteStore::new(writer, clock, rules);
         // Whatever is due is found by the first tick.
         store.due.store(0, Ordering::Release);
         let (reader, location) = (Some(Mutex::new(reader)), Some(location));
@@ -132,13 +137,13 @@ impl SqliteStore {
         Ok(SqliteStore { reader, location, reserve, is_new, _lock: Some(lock), ..store })
     }
 
-    fn new(desk: Desk, clock: Clock, rules: Rules) -> SqliteStore {
-        let heads = desk.ledger.heads().map(|head| (head.topic().clone(), head.clone()));
+    fn new(writer: Writer, clock: Clock, rules: Rules) -> SqliteStore {
+        let states = writer.counters.topics().map(|state| (state.topic().clone(), state.clone()));
         SqliteStore {
-            heads: RwLock::new(heads.collect()),
-            last_id: AtomicU64::new(desk.ledger.last_id().max(clock())),
-            size: AtomicU64::new(desk.size.estimate()),
-            desk: Mutex::new(desk),
+            states: RwLock::new(states.collect()),
+            last_id: AtomicU64::new(writer.counters.last_id().max(clock())),
+            size: AtomicU64::new(writer.size.estimate()),
+            writer: Mutex::new(writer),
             reader: None,
             location: None,
             reserve: None,
@@ -157,7 +162,7 @@ impl SqliteStore {
     fn reading<T>(&self, read: impl FnOnce(&Tables) -> rusqlite::Result<T>) -> Result<T> {
         let read = match &self.reader {
             Some(reader) => read(&lock(reader)),
-            None => read(&lock(&self.desk).tables),
+            None => read(&lock(&self.writer).tables),
         };
         read.map_err(failed)
     }
@@ -165,7 +170,7 @@ impl SqliteStore {
     /// Rows of every table but the topics'.
     #[cfg(test)]
     pub fn rows(&self) -> i64 {
-        lock(&self.desk).tables.rows()
+        lock(&self.writer).tables.rows()
     }
 
     /// Whether a change can be stored now and found by the next server. Logs a new fault.
@@ -178,40 +183,40 @@ impl SqliteStore {
     /// promised, it is on disk when this returns.
     fn transact(
         &self,
-        desk: &mut Desk,
-        promised: bool,
+        writer: &mut Writer,
+        durable: bool,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
     ) -> std::result::Result<(), Failure> {
-        let Desk { tables, ledger, losses, size } = desk;
+        let Writer { tables, counters, drop_log, size } = writer;
         tables.begin().map_err(|error| Failure::RolledBack(failed(error)))?;
         let now = (self.clock)();
-        let worked = self.work(tables, ledger, *size, now, work);
+        let worked = self.work(tables, counters, *size, now, work);
         let committed = worked.and_then(|done| {
-            let saved = if tables.is_file() { ledger.save(tables) } else { Ok(()) };
+            let saved = if tables.is_file() { counters.save(tables) } else { Ok(()) };
             saved.and_then(|()| tables.commit()).map_err(failed).map(|()| done)
         });
         let done = committed.map_err(|error| {
             tables.roll_back();
-            ledger.revert();
+            counters.revert();
             let refused = u64::from(error.code == Code::Full);
-            losses.add(0, refused);
+            drop_log.add(0, refused);
             self.refused.fetch_add(refused, Ordering::Relaxed);
             Failure::RolledBack(error)
         })?;
-        let synced = if promised { tables.sync() } else { Ok(()) };
-        let kept = synced.map_err(Doubt::NotSynced).and_then(|()| match promised {
+        let synced = if durable { tables.sync() } else { Ok(()) };
+        let kept = synced.map_err(Doubt::NotSynced).and_then(|()| match durable {
             true => self.check_location(true).map_err(Doubt::FileLost),
             false => Ok(()),
         });
         // Others see it from here on.
-        if !done.new_heads.is_empty() {
-            self.heads.write().unwrap_or_else(PoisonError::into_inner).extend(done.new_heads);
+        if !done.new_states.is_empty() {
+            self.states.write().unwrap_or_else(PoisonError::into_inner).extend(done.new_states);
         }
-        ledger.settle(now);
+        counters.settle(now);
         *size = done.size;
         self.due.fetch_min(done.due, Ordering::AcqRel);
         self.size.store(size.estimate(), Ordering::Release);
-        losses.add(done.dropped, done.refused);
+        drop_log.add(done.dropped, done.refused);
         self.refused.fetch_add(done.refused, Ordering::Relaxed);
         kept.map_err(Failure::Doubtful)?;
         tables.committed();
@@ -221,16 +226,16 @@ impl SqliteStore {
     fn work(
         &self,
         tables: &Tables,
-        ledger: &mut Ledger,
+        counters: &mut TopicCounters,
         size: Size,
         now: Id,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
     ) -> Result<Done> {
         let mut transaction = Transaction {
             tables,
-            ledger,
-            heads: &self.heads.read().unwrap_or_else(PoisonError::into_inner),
-            new_heads: HashMap::new(),
+            counters,
+            states: &self.states.read().unwrap_or_else(PoisonError::into_inner),
+            new_states: HashMap::new(),
             last: None,
             statements: RefCell::default(),
             now,
@@ -247,8 +252,8 @@ impl SqliteStore {
         let worked = worked.and_then(|()| transaction.whole());
         self.last_id.store(transaction.next_id - 1, Ordering::Release);
         worked.map(|()| {
-            let Transaction { new_heads, due, dropped, refused, size, .. } = transaction;
-            Done { new_heads, due, dropped, refused, size: size.get() }
+            let Transaction { new_states, due, dropped, refused, size, .. } = transaction;
+            Done { new_states, due, dropped, refused, size: size.get() }
         })
     }
 }
@@ -262,12 +267,12 @@ impl Store for SqliteStore {
         (self.clock)()
     }
 
-    fn topic(&self, name: &str) -> Option<Arc<Head>> {
-        self.heads.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    fn topic(&self, name: &str) -> Option<Arc<TopicState>> {
+        self.states.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    fn topics(&self) -> Vec<Arc<Head>> {
-        self.heads.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    fn topics(&self) -> Vec<Arc<TopicState>> {
+        self.states.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     fn submit(&self, batch: Batch, completion: Box<dyn Completion>) {
@@ -278,45 +283,45 @@ impl Store for SqliteStore {
         self.leader.apply(batch, self);
     }
 
-    fn read(&self, head: &Head, after: Id, limit: usize) -> Result<Arc<Chunk>> {
+    fn read(&self, state: &TopicState, after: Id, limit: usize) -> Result<Arc<Chunk>> {
         let limit = limit.clamp(1, limits::CHUNK_MESSAGES);
         let chunk = self.reading(|tables| {
-            let bounds = Bounds { newest: head.newest(), now: self.now(), limit };
-            let chunk = Chunk::new(after, head.removals());
-            tables.read(chunk, head.number(), bounds)
+            let bounds = Bounds { newest: state.newest(), now: self.now(), limit };
+            let chunk = Chunk::new(after, state.removals());
+            tables.read(chunk, state.number(), bounds)
         })?;
         Ok(Arc::new(chunk))
     }
 
-    fn read_last(&self, head: &Head, limit: usize) -> Result<Arc<Chunk>> {
+    fn read_last(&self, state: &TopicState, limit: usize) -> Result<Arc<Chunk>> {
         let chunk = self.reading(|tables| {
-            let bounds = Bounds { newest: head.newest(), now: self.now(), limit };
-            let chunk = Chunk::new(0, head.removals());
-            tables.read_last(chunk, head.number(), bounds)
+            let bounds = Bounds { newest: state.newest(), now: self.now(), limit };
+            let chunk = Chunk::new(0, state.removals());
+            tables.read_last(chunk, state.number(), bounds)
         })?;
         Ok(Arc::new(chunk.reversed()))
     }
 
-    fn delayed(&self, head: &Head, limit: usize) -> Result<Chunk> {
+    fn delayed(&self, state: &TopicState, limit: usize) -> Result<Chunk> {
         // Not beside the writer: what is no more delayed must be known to have been put.
-        lock(&self.desk).tables.delayed(head.number(), limit).map_err(failed)
+        lock(&self.writer).tables.delayed(state.number(), limit).map_err(failed)
     }
 
-    fn scan(&self, head: &Head, after: ScanCursor) -> Result<Vec<StoredMessage>> {
-        self.reading(|tables| tables.kept(head.number(), after))
+    fn scan(&self, state: &TopicState, after: ScanCursor) -> Result<Vec<StoredMessage>> {
+        self.reading(|tables| tables.kept(state.number(), after))
     }
 
     fn cache(&self) -> &ReadCache {
         &self.cache
     }
 
-    fn ends(&self, head: &Head) -> Result<(Option<Id>, Option<Id>)> {
-        self.reading(|tables| tables.ends(head.number(), self.now()))
+    fn ends(&self, state: &TopicState) -> Result<(Option<Id>, Option<Id>)> {
+        self.reading(|tables| tables.ends(state.number(), self.now()))
     }
 
-    fn usage(&self) -> Extent {
+    fn usage(&self) -> Usage {
         let is_file = self.reader.is_some();
-        Extent {
+        Usage {
             kind: if is_file { "file" } else { "memory" },
             blocks: is_file,
             is_new: self.is_new,
@@ -343,23 +348,23 @@ impl Store for SqliteStore {
 
 impl Works for SqliteStore {
     fn commit(&self, batches: &mut [&mut Batch]) {
-        self.commit_promised(batches);
+        self.commit_durable(batches);
     }
 
     fn tick_now(&self) -> Result<Due> {
         let mut done = Due::default();
-        let mut desk = lock(&self.desk);
+        let mut writer = lock(&self.writer);
         // What is due next is found out anew; what others begin waits for the lock.
         self.due.store(Id::MAX, Ordering::Release);
         let there = self.check_location(true).map_err(Failure::RolledBack);
         let ticked = there.and_then(|()| {
-            self.transact(&mut desk, false, |transaction| transaction.tick(&mut done))
+            self.transact(&mut writer, false, |transaction| transaction.tick(&mut done))
         });
         if ticked.is_err() {
             // It is tried again in a while, not at once: what is the matter may pass.
             self.tick_again();
         }
-        self.look_for_room(&desk);
+        self.look_for_room(&writer);
         match ticked {
             Ok(()) => Ok(done),
             Err(Failure::RolledBack(error) | Failure::Doubtful(Doubt::FileLost(error))) => {

@@ -77,9 +77,9 @@ fn topic_without_takes_costs_a_place_no_memory() {
     let mut session = broker.session(&Caller::server());
     let ids = put(&broker, 100);
     assert_eq!(rest(&broker, &mut session), ids);
-    let head = broker.store.topic("t").unwrap();
-    assert!(!head.is_taken_from());
-    let mut place = super::Place::new(0, Some(Arc::clone(&head)));
+    let state = broker.store.topic("t").unwrap();
+    assert!(!state.is_taken_from());
+    let mut place = super::Place::new(0, Some(Arc::clone(&state)));
     while place.advance(&*broker.store, "t").unwrap().is_some() {
         place.take();
     }

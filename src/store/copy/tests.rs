@@ -101,9 +101,9 @@ fn length(side: &Side, name: &str) -> u64 {
 fn assert_same(from: &Side, to: &Side, name: &str) {
     assert_same_messages(from, to, name);
     let known = |side: &Side| {
-        let head = side.store.topic(name).unwrap();
-        let counts = head.counts();
-        (head.newest(), counts.length, counts.bytes, counts.delayed, counts.stopped, counts.policy)
+        let state = side.store.topic(name).unwrap();
+        let counts = state.counts();
+        (state.newest(), counts.length, counts.bytes, counts.delayed, counts.stopped, counts.policy)
     };
     assert_eq!(known(from), known(to), "{name}");
     assert_eq!(to.store.topic(name).unwrap().counts().leased, 0, "{name}");
@@ -128,7 +128,7 @@ fn settle(side: &Side) {
 
 fn names(side: &Side) -> Vec<String> {
     let mut names: Vec<_> =
-        side.store.topics().iter().map(|head| head.topic().as_str().to_owned()).collect();
+        side.store.topics().iter().map(|state| state.topic().as_str().to_owned()).collect();
     names.sort();
     names
 }
@@ -305,8 +305,8 @@ fn what_is_not_behind_is_refused_alone(make: &dyn Fn() -> Open) {
 fn some_is_bounded(make: &dyn Fn() -> Open) {
     let store = new(&make());
     let some = |name: &str| {
-        let head = store.store.topic(name).unwrap();
-        store.store.scan(&head, ScanCursor::START).unwrap().len()
+        let state = store.store.topic(name).unwrap();
+        store.store.scan(&state, ScanCursor::START).unwrap().len()
     };
     put(&store, "small", &vec![&b"1"[..]; limits::COPY_MESSAGES + 1]);
     assert_eq!(some("small"), limits::COPY_MESSAGES);

@@ -3,8 +3,8 @@
 
 use redis::{Value, cmd};
 
-use super::link::Link;
-use super::watch;
+use super::node_pool::NodePool;
+use super::probe;
 
 /// The first versions that have what is needed.
 const OLDEST: (u32, u32) = (6, 2);
@@ -12,14 +12,14 @@ const OLDEST_CLUSTER: (u32, u32) = (7, 0);
 
 /// Refuses a Redis that is too old, or stands in a cluster where one alone is named, and warns of one that
 /// loses messages, or has fewer replicas than are to confirm.
-pub fn check(link: &Link, in_cluster: bool, replicas: u32) -> Result<(), String> {
-    let info = match link.call(&cmd("INFO")) {
+pub fn check(node_pool: &NodePool, in_cluster: bool, replicas: u32) -> Result<(), String> {
+    let info = match node_pool.call(&cmd("INFO")) {
         Ok(Value::BulkString(info)) => info,
-        Err(failed) if link.is_away() => return Err(failed.error.text.into_owned()),
+        Err(failed) if node_pool.is_away() => return Err(failed.error.text.into_owned()),
         // Not every user may ask.
         _ => return Ok(()),
     };
-    let (info, address) = (String::from_utf8_lossy(&info), link.address());
+    let (info, address) = (String::from_utf8_lossy(&info), node_pool.address());
     let oldest = if in_cluster { OLDEST_CLUSTER } else { OLDEST };
     if version(&info).is_some_and(|version| version < oldest) {
         let (major, minor) = oldest;
@@ -34,7 +34,7 @@ pub fn check(link: &Link, in_cluster: bool, replicas: u32) -> Result<(), String>
              (maxmemory-policy {policy}): noeviction would refuse new ones instead"
         );
     }
-    let there = watch::replicas(&info).map(|there| there.count);
+    let there = probe::replicas(&info).map(|there| there.count);
     if let Some(there) = there.filter(|there| *there < replicas) {
         tracing::warn!(
             "Redis at {address} has {there} replicas of the {replicas} that --redis-replicas asks for: \

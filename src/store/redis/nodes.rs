@@ -11,8 +11,8 @@ use redis::{Cmd, ConnectionInfo, Value, cmd};
 
 use super::address::{Address, RedisAt};
 use super::check::check;
-use super::greet::greet;
-use super::link::{Failed, Link};
+use super::node_pool::{Failed, NodePool};
+use super::preflight::preflight;
 use crate::sync::lock;
 
 /// How often a call goes where it is sent.
@@ -49,7 +49,7 @@ pub struct Route {
     partition: usize,
     /// The hash slot of its keys.
     slot: u16,
-    link: RwLock<Arc<Link>>,
+    node_pool: RwLock<Arc<NodePool>>,
 }
 
 impl Route {
@@ -58,12 +58,12 @@ impl Route {
     }
 
     /// The node that has it, as far as is known.
-    pub fn link(&self) -> Arc<Link> {
-        self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn node_pool(&self) -> Arc<NodePool> {
+        self.node_pool.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, link: Arc<Link>) {
-        *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
+    fn set(&self, node_pool: Arc<NodePool>) {
+        *self.node_pool.write().unwrap_or_else(PoisonError::into_inner) = node_pool;
     }
 }
 
@@ -86,9 +86,10 @@ impl Nodes {
         at: &RedisAt<'_>,
         partitions: usize,
     ) -> redis::RedisResult<Nodes> {
-        let link = Arc::new(Link::new(info.clone(), at.pool)?);
-        let route =
-            |partition| Arc::new(Route { partition, slot: 0, link: RwLock::new(link.clone()) });
+        let node_pool = Arc::new(NodePool::new(info.clone(), at.pool)?);
+        let route = |partition| {
+            Arc::new(Route { partition, slot: 0, node_pool: RwLock::new(node_pool.clone()) })
+        };
         let routes = (0..partitions).map(route).collect();
         Ok(Nodes::new(info, at, Vec::new(), routes, false))
     }
@@ -99,13 +100,15 @@ impl Nodes {
         at: &RedisAt<'_>,
         keys: &[String],
     ) -> std::result::Result<Nodes, String> {
-        let links = seeds.iter().map(|seed| Link::new(seed.clone(), at.pool).map(Arc::new));
-        let links: Vec<_> = links.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-        let first = &first_that_answers(&links)?;
+        let node_pools =
+            seeds.iter().map(|seed| NodePool::new(seed.clone(), at.pool).map(Arc::new));
+        let node_pools: Vec<_> =
+            node_pools.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let first = &first_that_answers(&node_pools)?;
         let info = seeds.first().cloned().ok_or(NO_NODE)?;
         let routes = keys.iter().enumerate().map(|(partition, key)| {
-            let link = RwLock::new(first.clone());
-            slot(first, key).map(|slot| Arc::new(Route { partition, slot, link }))
+            let node_pool = RwLock::new(first.clone());
+            slot(first, key).map(|slot| Arc::new(Route { partition, slot, node_pool }))
         });
         let routes = routes.collect::<std::result::Result<_, String>>()?;
         let nodes = Nodes::new(info, at, seeds, routes, true);
@@ -124,43 +127,43 @@ impl Nodes {
     }
 
     /// From now on nodes are watched over.
-    pub fn watch(&self, probed: impl Fn(bool) + Send + Sync + 'static) {
+    pub fn probe(&self, probed: impl Fn(bool) + Send + Sync + 'static) {
         if self.probed.set(Arc::new(probed)).is_ok() {
-            self.links().iter().for_each(|(link, _)| self.begin_watch(link, false));
+            self.node_pools().iter().for_each(|(node_pool, _)| self.begin_watch(node_pool, false));
         }
     }
 
     /// One that is `new`, found after the store was opened, is checked as the others were then.
-    fn begin_watch(&self, link: &Arc<Link>, new: bool) {
+    fn begin_watch(&self, node_pool: &Arc<NodePool>, new: bool) {
         let Some(probed) = self.probed.get().cloned() else { return };
-        let (unchecked, weak) = (Cell::new(new), Arc::downgrade(link));
+        let (unchecked, weak) = (Cell::new(new), Arc::downgrade(node_pool));
         let (in_cluster, replicas) = (self.is_cluster, self.replicas);
-        let watched = link.watch(move |answers, is_back| {
+        let watched = node_pool.probe(move |answers, is_back| {
             if answers
                 && unchecked.take()
-                && let Some(link) = weak.upgrade()
+                && let Some(node_pool) = weak.upgrade()
             {
-                check(&link, in_cluster, replicas)
+                check(&node_pool, in_cluster, replicas)
                     .unwrap_or_else(|wrong| tracing::warn!("{wrong}"));
             }
             probed(is_back);
         });
         if let Err(error) = watched {
-            tracing::error!("{} is not watched over: {error}", link.address());
+            tracing::error!("{} is not watched over: {error}", node_pool.address());
         }
     }
 
     /// The nodes that have parts, and which.
-    pub fn links(&self) -> Vec<(Arc<Link>, Vec<usize>)> {
-        let mut links: Vec<(Arc<Link>, Vec<usize>)> = Vec::new();
+    pub fn node_pools(&self) -> Vec<(Arc<NodePool>, Vec<usize>)> {
+        let mut node_pools: Vec<(Arc<NodePool>, Vec<usize>)> = Vec::new();
         for route in &self.routes {
-            let link = route.link();
-            match links.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &link)) {
+            let node_pool = route.node_pool();
+            match node_pools.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &node_pool)) {
                 Some((_, partitions)) => partitions.push(route.partition),
-                None => links.push((link, vec![route.partition])),
+                None => node_pools.push((node_pool, vec![route.partition])),
             }
         }
-        links
+        node_pools
     }
 
     /// Makes a call that is for one part, and then waits for so many replicas to have what it did, if
@@ -173,19 +176,19 @@ impl Nodes {
     ) -> Result<(Value, Option<u32>), Failed> {
         let mut redirects = 0;
         loop {
-            let link = route.link();
-            let failed = match link.call_with(call, replicas) {
+            let node_pool = route.node_pool();
+            let failed = match node_pool.call_with(call, replicas) {
                 Err(failed) if self.is_cluster && redirects < REDIRECTS => failed,
                 answer => return answer,
             };
             redirects += 1;
             match &failed.moved {
-                Some(address) => self.move_to(route, &link, address),
+                Some(address) => self.move_to(route, &node_pool, address),
                 None => self.look(),
             }
             // What may have been done is not done again. What was not is, if there is another to ask, or if
             // nodes do not agree yet.
-            let asks_again = failed.moved.is_some() || !Arc::ptr_eq(&link, &route.link());
+            let asks_again = failed.moved.is_some() || !Arc::ptr_eq(&node_pool, &route.node_pool());
             if failed.doubtful || !asks_again {
                 return Err(failed);
             }
@@ -193,7 +196,7 @@ impl Nodes {
     }
 
     /// A node said that a part is elsewhere.
-    pub fn move_to(&self, route: &Route, from: &Link, address: &str) {
+    pub fn move_to(&self, route: &Route, from: &NodePool, address: &str) {
         // So are others, most likely. Who is asked may not know it yet: of this part the node that had it
         // knows best.
         self.look();
@@ -224,12 +227,12 @@ impl Nodes {
 
     /// What a node that answers says of all: slots from, to, and who has them.
     fn ask(&self) -> Option<Vec<(u16, u16, Address)>> {
-        let links = self.links().into_iter().map(|(link, _)| link);
-        let seeds = self.seeds.iter().filter_map(|seed| Link::new(seed.clone(), 1).ok());
+        let node_pools = self.node_pools().into_iter().map(|(node_pool, _)| node_pool);
+        let seeds = self.seeds.iter().filter_map(|seed| NodePool::new(seed.clone(), 1).ok());
         // Of one that is away a call fails at once.
-        links.chain(seeds.map(Arc::new)).find_map(|link| {
-            let answer = link.call(cmd("CLUSTER").arg("SLOTS")).ok()?;
-            slots(answer, link.address())
+        node_pools.chain(seeds.map(Arc::new)).find_map(|node_pool| {
+            let answer = node_pool.call(cmd("CLUSTER").arg("SLOTS")).ok()?;
+            slots(answer, node_pool.address())
         })
     }
 
@@ -247,9 +250,10 @@ impl Nodes {
 
     /// How many parts each node has, for a person.
     pub fn told(&self) -> String {
-        let told = self.links().into_iter();
-        let told =
-            told.map(|(link, partitions)| format!("{} at {}", partitions.len(), link.address()));
+        let told = self.node_pools().into_iter();
+        let told = told.map(|(node_pool, partitions)| {
+            format!("{} at {}", partitions.len(), node_pool.address())
+        });
         told.collect::<Vec<_>>().join(", ")
     }
 
@@ -257,40 +261,41 @@ impl Nodes {
     fn go(&self, route: &Route, address: &Address) -> bool {
         // One at a time: else two would make two links to one node.
         let _moving = lock(&self.moving);
-        if route.link().address() == address {
+        if route.node_pool().address() == address {
             return false;
         }
-        let Some(link) = self.link_to(address) else { return false };
-        route.set(link);
+        let Some(node_pool) = self.link_to(address) else { return false };
+        route.set(node_pool);
         true
     }
 
     /// The node at this address: the same for all parts.
-    fn link_to(&self, address: &Address) -> Option<Arc<Link>> {
-        let known = self.links().into_iter().find(|(link, _)| link.address() == address);
-        known.map(|(link, _)| link).or_else(|| {
+    fn link_to(&self, address: &Address) -> Option<Arc<NodePool>> {
+        let known =
+            self.node_pools().into_iter().find(|(node_pool, _)| node_pool.address() == address);
+        known.map(|(node_pool, _)| node_pool).or_else(|| {
             let info = self.info.clone().set_addr(address.of(self.info.addr()));
-            let link = Link::new(info, self.pool).map(Arc::new).ok()?;
-            self.begin_watch(&link, true);
-            Some(link)
+            let node_pool = NodePool::new(info, self.pool).map(Arc::new).ok()?;
+            self.begin_watch(&node_pool, true);
+            Some(node_pool)
         })
     }
 }
 
 /// All are asked at once, since several may be silent.
-fn first_that_answers(links: &[Arc<Link>]) -> std::result::Result<Arc<Link>, String> {
+fn first_that_answers(node_pools: &[Arc<NodePool>]) -> std::result::Result<Arc<NodePool>, String> {
     let (greeted, answers) = mpsc::channel();
-    for link in links {
-        let (link, greeted) = (link.clone(), greeted.clone());
+    for node_pool in node_pools {
+        let (node_pool, greeted) = (node_pool.clone(), greeted.clone());
         let asks = thread::Builder::new().name("greet".into());
-        let asks = asks.spawn(move || greeted.send(greet(&link).map(|()| link)));
+        let asks = asks.spawn(move || greeted.send(preflight(&node_pool).map(|()| node_pool)));
         asks.map_err(|error| error.to_string())?;
     }
     drop(greeted);
     let mut why = Err(NO_NODE.to_owned());
     for answer in answers {
         match answer {
-            Ok(link) => return Ok(link),
+            Ok(node_pool) => return Ok(node_pool),
             refused => why = refused,
         }
     }
@@ -298,17 +303,17 @@ fn first_that_answers(links: &[Arc<Link>]) -> std::result::Result<Arc<Link>, Str
 }
 
 /// The hash slot of a key.
-fn slot(link: &Link, key: &str) -> std::result::Result<u16, String> {
-    let answer = link.call(cmd("CLUSTER").arg("KEYSLOT").arg(key));
+fn slot(node_pool: &NodePool, key: &str) -> std::result::Result<u16, String> {
+    let answer = node_pool.call(cmd("CLUSTER").arg("KEYSLOT").arg(key));
     let why = |failed: Failed| match failed.error.text.contains("cluster support disabled") {
-        true => format!("{0} is a Redis of its own: --store redis://{0}", link.address()),
+        true => format!("{0} is a Redis of its own: --store redis://{0}", node_pool.address()),
         false => failed.error.text.into_owned(),
     };
     match answer.map_err(why)? {
         Value::Int(slot) => u16::try_from(slot).ok().filter(|slot| *slot < SLOTS),
         _ => None,
     }
-    .ok_or_else(|| format!("{} does not say what slot a key has", link.address()))
+    .ok_or_else(|| format!("{} does not say what slot a key has", node_pool.address()))
 }
 
 /// What CLUSTER SLOTS answers: from, to, the master with its host and port, and its replicas.

@@ -4,8 +4,8 @@ use redis::{Cmd, ConnectionInfo, Value, cmd};
 
 use super::address::{PARTS, PARTS_MAX, RedisAt};
 use super::check::check;
-use super::greet::greet;
 use super::nodes::Nodes;
+use super::preflight::preflight;
 use super::scripts;
 use super::shard::Shard;
 use crate::store::{Rules, WhenFull};
@@ -32,9 +32,9 @@ const ASK: &str = "
 impl RedisAt<'_> {
     pub fn one(&self, info: ConnectionInfo) -> Opened<Nodes> {
         let nodes = Nodes::one(info, self, 1).map_err(|error| error.to_string())?;
-        for (link, _) in nodes.links() {
-            greet(&link)?;
-            check(&link, false, self.replicas)?;
+        for (node_pool, _) in nodes.node_pools() {
+            preflight(&node_pool)?;
+            check(&node_pool, false, self.replicas)?;
         }
         Ok(nodes)
     }
@@ -47,7 +47,7 @@ impl RedisAt<'_> {
             return Err("it has no parts".to_owned());
         };
         // Nothing is written to one that is refused.
-        let asked = route.link();
+        let asked = route.node_pool();
         check(&asked, true, self.replicas)?;
         let ask = |call: &Cmd| {
             let answer = first.call(route, call, 0);
@@ -68,10 +68,10 @@ impl RedisAt<'_> {
         let keys: Vec<String> =
             (0..made).map(|partition| format!("{}store", self.keys(partition))).collect();
         let nodes = Nodes::cluster(seeds, self, &keys)?;
-        for (link, _) in nodes.links() {
-            if link.address() != asked.address() {
-                greet(&link)?;
-                check(&link, true, self.replicas)?;
+        for (node_pool, _) in nodes.node_pools() {
+            if node_pool.address() != asked.address() {
+                preflight(&node_pool)?;
+                check(&node_pool, true, self.replicas)?;
             }
         }
         Ok(nodes)
@@ -112,7 +112,7 @@ impl Shard {
         }
         let answer = self.call(&ask).map_err(|error| error.text.into_owned())?;
         let Value::BulkString(answer) = answer else { return Ok(()) };
-        let address = self.route.link().address().to_string();
+        let address = self.route.node_pool().address().to_string();
         match &*String::from_utf8_lossy(&answer) {
             "" => Ok(()),
             "replica" => Err(format!("Redis at {address} is a replica: name its master")),

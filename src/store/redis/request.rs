@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use redis::{Cmd, Value};
 
-use super::known::policy_number;
 use super::scripts::{optional, outcome, senseless, text};
-use super::{copy, link};
+use super::topic_cache::policy_number;
+use super::{copy, node_pool};
 use crate::error::{Code, Error, Result};
 use crate::ops::{Batch, Chunk, Id, Op, Outcome, PRIORITY_MAX, PutOptions, Requeue, Taken, Topic};
-use crate::store::{Rules, refusal};
+use crate::store::{Rules, errors};
 
 /// How many of the batches are carried out by one call: no more operations than this, nor bytes, but
 /// one batch at least.
@@ -293,12 +293,12 @@ fn refused(why: Option<Value>, rules: &Rules) -> Error {
         _ => Vec::new(),
     };
     match why.as_slice() {
-        b"gone" => refusal::gone(),
-        b"not_behind" => refusal::not_behind(),
-        b"full" => refusal::full(bound),
-        b"no_memory" => link::no_memory(),
-        b"topics" => refusal::too_many_topics(),
-        b"topic_bytes" => refusal::too_much_for_topics(bound),
+        b"gone" => errors::gone(),
+        b"not_behind" => errors::not_behind(),
+        b"full" => errors::full(bound),
+        b"no_memory" => node_pool::no_memory(),
+        b"topics" => errors::too_many_topics(),
+        b"topic_bytes" => errors::too_much_for_topics(bound),
         _ => senseless(),
     }
 }

@@ -17,7 +17,7 @@ use sha1_smol::Sha1;
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::ops::{DEAD_SUFFIX, ID_END, PRIORITY_DEFAULT, PRIORITY_MAX};
-use crate::store::refusal;
+use crate::store::errors;
 
 /// What a message takes beside its text, and a topic beside its name, by the measure of
 /// `--max-store`.
@@ -94,7 +94,7 @@ fn constants() -> String {
     let numbers = [
         ("MESSAGE_BYTES", MESSAGE_BYTES),
         ("TOPIC_BYTES", TOPIC_BYTES),
-        ("TOPICS_SHARE", refusal::TOPICS_SHARE),
+        ("TOPICS_SHARE", errors::TOPICS_SHARE),
         ("NAME_BYTES", limits::TOPIC_BYTES as u64),
         ("TAKEN_BYTES", limits::TAKEN_BYTES as u64),
         ("RUN_BYTES", limits::CHUNK_BYTES as u64),

@@ -1,7 +1,7 @@
 //! One part of the store in Redis, which is all of it unless there is a cluster: its calls of scripts,
 //! and what is learnt of their answers.
 //!
-//! It imports `news` and `moments`, which import it: a shard owns what their threads keep, and the threads call
+//! It imports `change_feed` and `watermarks`, which import it: a shard owns what their threads keep, and the threads call
 //! the shard.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,32 +9,32 @@ use std::sync::{Arc, Mutex};
 
 use redis::{Cmd, Value, cmd};
 
-use super::known::{From, Known, Total};
-use super::link::Failed;
-use super::moments::Moments;
-use super::news::{Heard, News};
+use super::change_feed::{ChangeFeed, PendingChanges};
+use super::node_pool::Failed;
 use super::nodes::{Nodes, Route};
 use super::request;
 use super::scripts::{self, Script};
+use super::topic_cache::{TopicCache, Total, UpdateSource};
+use super::watermarks::NextQuery;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Batch, Completion, Id, Topic};
+use crate::store::drop_log::DropLog;
 use crate::store::leader::{Leader, Works};
-use crate::store::losses::Losses;
 use crate::store::{Due, Rules, WhenFull, system_clock};
 use crate::sync::lock;
 
 /// What all parts have in common.
 pub struct Common {
     pub nodes: Nodes,
-    pub news: News,
-    pub moments: Arc<Moments>,
+    pub change_feed: ChangeFeed,
+    pub watermarks: Arc<NextQuery>,
     /// A name that no other server has.
     pub server: String,
     pub rules: Rules,
     /// Requests that were refused since it was full.
     pub refused: AtomicU64,
-    pub losses: Mutex<Losses>,
+    pub drop_log: Mutex<DropLog>,
     pub replicas: u32,
     /// In place of Redis' own, for tests.
     pub clock: Option<fn() -> Id>,
@@ -45,13 +45,13 @@ pub struct Common {
 pub struct Shard {
     pub common: Arc<Common>,
     pub route: Arc<Route>,
-    pub known: Known,
+    pub topic_cache: TopicCache,
     /// The key that names this part to every script.
     pub key: String,
     /// Where scripts publish what they did.
     pub channel: String,
     leader: Leader,
-    pub heard: Heard,
+    pub pending_changes: PendingChanges,
     /// Something may have been done of which no answer told.
     pub doubt: AtomicBool,
     /// Nothing is heard, or not all that was missed is known.
@@ -70,10 +70,10 @@ impl Shard {
     /// `keys` is what its keys begin with.
     pub fn new(common: Arc<Common>, route: Arc<Route>, keys: &str) -> Shard {
         let (key, channel) = (format!("{keys}store"), format!("{keys}news"));
-        let known = Known::new(route.partition(), common.total.clone());
-        let (leader, heard) = (Leader::default(), Heard::default());
+        let topic_cache = TopicCache::new(route.partition(), common.total.clone());
+        let (leader, pending_changes) = (Leader::default(), PendingChanges::default());
         let (doubt, lost) = (AtomicBool::default(), AtomicBool::default());
-        Shard { common, route, known, key, channel, leader, heard, doubt, lost }
+        Shard { common, route, topic_cache, key, channel, leader, pending_changes, doubt, lost }
     }
 
     /// Carries out a batch together with others that are submitted at the same time.
@@ -103,7 +103,7 @@ impl Shard {
                 }
                 if few {
                     // Who asked does not tell those who wait of what is not confirmed.
-                    self.heard.tell(put);
+                    self.pending_changes.tell(put);
                 }
             }
             Err(error) => batches.iter_mut().for_each(|batch| request::fail(batch, &error)),
@@ -117,7 +117,7 @@ impl Shard {
         let refused = outcomes.filter(full).count() as u64;
         if refused > 0 {
             self.common.refused.fetch_add(refused, Ordering::Relaxed);
-            lock(&self.common.losses).add(0, refused);
+            lock(&self.common.drop_log).add(0, refused);
         }
     }
 
@@ -130,7 +130,7 @@ impl Shard {
         let (answer, replicas) = called.map_err(|failed| self.failed(failed))?;
         let Value::Array(answer) = answer else { return Err(scripts::senseless()) };
         let mut answer = answer.into_iter();
-        let put = self.learn(answer.next(), From::Own)?;
+        let put = self.learn(answer.next(), UpdateSource::Local)?;
         match answer.next() {
             Some(Value::Array(outcomes)) if outcomes.len() == batches.len() => {
                 Ok(Applied { outcomes, put, replicas })
@@ -167,14 +167,14 @@ impl Shard {
         Some(match self.common.rules.when_full {
             WhenFull::DropOldest => max_bytes / self.common.nodes.routes().len().max(1) as u64,
             WhenFull::Refuse => {
-                let others = self.common.total.bytes().saturating_sub(self.known.bytes());
+                let others = self.common.total.bytes().saturating_sub(self.topic_cache.bytes());
                 max_bytes.saturating_sub(others)
             }
         })
     }
 
     fn max_topics(&self) -> u64 {
-        let others = self.common.total.topics().saturating_sub(self.known.topics());
+        let others = self.common.total.topics().saturating_sub(self.topic_cache.topics());
         (limits::TOPICS as u64).saturating_sub(others)
     }
 
@@ -212,22 +212,22 @@ impl Shard {
 
     /// The node was away and is back: what is due is done, and whoever waits may have asked in vain.
     pub fn come_back(&self) {
-        self.known.due_at(0);
+        self.topic_cache.due_at(0);
         self.doubt.store(true, Ordering::Release);
-        self.heard.wake();
+        self.pending_changes.wake();
     }
 
     /// Learns what a script of this server told.
-    pub fn learn(&self, told: Option<Value>, from: From) -> Result<Due> {
+    pub fn learn(&self, told: Option<Value>, from: UpdateSource) -> Result<Due> {
         let Some(Value::BulkString(told)) = told else { return Err(scripts::senseless()) };
         let told = std::str::from_utf8(&told).ok();
-        let learnt = told.and_then(|told| self.known.learn(told, from, system_clock()));
+        let learnt = told.and_then(|told| self.topic_cache.learn(told, from, system_clock()));
         learnt.ok_or_else(scripts::senseless)
     }
 
     /// Learns of every topic, and that what is not there any more is gone.
-    pub fn learn_all(&self, from: From) -> Result<Due> {
-        self.known.begin_all();
+    pub fn learn_all(&self, from: UpdateSource) -> Result<Due> {
+        self.topic_cache.begin_all();
         let mut all = Due::default();
         let mut cursor = b"0".to_vec();
         loop {
@@ -241,7 +241,7 @@ impl Shard {
                 _ => break,
             }
         }
-        self.known.end_all();
+        self.topic_cache.end_all();
         Ok(all)
     }
 }
@@ -261,6 +261,6 @@ impl Works for Shard {
         let Value::Array(answer) = self.call(&self.script(Script::Tick))? else {
             return Err(scripts::senseless());
         };
-        self.learn(answer.into_iter().next(), From::Own)
+        self.learn(answer.into_iter().next(), UpdateSource::Local)
     }
 }

@@ -9,7 +9,7 @@ use super::size::MESSAGE_OVERHEAD;
 use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::store::{WhenFull, refusal};
+use crate::store::{WhenFull, errors};
 
 /// What tables take that have nothing in them: less than this is left for messages.
 const EMPTY: u64 = 256 * 1024;
@@ -60,13 +60,13 @@ impl Transaction<'_> {
             self.find_free_pages(needed)?;
         }
         let Some(bound) = self.rules.max_bytes else { return Ok(()) };
-        let waits = self.rules.when_full == WhenFull::DropOldest && self.ledger.has_messages();
+        let waits = self.rules.when_full == WhenFull::DropOldest && self.counters.has_messages();
         if waits && needed <= bound.saturating_sub(EMPTY) {
             return Ok(());
         }
         if self.exceeds(bound, needed)? {
             self.refused += 1;
-            return Err(refusal::full(bound));
+            return Err(errors::full(bound));
         }
         Ok(())
     }
@@ -78,7 +78,7 @@ impl Transaction<'_> {
             return Ok(());
         }
         self.refused += 1;
-        Err(refusal::disk_full())
+        Err(errors::disk_full())
     }
 
     /// Whether there is room for what is noted of a message: a lease, or a look.
@@ -124,7 +124,7 @@ impl Transaction<'_> {
         let cut = self.now.saturating_sub(keep);
         let all = Amount { rows: usize::MAX, bytes: u64::MAX };
         let more = self.drop_oldest(cut.cast_signed(), all)?;
-        if let Some((oldest, _)) = self.ledger.oldest() {
+        if let Some((oldest, _)) = self.counters.oldest() {
             let again = if more { 0 } else { limits::RETRY.as_micros() as u64 };
             self.due_at(oldest.saturating_add(keep).max(self.now + again));
         }
@@ -134,16 +134,16 @@ impl Transaction<'_> {
     /// Removes some of the messages that are the oldest of all, with ids up to `to`; false if there
     /// is none.
     fn drop_oldest(&mut self, to: i64, most: Amount) -> Result<bool> {
-        while let Some((hint, number)) = self.ledger.pop_oldest() {
+        while let Some((hint, number)) = self.counters.pop_oldest() {
             if hint.cast_signed() > to {
-                self.ledger.push_oldest(hint, number);
+                self.counters.push_oldest(hint, number);
                 return Ok(false);
             }
             let oldest = self.first(schema::OLDEST, [number], |row| row.get::<_, i64>(0))?;
             let Some(oldest) = oldest else { continue };
-            let next = self.ledger.oldest().map_or(i64::MAX, |(id, _)| id.cast_signed());
+            let next = self.counters.oldest().map_or(i64::MAX, |(id, _)| id.cast_signed());
             if oldest > next.min(to) {
-                self.ledger.push_oldest(oldest.cast_unsigned(), number);
+                self.counters.push_oldest(oldest.cast_unsigned(), number);
                 continue;
             }
             self.drop_run(number, next.min(to), most)?;
@@ -180,7 +180,7 @@ impl Transaction<'_> {
         counts.noted = counts.noted.saturating_sub(noted as u64);
         counts.dropped += old.len() as u64;
         if counts.length > 0 {
-            self.ledger.push_oldest(last.cast_unsigned() + 1, number);
+            self.counters.push_oldest(last.cast_unsigned() + 1, number);
         }
         self.dropped += old.len() as u64;
         self.removes(bytes as u64 + old.len() as u64 * MESSAGE_OVERHEAD);

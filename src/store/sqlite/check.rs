@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::{OptionalExtension, Result};
 
-use super::ledger::{Ledger, State};
+use super::counters::{State, TopicCounters};
 use super::tables::Tables;
 use super::{file, schema};
 use crate::store::Checked;
@@ -53,8 +53,10 @@ impl Check<'_> {
     fn all(&mut self) -> Result<()> {
         self.tables.statement(schema::BEGIN_TO_READ)?.raw_execute()?;
         self.sqlite()?;
-        match Ledger::load(self.tables)? {
-            Ok(ledger) => ledger.states().try_for_each(|(name, state)| self.topic(name, state))?,
+        match TopicCounters::load(self.tables)? {
+            Ok(counters) => {
+                counters.states().try_for_each(|(name, state)| self.topic(name, state))?
+            }
             Err(name) => self.fault(format!("what it says of the topic {name:?} is damaged")),
         }
         self.strays()

@@ -8,7 +8,7 @@ use super::size::ROW_BYTES;
 use super::tables::Tables;
 use super::transaction::Transaction;
 use crate::ops::{Id, Outcome, ScanCursor, StoredMessage, Topic};
-use crate::store::refusal;
+use crate::store::errors;
 use crate::{error, limits};
 
 impl Tables {
@@ -103,7 +103,7 @@ impl Transaction<'_> {
     fn import_to_log(&mut self, number: i64, id: Id, kept: &StoredMessage) -> error::Result<()> {
         let newest = self.first(schema::NEWEST_OF_ALL, [number], |row| row.get::<_, i64>(0))?;
         if newest.is_some_and(|newest| newest.cast_unsigned() >= id) {
-            return Err(refusal::not_behind());
+            return Err(errors::not_behind());
         }
         let rank = rank(kept.priority);
         let in_line =

@@ -10,7 +10,7 @@ use rusqlite::types::Type;
 
 use crate::error::{Code, Error};
 use crate::ops::Id;
-use crate::store::refusal;
+use crate::store::errors;
 
 /// What a row of `log` or `delayed` says of its message. For a delayed one the id is when it is
 /// due, and `expires` is its ttl.
@@ -85,7 +85,7 @@ pub fn failed(error: rusqlite::Error) -> Error {
         return Error::new(Code::Damaged, text);
     }
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => refusal::disk_full(),
+        Some(ErrorCode::DiskFull) => errors::disk_full(),
         _ if is_damage(&error) => {
             Error::new(Code::Damaged, format!("the store's file is damaged ({error}): {RESTORE}"))
         }

@@ -54,11 +54,11 @@ impl Transaction<'_> {
 
     /// Whether this is a topic's number; if not, it was purged.
     fn is_kept(&self, number: i64) -> bool {
-        self.ledger.number_now(number) == Some(number)
+        self.counters.number_now(number) == Some(number)
     }
 
     fn topic(&mut self, number: i64) -> Result<Topic> {
-        Ok(self.account(number)?.head.topic().clone())
+        Ok(self.account(number)?.topic_state.topic().clone())
     }
 
     fn end_leases(&mut self, due: &mut Due) -> Result<()> {

@@ -39,7 +39,7 @@ impl Folder {
         SqliteStore::in_file(&self.path(), SyncMode::Off, clock, rules).unwrap()
     }
 
-    fn refusal(&self) -> String {
+    fn errors(&self) -> String {
         let opened = SqliteStore::in_file(&self.path(), SyncMode::Off, clock, Rules::default());
         opened.err().expect("it was opened")
     }
@@ -210,16 +210,16 @@ fn a_file_that_is_not_ours_or_in_use_is_refused_in_a_line() {
     let folder = Folder::new();
     let store = folder.open();
     let own = format!("another dsmq has it open (process {})", std::process::id());
-    assert!(folder.refusal().ends_with(&own), "{}", folder.refusal());
+    assert!(folder.errors().ends_with(&own), "{}", folder.errors());
     drop(store);
     folder.sqlite().pragma_update(None, "user_version", 1_000).unwrap();
-    assert!(folder.refusal().contains("made by a newer dsmq (version 1000,"));
+    assert!(folder.errors().contains("made by a newer dsmq (version 1000,"));
     folder.sqlite().pragma_update(None, "application_id", 7).unwrap();
-    assert!(folder.refusal().ends_with("another program's SQLite file"));
+    assert!(folder.errors().ends_with("another program's SQLite file"));
     std::fs::write(folder.path(), "A letter, and no table at all. ".repeat(100)).unwrap();
-    assert!(folder.refusal().ends_with("nor any SQLite file"));
+    assert!(folder.errors().ends_with("nor any SQLite file"));
     let before = std::fs::read(folder.path()).unwrap();
-    assert_eq!(folder.refusal().lines().count(), 1);
+    assert_eq!(folder.errors().lines().count(), 1);
     assert_eq!(std::fs::read(folder.path()).unwrap(), before, "it is left as it was");
 }
 
@@ -287,7 +287,7 @@ fn damage_to_a_topic_is_told_at_opening() {
     let folder = Folder::new();
     put(&folder.open(), "t", b"1");
     folder.sqlite().execute("UPDATE topics SET name = 'T'", []).unwrap();
-    assert!(folder.refusal().contains("the topic \"T\" is damaged"), "{}", folder.refusal());
+    assert!(folder.errors().contains("the topic \"T\" is damaged"), "{}", folder.errors());
 }
 
 #[test]

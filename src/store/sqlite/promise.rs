@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use super::location::Location;
-use super::{Desk, SqliteStore, failed};
+use super::{SqliteStore, Writer, failed};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::ops::Batch;
@@ -37,33 +37,33 @@ fn fail(batches: &mut [&mut Batch], error: &Error) {
 impl SqliteStore {
     /// Carries out batches in one transaction. If that fails, each gets one of its own, so that a
     /// batch that fails fails alone.
-    pub fn commit_promised(&self, batches: &mut [&mut Batch]) {
-        let mut desk = lock(&self.desk);
-        let promised = batches.iter().any(|batch| batch.is_promised());
+    pub fn commit_durable(&self, batches: &mut [&mut Batch]) {
+        let mut writer = lock(&self.writer);
+        let durable = batches.iter().any(|batch| batch.needs_sync());
         if let Err(error) = self.check_location(false) {
             fail(batches, &error);
             return;
         }
-        let was_full = desk.tables.is_disk_full();
-        let together = self.transact(&mut desk, promised, |transaction| {
+        let was_full = writer.tables.is_disk_full();
+        let together = self.transact(&mut writer, durable, |transaction| {
             batches.iter_mut().try_for_each(|batch| transaction.carry_out(batch))
         });
         // Once the reserve is given up there is room for more than puts.
-        let again = batches.len() > 1 || desk.tables.is_disk_full() != was_full;
+        let again = batches.len() > 1 || writer.tables.is_disk_full() != was_full;
         match together {
             Ok(()) => {}
             Err(Failure::RolledBack(error)) if !again => fail(batches, &error),
             Err(Failure::RolledBack(_)) => {
-                batches.iter_mut().for_each(|batch| self.commit_alone(&mut desk, batch));
+                batches.iter_mut().for_each(|batch| self.commit_alone(&mut writer, batch));
             }
-            Err(Failure::Doubtful(doubt)) => self.fail_promises(&mut desk, batches, doubt),
+            Err(Failure::Doubtful(doubt)) => self.fail_promises(&mut writer, batches, doubt),
         }
-        self.look_for_room(&desk);
+        self.look_for_room(&writer);
     }
 
     /// While the disk is full each tick looks for room: the next is due in a while.
-    pub fn look_for_room(&self, desk: &Desk) {
-        if desk.tables.is_disk_full() {
+    pub fn look_for_room(&self, writer: &Writer) {
+        if writer.tables.is_disk_full() {
             self.tick_again();
         }
     }
@@ -73,21 +73,21 @@ impl SqliteStore {
         self.due.fetch_min(again, Ordering::AcqRel);
     }
 
-    fn commit_alone(&self, desk: &mut Desk, batch: &mut Batch) {
-        let promised = batch.is_promised();
-        match self.transact(desk, promised, |transaction| transaction.carry_out(batch)) {
+    fn commit_alone(&self, writer: &mut Writer, batch: &mut Batch) {
+        let durable = batch.needs_sync();
+        match self.transact(writer, durable, |transaction| transaction.carry_out(batch)) {
             Ok(()) => {}
             Err(Failure::RolledBack(error)) => fail(&mut [batch], &error),
-            Err(Failure::Doubtful(doubt)) => self.fail_promises(desk, &mut [batch], doubt),
+            Err(Failure::Doubtful(doubt)) => self.fail_promises(writer, &mut [batch], doubt),
         }
     }
 
     /// Answers batches that are committed but can be lost: their promises fail, and what they took
     /// without a lease goes back, since nobody is going to have it.
-    fn fail_promises(&self, desk: &mut Desk, batches: &mut [&mut Batch], doubt: Doubt) {
-        let promised = || batches.iter().filter(|batch| batch.is_promised());
-        let returned: Vec<_> = promised().flat_map(|batch| batch.taken_for_good()).collect();
-        let put_back = self.transact(desk, false, |transaction| {
+    fn fail_promises(&self, writer: &mut Writer, batches: &mut [&mut Batch], doubt: Doubt) {
+        let durable = || batches.iter().filter(|batch| batch.needs_sync());
+        let returned: Vec<_> = durable().flat_map(|batch| batch.taken_for_good()).collect();
+        let put_back = self.transact(writer, false, |transaction| {
             let mut put_back = returned.iter();
             put_back.try_for_each(|(topic, message)| transaction.put_back(topic, message).map(drop))
         });
@@ -100,12 +100,12 @@ impl SqliteStore {
         let error = match doubt {
             Doubt::NotSynced(error) => {
                 // Not before: until the log is whole again no transaction begins.
-                desk.tables.failed(&error);
+                writer.tables.failed(&error);
                 failed(error)
             }
             Doubt::FileLost(error) => error,
         };
-        batches.iter_mut().filter(|batch| batch.is_promised()).for_each(|batch| {
+        batches.iter_mut().filter(|batch| batch.needs_sync()).for_each(|batch| {
             batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect();
         });
     }

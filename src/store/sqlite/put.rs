@@ -1,6 +1,6 @@
 //! Putting: new messages, delayed ones, duplicates, and messages that come back unread.
 
-use super::ledger::Account;
+use super::counters::Account;
 use super::schema;
 use super::size::{MESSAGE_OVERHEAD, ROW_BYTES};
 use super::tables::JsonText;
@@ -99,7 +99,7 @@ impl Transaction<'_> {
             self.adds(ROW_BYTES);
             self.due_at(at);
         }
-        self.ledger.push_oldest(id, topic);
+        self.counters.push_oldest(id, topic);
         let account = self.account(topic)?;
         account.state.counts.length += 1;
         account.state.counts.bytes += body.len() as u64;

@@ -11,7 +11,7 @@ use super::transaction::Transaction;
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{Batch, Id, Outcome, Taken, Topic};
-use crate::store::refusal;
+use crate::store::errors;
 
 /// A message in `ready`.
 struct Ready {
@@ -63,7 +63,7 @@ impl Transaction<'_> {
         let wanted = before + count;
         if let Some(number) = self.number(topic) {
             if lease.is_none() {
-                self.account(number)?.head.take_from();
+                self.account(number)?.topic_state.take_from();
             }
             if lease.is_some()
                 && let Err(error) = self.find_room_to_hold()
@@ -280,7 +280,7 @@ impl Transaction<'_> {
             Some(number) => self.live_lease(number, id, deliveries)?,
             None => None,
         };
-        lease.ok_or_else(refusal::gone)
+        lease.ok_or_else(errors::gone)
     }
 
     fn live_lease(&mut self, number: i64, id: Id, deliveries: u32) -> Result<Option<Lease>> {

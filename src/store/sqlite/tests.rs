@@ -50,7 +50,7 @@ fn a_batch_that_fails_fails_alone() {
 
 fn fails_alone(store: &SqliteStore) {
     store.apply(&mut batch("t", b"1"));
-    lock(&store.desk).tables.limit_pages(100);
+    lock(&store.writer).tables.limit_pages(100);
     let (mut before, mut too_much) = (batch("t", b"2"), batch("t", &[b'7'; 1 << 20]));
     let (mut new_topic, mut behind) = (batch("new", &[b'7'; 1 << 20]), batch("t", b"3"));
     store.commit(&mut [&mut before, &mut too_much, &mut new_topic, &mut behind]);
@@ -59,12 +59,12 @@ fn fails_alone(store: &SqliteStore) {
     assert_eq!(stored, [true, false, false, true]);
     assert_eq!(too_much.outcomes[0].as_ref().unwrap_err().code, Code::Full);
     assert!(store.topic("new").is_none(), "a topic is not made by a put that failed");
-    let head = store.topic("t").unwrap();
-    let chunk = store.read(&head, 0, 256).unwrap();
+    let state = store.topic("t").unwrap();
+    let chunk = store.read(&state, 0, 256).unwrap();
     let bodies: Vec<_> = (0..).map_while(|i| chunk.get(i)).map(|m| m.body.to_vec()).collect();
     assert_eq!(bodies, [b"1", b"2", b"3"]);
 
-    lock(&store.desk).tables.limit_pages(1 << 20);
+    lock(&store.writer).tables.limit_pages(1 << 20);
     let mut again = batch("new", &[b'7'; 1 << 20]);
     store.apply(&mut again);
     assert!(again.outcomes[0].is_ok(), "service goes on when there is room");
@@ -75,7 +75,7 @@ fn a_person_reads_the_messages_in_one_view() {
     let store = open();
     store.apply(&mut batch("greetings", b"\"Hello!\""));
     store.apply(&mut batch("greetings", format!("\"{}\"", "x".repeat(4_000)).as_bytes()));
-    let rows = lock(&store.desk).tables.view();
+    let rows = lock(&store.writer).tables.view();
     assert_eq!(rows.len(), 2);
     let (topic, id, timestamp, message) = &rows[0];
     assert_eq!((topic.as_str(), message.as_str()), ("greetings", "\"Hello!\""));
@@ -86,7 +86,7 @@ fn a_person_reads_the_messages_in_one_view() {
 /// Puts, takes, acks, nacks and reads of one topic, each in a transaction of its own.
 fn use_every_statement(store: &SqliteStore) {
     let topic = || Topic::new("t").unwrap();
-    let head = || store.topic("t").unwrap();
+    let state = || store.topic("t").unwrap();
     let apply = |op| {
         let mut batch = Batch::default();
         batch.ops.push(op);
@@ -105,8 +105,8 @@ fn use_every_statement(store: &SqliteStore) {
             let Outcome::Taken(Some(Taken { id, deliveries, .. })) = leased else { panic!() };
             apply(Op::Nack { topic: topic(), id, deliveries, delay: 0 });
             apply(Op::Peek { topic: topic() });
-            store.read(&head(), 0, 10).unwrap();
-            store.read_last(&head(), 10).unwrap();
+            store.read(&state(), 0, 10).unwrap();
+            store.read_last(&state(), 10).unwrap();
             apply(Op::Take { topic: topic(), lease: None });
         }
     }
@@ -120,7 +120,7 @@ fn no_statement_is_compiled_again_at_each_execution() {
     let file = SqliteStore::in_file(&file, SyncMode::Off, contract::clock, bound).unwrap();
     for store in [SqliteStore::in_memory(contract::clock, bound).unwrap(), file] {
         use_every_statement(&store);
-        assert_eq!(lock(&store.desk).tables.recompiled(), []);
+        assert_eq!(lock(&store.writer).tables.recompiled(), []);
     }
 }
 
@@ -135,14 +135,14 @@ fn nothing_happens_after_sqlite_rolled_back() {
     let mut refused = 0;
     for n in 0..100 {
         let topic = Topic::new(&format!("{n}-{}", "t".repeat(200))).unwrap();
-        lock(&store.desk).tables.limit_pages(1 << 20);
+        lock(&store.writer).tables.limit_pages(1 << 20);
         store.apply(&mut batch(topic.as_str(), b"1"));
         let mut take = Batch::default();
         take.ops.push(Op::Take { topic: topic.clone(), lease: Some(1 << 40) });
         store.apply(&mut take);
         let Ok(Outcome::Taken(Some(taken))) = take.only() else { panic!("nothing to take") };
-        let pages = lock(&store.desk).tables.pages().unwrap();
-        lock(&store.desk).tables.limit_pages(pages.all.cast_signed());
+        let pages = lock(&store.writer).tables.pages().unwrap();
+        lock(&store.writer).tables.limit_pages(pages.all.cast_signed());
         let nack = Op::Nack { topic, id: taken.id, deliveries: 1, delay: 0 };
         let mut nacked = Batch::default();
         nacked.ops.push(nack);

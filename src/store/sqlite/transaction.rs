@@ -7,22 +7,22 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, OptionalExtension, Row};
 
+use super::counters::{Account, TopicCounters, purged, topic_bytes};
 use super::damage::Damaged;
-use super::ledger::{Account, Ledger, purged, topic_bytes};
 use super::size::{MESSAGE_OVERHEAD, Size};
 use super::tables::{Stored, Tables};
 use super::{failed, schema};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Batch, ID_END, Id, Op, Outcome, Policy, Topic};
-use crate::store::{Counts, Head, Rules, refusal};
+use crate::store::{Counts, Rules, TopicState, errors};
 
 pub struct Transaction<'a> {
     pub tables: &'a Tables,
-    pub ledger: &'a mut Ledger,
-    pub heads: &'a HashMap<Topic, Arc<Head>>,
+    pub counters: &'a mut TopicCounters,
+    pub states: &'a HashMap<Topic, Arc<TopicState>>,
     /// Topics that this transaction makes.
-    pub new_heads: HashMap<Topic, Arc<Head>>,
+    pub new_states: HashMap<Topic, Arc<TopicState>>,
     /// The topic of the last operation, which is most often that of the next.
     pub last: Option<(Topic, i64)>,
     /// Statements that this transaction has used, by their SQL: a batch runs the same ones over
@@ -112,9 +112,9 @@ impl<'a> Transaction<'a> {
         {
             return Some(*number);
         }
-        let head = self.heads.get(topic).or_else(|| self.new_heads.get(topic))?;
+        let topic_state = self.states.get(topic).or_else(|| self.new_states.get(topic))?;
         // It may have been purged in this transaction.
-        let number = self.ledger.number_now(head.number())?;
+        let number = self.counters.number_now(topic_state.number())?;
         self.last = Some((topic.clone(), number));
         Some(number)
     }
@@ -123,20 +123,20 @@ impl<'a> Transaction<'a> {
         if let Some(number) = self.number(topic) {
             return Ok(number);
         }
-        if self.heads.len() + self.new_heads.len() >= limits::TOPICS {
-            return Err(refusal::too_many_topics());
+        if self.states.len() + self.new_states.len() >= limits::TOPICS {
+            return Err(errors::too_many_topics());
         }
         if let Some(bound) = self.rules.max_bytes
-            && self.ledger.topic_bytes() + topic_bytes(topic) > bound / refusal::TOPICS_SHARE
+            && self.counters.topic_bytes() + topic_bytes(topic) > bound / errors::TOPICS_SHARE
         {
-            return Err(refusal::too_much_for_topics(bound));
+            return Err(errors::too_much_for_topics(bound));
         }
-        let number = self.ledger.next_number();
+        let number = self.counters.next_number();
         self.run(schema::INSERT_TOPIC, (number, topic.as_str()))?;
         self.adds(topic_bytes(topic));
-        let head = Arc::new(Head::new(topic.clone(), number));
-        self.ledger.open(head.clone());
-        self.new_heads.insert(topic.clone(), head);
+        let topic_state = Arc::new(TopicState::new(topic.clone(), number));
+        self.counters.open(topic_state.clone());
+        self.new_states.insert(topic.clone(), topic_state);
         Ok(number)
     }
 
@@ -148,7 +148,7 @@ impl<'a> Transaction<'a> {
 
     pub fn account(&mut self, number: i64) -> Result<&mut Account> {
         let failed = &self.failed;
-        self.ledger.account(number).ok_or_else(|| {
+        self.counters.account(number).ok_or_else(|| {
             failed.set(true);
             Error::new(Code::StoreFailed, "the store lost count of a topic")
         })

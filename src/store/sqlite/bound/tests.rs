@@ -104,10 +104,10 @@ fn room_is_given_back() {
         for _ in 0..3_000 {
             put(&store, "t", format!("\"{}\"", "x".repeat(10_000)).as_bytes());
         }
-        let before = lock(&store.desk).tables.pages().unwrap();
+        let before = lock(&store.writer).tables.pages().unwrap();
         one(&store, Op::Purge { topic: topic("t") }).unwrap();
         settle(&store);
-        let after = lock(&store.desk).tables.pages().unwrap();
+        let after = lock(&store.writer).tables.pages().unwrap();
         assert!(before.all > 3_000 && after.all < 700, "{before:?} {after:?}");
         // The file is as short while the server goes on.
         let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());

@@ -1,7 +1,7 @@
 //! The way to Redis: connections that calls share, and what becomes of a call when it does not answer.
 //!
 //! A call waits for an answer no longer than [`ANSWER`]. While Redis is away calls fail at once: the
-//! [`watch`](super::watch) finds out when it is back.
+//! [`probe`](super::probe) finds out when it is back.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use redis::{
 };
 
 use super::address::Address;
-use super::presence::Presence;
+use super::node_health::NodeHealth;
 use super::scripts;
 use crate::error::{Code, Error};
 use crate::sync::lock;
@@ -31,13 +31,13 @@ const IDLE: Duration = Duration::from_secs(30);
 const REPLICATED: Duration = Duration::from_secs(1);
 const LACKS_REPLICAS: Duration = Duration::from_millis(50);
 
-pub struct Link {
+pub struct NodePool {
     pub(super) client: Client,
     address: Address,
     most: usize,
     pool: Mutex<Pool>,
     freed: Condvar,
-    pub(super) presence: Arc<Presence>,
+    pub(super) node_health: Arc<NodeHealth>,
 }
 
 #[derive(Default)]
@@ -62,19 +62,19 @@ pub struct Failed {
     pub moved: Option<String>,
 }
 
-impl Drop for Link {
+impl Drop for NodePool {
     fn drop(&mut self) {
-        self.presence.end();
+        self.node_health.end();
     }
 }
 
-impl Link {
+impl NodePool {
     /// So many connections at most. None is made yet.
-    pub fn new(info: ConnectionInfo, most: usize) -> RedisResult<Link> {
+    pub fn new(info: ConnectionInfo, most: usize) -> RedisResult<NodePool> {
         let address = Address::from(info.addr());
-        let presence = Arc::new(Presence::new(address.to_string()));
+        let node_health = Arc::new(NodeHealth::new(address.to_string()));
         let (pool, freed) = (Mutex::default(), Condvar::new());
-        Ok(Link { client: Client::open(info)?, address, most, pool, freed, presence })
+        Ok(NodePool { client: Client::open(info)?, address, most, pool, freed, node_health })
     }
 
     pub fn address(&self) -> &Address {
@@ -83,12 +83,12 @@ impl Link {
 
     /// Whether it is taken for away.
     pub fn is_away(&self) -> bool {
-        self.presence.round().is_none()
+        self.node_health.round().is_none()
     }
 
     /// How the node is.
-    pub fn presence(&self) -> &Presence {
-        &self.presence
+    pub fn node_health(&self) -> &NodeHealth {
+        &self.node_health
     }
 
     /// A connection of one's own, for so long without an answer.
@@ -145,13 +145,13 @@ impl Link {
 
     /// How long to wait for so many replicas.
     fn patience(&self, replicas: u32) -> Duration {
-        let lacks = self.presence.replicas().is_some_and(|there| there < replicas);
+        let lacks = self.node_health.replicas().is_some_and(|there| there < replicas);
         if lacks { LACKS_REPLICAS } else { REPLICATED }
     }
 
     /// A connection that nobody else has.
     fn take(&self) -> Result<(Connection, u64), Failed> {
-        let Some(round) = self.presence.round() else {
+        let Some(round) = self.node_health.round() else {
             return Err(unavailable(format!("Redis at {} cannot be reached", self.address)));
         };
         let deadline = Instant::now() + ANSWER;
@@ -180,7 +180,7 @@ impl Link {
         let connection = idle.map_or_else(connect, |(connection, _)| Ok(connection));
         connection.map(|connection| (connection, round)).map_err(|error| {
             self.free(None, round);
-            self.presence.suspect(round, reason(&error));
+            self.node_health.suspect(round, reason(&error));
             Failed { doubtful: false, ..failed(&error) }
         })
     }
@@ -190,7 +190,7 @@ impl Link {
         self.free(None, round);
         // This server stood still, which says nothing of the node.
         if !is_interrupted(error) {
-            self.presence.suspect(round, reason(error));
+            self.node_health.suspect(round, reason(error));
         }
     }
 

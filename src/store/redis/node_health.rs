@@ -9,7 +9,7 @@ use crate::ops::{Away, Node, Replicas};
 use crate::sync::lock;
 
 /// A node, as it is known between two probes.
-pub struct Presence {
+pub struct NodeHealth {
     /// Where it is, without a password.
     address: String,
     state: Mutex<State>,
@@ -44,9 +44,9 @@ pub struct Told {
     pub replicas: Option<Replicas>,
 }
 
-impl Presence {
-    pub fn new(address: String) -> Presence {
-        Presence { address, state: Mutex::default(), changed: Condvar::new() }
+impl NodeHealth {
+    pub fn new(address: String) -> NodeHealth {
+        NodeHealth { address, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// The round of connections that are of use; `None` while it is away.
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_breaks_is_a_suspicion_until_a_probe_is_answered() {
-        let node = Presence::new("here:1".into());
+        let node = NodeHealth::new("here:1".into());
         let round = node.round().unwrap();
         node.suspect(round, "broken".into());
         assert_eq!(node.round(), None);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_first_reason_is_told_as_long_as_it_is_away() {
-        let node = Presence::new("here:1".into());
+        let node = NodeHealth::new("here:1".into());
         node.failed("refused".into());
         node.failed("still refused".into());
         assert_eq!(node.node().away.unwrap().why, "refused");

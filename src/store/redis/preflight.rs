@@ -3,34 +3,34 @@
 
 use redis::{ConnectionLike, RedisError, cmd};
 
-use super::link::{self, Link};
+use super::node_pool::{self, NodePool};
 
 /// Refuses a Redis that lets nobody in, or is none.
-pub fn greet(link: &Link) -> Result<(), String> {
-    let greeted = link
-        .connect(link::ANSWER)
+pub fn preflight(node_pool: &NodePool) -> Result<(), String> {
+    let greeted = node_pool
+        .connect(node_pool::ANSWER)
         .and_then(|mut connection| connection.req_command(&cmd("PING"))?.extract_error());
-    greeted.map(drop).map_err(|error| advice(&error, link))
+    greeted.map(drop).map_err(|error| advice(&error, node_pool))
 }
 
-fn advice(error: &RedisError, link: &Link) -> String {
-    let (at, why) = (format!("Redis at {}", link.address()), link::reason(error));
+fn advice(error: &RedisError, node_pool: &NodePool) -> String {
+    let (at, why) = (format!("Redis at {}", node_pool.address()), node_pool::reason(error));
     match error.code() {
         Some("NOAUTH") => {
             return format!(
                 "{at} asks for a password: …://USER:PASSWORD@HOST, best said in DSMQ_STORE"
             );
         }
-        Some("NOPERM") => return link::not_permitted(error).text.into_owned(),
+        Some("NOPERM") => return node_pool::not_permitted(error).text.into_owned(),
         _ => {}
     }
-    if link::refuses_user(error) {
+    if node_pool::refuses_user(error) {
         return format!(
             "{at} does not let this user in: are name and password right, and does it ask for any?"
         );
     }
-    if link::is_no_redis(error) {
-        return format!("what answers at {} is no Redis: is it another port?", link.address());
+    if node_pool::is_no_redis(error) {
+        return format!("what answers at {} is no Redis: is it another port?", node_pool.address());
     }
     if why.contains("certificate") {
         return format!(
@@ -38,7 +38,7 @@ fn advice(error: &RedisError, link: &Link) -> String {
         );
     }
     let hangs_up = error.is_connection_dropped() && !error.is_connection_refusal();
-    match link.has_tls() {
+    match node_pool.has_tls() {
         true if hangs_up || error.is_timeout() => {
             format!("{at} does not answer by TLS ({why}): without TLS it is redis://")
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Value, cmd, pipe};
 
-use super::link::{ANSWER, Link};
+use super::node_pool::{ANSWER, NodePool};
 use super::shard::{Common, Shard};
 use crate::ops::{Id, WatermarkQuery};
 use crate::sync::lock;
@@ -29,20 +29,20 @@ const STACK_BYTES: usize = 256 * 1024;
 
 /// The question that is put next, if somebody wants to know.
 #[derive(Default)]
-pub struct Moments {
+pub struct NextQuery {
     state: Mutex<State>,
     wanted: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    next: Option<Arc<Question>>,
+    next: Option<Arc<Query>>,
     ended: bool,
 }
 
 /// What the last ids are: a question to all nodes.
 #[derive(Debug)]
-pub struct Question {
+pub struct Query {
     /// When the first wanted to know.
     begun: Instant,
     state: Mutex<Asked>,
@@ -73,22 +73,22 @@ struct Time {
     arrived: Instant,
 }
 
-impl Moments {
+impl NextQuery {
     /// A question of so many parts that will be put later than this is called.
-    pub fn ask(&self, partitions: usize) -> Arc<Question> {
+    pub fn ask(&self, partitions: usize) -> Arc<Query> {
         let mut state = lock(&self.state);
         if let Some(next) = &state.next {
             return next.clone();
         }
-        let question = Arc::new(Question::new(partitions));
+        let query = Arc::new(Query::new(partitions));
         if state.ended {
-            question.leave();
-            return question;
+            query.leave();
+            return query;
         }
-        state.next = Some(question.clone());
+        state.next = Some(query.clone());
         drop(state);
         self.wanted.notify_one();
-        question
+        query
     }
 
     /// No question is put any more.
@@ -97,29 +97,29 @@ impl Moments {
         state.ended = true;
         let left = state.next.take();
         drop(state);
-        if let Some(question) = left {
-            question.leave();
+        if let Some(query) = left {
+            query.leave();
         }
         self.wanted.notify_one();
     }
 
     /// Waits for a question, and then for more who want to know the same; `None` at the end.
-    fn next(&self) -> Option<Arc<Question>> {
+    fn next(&self) -> Option<Arc<Query>> {
         let state = lock(&self.state);
         let idle = |state: &mut State| state.next.is_none() && !state.ended;
         let state = self.wanted.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
-        let question = state.next.clone().filter(|_| !state.ended)?;
+        let query = state.next.clone().filter(|_| !state.ended)?;
         drop(state);
-        question.gather();
+        query.gather();
         lock(&self.state).next = None;
-        Some(question)
+        Some(query)
     }
 }
 
-impl Question {
-    fn new(partitions: usize) -> Question {
+impl Query {
+    fn new(partitions: usize) -> Query {
         let asked = Asked { hurries: false, answers: vec![None; partitions].into() };
-        Question { begun: Instant::now(), state: Mutex::new(asked), changed: Condvar::new() }
+        Query { begun: Instant::now(), state: Mutex::new(asked), changed: Condvar::new() }
     }
 
     fn gather(&self) {
@@ -171,7 +171,7 @@ impl Question {
     }
 }
 
-impl WatermarkQuery for Question {
+impl WatermarkQuery for Query {
     fn last_id(&self, partition: usize, at: Instant) -> Option<Id> {
         self.answer(partition).by(at)
     }
@@ -199,42 +199,44 @@ impl Time {
 
 /// Asks on a thread of its own until the store is dropped.
 pub fn begin(common: &Arc<Common>, shards: &[Arc<Shard>]) -> std::io::Result<()> {
-    let (moments, common) = (common.moments.clone(), Arc::downgrade(common));
+    let (watermarks, common) = (common.watermarks.clone(), Arc::downgrade(common));
     let keys: Vec<String> = shards.iter().map(|shard| shard.key.clone()).collect();
     let thread = Builder::new().name("moments".into()).stack_size(STACK_BYTES);
-    thread.spawn(move || run(&moments, &common, &keys)).map(drop)
+    thread.spawn(move || run(&watermarks, &common, &keys)).map(drop)
 }
 
-fn run(moments: &Moments, common: &Weak<Common>, keys: &[String]) {
+fn run(watermarks: &NextQuery, common: &Weak<Common>, keys: &[String]) {
     let mut askers = Vec::new();
-    while let Some(question) = moments.next() {
+    while let Some(query) = watermarks.next() {
         // Those who wanted to know may be gone by now.
-        if Arc::strong_count(&question) == 1 {
+        if Arc::strong_count(&query) == 1 {
             continue;
         }
         let Some(common) = common.upgrade() else { return };
-        put(&question, &common, keys, &mut askers);
+        put(&query, &common, keys, &mut askers);
     }
 }
 
 /// Puts a question to all nodes: where there are several each is asked on a thread of its own, so that one
 /// that is silent holds up no other.
-fn put(question: &Arc<Question>, common: &Common, keys: &[String], askers: &mut Vec<Asker>) {
-    askers.retain(|asker| lock(&asker.desk).busy);
-    let links = common.nodes.links();
-    let is_one = links.len() == 1;
-    for (link, partitions) in links {
+fn put(query: &Arc<Query>, common: &Common, keys: &[String], askers: &mut Vec<Asker>) {
+    askers.retain(|asker| lock(&asker.queue).busy);
+    let node_pools = common.nodes.node_pools();
+    let is_one = node_pools.len() == 1;
+    for (node_pool, partitions) in node_pools {
         let keys =
             partitions.iter().filter_map(|partition| keys.get(*partition)).cloned().collect();
         let has_other_clock = common.clock.is_some();
-        let asking = Asking { link: link.clone(), partitions, keys, has_other_clock };
+        let asking = Asking { node_pool: node_pool.clone(), partitions, keys, has_other_clock };
         if is_one {
-            asking.ask(std::slice::from_ref(question));
-        } else if let Some(asker) = askers.iter().find(|asker| Arc::ptr_eq(&asker.link, &link)) {
-            asker.put(question, asking);
+            asking.ask(std::slice::from_ref(query));
+        } else if let Some(asker) =
+            askers.iter().find(|asker| Arc::ptr_eq(&asker.node_pool, &node_pool))
+        {
+            asker.put(query, asking);
         } else {
-            let asker = Asker { link, desk: Arc::default() };
-            asker.put(question, asking);
+            let asker = Asker { node_pool, queue: Arc::default() };
+            asker.put(query, asking);
             askers.push(asker);
         }
     }
@@ -242,58 +244,58 @@ fn put(question: &Arc<Question>, common: &Common, keys: &[String], askers: &mut 
 
 /// Asks a node as long as there are questions to it.
 struct Asker {
-    link: Arc<Link>,
-    desk: Arc<Mutex<Desk>>,
+    node_pool: Arc<NodePool>,
+    queue: Arc<Mutex<WatermarkQueries>>,
 }
 
 /// Questions to a node that were not put yet: those that come while it is asked are put together then.
 #[derive(Default)]
-struct Desk {
-    waiting: Vec<(Arc<Question>, Asking)>,
+struct WatermarkQueries {
+    waiting: Vec<(Arc<Query>, Asking)>,
     busy: bool,
 }
 
 impl Asker {
-    fn put(&self, question: &Arc<Question>, asking: Asking) {
-        let mut desk = lock(&self.desk);
-        desk.waiting.push((question.clone(), asking));
-        if std::mem::replace(&mut desk.busy, true) {
+    fn put(&self, query: &Arc<Query>, asking: Asking) {
+        let mut queue = lock(&self.queue);
+        queue.waiting.push((query.clone(), asking));
+        if std::mem::replace(&mut queue.busy, true) {
             return;
         }
-        drop(desk);
-        let desk = self.desk.clone();
+        drop(queue);
+        let queue = self.queue.clone();
         let thread = Builder::new().name("moment".into()).stack_size(STACK_BYTES);
         let asks = thread.spawn(move || {
-            while let Some((questions, asking)) = next(&desk) {
-                asking.ask(&questions);
+            while let Some((queries, asking)) = next(&queue) {
+                asking.ask(&queries);
             }
         });
         if asks.is_err() {
-            while let Some((questions, asking)) = next(&self.desk) {
-                asking.tell(&questions, &[]);
+            while let Some((queries, asking)) = next(&self.queue) {
+                asking.tell(&queries, &[]);
             }
         }
     }
 }
 
 /// The questions that are put next, which one answer is for; without any nobody is busy any more.
-fn next(desk: &Mutex<Desk>) -> Option<(Vec<Arc<Question>>, Asking)> {
-    let mut desk = lock(desk);
-    let mut waiting = std::mem::take(&mut desk.waiting).into_iter();
+fn next(queue: &Mutex<WatermarkQueries>) -> Option<(Vec<Arc<Query>>, Asking)> {
+    let mut queue = lock(queue);
+    let mut waiting = std::mem::take(&mut queue.waiting).into_iter();
     let Some((first, asking)) = waiting.next() else {
-        desk.busy = false;
+        queue.busy = false;
         return None;
     };
     // The node may have got other parts meanwhile.
     let (same, others) = waiting.partition(|(_, other)| other.partitions == asking.partitions);
-    desk.waiting = others;
-    let same: Vec<(Arc<Question>, Asking)> = same;
+    queue.waiting = others;
+    let same: Vec<(Arc<Query>, Asking)> = same;
     Some((std::iter::once(first).chain(same.into_iter().map(|(next, _)| next)).collect(), asking))
 }
 
 /// A node that is asked.
 struct Asking {
-    link: Arc<Link>,
+    node_pool: Arc<NodePool>,
     partitions: Vec<usize>,
     keys: Vec<String>,
     /// Whether its ids are not by its own clock, but by that of a test.
@@ -302,16 +304,16 @@ struct Asking {
 
 impl Asking {
     /// The first question is the oldest.
-    fn ask(&self, questions: &[Arc<Question>]) {
-        let begun = questions.first().map(|question| question.begun);
+    fn ask(&self, queries: &[Arc<Query>]) {
+        let begun = queries.first().map(|query| query.begun);
         let answers = begun.and_then(|begun| self.answers(begun)).unwrap_or_default();
-        self.tell(questions, &answers);
+        self.tell(queries, &answers);
     }
 
-    fn tell(&self, questions: &[Arc<Question>], answers: &[Answer]) {
-        for question in questions {
+    fn tell(&self, queries: &[Arc<Query>], answers: &[Answer]) {
+        for query in queries {
             let unknown = std::iter::repeat(Answer::Unknown);
-            question.tell(&self.partitions, answers.iter().copied().chain(unknown));
+            query.tell(&self.partitions, answers.iter().copied().chain(unknown));
         }
     }
 
@@ -324,7 +326,7 @@ impl Asking {
         }
         // Behind them: so no id that follows the clock is above it.
         calls.cmd("TIME");
-        let mut answers = self.link.read_all(&calls)?;
+        let mut answers = self.node_pool.read_all(&calls)?;
         let mut time = self.time(answers.pop()?)?;
         let last_ids: Vec<Option<Id>> =
             answers.into_iter().map(|last| redis::from_redis_value(last).ok()).collect();
@@ -333,7 +335,7 @@ impl Asking {
             if !last_ids.iter().flatten().any(|last| unsure(time).contains(last)) {
                 break;
             }
-            let again = self.link.call(&cmd("TIME")).ok().and_then(|again| self.time(again));
+            let again = self.node_pool.call(&cmd("TIME")).ok().and_then(|again| self.time(again));
             let Some(again) = again else { break };
             time = if again.at(begun) > time.at(begun) { again } else { time };
         }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use redis::{Connection, RedisError, RedisResult, cmd};
 
 use super::backoff::{Backoff, RETRY};
-use super::known::From;
-use super::link::{self, Link};
+use super::node_pool::{self, NodePool};
 use super::shard::Shard;
+use super::topic_cache::UpdateSource;
 use crate::store::{Due, system_clock};
 use crate::sync::lock;
 
@@ -30,7 +30,7 @@ struct Lost {
 
 /// What has been heard of a part, until its tick tells of it.
 #[derive(Default)]
-pub struct Heard {
+pub struct PendingChanges {
     due: Mutex<Due>,
     any: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -38,13 +38,13 @@ pub struct Heard {
 
 /// Whether news comes, of all parts.
 #[derive(Default)]
-pub struct News {
+pub struct ChangeFeed {
     lost: Mutex<Lost>,
     ended: Mutex<bool>,
     end: Condvar,
 }
 
-impl Heard {
+impl PendingChanges {
     pub fn any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }
@@ -79,7 +79,7 @@ impl Heard {
     }
 }
 
-impl News {
+impl ChangeFeed {
     /// How long it is that not all that others do is known here.
     pub fn lag(&self) -> Option<Duration> {
         lock(&self.lost).since.map(|since| since.elapsed())
@@ -117,11 +117,11 @@ fn run(shard: &Weak<Shard>, ready: mpsc::Sender<Result<(), String>>) {
     let mut ready = Some(ready);
     let mut backoff = Backoff::default();
     while let Some(partition) = shard.upgrade() {
-        let link = partition.route.link();
-        let connected = partition.listen(&link);
+        let node_pool = partition.route.node_pool();
+        let connected = partition.listen(&node_pool);
         drop(partition);
         let heard = connected.and_then(|mut connection| {
-            hear(shard, &link, &mut connection, &mut ready, &mut backoff)
+            hear(shard, &node_pool, &mut connection, &mut ready, &mut backoff)
         });
         let error = match heard {
             Ok(Over::Ended) => return,
@@ -130,19 +130,19 @@ fn run(shard: &Weak<Shard>, ready: mpsc::Sender<Result<(), String>>) {
         };
         if let Some(ready) = ready.take() {
             // Nobody waits for a store that could not be opened.
-            let _ = ready.send(Err(link::explain(&error).text.into_owned()));
+            let _ = ready.send(Err(node_pool::explain(&error).text.into_owned()));
             return;
         }
         let Some(partition) = shard.upgrade() else { return };
-        match link::moved(&error) {
-            Some(address) => partition.common.nodes.move_to(&partition.route, &link, &address),
+        match node_pool::moved(&error) {
+            Some(address) => partition.common.nodes.move_to(&partition.route, &node_pool, &address),
             None => {
-                link.presence().ask();
+                node_pool.node_health().ask();
                 partition.lose_news(&error);
                 partition.common.nodes.look();
             }
         }
-        partition.common.news.pause(backoff.failed());
+        partition.common.change_feed.pause(backoff.failed());
     }
 }
 
@@ -157,7 +157,7 @@ enum Over {
 /// Listens until the connection fails.
 fn hear(
     shard: &Weak<Shard>,
-    link: &Arc<Link>,
+    node_pool: &Arc<NodePool>,
     connection: &mut Connection,
     ready: &mut Option<mpsc::Sender<Result<(), String>>>,
     backoff: &mut Backoff,
@@ -178,9 +178,9 @@ fn hear(
                 None => return Ok(Over::Ended),
             },
             // Where this server was stopped and goes on, what came meanwhile is still there.
-            Err(error) if error.is_timeout() || link::is_interrupted(&error) => {
+            Err(error) if error.is_timeout() || node_pool::is_interrupted(&error) => {
                 let Some(partition) = shard.upgrade() else { return Ok(Over::Ended) };
-                if !Arc::ptr_eq(link, &partition.route.link()) {
+                if !Arc::ptr_eq(node_pool, &partition.route.node_pool()) {
                     return Ok(Over::Elsewhere);
                 }
                 drop(partition);
@@ -197,17 +197,17 @@ fn learn_what_was_missed(shard: &Weak<Shard>, backoff: &mut Backoff) -> bool {
     if !partition.doubt.swap(false, Ordering::AcqRel) {
         return true;
     }
-    match partition.learn_all(From::Anew) {
+    match partition.learn_all(UpdateSource::Resync) {
         Ok(due) => {
             *backoff = Backoff::default();
             partition.find_news();
-            partition.heard.tell(due);
+            partition.pending_changes.tell(due);
             true
         }
         Err(error) => {
             tracing::debug!("what Redis holds is not known yet: {error}");
             partition.doubt.store(true, Ordering::Release);
-            partition.common.news.pause(RETRY);
+            partition.common.change_feed.pause(RETRY);
             false
         }
     }
@@ -215,9 +215,9 @@ fn learn_what_was_missed(shard: &Weak<Shard>, backoff: &mut Backoff) -> bool {
 
 impl Shard {
     /// A connection that hears what scripts publish.
-    fn listen(&self, link: &Link) -> RedisResult<Connection> {
+    fn listen(&self, node_pool: &NodePool) -> RedisResult<Connection> {
         let word = if self.common.nodes.is_cluster() { "SSUBSCRIBE" } else { "SUBSCRIBE" };
-        let mut connection = link.connect_to_hear(SILENCE)?;
+        let mut connection = node_pool.connect_to_hear(SILENCE)?;
         connection.send_packed_command(&cmd(word).arg(&self.channel).get_packed_command())?;
         connection.recv_response()?.extract_error()?;
         Ok(connection)
@@ -228,12 +228,12 @@ impl Shard {
         if self.lost.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut lost = lock(&self.common.news.lost);
+        let mut lost = lock(&self.common.change_feed.lost);
         lost.partitions += 1;
         if lost.since.is_none() {
             lost.since = Some(Instant::now());
-            let why = link::reason(error);
-            let address = self.route.link().address().to_string();
+            let why = node_pool::reason(error);
+            let address = self.route.node_pool().address().to_string();
             tracing::warn!(
                 "no news from Redis at {address} ({why}): what other servers do is not heard of"
             );
@@ -245,7 +245,7 @@ impl Shard {
         if !self.lost.swap(false, Ordering::AcqRel) {
             return;
         }
-        let mut lost = lock(&self.common.news.lost);
+        let mut lost = lock(&self.common.change_feed.lost);
         lost.partitions -= 1;
         if lost.partitions == 0
             && let Some(since) = lost.since.take()
@@ -262,10 +262,12 @@ impl Shard {
         if told.split(' ').next() == Some(self.common.server.as_str()) {
             return;
         }
-        let before = self.known.due();
-        let Some(done) = self.known.learn(told, From::News, system_clock()) else { return };
-        if !done.put.is_empty() || !done.returned.is_empty() || self.known.due() < before {
-            self.heard.tell(done);
+        let before = self.topic_cache.due();
+        let Some(done) = self.topic_cache.learn(told, UpdateSource::Remote, system_clock()) else {
+            return;
+        };
+        if !done.put.is_empty() || !done.returned.is_empty() || self.topic_cache.due() < before {
+            self.pending_changes.tell(done);
         }
     }
 }

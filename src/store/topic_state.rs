@@ -10,7 +10,7 @@ use crate::sync::lock;
 
 /// What a topic shows without asking the tables. One for each topic, shared by all who use it.
 #[derive(Debug)]
-pub struct Head {
+pub struct TopicState {
     topic: Topic,
     /// The store's own number for the topic, another one after a purge.
     number: AtomicI64,
@@ -50,9 +50,9 @@ pub struct Counts {
     pub policy: Option<Policy>,
 }
 
-impl Head {
-    pub fn new(topic: Topic, number: i64) -> Head {
-        Head {
+impl TopicState {
+    pub fn new(topic: Topic, number: i64) -> TopicState {
+        TopicState {
             topic,
             number: AtomicI64::new(number),
             newest: AtomicU64::new(0),

@@ -7,42 +7,42 @@ use std::time::{Duration, Instant};
 use redis::{Client, Connection, ConnectionLike, RedisResult, Value, cmd};
 
 use super::backoff::Backoff;
-use super::link::{self, Link};
-use super::presence::{Presence, Told};
+use super::node_health::{NodeHealth, Told};
+use super::node_pool::{self, NodePool};
 use crate::ops::Replicas;
 
 /// From one probe to the next.
 const EVERY: Duration = Duration::from_secs(2);
 
-impl Link {
+impl NodePool {
     /// Watches over the node until nobody needs it; `probed` is called after each probe, and told whether
     /// the node answered, and whether it is back.
-    pub fn watch(&self, probed: impl Fn(bool, bool) + Send + 'static) -> std::io::Result<()> {
-        let (client, presence) = (self.client.clone(), self.presence.clone());
+    pub fn probe(&self, probed: impl Fn(bool, bool) + Send + 'static) -> std::io::Result<()> {
+        let (client, node_health) = (self.client.clone(), self.node_health.clone());
         let thread = thread::Builder::new().name("watch".into());
-        thread.spawn(move || run(&client, &presence, &probed)).map(drop)
+        thread.spawn(move || run(&client, &node_health, &probed)).map(drop)
     }
 }
 
-fn run(client: &Client, presence: &Presence, probed: &dyn Fn(bool, bool)) {
+fn run(client: &Client, node_health: &NodeHealth, probed: &dyn Fn(bool, bool)) {
     let (mut connection, mut backoff) = (None, Backoff::default());
     loop {
         let pause = match probe(client, &mut connection) {
             Ok(told) => {
                 backoff = Backoff::default();
-                probed(true, presence.answered(told));
+                probed(true, node_health.answered(told));
                 EVERY
             }
             Err(why) => {
                 // From here on no call waits for it, also none that asks who has its parts now. One whose
                 // parts are elsewhere by now is watched no more.
-                presence.leave(&why);
+                node_health.leave(&why);
                 probed(false, false);
-                presence.failed(why);
+                node_health.failed(why);
                 backoff.failed()
             }
         };
-        if !presence.pause(pause) {
+        if !node_health.pause(pause) {
             return;
         }
     }
@@ -54,8 +54,9 @@ fn probe(client: &Client, connection: &mut Option<Connection>) -> Result<Told, S
         return told;
     }
     *connection = None;
-    let mut fresh = link::connect(client, link::ANSWER).map_err(|error| link::reason(&error))?;
-    let told = ask(&mut fresh).map_err(|error| link::reason(&error))?;
+    let mut fresh =
+        node_pool::connect(client, node_pool::ANSWER).map_err(|error| node_pool::reason(&error))?;
+    let told = ask(&mut fresh).map_err(|error| node_pool::reason(&error))?;
     *connection = Some(fresh);
     told
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::ops::{Id, Policy, Topic};
-use crate::store::{Counts, Due, Head};
+use crate::store::{Counts, Due, TopicState};
 use crate::sync::lock;
 
 /// A topic's numbers, in the order in which scripts tell them.
@@ -25,7 +25,7 @@ const PLACE_BITS: u32 = 32;
 const PUT: u64 = 1;
 const RETURNED: u64 = 2;
 
-pub struct Known {
+pub struct TopicCache {
     /// Which part of the store this is.
     partition: usize,
     total: Arc<Total>,
@@ -60,7 +60,7 @@ impl Total {
 }
 
 struct Entry {
-    head: Arc<Head>,
+    topic_state: Arc<TopicState>,
     place: i64,
     there: AtomicBool,
     state: Mutex<State>,
@@ -80,20 +80,20 @@ struct State {
 
 /// What is learnt.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum From {
+pub enum UpdateSource {
     /// All that there is, as a store is opened.
-    Before,
+    Startup,
     /// All that there is, when something may have been missed.
-    Anew,
+    Resync,
     /// What a script of this server answers: who waits for what it did is told by who asked.
-    Own,
+    Local,
     /// What a script of another server did.
-    News,
+    Remote,
 }
 
-impl Known {
-    pub fn new(partition: usize, total: Arc<Total>) -> Known {
-        Known {
+impl TopicCache {
+    pub fn new(partition: usize, total: Arc<Total>) -> TopicCache {
+        TopicCache {
             partition,
             total,
             topics: RwLock::default(),
@@ -136,27 +136,27 @@ impl Known {
         local.saturating_add_signed(self.ahead.load(Ordering::Acquire))
     }
 
-    pub fn head(&self, topic: &str) -> Option<Arc<Head>> {
+    pub fn state(&self, topic: &str) -> Option<Arc<TopicState>> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.get(topic).filter(|entry| entry.is_there()).map(|entry| entry.head.clone())
+        topics.get(topic).filter(|entry| entry.is_there()).map(|entry| entry.topic_state.clone())
     }
 
-    pub fn heads(&self) -> Vec<Arc<Head>> {
+    pub fn states(&self) -> Vec<Arc<TopicState>> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         let there = topics.values().filter(|entry| entry.is_there());
-        there.map(|entry| entry.head.clone()).collect()
+        there.map(|entry| entry.topic_state.clone()).collect()
     }
 
     /// Learns what a script tells, at `local` by this machine's clock; returns what those who wait
     /// must hear of, if it is news. `None` if it makes no sense.
-    pub fn learn(&self, told: &str, from: From, local: Id) -> Option<Due> {
+    pub fn learn(&self, told: &str, from: UpdateSource, local: Id) -> Option<Due> {
         let mut lines = told.split('\n');
-        let mut head = lines.next()?.split(' ').skip(1).map(str::parse::<u64>);
-        let [born, now, last, due, bytes] = std::array::from_fn(|_| head.next());
+        let mut topic_state = lines.next()?.split(' ').skip(1).map(str::parse::<u64>);
+        let [born, now, last, due, bytes] = std::array::from_fn(|_| topic_state.next());
         let (born, now) = (born?.ok()?, now?.ok()?);
         let known = self.born.load(Ordering::Acquire);
         // Late news of one that was lost says nothing of the one that took its place.
-        if born > 0 && born != known && (from != From::News || born > known) {
+        if born > 0 && born != known && (from != UpdateSource::Remote || born > known) {
             self.born.store(born, Ordering::Release);
             self.forget(now);
         }
@@ -181,16 +181,16 @@ impl Known {
             }
             drop(state);
             // Who waits may have asked in vain meanwhile.
-            let anew = from == From::Anew;
-            put_backs.iter().for_each(|id| entry.head.put_back(*id));
+            let anew = from == UpdateSource::Resync;
+            put_backs.iter().for_each(|id| entry.topic_state.put_back(*id));
             if anew && fields.get(BACK).is_some_and(|back| *back > 0) {
-                entry.head.miss_put_backs();
+                entry.topic_state.miss_put_backs();
             }
             if anew || flags & PUT > 0 || !put_backs.is_empty() {
-                done.put.push(entry.head.topic().clone());
+                done.put.push(entry.topic_state.topic().clone());
             }
             if anew || flags & RETURNED > 0 {
-                done.returned.push(entry.head.topic().clone());
+                done.returned.push(entry.topic_state.topic().clone());
             }
         }
         // Who is given this id finds what was put up to it.
@@ -233,7 +233,7 @@ impl Known {
         }
     }
 
-    fn entry(&self, name: &str, from: From, numbers: &[u64; FIELDS]) -> Option<Arc<Entry>> {
+    fn entry(&self, name: &str, from: UpdateSource, numbers: &[u64; FIELDS]) -> Option<Arc<Entry>> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = topics.get(name) {
             return Some(entry.clone());
@@ -245,14 +245,17 @@ impl Known {
         let place = (topics.len() as i64 + 1) | ((self.partition as i64) << PARTITION_BITS);
         let entry = topics.entry(topic.clone()).or_insert_with(|| {
             let before = match (from, numbers) {
-                (From::Before, [.., puts, takes, dropped, _, _, _, _]) => [*puts, *takes, *dropped],
+                (UpdateSource::Startup, [.., puts, takes, dropped, _, _, _, _]) => {
+                    [*puts, *takes, *dropped]
+                }
                 _ => [0; 3],
             };
             let state = Mutex::new(State { before, ..State::default() });
-            let (head, there) = (Arc::new(Head::new(topic, place)), AtomicBool::new(false));
+            let (topic_state, there) =
+                (Arc::new(TopicState::new(topic, place)), AtomicBool::new(false));
             // Another server may take from it at any time.
-            head.take_from();
-            Arc::new(Entry { head, place, there, state })
+            topic_state.take_from();
+            Arc::new(Entry { topic_state, place, there, state })
         });
         Some(entry.clone())
     }
@@ -266,12 +269,18 @@ impl Entry {
     /// It is gone; false if it was so before.
     fn forget(&self, state: &mut State, now: Id) -> bool {
         *state = State::default();
-        self.head.publish(self.head.number(), Counts::default(), 0, true, now);
+        self.topic_state.publish(self.topic_state.number(), Counts::default(), 0, true, now);
         self.there.swap(false, Ordering::AcqRel)
     }
 
     /// Learns the topic's numbers, unless they are old; says whether the topic was not there before.
-    fn update(&self, state: &mut State, numbers: &[u64; FIELDS], from: From, now: Id) -> bool {
+    fn update(
+        &self,
+        state: &mut State,
+        numbers: &[u64; FIELDS],
+        from: UpdateSource,
+        now: Id,
+    ) -> bool {
         let &[
             version,
             purges,
@@ -294,10 +303,10 @@ impl Entry {
             policy,
         ] = numbers;
         let is_old = match from {
-            From::Own | From::News => version <= state.version,
+            UpdateSource::Local | UpdateSource::Remote => version <= state.version,
             // A Redis that lost its last moments counts them again. But what was asked for may have been
             // overtaken by what was heard meanwhile.
-            From::Before | From::Anew => {
+            UpdateSource::Startup | UpdateSource::Resync => {
                 state.named = true;
                 version <= state.version && state.version != state.asked_at
             }
@@ -322,7 +331,7 @@ impl Entry {
             policy: policy_of(policy),
         };
         let number = self.place | (purges.cast_signed() << PLACE_BITS);
-        self.head.publish(number, counts, newest, removals != state.removals, now);
+        self.topic_state.publish(number, counts, newest, removals != state.removals, now);
         (state.version, state.removals) = (version, removals);
         !self.there.swap(true, Ordering::AcqRel)
     }

@@ -6,13 +6,13 @@ use crate::limits;
 
 /// What a bound has cost: logged now and then, however much it is, and at the end.
 #[derive(Default)]
-pub struct Losses {
+pub struct DropLog {
     logged: Option<Instant>,
     dropped: u64,
     refused: u64,
 }
 
-impl Losses {
+impl DropLog {
     /// These too.
     pub fn add(&mut self, dropped: u64, refused: u64) {
         self.dropped += dropped;
@@ -38,7 +38,7 @@ impl Losses {
     }
 }
 
-impl Drop for Losses {
+impl Drop for DropLog {
     fn drop(&mut self) {
         self.log();
     }

@@ -22,59 +22,59 @@ fn what_was_put_since_is_above_what_the_clock_said() {
 
 #[test]
 fn one_question_is_for_all_who_come_before_it_is_put() {
-    let moments = Moments::default();
-    let [first, second] = [moments.ask(2), moments.ask(2)];
+    let watermarks = NextQuery::default();
+    let [first, second] = [watermarks.ask(2), watermarks.ask(2)];
     assert!(Arc::ptr_eq(&first, &second));
-    let put = moments.next().unwrap();
-    assert!(Arc::ptr_eq(&first, &put) && !Arc::ptr_eq(&first, &moments.ask(2)));
-    let left = moments.ask(2);
-    moments.end();
-    assert!(moments.next().is_none());
+    let put = watermarks.next().unwrap();
+    assert!(Arc::ptr_eq(&first, &put) && !Arc::ptr_eq(&first, &watermarks.ask(2)));
+    let left = watermarks.ask(2);
+    watermarks.end();
+    assert!(watermarks.next().is_none());
     // Nobody waits for an answer that does not come.
-    for question in [left, moments.ask(2)] {
-        assert_eq!(*lock(&question.state).answers, [Some(Answer::Unknown); 2]);
+    for query in [left, watermarks.ask(2)] {
+        assert_eq!(*lock(&query.state).answers, [Some(Answer::Unknown); 2]);
     }
 }
 
 #[test]
 fn what_a_node_was_not_asked_yet_is_one_question_then() {
     let info = redis::IntoConnectionInfo::into_connection_info("redis://127.0.0.1:1").unwrap();
-    let link = Arc::new(Link::new(info, 1).unwrap());
+    let node_pool = Arc::new(NodePool::new(info, 1).unwrap());
     let asking = |partitions: &[usize]| Asking {
-        link: link.clone(),
+        node_pool: node_pool.clone(),
         partitions: partitions.to_vec(),
         keys: Vec::new(),
         has_other_clock: false,
     };
-    let desk = Mutex::new(Desk { busy: true, ..Desk::default() });
-    let questions: [_; 4] = std::array::from_fn(|_| Arc::new(Question::new(2)));
-    for (question, partitions) in questions.iter().zip([&[0, 1][..], &[0, 1], &[1], &[0, 1]]) {
-        lock(&desk).waiting.push((question.clone(), asking(partitions)));
+    let queue = Mutex::new(WatermarkQueries { busy: true, ..WatermarkQueries::default() });
+    let queries: [_; 4] = std::array::from_fn(|_| Arc::new(Query::new(2)));
+    for (query, partitions) in queries.iter().zip([&[0, 1][..], &[0, 1], &[1], &[0, 1]]) {
+        lock(&queue).waiting.push((query.clone(), asking(partitions)));
     }
     let now = Instant::now();
     let mut asked = Vec::new();
-    while let Some((some, asking)) = next(&desk) {
+    while let Some((some, asking)) = next(&queue) {
         asked.push(some.len());
         asking.tell(&some, &[known(7, 9, now), known(8, 9, now)]);
     }
-    assert_eq!((asked, lock(&desk).busy), (vec![3, 1], false));
-    let told = |place: usize, partition| questions[place].last_id(partition);
+    assert_eq!((asked, lock(&queue).busy), (vec![3, 1], false));
+    let told = |place: usize, partition| queries[place].last_id(partition);
     assert_eq!([told(0, 0), told(1, 1), told(2, 1), told(3, 0)], [7, 8, 7, 7].map(Some));
 }
 
 #[test]
 fn who_waits_for_a_part_is_told_whatever_becomes_of_the_others() {
-    let question = Question::new(3);
+    let query = Query::new(3);
     let now = Instant::now();
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| question.last_id(1));
+        let waiting = scope.spawn(|| query.last_id(1));
         // It hurries as soon as it waits.
-        while !lock(&question.state).hurries {
+        while !lock(&query.state).hurries {
             std::thread::yield_now();
         }
-        question.tell(&[1, 2], [known(7, 9, now), Answer::Unknown].into_iter());
+        query.tell(&[1, 2], [known(7, 9, now), Answer::Unknown].into_iter());
         assert_eq!(waiting.join().unwrap(), Some(7));
     });
-    assert_eq!((question.last_id(1), question.last_id(2)), (Some(7), None));
-    assert_eq!(question.last_id(3), None, "there is none");
+    assert_eq!((query.last_id(1), query.last_id(2)), (Some(7), None));
+    assert_eq!(query.last_id(3), None, "there is none");
 }

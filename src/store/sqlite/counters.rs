@@ -10,14 +10,14 @@ use rusqlite::{Result, Row};
 use super::tables::Tables;
 use super::{damage, schema};
 use crate::ops::{Id, Policy, Topic};
-use crate::store::{Counts, Head};
+use crate::store::{Counts, TopicState};
 
 /// A topic has a slot for good, and a number, by which the tables know it: the slot and, above
 /// these bits, how often it was purged.
 const SLOT_BITS: u32 = 20;
 
 #[derive(Default)]
-pub struct Ledger {
+pub struct TopicCounters {
     /// By slot; the first is 1.
     accounts: Vec<Account>,
     /// Accounts that were there when the transaction began.
@@ -32,7 +32,7 @@ pub struct Ledger {
 
 /// One topic's account.
 pub struct Account {
-    pub head: Arc<Head>,
+    pub topic_state: Arc<TopicState>,
     pub state: State,
     /// Whether the transaction removed messages.
     pub removed: bool,
@@ -52,19 +52,19 @@ pub struct State {
     pub oldest: Id,
 }
 
-impl Ledger {
+impl TopicCounters {
     /// The number of the next topic.
     pub fn next_number(&self) -> i64 {
         self.accounts.len() as i64 + 1
     }
 
-    pub fn open(&mut self, head: Arc<Head>) {
-        let state = State { number: head.number(), ..State::default() };
-        self.add(Account::new(head, state, true));
+    pub fn open(&mut self, topic_state: Arc<TopicState>) {
+        let state = State { number: topic_state.number(), ..State::default() };
+        self.add(Account::new(topic_state, state, true));
     }
 
     fn add(&mut self, account: Account) {
-        self.topic_bytes += topic_bytes(account.head.topic());
+        self.topic_bytes += topic_bytes(account.topic_state.topic());
         self.accounts.push(account);
     }
 
@@ -100,7 +100,7 @@ impl Ledger {
         for index in self.before.drain(..).map(|(index, _)| index).chain(new) {
             if let Some(account) = self.accounts.get_mut(index) {
                 let State { number, counts, newest, .. } = account.state;
-                account.head.publish(number, counts, newest, account.removed, now);
+                account.topic_state.publish(number, counts, newest, account.removed, now);
                 (account.changed, account.removed) = (false, false);
             }
         }
@@ -116,7 +116,7 @@ impl Ledger {
             }
         }
         for account in self.accounts.drain(self.settled..) {
-            self.topic_bytes -= topic_bytes(account.head.topic());
+            self.topic_bytes -= topic_bytes(account.topic_state.topic());
         }
         self.line_up();
     }
@@ -180,7 +180,7 @@ impl Ledger {
                 continue;
             }
             let policy = account.state.counts.policy.map(Policy::as_str);
-            let crc = account.state.crc(account.head.topic());
+            let crc = account.state.crc(account.topic_state.topic());
             for (column, number) in (1..).zip(account.state.numbers()) {
                 save.raw_bind_parameter(column, number)?;
             }
@@ -192,34 +192,34 @@ impl Ledger {
     }
 
     /// Reads the topics of a file; `Err` with the name of one that is damaged.
-    pub fn load(tables: &Tables) -> Result<std::result::Result<Ledger, String>> {
-        let mut ledger = Ledger::default();
+    pub fn load(tables: &Tables) -> Result<std::result::Result<TopicCounters, String>> {
+        let mut counters = TopicCounters::default();
         let mut read = tables.statement(schema::TOPICS)?;
         let mut rows = read.query([])?;
         while let Some(row) = rows.next()? {
             let (slot, state, crc, name) = State::read(row)?;
             let topic = Topic::new(&name).ok().filter(|topic| {
-                slot == ledger.next_number()
+                slot == counters.next_number()
                     && slot == self::slot(state.number)
                     && crc == Some(i64::from(state.crc(topic)))
             });
             let Some(topic) = topic else { return Ok(Err(name)) };
-            let head = Arc::new(Head::new(topic, state.number));
-            head.publish(state.number, state.counts, state.newest, false, 0);
-            ledger.add(Account::new(head, state, false));
+            let topic_state = Arc::new(TopicState::new(topic, state.number));
+            topic_state.publish(state.number, state.counts, state.newest, false, 0);
+            counters.add(Account::new(topic_state, state, false));
         }
-        ledger.settled = ledger.accounts.len();
-        ledger.line_up();
-        Ok(Ok(ledger))
+        counters.settled = counters.accounts.len();
+        counters.line_up();
+        Ok(Ok(counters))
     }
 
-    pub fn heads(&self) -> impl Iterator<Item = &Arc<Head>> {
-        self.accounts.iter().map(|account| &account.head)
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<TopicState>> {
+        self.accounts.iter().map(|account| &account.topic_state)
     }
 
     /// What is known of each topic, by name.
     pub fn states(&self) -> impl Iterator<Item = (&str, &State)> {
-        self.accounts.iter().map(|account| (account.head.topic().as_str(), &account.state))
+        self.accounts.iter().map(|account| (account.topic_state.topic().as_str(), &account.state))
     }
 
     /// The last id that was given to a message.
@@ -229,8 +229,8 @@ impl Ledger {
 }
 
 impl Account {
-    fn new(head: Arc<Head>, state: State, changed: bool) -> Account {
-        Account { head, state, removed: false, changed, in_line_at: None }
+    fn new(topic_state: Arc<TopicState>, state: State, changed: bool) -> Account {
+        Account { topic_state, state, removed: false, changed, in_line_at: None }
     }
 }
 
