@@ -4,17 +4,17 @@
 mod caller;
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "HTTP alone consumes"))]
 mod consumers;
+mod cursor;
 #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
 mod health;
-mod mailbox;
 #[cfg(test)]
 mod model;
 #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
 mod overview;
-mod place;
+mod protocol_gauge;
 mod session;
-mod speaking;
 mod stats;
+mod subscribers;
 mod subscription;
 mod takers;
 mod timer;
@@ -28,25 +28,25 @@ use std::time::Instant;
 pub use self::caller::Caller;
 use self::consumers::Consumers;
 #[cfg_attr(not(feature = "http"), expect(unused_imports, reason = "HTTP alone consumes"))]
-pub use self::consumers::{Consumer, Parcel, Received};
+pub use self::consumers::{Consumer, Delivery, Received};
 #[cfg(feature = "http")]
 pub use self::health::{Health, Vitals, rules};
-pub use self::mailbox::Pattern;
-use self::mailbox::Subscribers;
 #[cfg(feature = "http")]
 pub use self::overview::Busy;
+use self::protocol_gauge::ProtocolGauge;
+#[cfg(feature = "http")]
+pub use self::protocol_gauge::ProtocolGuard;
+#[cfg(feature = "http")]
+pub use self::protocol_gauge::UpgradeGuard;
 #[cfg(feature = "http")]
 pub use self::session::Page;
 pub use self::session::Session;
-#[cfg(feature = "http")]
-pub use self::speaking::Speaking;
-use self::speaking::Spoken;
-#[cfg(feature = "http")]
-pub use self::speaking::Turned;
 pub use self::stats::{Stats, TopicStats};
+pub use self::subscribers::Pattern;
+use self::subscribers::Subscribers;
 pub use self::subscription::{From, Pushes};
+pub use self::takers::TakeWaiter;
 use self::takers::Takers;
-pub use self::takers::Waiting;
 use self::timer::Timers;
 use self::waiters::Waiters;
 pub use self::waiters::{Watch, look_again};
@@ -68,7 +68,7 @@ pub struct Broker {
     sessions: Arc<AtomicU64>,
     /// How the server is told to stop, if clients may say so.
     stop: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    spoken: Arc<Spoken>,
+    protocols: Arc<ProtocolGauge>,
     /// Messages that were handed out and stayed.
     reads: AtomicU64,
 }
@@ -87,7 +87,7 @@ impl Broker {
             opened: Instant::now(),
             sessions: Arc::default(),
             stop: OnceLock::new(),
-            spoken: Arc::default(),
+            protocols: Arc::default(),
             reads: AtomicU64::new(0),
         }
     }
@@ -264,7 +264,7 @@ impl Broker {
         topic: &Topic,
         lease: Option<u64>,
         waker: Waker,
-    ) -> Waiting {
+    ) -> TakeWaiter {
         let waiting = self.takers.join(topic, lease, waker);
         fence(Ordering::SeqCst);
         self.serve(topic);
@@ -272,7 +272,7 @@ impl Broker {
     }
 
     /// Ends a wait whose taker is gone: what it was handed goes to the next.
-    pub fn give_up(&self, caller: &Caller, waiting: Waiting) {
+    pub fn give_up(&self, caller: &Caller, waiting: TakeWaiter) {
         let topic = waiting.topic().clone();
         if let Some(Ok(message)) = waiting.leave() {
             self.put_back(caller, topic, message);

@@ -24,7 +24,7 @@ pub const TOPICS: usize = 100_000;
 pub const CONNECTIONS: usize = 10_000;
 
 /// Topics of which one session keeps its place.
-pub const PLACES: usize = 10_000;
+pub const CURSORS: usize = 10_000;
 
 /// Messages that one place remembers having handed out, in case one of them is put back.
 pub const HANDED_OUT: usize = 1_024;

@@ -7,7 +7,7 @@ use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use crate::broker::{Broker, Caller, From, Pattern, Session, Waiting};
+use crate::broker::{Broker, Caller, From, Pattern, Session, TakeWaiter};
 use crate::limits;
 use crate::ops::{Batch, Completion, Id, Op, Outcome, PutOptions, Requeue, Topic};
 use crate::store::{self, Rules, Store};
@@ -164,7 +164,7 @@ fn tick_among_batches() {
 }
 
 /// Sleeps until the taker has been handed a message.
-fn served(waiting: &mut Waiting) -> Requeue {
+fn served(waiting: &mut TakeWaiter) -> Requeue {
     loop {
         if let Some(handed) = waiting.handed() {
             return handed.unwrap();

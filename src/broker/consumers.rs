@@ -57,7 +57,7 @@ struct Member {
 }
 
 struct Outbox {
-    parcels: VecDeque<Parcel>,
+    parcels: VecDeque<Delivery>,
     bytes: usize,
     dismissed: bool,
     /// It was told that there is nothing: only a waker brings it back.
@@ -69,7 +69,7 @@ struct Outbox {
 /// A message on its way to a consumer, and perhaps to others. Whoever has it says what became of it,
 /// by [`Broker::reached`] or [`Broker::leave`].
 #[derive(Debug)]
-pub struct Parcel(Arc<Given>);
+pub struct Delivery(Arc<Given>);
 
 #[derive(Debug)]
 struct Given {
@@ -80,16 +80,16 @@ struct Given {
 /// What a consumer is to do next.
 #[derive(Debug)]
 pub enum Received {
-    Message(Parcel),
+    Message(Delivery),
     /// Nothing is there: sleep until woken.
     Nothing,
     /// It stood still while others waited, or its topic was purged: hang up.
     Dismissed,
 }
 
-impl Parcel {
-    fn new(message: Requeue) -> Parcel {
-        Parcel(Arc::new(Given { message, reached: AtomicBool::new(false) }))
+impl Delivery {
+    fn new(message: Requeue) -> Delivery {
+        Delivery(Arc::new(Given { message, reached: AtomicBool::new(false) }))
     }
 
     pub fn message(&self) -> &Requeue {
@@ -145,7 +145,7 @@ impl Consumers {
     }
 
     /// Takes back what is in the outboxes.
-    fn recall(&self, topic: &Topic) -> Vec<Parcel> {
+    fn recall(&self, topic: &Topic) -> Vec<Delivery> {
         let Some(group) = self.group(topic) else { return Vec::new() };
         let members = lock(&group.members);
         members.iter().flat_map(|member| lock(&member.outbox).empty()).collect()
@@ -197,11 +197,11 @@ impl Group {
     }
 
     /// Gives messages to all, or each to the next in turn. Returns those that nobody is there for.
-    fn give(&self, policy: Option<Policy>, messages: Vec<Requeue>) -> Vec<Parcel> {
+    fn give(&self, policy: Option<Policy>, messages: Vec<Requeue>) -> Vec<Delivery> {
         let mut members = lock(&self.members);
         let mut left = Vec::new();
         for message in messages {
-            let parcel = Parcel::new(message);
+            let parcel = Delivery::new(message);
             if policy == Some(Policy::RoundRobin) {
                 let free = |member: &Arc<Member>| lock(&member.outbox).bytes < ROOM;
                 // Who is given one goes to the end.
@@ -215,7 +215,7 @@ impl Group {
                 }
             } else {
                 for member in &*members {
-                    left.extend(member.send(Parcel(parcel.0.clone())));
+                    left.extend(member.send(Delivery(parcel.0.clone())));
                 }
                 left.push(parcel);
             }
@@ -226,7 +226,7 @@ impl Group {
 
 impl Member {
     /// Returns what cannot be sent any more.
-    fn send(&self, parcel: Parcel) -> Option<Parcel> {
+    fn send(&self, parcel: Delivery) -> Option<Delivery> {
         let mut outbox = lock(&self.outbox);
         if outbox.dismissed {
             return Some(parcel);
@@ -254,7 +254,7 @@ impl Member {
 }
 
 impl Outbox {
-    fn empty(&mut self) -> VecDeque<Parcel> {
+    fn empty(&mut self) -> VecDeque<Delivery> {
         self.bytes = 0;
         mem::take(&mut self.parcels)
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::place::{Place, too_many_places};
+use super::cursor::{Cursor, too_many_cursors};
 use super::subscription::Subscriptions;
 use super::{Broker, Caller};
 use crate::error::Result;
@@ -18,7 +18,7 @@ use crate::store::Store;
 pub struct Session {
     start: Watermark,
     /// Most sessions have one or two: to compare names takes less than to hash one.
-    places: BTreeMap<Topic, Place>,
+    cursors: BTreeMap<Topic, Cursor>,
     bulky: bool,
     /// Made by the first subscribe.
     pub(super) subscriptions: Option<Box<Subscriptions>>,
@@ -35,7 +35,7 @@ impl Drop for Session {
 impl Session {
     pub fn new(start: Watermark, count: Arc<AtomicU64>) -> Session {
         count.fetch_add(1, Ordering::Relaxed);
-        Session { start, places: BTreeMap::new(), bulky: false, subscriptions: None, count }
+        Session { start, cursors: BTreeMap::new(), bulky: false, subscriptions: None, count }
     }
 
     /// Where this session began: `since` this id, another session goes on in its stead.
@@ -61,19 +61,19 @@ impl Session {
         if store.shared().is_some() {
             self.look(store, topic, since)?;
         }
-        let Some(place) = place(&mut self.places, &self.start, store, topic, since)? else {
+        let Some(cursor) = cursor(&mut self.cursors, &self.start, store, topic, since)? else {
             return Ok(None);
         };
-        let next = place.advance(store, topic)?;
-        self.bulky |= place.is_bulky();
+        let next = cursor.advance(store, topic)?;
+        self.bulky |= cursor.is_bulky();
         // A run that is stale may hold what is no more to be had.
-        Ok(next.and_then(|_| place.take()))
+        Ok(next.and_then(|_| cursor.take()))
     }
 
     /// Where nothing is known of a next message, the store is asked: another server may have put one.
     fn look(&mut self, store: &dyn Store, topic: &str, since: Option<Id>) -> Result<()> {
-        let known = match place(&mut self.places, &self.start, store, topic, since)? {
-            Some(place) => place.advance(store, topic)?,
+        let known = match cursor(&mut self.cursors, &self.start, store, topic, since)? {
+            Some(cursor) => cursor.advance(store, topic)?,
             None => None,
         };
         if known.is_none() { store.refresh(topic) } else { Ok(()) }
@@ -86,12 +86,12 @@ impl Session {
         since: Option<Id>,
     ) -> Result<Option<Message<'s>>> {
         store.refresh(topic)?;
-        let Some(place) = place(&mut self.places, &self.start, store, topic, since)? else {
+        let Some(cursor) = cursor(&mut self.cursors, &self.start, store, topic, since)? else {
             return Ok(None);
         };
-        place.advance_to_newest(store, topic)?;
-        self.bulky |= place.is_bulky();
-        Ok(place.take())
+        cursor.advance_to_newest(store, topic)?;
+        self.bulky |= cursor.is_bulky();
+        Ok(cursor.take())
     }
 
     /// Whether runs are held that an idle session does not need.
@@ -102,7 +102,7 @@ impl Session {
     /// Lets go of the large runs; they are read again if the session goes on.
     pub fn shrink(&mut self) {
         self.bulky = false;
-        self.places.values_mut().filter(|place| place.is_bulky()).for_each(Place::shrink);
+        self.cursors.values_mut().filter(|cursor| cursor.is_bulky()).for_each(Cursor::shrink);
         if let Some(subscriptions) = &mut self.subscriptions {
             subscriptions.shrink();
         }
@@ -111,30 +111,30 @@ impl Session {
 
 /// The session's place in a topic, set to `since` if that is given; `None` if the topic has
 /// nothing for the session.
-fn place<'p>(
-    places: &'p mut BTreeMap<Topic, Place>,
+fn cursor<'p>(
+    cursors: &'p mut BTreeMap<Topic, Cursor>,
     start: &Watermark,
     store: &dyn Store,
     topic: &str,
     since: Option<Id>,
-) -> Result<Option<&'p mut Place>> {
+) -> Result<Option<&'p mut Cursor>> {
     // Looked up twice: the borrow of a place that is found would last to the end otherwise.
-    if !places.contains_key(topic) {
+    if !cursors.contains_key(topic) {
         let name = Topic::new(topic)?;
         let (state, start) = (store.topic(topic), start.of(topic));
         if since.is_none() && state.as_ref().is_none_or(|state| state.newest() <= start) {
             return Ok(None);
         }
-        if places.len() >= limits::PLACES {
-            return Err(too_many_places());
+        if cursors.len() >= limits::CURSORS {
+            return Err(too_many_cursors());
         }
-        places.insert(name, Place::new(start, state));
+        cursors.insert(name, Cursor::new(start, state));
     }
-    let mut place = places.get_mut(topic);
-    if let (Some(place), Some(id)) = (&mut place, since) {
-        place.move_to(id);
+    let mut cursor = cursors.get_mut(topic);
+    if let (Some(cursor), Some(id)) = (&mut cursor, since) {
+        cursor.move_to(id);
     }
-    Ok(place)
+    Ok(cursor)
 }
 
 /// Messages of one topic that follow one another.

@@ -11,8 +11,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::mailbox::{Mailbox, Pattern, Subscribers};
-use super::place::{Place, too_many_places};
+use super::cursor::{Cursor, too_many_cursors};
+use super::subscribers::{Pattern, PendingTopics, Subscribers};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Chunk, Id, Topic, Watermark};
@@ -39,10 +39,10 @@ pub enum From {
 /// What one session follows, and how far it has come in each topic.
 pub struct Subscriptions {
     subscribers: Arc<Subscribers>,
-    mailbox: Arc<Mailbox>,
+    pending: Arc<PendingTopics>,
     /// With the moment from which each begins.
     patterns: HashMap<Pattern, Watermark>,
-    places: HashMap<Topic, Place>,
+    cursors: HashMap<Topic, Cursor>,
     /// Topics in which there is something to push, by the id of the next message: two may have the same
     /// in a store of several parts.
     ready: BTreeSet<(Id, Topic)>,
@@ -60,12 +60,12 @@ pub struct Pushes {
 
 impl Subscriptions {
     pub fn new(subscribers: Arc<Subscribers>, waker: Waker) -> Subscriptions {
-        let mailbox = Arc::new(Mailbox::new(waker));
+        let pending = Arc::new(PendingTopics::new(waker));
         Subscriptions {
             subscribers,
-            mailbox,
+            pending,
             patterns: HashMap::new(),
-            places: HashMap::new(),
+            cursors: HashMap::new(),
             ready: BTreeSet::new(),
             crowded: false,
             bulky: false,
@@ -120,7 +120,7 @@ impl Subscriptions {
         if let (Pattern::Topic(topic), From::Last(_)) = (&pattern, from) {
             store.refresh(topic.as_str())?;
         }
-        self.subscribers.add(&pattern, &self.mailbox);
+        self.subscribers.add(&pattern, &self.pending);
         // From here on the mailbox is told of every put: what was put before is found below.
         self.subscribers.skip_to(store.last_id());
         let after = match from {
@@ -173,28 +173,28 @@ impl Subscriptions {
         if self.patterns.remove(pattern).is_none() {
             return;
         }
-        self.subscribers.remove(pattern, &self.mailbox);
+        self.subscribers.remove(pattern, &self.pending);
         let patterns = &self.patterns;
         let followed = |topic: &Topic| patterns.keys().any(|pattern| pattern.matches(topic));
-        self.places.retain(|topic, _| followed(topic));
+        self.cursors.retain(|topic, _| followed(topic));
         self.ready.retain(|(_, topic)| followed(topic));
     }
 
     /// Begins to follow a topic, unless it is followed already.
     fn follow(&mut self, store: &dyn Store, state: &Arc<TopicState>, after: Id) -> Result<()> {
         let topic = state.topic();
-        if self.places.contains_key(topic) {
+        if self.cursors.contains_key(topic) {
             return Ok(());
         }
-        if self.places.len() >= limits::PLACES {
-            return Err(too_many_places());
+        if self.cursors.len() >= limits::CURSORS {
+            return Err(too_many_cursors());
         }
-        let mut place = Place::new(after, Some(state.clone()));
-        let next = place.advance(store, topic.as_str())?;
+        let mut cursor = Cursor::new(after, Some(state.clone()));
+        let next = cursor.advance(store, topic.as_str())?;
         if self.ready.len() >= READY_RUNS {
-            place.shrink();
+            cursor.shrink();
         }
-        self.places.insert(topic.clone(), place);
+        self.cursors.insert(topic.clone(), cursor);
         self.ready.extend(next.map(|id| (id, topic.clone())));
         Ok(())
     }
@@ -202,12 +202,12 @@ impl Subscriptions {
     /// Looks at the topics that the mailbox names, at all of them whatever becomes of one.
     fn read_mail(&mut self, store: &dyn Store) -> Result<()> {
         let mut failed = Ok(());
-        let topics = self.mailbox.read();
+        let topics = self.pending.read();
         for topic in topics {
             if let Err(error) = self.look_at(store, &topic) {
                 if error.code != Code::TooManyPlaces {
                     // It is looked at again with the next mail.
-                    self.mailbox.put(topic);
+                    self.pending.put(topic);
                 }
                 failed = Err(error);
             }
@@ -217,7 +217,7 @@ impl Subscriptions {
 
     /// Finds out whether there is something to push of a topic that matches.
     fn look_at(&mut self, store: &dyn Store, topic: &Topic) -> Result<()> {
-        let Some(place) = self.places.get_mut(topic) else {
+        let Some(cursor) = self.cursors.get_mut(topic) else {
             return match (self.begin(topic), store.topic(topic.as_str())) {
                 (Some(after), Some(state)) => self.follow(store, &state, after),
                 _ => Ok(()),
@@ -225,15 +225,15 @@ impl Subscriptions {
         };
         let ready = self.ready.iter().find(|(_, ready)| ready == topic).cloned();
         if let Some(ready) = ready {
-            if !place.has_put_backs() {
+            if !cursor.has_put_backs() {
                 return Ok(());
             }
             // A message that was put back comes before the one that is ready.
             self.ready.remove(&ready);
         }
-        if let Some(id) = place.advance(store, topic.as_str())? {
+        if let Some(id) = cursor.advance(store, topic.as_str())? {
             if self.ready.len() >= READY_RUNS {
-                place.shrink();
+                cursor.shrink();
             }
             self.ready.insert((id, topic.clone()));
         }
@@ -259,9 +259,9 @@ impl Subscriptions {
                 self.ready.insert((id, topic));
                 return Ok(None);
             }
-            let Some(place) = self.places.get_mut(&topic) else { continue };
+            let Some(cursor) = self.cursors.get_mut(&topic) else { continue };
             // It may have been removed since it was found.
-            match place.advance(store, topic.as_str()) {
+            match cursor.advance(store, topic.as_str()) {
                 Ok(Some(next)) if next == id => {}
                 Ok(Some(next)) => {
                     self.ready.insert((next, topic));
@@ -275,16 +275,16 @@ impl Subscriptions {
             }
             let other = self.ready.first().map_or(Id::MAX, |(id, _)| *id);
             let before = other.max(id + 1).min(told + 1);
-            let (chunk, range) = place.take_chunk(before);
-            self.bulky |= place.is_bulky();
-            let next = place.advance(store, topic.as_str());
-            if self.ready.len() >= READY_RUNS || place.is_large() {
-                place.shrink();
+            let (chunk, range) = cursor.take_chunk(before);
+            self.bulky |= cursor.is_bulky();
+            let next = cursor.advance(store, topic.as_str());
+            if self.ready.len() >= READY_RUNS || cursor.is_large() {
+                cursor.shrink();
             }
             match next {
                 Ok(next) => self.ready.extend(next.map(|id| (id, topic.clone()))),
                 // It is looked at again with the next mail.
-                Err(_) => self.mailbox.put(topic.clone()),
+                Err(_) => self.pending.put(topic.clone()),
             }
             return Ok(Some(Pushes { topic, chunk, range }));
         }
@@ -299,14 +299,14 @@ impl Subscriptions {
     /// Lets go of them.
     pub fn shrink(&mut self) {
         self.bulky = false;
-        self.places.values_mut().filter(|place| place.is_bulky()).for_each(Place::shrink);
+        self.cursors.values_mut().filter(|cursor| cursor.is_bulky()).for_each(Cursor::shrink);
     }
 }
 
 impl Drop for Subscriptions {
     fn drop(&mut self) {
         for pattern in self.patterns.keys() {
-            self.subscribers.remove(pattern, &self.mailbox);
+            self.subscribers.remove(pattern, &self.pending);
         }
     }
 }

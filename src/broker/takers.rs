@@ -19,16 +19,16 @@ pub struct Takers {
     /// How many there are, so that a put that nobody waits for takes no lock.
     count: AtomicUsize,
     /// Whoever has this lock waits for no line: one may be waiting for the store.
-    lines: Mutex<HashMap<Topic, Arc<Line>>>,
+    queues: Mutex<HashMap<Topic, Arc<WaitQueue>>>,
 }
 
 /// The takers who wait for one topic. Its lock is held while one is served, so that nobody can
 /// leave it half-way; the store never comes back to us, and so cannot wait for it.
 #[derive(Default)]
-struct Line(Mutex<Queue>);
+struct WaitQueue(Mutex<QueuedTakers>);
 
 #[derive(Default)]
-struct Queue {
+struct QueuedTakers {
     takers: VecDeque<Arc<Taker>>,
     /// The last has left: who comes now makes another line.
     over: bool,
@@ -54,28 +54,28 @@ impl Takers {
     }
 
     /// Joins the end of the line. The caller serves it once more: a message may have come before.
-    pub fn join(self: &Arc<Self>, topic: &Topic, lease: Option<u64>, waker: Waker) -> Waiting {
+    pub fn join(self: &Arc<Self>, topic: &Topic, lease: Option<u64>, waker: Waker) -> TakeWaiter {
         let taker =
             Arc::new(Taker { lease, waker, waits: AtomicBool::new(false), hand: Mutex::default() });
-        let line = loop {
-            let line = lock(&self.lines).entry(topic.clone()).or_default().clone();
-            let mut queue = lock(&line.0);
-            if !queue.over {
-                queue.takers.push_back(taker.clone());
-                break line.clone();
+        let queue = loop {
+            let queue = lock(&self.queues).entry(topic.clone()).or_default().clone();
+            let mut queued = lock(&queue.0);
+            if !queued.over {
+                queued.takers.push_back(taker.clone());
+                break queue.clone();
             }
         };
         self.count.fetch_add(1, Ordering::SeqCst);
-        Waiting { takers: self.clone(), topic: topic.clone(), line, taker, done: false }
+        TakeWaiter { takers: self.clone(), topic: topic.clone(), queue, taker, done: false }
     }
 
     /// Hands the topic's messages to those who wait for it, as long as there are both; false if the
     /// store is away, and it is to be served again.
     #[must_use]
     pub fn serve(&self, store: &dyn Store, topic: &Topic) -> bool {
-        let line = lock(&self.lines).get(topic).cloned();
-        let Some(line) = line else { return true };
-        let takers = &mut lock(&line.0).takers;
+        let queue = lock(&self.queues).get(topic).cloned();
+        let Some(queue) = queue else { return true };
+        let takers = &mut lock(&queue.0).takers;
         while !takers.is_empty() {
             let mut batch = Batch::default();
             let takes = takers.iter().take(SERVED_AT_ONCE);
@@ -112,9 +112,9 @@ impl Takers {
 
     /// Wakes everyone, to see that the server closes.
     pub fn wake_all(&self) {
-        let lines: Vec<Arc<Line>> = lock(&self.lines).values().cloned().collect();
-        for line in lines {
-            lock(&line.0).takers.iter().for_each(|taker| taker.waker.wake_by_ref());
+        let queues: Vec<Arc<WaitQueue>> = lock(&self.queues).values().cloned().collect();
+        for queue in queues {
+            lock(&queue.0).takers.iter().for_each(|taker| taker.waker.wake_by_ref());
         }
     }
 }
@@ -137,17 +137,17 @@ fn refuse(takers: &mut VecDeque<Arc<Taker>>, error: &Error) {
     }
 }
 
-/// One taker's wait. Whoever has it must end it with [`Waiting::leave`]: it may have been handed a
+/// One taker's wait. Whoever has it must end it with [`TakeWaiter::leave`]: it may have been handed a
 /// message.
-pub struct Waiting {
+pub struct TakeWaiter {
     takers: Arc<Takers>,
     topic: Topic,
-    line: Arc<Line>,
+    queue: Arc<WaitQueue>,
     taker: Arc<Taker>,
     done: bool,
 }
 
-impl Waiting {
+impl TakeWaiter {
     pub fn topic(&self) -> &Topic {
         &self.topic
     }
@@ -167,17 +167,17 @@ impl Waiting {
         if std::mem::replace(&mut self.done, true) {
             return;
         }
-        let mut queue = lock(&self.line.0);
-        queue.takers.retain(|taker| !Arc::ptr_eq(taker, &self.taker));
-        if queue.takers.is_empty() && !std::mem::replace(&mut queue.over, true) {
-            lock(&self.takers.lines).remove(&self.topic);
+        let mut queued = lock(&self.queue.0);
+        queued.takers.retain(|taker| !Arc::ptr_eq(taker, &self.taker));
+        if queued.takers.is_empty() && !std::mem::replace(&mut queued.over, true) {
+            lock(&self.takers.queues).remove(&self.topic);
         }
-        drop(queue);
+        drop(queued);
         self.takers.count.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-impl Drop for Waiting {
+impl Drop for TakeWaiter {
     fn drop(&mut self) {
         self.end();
     }

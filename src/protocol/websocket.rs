@@ -19,7 +19,7 @@ pub use self::socket::{End, Incoming, Socket};
 use super::http::app::{App, ForCaller};
 use super::http::connection::Connection;
 use super::http::failure::{Answer, Failure};
-use crate::broker::{Session, Turned};
+use crate::broker::{Session, UpgradeGuard};
 use crate::error::{Code, Error};
 use crate::wire::websocket::accept;
 
@@ -44,15 +44,15 @@ fn connection(request: &Request) -> Option<&Arc<Connection>> {
 pub struct Upgrade {
     answer: Response,
     upgraded: OnUpgrade,
-    turned: Option<Turned>,
+    guard: Option<UpgradeGuard>,
 }
 
 impl Upgrade {
     /// The connection counts under `protocol` from now on.
     pub fn new(request: &mut Request, protocol: &'static str) -> Answer<Upgrade> {
         let answer = handshake(request)?;
-        let turned = connection(request).map(|connection| connection.turn(protocol));
-        Ok(Upgrade { answer, upgraded: hyper::upgrade::on(request), turned })
+        let guard = connection(request).map(|connection| connection.upgrade(protocol));
+        Ok(Upgrade { answer, upgraded: hyper::upgrade::on(request), guard })
     }
 
     /// Answers it, and lets `talk` have the socket once that is done.
@@ -60,9 +60,9 @@ impl Upgrade {
     where
         T: Future<Output = ()> + Send,
     {
-        let (upgraded, turned, max) = (self.upgraded, self.turned, app.body_max());
+        let (upgraded, guard, max) = (self.upgraded, self.guard, app.body_max());
         tokio::spawn(async move {
-            let _turned = turned;
+            let _guard = guard;
             match upgraded.await {
                 Ok(stream) => talk(Socket::new(TokioIo::new(stream), max)).await,
                 Err(error) => tracing::debug!("a WebSocket did not begin: {error}"),

@@ -135,7 +135,7 @@ impl Own<'_> {
         wake: Arc<Wake>,
         talk: &mut T,
     ) -> io::Result<()> {
-        let _speaking = self.known.broker.speaking(caller);
+        let _counted = self.known.broker.count_protocol(caller);
         let (stream, broker) = (self.stream, &**self.known.broker);
         let leader = Leader {
             stream,

@@ -6,7 +6,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::task::Waker;
 use std::time::Instant;
 
-use super::{Consumer, Given, Group, Parcel, Received};
+use super::{Consumer, Delivery, Given, Group, Received};
 use crate::broker::{Broker, Caller};
 use crate::error::{Code, Result};
 use crate::ops::{Batch, Op, Outcome, Requeue, Topic};
@@ -41,14 +41,14 @@ impl Broker {
     }
 
     /// These have reached the consumer that received them.
-    pub fn reached(&self, _: &Caller, consumer: &Consumer, parcels: Vec<Parcel>) {
+    pub fn reached(&self, _: &Caller, consumer: &Consumer, parcels: Vec<Delivery>) {
         parcels.iter().for_each(|parcel| parcel.0.reached.store(true, Ordering::Relaxed));
         self.settle(&consumer.topic, parcels);
     }
 
     /// Ends a consumer, which has received these and they have not reached it. What reached nobody
     /// goes to the next.
-    pub fn leave(&self, _: &Caller, mut consumer: Consumer, unwritten: Vec<Parcel>) {
+    pub fn leave(&self, _: &Caller, mut consumer: Consumer, unwritten: Vec<Delivery>) {
         consumer.end();
         let sent = lock(&consumer.member.outbox).empty();
         self.settle(&consumer.topic, unwritten.into_iter().chain(sent));
@@ -56,7 +56,7 @@ impl Broker {
     }
 
     /// What becomes of messages is for the last to say who has them.
-    fn settle(&self, topic: &Topic, parcels: impl IntoIterator<Item = Parcel>) {
+    fn settle(&self, topic: &Topic, parcels: impl IntoIterator<Item = Delivery>) {
         let last = parcels.into_iter().filter_map(|parcel| Arc::into_inner(parcel.0));
         let ops = last.filter_map(|Given { message, reached }| match reached.into_inner() {
             false => Some(Op::PutBack { topic: topic.clone(), message: Box::new(message) }),

@@ -8,7 +8,7 @@ use super::action::{Action, Do, Name, PATTERNS, TOPICS, UNIT};
 use super::log::{Hand, Log};
 use super::readers::{Reader, matches};
 use super::{NOW, Open, clock};
-use crate::broker::{Broker, Caller, Session, TopicStats, Waiting, Watch};
+use crate::broker::{Broker, Caller, Session, TakeWaiter, TopicStats, Watch};
 use crate::ops::{Batch, Id, Requeue, Taken, Topic};
 use crate::store::Rules;
 
@@ -42,7 +42,7 @@ pub struct Peer {
 
 /// A take that waits.
 pub struct Taker {
-    pub waiting: Waiting,
+    pub waiting: TakeWaiter,
     pub woken: Arc<Woken>,
     pub topic: Name,
     pub lease: Option<u64>,

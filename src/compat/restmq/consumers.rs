@@ -17,10 +17,10 @@ use tokio::sync::watch;
 
 use super::exchange::{self, Ending, Fields, Object};
 use super::{key, on_one_line};
-use crate::broker::{Broker, Caller, Consumer, Parcel, Received, Turned};
+use crate::broker::{Broker, Caller, Consumer, Delivery, Received, UpgradeGuard};
 use crate::error::Result;
 use crate::ops::Topic;
-use crate::protocol::http::app::{Bell, ForCaller};
+use crate::protocol::http::app::{ForCaller, NotifyWaker};
 use crate::protocol::http::connection::Connection;
 use crate::protocol::http::extract::Name;
 use crate::protocol::http::failure::Answer;
@@ -34,7 +34,7 @@ const GATHERED_BYTES: usize = 16 * 1024;
 /// One reader of a queue, who leaves when this is dropped.
 pub struct Reader {
     app: ForCaller,
-    bell: Arc<Bell>,
+    notify: Arc<NotifyWaker>,
     /// Also of a thread that may wait for a disk.
     seat: Arc<Mutex<Seat>>,
 }
@@ -44,16 +44,16 @@ struct Seat {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     consumer: Option<Consumer>,
-    unwritten: VecDeque<Parcel>,
-    written: Vec<Parcel>,
+    unwritten: VecDeque<Delivery>,
+    written: Vec<Delivery>,
     dismissed: bool,
 }
 
 impl Reader {
     /// Begins to read the queue: what waits in it comes first.
     pub async fn join(app: ForCaller, queue: Topic) -> Result<Reader> {
-        let bell = Bell::new();
-        let waker = bell.waker();
+        let notify = NotifyWaker::new();
+        let waker = notify.waker();
         let seat = app.run(move |broker, caller| Seat {
             broker: broker.clone(),
             caller: caller.clone(),
@@ -63,7 +63,7 @@ impl Reader {
             dismissed: false,
         });
         let seat = Arc::new(Mutex::new(seat.await?));
-        Ok(Reader { app, bell, seat })
+        Ok(Reader { app, notify, seat })
     }
 
     /// The message that is to be written next, as an object. None if the reader is to hang up.
@@ -89,7 +89,7 @@ impl Reader {
             let seat = self.seat.clone();
             let came = self.app.run(move |_, _| lock(&seat).gather()).await.ok()?;
             if !came {
-                self.bell.rung().await;
+                self.notify.notified().await;
             }
         }
     }
@@ -153,8 +153,8 @@ impl Drop for Seat {
 struct Leaving {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
-    written: Vec<Parcel>,
-    left: Option<(Consumer, VecDeque<Parcel>)>,
+    written: Vec<Delivery>,
+    left: Option<(Consumer, VecDeque<Delivery>)>,
 }
 
 impl Drop for Leaving {
@@ -172,7 +172,7 @@ struct Comet {
     flushes: watch::Receiver<u64>,
     /// How often all had been written when the last line was given to be.
     given: Option<u64>,
-    _turned: Turned,
+    _upgraded: UpgradeGuard,
 }
 
 /// Comet: a line for each message, without end.
@@ -187,7 +187,7 @@ pub async fn comet(
         callback: fields.callback().map(str::to_owned),
         flushes: connection.flushes(),
         given: None,
-        _turned: connection.turn("comet"),
+        _upgraded: connection.upgrade("comet"),
     };
     let lines = stream::unfold(comet, Comet::next);
     Ok(exchange::response(exchange::TEXT, Body::from_stream(lines)))

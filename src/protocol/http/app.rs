@@ -1,4 +1,4 @@
-//! What every handler gets: the broker, ways to call it that block no runtime, and a [`Bell`] to wait
+//! What every handler gets: the broker, ways to call it that block no runtime, and a [`NotifyWaker`] to wait
 //! for.
 
 use std::ops::Deref;
@@ -200,28 +200,28 @@ fn too_large(max_message: usize) -> Error {
 
 /// Rung before anybody waits, it is not forgotten; rung twice, it counts once.
 #[derive(Default)]
-pub struct Bell(Notify);
+pub struct NotifyWaker(Notify);
 
-impl Bell {
-    pub fn new() -> Arc<Bell> {
+impl NotifyWaker {
+    pub fn new() -> Arc<NotifyWaker> {
         Arc::default()
     }
 
-    pub fn waker(self: &Arc<Bell>) -> Waker {
+    pub fn waker(self: &Arc<NotifyWaker>) -> Waker {
         Waker::from(self.clone())
     }
 
-    pub async fn rung(&self) {
+    pub async fn notified(&self) {
         self.0.notified().await;
     }
 }
 
-impl Wake for Bell {
-    fn wake(self: Arc<Bell>) {
+impl Wake for NotifyWaker {
+    fn wake(self: Arc<NotifyWaker>) {
         self.0.notify_one();
     }
 
-    fn wake_by_ref(self: &Arc<Bell>) {
+    fn wake_by_ref(self: &Arc<NotifyWaker>) {
         self.0.notify_one();
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::Site;
 use super::handed::Deliveries;
-use crate::broker::{Caller, Session, Speaking, Turned};
+use crate::broker::{Caller, ProtocolGuard, Session, UpgradeGuard};
 use crate::limits;
 use crate::sync::lock;
 
@@ -27,7 +27,7 @@ pub struct Connection {
     session: Mutex<Option<Session>>,
     caller: Arc<Caller>,
     deliveries: Deliveries,
-    speaking: Arc<Speaking>,
+    protocol: Arc<ProtocolGuard>,
 }
 
 impl Connection {
@@ -48,8 +48,8 @@ impl Connection {
     }
 
     /// It counts under what it turns to, a stream or a WebSocket, until that is dropped.
-    pub fn turn(&self, protocol: &'static str) -> Turned {
-        self.speaking.turn(protocol)
+    pub fn upgrade(&self, protocol: &'static str) -> UpgradeGuard {
+        self.protocol.upgrade(protocol)
     }
 }
 
@@ -68,9 +68,9 @@ pub async fn serve(
 ) -> Result<(), hyper::Error> {
     let (arrivals, deliveries) = (Arrivals::default(), Deliveries::default());
     let session = Mutex::new(Some(session));
-    let speaking = Arc::new(site.app.broker().speaking(&caller));
+    let protocol = Arc::new(site.app.broker().count_protocol(&caller));
     let (caller, deliver) = (Arc::new(caller), deliveries.clone());
-    let connection = Arc::new(Connection { session, caller, deliveries: deliver, speaking });
+    let connection = Arc::new(Connection { session, caller, deliveries: deliver, protocol });
     let stopping = site.clone();
     let stream =
         TokioIo::new(Stream::new(first, stream, arrivals.clone(), deliveries.clone(), held));

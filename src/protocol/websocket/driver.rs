@@ -15,7 +15,7 @@ use super::{End, Incoming, Socket, Upgrade, session};
 use crate::broker::{Broker, Caller, Session};
 use crate::error::Result;
 use crate::limits;
-use crate::protocol::http::app::{App, Bell, ForCaller};
+use crate::protocol::http::app::{App, ForCaller, NotifyWaker};
 use crate::protocol::http::failure::Answer;
 use crate::protocol::talk::Step;
 use crate::wire::websocket::CloseCode;
@@ -85,14 +85,14 @@ pub fn upgrade<F: Frames>(
     let upgrade = Upgrade::new(&mut request, gauge)?;
     let talker = app.clone();
     Ok(upgrade.answer(app, async move |socket| {
-        let bell = Bell::new();
-        let waker = bell.waker();
+        let notify = NotifyWaker::new();
+        let waker = notify.waker();
         let begin = move |broker: &Arc<Broker>, caller: &Arc<Caller>| {
             begin(broker.clone(), caller.clone(), session, waker)
         };
         let begun = own.run(begin).await;
         match begun.flatten() {
-            Ok(talk) => Driver::new(talker, socket, talk, bell).run().await,
+            Ok(talk) => Driver::new(talker, socket, talk, notify).run().await,
             Err(error) => socket.close(failed(&error)).await,
         }
     }))
@@ -109,7 +109,7 @@ struct Driver<F> {
     /// Always there, except while a thread for blocking calls has it.
     talk: Option<Box<F>>,
     /// Rung when the broker has something for this connection.
-    bell: Arc<Bell>,
+    notify: Arc<NotifyWaker>,
     /// Messages that were read while a request waits, and their bytes.
     inbox: VecDeque<String>,
     ahead: usize,
@@ -118,9 +118,9 @@ struct Driver<F> {
 }
 
 impl<F: Frames> Driver<F> {
-    fn new(app: Arc<App>, socket: Socket, talk: F, bell: Arc<Bell>) -> Driver<F> {
+    fn new(app: Arc<App>, socket: Socket, talk: F, notify: Arc<NotifyWaker>) -> Driver<F> {
         let talk = Some(Box::new(talk));
-        Driver { app, socket, talk, bell, inbox: VecDeque::new(), ahead: 0, end: None }
+        Driver { app, socket, talk, notify, inbox: VecDeque::new(), ahead: 0, end: None }
     }
 
     async fn run(mut self) {
@@ -208,7 +208,7 @@ impl<F: Frames> Driver<F> {
                 self.end = Some(End::Close(CloseCode::AWAY, "the server stops"));
             }
             () = ready(()), if more => {}
-            () = self.bell.rung() => {}
+            () = self.notify.notified() => {}
             () = sleep(SHRINK_AFTER), if bulky => self.shrink(),
         }
         Ok(())
@@ -252,7 +252,7 @@ impl<F: Frames> Driver<F> {
                 biased;
                 incoming = self.socket.receive(), if room => self.take_in(incoming).await,
                 () = ready(()), if more => {}
-                () = self.bell.rung() => {}
+                () = self.notify.notified() => {}
                 () = sleep_until(deadline) => {}
             }
         }

@@ -497,14 +497,14 @@ fn a_session_has_only_so_many_places() {
     let server = server();
     let mut peer = Peer::connect(server.addr());
     let place = |i: usize| format!(r#"{{"action":"get","topic":"t{i}","since":0}}"#);
-    for from in (0..limits::PLACES).step_by(1_000) {
+    for from in (0..limits::CURSORS).step_by(1_000) {
         peer.send((from..from + 1_000).map(place).collect::<String>());
         peer.expect(&NOTHING.repeat(1_000));
     }
-    peer.send(place(limits::PLACES));
+    peer.send(place(limits::CURSORS));
     peer.expect_error("too_many_places");
     peer.ask(&place(0), NOTHING);
-    Peer::connect(server.addr()).ask(&place(limits::PLACES), NOTHING);
+    Peer::connect(server.addr()).ask(&place(limits::CURSORS), NOTHING);
 }
 
 #[test]

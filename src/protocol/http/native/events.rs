@@ -15,11 +15,11 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use tokio::time::{Instant, Interval, interval_at};
 
-use super::super::app::{Bell, ForCaller};
+use super::super::app::{ForCaller, NotifyWaker};
 use super::super::connection::Connection;
 use super::super::failure::Answer;
 use super::params::Params;
-use crate::broker::{From, Pattern, Pushes, Session, Turned};
+use crate::broker::{From, Pattern, Pushes, Session, UpgradeGuard};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::ops::{Chunk, Encoded, Encoding, Id, Topic};
@@ -39,8 +39,8 @@ pub async fn follow(
     headers: &HeaderMap,
 ) -> Answer<Response> {
     let (patterns, from) = asked(topics, uri, headers)?;
-    let (app, bell) = (app.over("sse"), Bell::new());
-    let waker = bell.waker();
+    let (app, notify) = (app.over("sse"), NotifyWaker::new());
+    let waker = notify.waker();
     let mut session = connection.session().unwrap_or_else(|| app.session());
     let begin = app.run(move |broker, caller| {
         let now = broker.subscribe(caller, &mut session, patterns, from, &waker)?;
@@ -49,8 +49,8 @@ pub async fn follow(
     let (session, now) = begin.await??;
     let first = (from == From::Now).then(|| begins_behind(now));
     let beat = interval_at(Instant::now() + limits::HEARTBEAT, limits::HEARTBEAT);
-    let turned = connection.turn("sse");
-    let events = Events { app, session, bell, beat, first, named, turned };
+    let upgraded = connection.upgrade("sse");
+    let events = Events { app, session, notify, beat, first, named, upgraded };
     let body = Body::from_stream(stream::unfold(events, Events::next));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -82,13 +82,13 @@ pub fn last_event_id(value: Option<&HeaderValue>) -> Option<Result<Option<Id>>> 
 struct Events {
     app: ForCaller,
     session: Session,
-    bell: Arc<Bell>,
+    notify: Arc<NotifyWaker>,
     beat: Interval,
     /// What is said first.
     first: Option<Bytes>,
     /// Whether an event tells its topic: where it may be one of several.
     named: bool,
-    turned: Turned,
+    upgraded: UpgradeGuard,
 }
 
 impl Events {
@@ -107,7 +107,7 @@ impl Events {
                 return Some((Ok(bytes), self));
             }
             tokio::select! {
-                () = self.bell.rung() => {}
+                () = self.notify.notified() => {}
                 _ = self.beat.tick() => return Some((Ok(HEARTBEAT), self)),
             }
         }
@@ -115,7 +115,7 @@ impl Events {
 
     /// What is to be pushed next, if there is something by now.
     async fn pushes(self) -> Option<(Events, Option<Bytes>)> {
-        let Events { mut session, app, bell, beat, first, named, turned } = self;
+        let Events { mut session, app, notify, beat, first, named, upgraded } = self;
         let next = app.run(move |broker, caller| {
             let pushes = broker.pushes(caller, &mut session);
             let bytes = pushes.map(|pushes| pushes.map(|pushes| bytes(pushes, named)));
@@ -123,7 +123,7 @@ impl Events {
         });
         let (session, next) = next.await.ok()?;
         let next = next.unwrap_or_else(|error| Some(failed(&error)));
-        Some((Events { app, session, bell, beat, first, named, turned }, next))
+        Some((Events { app, session, notify, beat, first, named, upgraded }, next))
     }
 }
 

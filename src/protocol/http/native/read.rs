@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::Uri;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::app::{Bell, ForCaller};
+use super::super::app::{ForCaller, NotifyWaker};
 use super::super::failure::{Answer, Json};
 use super::params::Params;
 use crate::broker::{Page, look_again};
@@ -34,10 +34,10 @@ async fn page(
     limit: usize,
 ) -> Result<Page> {
     let deadline = Instant::now() + wait;
-    let bell = Bell::new();
+    let notify = NotifyWaker::new();
     // From here on it rings at every put: what was put before is found below.
     let _watch =
-        (!wait.is_zero()).then(|| app.broker().watch(&app.caller, topic.clone(), bell.waker()));
+        (!wait.is_zero()).then(|| app.broker().watch(&app.caller, topic.clone(), notify.waker()));
     let mut waits = false;
     loop {
         let topic = topic.clone();
@@ -48,7 +48,7 @@ async fn page(
             && let Some(again) = look_again(error, deadline.into())
         {
             app.broker().check_open(&app.caller)?;
-            let _ = timeout_at(again.into(), bell.rung()).await;
+            let _ = timeout_at(again.into(), notify.notified()).await;
             continue;
         }
         let page = read?;
@@ -58,6 +58,6 @@ async fn page(
         }
         app.broker().check_open(&app.caller)?;
         // Also when the time is up it looks once more.
-        let _ = timeout_at(deadline, bell.rung()).await;
+        let _ = timeout_at(deadline, notify.notified()).await;
     }
 }

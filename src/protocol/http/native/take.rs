@@ -8,12 +8,12 @@ use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::app::{Bell, ForCaller};
+use super::super::app::{ForCaller, NotifyWaker};
 use super::super::extract::{Name, Payload};
 use super::super::failure::{Answer, Json};
 use super::super::handed::Handed;
 use super::params::Params;
-use crate::broker::{Broker, Caller, Waiting};
+use crate::broker::{Broker, Caller, TakeWaiter};
 use crate::error::Result;
 use crate::ops::Topic;
 use crate::protocol::json::{self, Field, Source as _};
@@ -45,7 +45,7 @@ struct InLine {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     lease: Option<u64>,
-    waiting: Option<Waiting>,
+    waiting: Option<TakeWaiter>,
 }
 
 impl InLine {
@@ -99,8 +99,8 @@ async fn wait_to_take(
     wait: Duration,
 ) -> Result<Option<Handed>> {
     let deadline = Instant::now() + wait;
-    let bell = Bell::new();
-    let waker = bell.waker();
+    let notify = NotifyWaker::new();
+    let waker = notify.waker();
     let mut place =
         app.run(move |broker, caller| InLine::join(broker, caller, &topic, lease, waker)).await?;
     loop {
@@ -110,7 +110,7 @@ async fn wait_to_take(
         if Instant::now() >= deadline || app.broker().check_open(&app.caller).is_err() {
             break;
         }
-        let _ = timeout_at(deadline, bell.rung()).await;
+        let _ = timeout_at(deadline, notify.notified()).await;
     }
     match app.run(move |_, _| place.leave()).await? {
         Some(handed) => handed.map(Some),

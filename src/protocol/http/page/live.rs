@@ -47,7 +47,7 @@ pub async fn live(
     // What is not read waits here, and nothing more is made.
     let (events, body) = mpsc::channel(1);
     tokio::spawn(async move {
-        let _turned = connection.turn("sse");
+        let _upgraded = connection.upgrade("sse");
         tokio::select! {
             () = feed(&app, &asked, looks, &events) => {}
             () = app.stopping() => {}
@@ -122,7 +122,7 @@ fn told(app: &ForCaller, asked: &Asked, look: &Look, first: bool) -> Value {
         "waiting": stats.waiting,
         "connections": stats.connections,
         "max_connections": app.config.max_connections,
-        "protocols": look.spoken,
+        "protocols": look.protocol_counts,
         "store": stats.store.kind,
         "size": stats.store.bytes,
         "max_size": stats.store.max_bytes,

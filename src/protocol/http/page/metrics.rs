@@ -58,10 +58,10 @@ fn server(text: &mut Text, look: &Look, max_connections: usize) {
     let uptime = stats.uptime_seconds;
     text.one("dsmq_uptime_seconds", "gauge", "Time since the server started.", uptime);
     text.family("dsmq_connections", "gauge", "Open connections by what they speak.");
-    for (protocol, count) in &look.spoken {
+    for (protocol, count) in &look.protocol_counts {
         text.labelled("dsmq_connections", "protocol", protocol, count);
     }
-    let silent = stats.connections.saturating_sub(look.spoken.values().sum());
+    let silent = stats.connections.saturating_sub(look.protocol_counts.values().sum());
     text.labelled("dsmq_connections", "protocol", "none_yet", silent);
     for (name, help, value) in [
         ("dsmq_connections_max", "Most connections that are served.", max_connections as u64),

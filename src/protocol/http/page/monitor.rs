@@ -30,7 +30,7 @@ pub struct Look {
     pub number: u64,
     pub stats: Stats,
     /// Connections by what they speak.
-    pub spoken: BTreeMap<&'static str, u64>,
+    pub protocol_counts: BTreeMap<&'static str, u64>,
     pub wait: Duration,
     pub health: Health,
     /// By which measure it is not good.
@@ -119,8 +119,8 @@ fn next(app: &App, last: &Look, stats: Stats, vitals: &Vitals, passed: Duration)
     }
     points.drain(..points.len().saturating_sub(limits::PAGE_POINTS));
     let (health, why) = vitals.judge();
-    let spoken = app.broker().spoken();
-    Look { number: last.number + 1, stats, spoken, wait: vitals.wait, health, why, points }
+    let protocol_counts = app.broker().protocol_counts();
+    Look { number: last.number + 1, stats, protocol_counts, wait: vitals.wait, health, why, points }
 }
 
 /// Questions to the store, one after the other: the next when the last is answered.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::super::pipeline::Answer;
 use super::Conversation;
-use crate::broker::{Waiting, Watch};
+use crate::broker::{TakeWaiter, Watch};
 use crate::error::{Error, Result};
 use crate::ops::{Id, Op, Topic};
 use crate::protocol::talk::Step;
@@ -19,7 +19,7 @@ pub struct Wait {
 
 pub enum WaitKind {
     Get { topic: Topic, latest: bool, meta: bool, _watch: Watch },
-    Take(Waiting),
+    Take(TakeWaiter),
 }
 
 impl Conversation {

@@ -79,11 +79,11 @@ fn topic_without_takes_costs_a_place_no_memory() {
     assert_eq!(rest(&broker, &mut session), ids);
     let state = broker.store.topic("t").unwrap();
     assert!(!state.is_taken_from());
-    let mut place = super::Place::new(0, Some(Arc::clone(&state)));
-    while place.advance(&*broker.store, "t").unwrap().is_some() {
-        place.take();
+    let mut cursor = super::Cursor::new(0, Some(Arc::clone(&state)));
+    while cursor.advance(&*broker.store, "t").unwrap().is_some() {
+        cursor.take();
     }
-    assert_eq!((place.had.ids.len(), place.had.floor), (0, ids[99]));
+    assert_eq!((cursor.had.ids.len(), cursor.had.floor), (0, ids[99]));
     // What was handed out then is not handed out again.
     let taken = take(&broker, 100);
     put_back(&broker, taken);

@@ -46,19 +46,19 @@ pub struct Subscribers {
 
 #[derive(Default)]
 struct Lists {
-    topics: HashMap<Topic, Vec<Arc<Mailbox>>>,
-    prefixes: Vec<(Box<str>, Arc<Mailbox>)>,
+    topics: HashMap<Topic, Vec<Arc<PendingTopics>>>,
+    prefixes: Vec<(Box<str>, Arc<PendingTopics>)>,
 }
 
 /// What one session is told: topics in which something was put.
-pub struct Mailbox {
+pub struct PendingTopics {
     topics: Mutex<HashSet<Topic>>,
     waker: Waker,
 }
 
-impl Mailbox {
-    pub fn new(waker: Waker) -> Mailbox {
-        Mailbox { topics: Mutex::default(), waker }
+impl PendingTopics {
+    pub fn new(waker: Waker) -> PendingTopics {
+        PendingTopics { topics: Mutex::default(), waker }
     }
 
     /// The topics that were told since it was read before.
@@ -94,21 +94,21 @@ impl Subscribers {
             let prefixes = lists.prefixes.iter();
             let by_prefix = prefixes.filter(|(prefix, _)| topic.as_str().starts_with(&**prefix));
             let by_name = lists.topics.get(topic).into_iter().flatten();
-            for mailbox in by_name.chain(by_prefix.map(|(_, mailbox)| mailbox)) {
-                mailbox.put(topic.clone());
-                told.push(mailbox);
+            for pending in by_name.chain(by_prefix.map(|(_, pending)| pending)) {
+                pending.put(topic.clone());
+                told.push(pending);
             }
         }
         self.told.fetch_max(id, Ordering::SeqCst);
-        told.iter().for_each(|mailbox| mailbox.waker.wake_by_ref());
+        told.iter().for_each(|pending| pending.waker.wake_by_ref());
     }
 
     /// Wakes everyone who follows anything.
     pub fn wake_all(&self) {
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
-        let by_prefix = lists.prefixes.iter().map(|(_, mailbox)| mailbox);
+        let by_prefix = lists.prefixes.iter().map(|(_, pending)| pending);
         let all = lists.topics.values().flatten().chain(by_prefix);
-        all.for_each(|mailbox| mailbox.waker.wake_by_ref());
+        all.for_each(|pending| pending.waker.wake_by_ref());
     }
 
     /// How many follow the topic.
@@ -119,31 +119,31 @@ impl Subscribers {
         lists.topics.get(topic).map_or(0, Vec::len) + by_prefix.count()
     }
 
-    pub fn add(&self, pattern: &Pattern, mailbox: &Arc<Mailbox>) {
+    pub fn add(&self, pattern: &Pattern, pending: &Arc<PendingTopics>) {
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
         match pattern {
             Pattern::Topic(topic) => {
-                lists.topics.entry(topic.clone()).or_default().push(mailbox.clone());
+                lists.topics.entry(topic.clone()).or_default().push(pending.clone());
             }
-            Pattern::Prefix(prefix) => lists.prefixes.push((prefix.clone(), mailbox.clone())),
+            Pattern::Prefix(prefix) => lists.prefixes.push((prefix.clone(), pending.clone())),
         }
         self.count.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub fn remove(&self, pattern: &Pattern, mailbox: &Arc<Mailbox>) {
+    pub fn remove(&self, pattern: &Pattern, pending: &Arc<PendingTopics>) {
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
         match pattern {
             Pattern::Topic(topic) => {
-                if let Some(mailboxes) = lists.topics.get_mut(topic) {
-                    mailboxes.retain(|other| !Arc::ptr_eq(other, mailbox));
-                    if mailboxes.is_empty() {
+                if let Some(pending_lists) = lists.topics.get_mut(topic) {
+                    pending_lists.retain(|other| !Arc::ptr_eq(other, pending));
+                    if pending_lists.is_empty() {
                         lists.topics.remove(topic);
                     }
                 }
             }
             Pattern::Prefix(prefix) => lists
                 .prefixes
-                .retain(|(other, box_)| other != prefix || !Arc::ptr_eq(box_, mailbox)),
+                .retain(|(other, pending_)| other != prefix || !Arc::ptr_eq(pending_, pending)),
         }
         self.count.fetch_sub(1, Ordering::SeqCst);
     }

@@ -23,7 +23,7 @@ mod tests;
 const FIRST_CHUNK_MESSAGES: usize = 4;
 
 #[derive(Debug)]
-pub struct Place {
+pub struct Cursor {
     /// Everything up to this id has been handed out or passed over, unless it is owed.
     after: Id,
     /// Known from the topic's first message on.
@@ -92,9 +92,9 @@ impl Owed {
     }
 }
 
-impl Place {
-    pub fn new(after: Id, state: Option<Arc<TopicState>>) -> Place {
-        Place {
+impl Cursor {
+    pub fn new(after: Id, state: Option<Arc<TopicState>>) -> Cursor {
+        Cursor {
             after,
             chunk: Arc::default(),
             next: 0,
@@ -149,7 +149,7 @@ impl Place {
         Ok(self.chunk.get(self.next).map(|message| message.id))
     }
 
-    /// As [`Place::advance`], to the newest message.
+    /// As [`Cursor::advance`], to the newest message.
     pub fn advance_to_newest(&mut self, store: &dyn Store, topic: &str) -> Result<()> {
         self.find_state(store, topic);
         self.look_back(store)?;
@@ -318,9 +318,11 @@ impl Place {
     }
 }
 
-/// The error for a connection with [`limits::PLACES`] places.
-pub fn too_many_places() -> Error {
-    let text =
-        format!("this connection has a place in {} topics: use another connection", limits::PLACES);
+/// The error for a connection with [`limits::CURSORS`] places.
+pub fn too_many_cursors() -> Error {
+    let text = format!(
+        "this connection has a place in {} topics: use another connection",
+        limits::CURSORS
+    );
     Error::new(Code::TooManyPlaces, text)
 }

@@ -8,22 +8,22 @@ use crate::sync::lock;
 
 /// Connections by what they speak.
 #[derive(Default)]
-pub struct Spoken(Mutex<BTreeMap<&'static str, u64>>);
+pub struct ProtocolGauge(Mutex<BTreeMap<&'static str, u64>>);
 
 /// A connection counts under what it speaks until this is dropped.
-pub struct Speaking {
-    spoken: Arc<Spoken>,
+pub struct ProtocolGuard {
+    gauge: Arc<ProtocolGauge>,
     protocol: &'static str,
 }
 
 /// Until this is dropped, a connection counts under what it has turned to.
 #[cfg(feature = "http")]
-pub struct Turned {
-    from: Arc<Speaking>,
+pub struct UpgradeGuard {
+    from: Arc<ProtocolGuard>,
     protocol: &'static str,
 }
 
-impl Spoken {
+impl ProtocolGauge {
     fn more(&self, protocol: &'static str) {
         *lock(&self.0).entry(protocol).or_default() += 1;
     }
@@ -35,42 +35,42 @@ impl Spoken {
     }
 }
 
-impl Drop for Speaking {
+impl Drop for ProtocolGuard {
     fn drop(&mut self) {
-        self.spoken.fewer(self.protocol);
+        self.gauge.fewer(self.protocol);
     }
 }
 
 #[cfg(feature = "http")]
-impl Speaking {
-    pub fn turn(self: &Arc<Self>, protocol: &'static str) -> Turned {
-        self.spoken.fewer(self.protocol);
-        self.spoken.more(protocol);
-        Turned { from: self.clone(), protocol }
+impl ProtocolGuard {
+    pub fn upgrade(self: &Arc<Self>, protocol: &'static str) -> UpgradeGuard {
+        self.gauge.fewer(self.protocol);
+        self.gauge.more(protocol);
+        UpgradeGuard { from: self.clone(), protocol }
     }
 }
 
 #[cfg(feature = "http")]
-impl Drop for Turned {
+impl Drop for UpgradeGuard {
     fn drop(&mut self) {
-        let spoken = &self.from.spoken;
-        spoken.fewer(self.protocol);
-        spoken.more(self.from.protocol);
+        let gauge = &self.from.gauge;
+        gauge.fewer(self.protocol);
+        gauge.more(self.from.protocol);
     }
 }
 
 impl Broker {
     /// Counts the caller's connection under its protocol.
-    pub fn speaking(&self, caller: &Caller) -> Speaking {
+    pub fn count_protocol(&self, caller: &Caller) -> ProtocolGuard {
         let protocol = caller.protocol();
-        self.spoken.more(protocol);
-        Speaking { spoken: self.spoken.clone(), protocol }
+        self.protocols.more(protocol);
+        ProtocolGuard { gauge: self.protocols.clone(), protocol }
     }
 
     /// How many connections speak what; who has said nothing yet speaks nothing.
     #[cfg(feature = "http")]
-    pub fn spoken(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.spoken.0).clone()
+    pub fn protocol_counts(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.protocols.0).clone()
     }
 }
 
@@ -82,19 +82,20 @@ mod tests {
     #[test]
     fn a_connection_counts_once_whatever_it_turns_to() {
         let broker = Broker::new(store::in_memory(Rules::default()).unwrap());
-        let counts = || broker.spoken().into_iter().filter(|(_, n)| *n > 0).collect::<Vec<_>>();
-        let speaking = |protocol| {
+        let counts =
+            || broker.protocol_counts().into_iter().filter(|(_, n)| *n > 0).collect::<Vec<_>>();
+        let counted = |protocol| {
             let address = std::net::Ipv4Addr::LOCALHOST.into();
-            broker.speaking(&Caller::new(address, protocol))
+            broker.count_protocol(&Caller::new(address, protocol))
         };
-        let json = speaking("json");
-        let http = Arc::new(speaking("http"));
+        let json = counted("json");
+        let http = Arc::new(counted("http"));
         assert_eq!(counts(), [("http", 1), ("json", 1)]);
-        let turned = http.turn("sse");
+        let upgraded = http.upgrade("sse");
         // What it was before may end first.
         drop(http);
         assert_eq!(counts(), [("json", 1), ("sse", 1)]);
-        drop(turned);
+        drop(upgraded);
         drop(json);
         assert_eq!(counts(), []);
     }
