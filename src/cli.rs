@@ -1,6 +1,6 @@
 //! The `dsmq` command: the server, or, with a verb, a client of one.
 //!
-//! `args` has the arguments, `layers` merges them with the environment and `dsmq.toml`,
+//! `args` has the arguments, `sources` merges them with the environment and `dsmq.toml`,
 //! `commands` runs the commands, a file each, and `bench` (with `load`) measures a server.
 
 use std::ffi::{OsStr, OsString};
@@ -17,11 +17,11 @@ mod args;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod commands;
-mod layers;
 mod log;
+mod sources;
 
 use args::Args;
-use layers::Gathered;
+use sources::Gathered;
 
 /// As clap's own errors end.
 const EXIT_USAGE: u8 = 2;
@@ -32,17 +32,17 @@ pub fn main() -> ExitCode {
         println!("dsmq {}\n{}", env!("CARGO_PKG_VERSION"), store::build::about());
         return ExitCode::SUCCESS;
     }
-    let Gathered { args: Args { config, verb, .. }, files, notes } =
-        match layers::gather(std::env::args_os()) {
+    let Gathered { args: Args { config, command, .. }, files, notes } =
+        match sources::gather(std::env::args_os()) {
             Ok(gathered) => gathered,
             Err(error) => {
                 eprintln!("dsmq: {error}");
                 return ExitCode::from(EXIT_USAGE);
             }
         };
-    match verb {
+    match command {
         None => serve(config, &files, &notes),
-        Some(verb) => commands::run(&verb, &config),
+        Some(command) => commands::run(&command, &config),
     }
 }
 

@@ -16,9 +16,9 @@ use std::task::Waker;
 
 use crate::broker::{Caller, Session};
 use crate::error::Result;
+use crate::protocol::handler::ProtocolHandler;
 #[cfg(feature = "http")]
 use crate::protocol::http::Site;
-use crate::protocol::talk::Talk;
 
 /// An address that the server listens on: a row of its table of listeners.
 pub struct Endpoint {
@@ -36,7 +36,7 @@ pub enum ListenerKind {
     /// The first byte of a connection selects its protocol.
     FirstByte,
     /// One protocol, with a thread for each connection.
-    Talk(TalkKind),
+    Protocol(ProtocolKind),
     /// HTTP, with these routes.
     #[cfg(feature = "http")]
     Http(Arc<Site>),
@@ -47,12 +47,13 @@ pub enum ListenerKind {
 
 /// A protocol with a thread for each connection.
 #[derive(Clone)]
-pub struct TalkKind {
+pub struct ProtocolKind {
     /// Its connections are counted under this name.
     pub gauge: &'static str,
-    pub begin: Arc<BeginTalk>,
+    pub begin: Arc<NewHandler>,
 }
 
 /// Begins the talk of a caller's connection. The waker is woken when there is something to push, or
 /// when a request that waits has its reply.
-pub type BeginTalk = dyn Fn(Session, Arc<Caller>, Waker) -> Result<Box<dyn Talk>> + Send + Sync;
+pub type NewHandler =
+    dyn Fn(Session, Arc<Caller>, Waker) -> Result<Box<dyn ProtocolHandler>> + Send + Sync;

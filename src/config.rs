@@ -2,11 +2,11 @@
 //! then flags. This table is the source of `--help`, of the file's keys, of the environment's names
 //! and of the defaults.
 
-pub mod choices;
 pub mod file;
 pub mod names;
 pub mod ports;
 pub mod units;
+pub mod values;
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -16,9 +16,9 @@ use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 
-pub(crate) use self::choices::redis_prefix;
-pub use self::choices::{RedisUrl, StoreAt, SyncMode, WhenFull};
 pub use self::ports::{CoreMqPort, O3onePorts};
+pub(crate) use self::values::redis_prefix;
+pub use self::values::{RedisUrl, StoreLocation, SyncMode, WhenFull};
 use crate::limits;
 
 const HOST: &str = "127.0.0.1";
@@ -103,11 +103,11 @@ pub struct Config {
     /// Where to keep messages: 'memory', for as long as the server runs, the path of a file, or a
     /// Redis or Redis Cluster that other servers may share, `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`,
     /// `redis-cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT`
-    #[arg(long, env = "DSMQ_STORE", value_name = "memory|PATH|URL", default_value_t = StoreAt::Memory, hide_env_values = true)]
-    pub store: StoreAt,
+    #[arg(long, env = "DSMQ_STORE", value_name = "memory|PATH|URL", default_value_t = StoreLocation::Memory, hide_env_values = true)]
+    pub store: StoreLocation,
 
     /// What every key in Redis begins with: servers of the same prefix serve the same topics
-    #[arg(long, env = "DSMQ_REDIS_PREFIX", value_name = "TEXT", default_value = REDIS_PREFIX, value_parser = choices::redis_prefix)]
+    #[arg(long, env = "DSMQ_REDIS_PREFIX", value_name = "TEXT", default_value = REDIS_PREFIX, value_parser = values::redis_prefix)]
     pub redis_prefix: String,
 
     /// Connections to Redis, or to each node of a cluster, beside those that hear of what other servers do
@@ -169,7 +169,7 @@ impl Default for Config {
             max_connections: limits::CONNECTIONS,
             max_message: limits::MESSAGE_BYTES,
             dead_letter_after: 0,
-            store: StoreAt::Memory,
+            store: StoreLocation::Memory,
             redis_prefix: REDIS_PREFIX.to_owned(),
             redis_pool: REDIS_POOL,
             redis_replicas: 0,
@@ -190,8 +190,8 @@ impl Config {
     /// file or in Redis was to be kept.
     pub fn when_full(&self) -> WhenFull {
         self.when_full.unwrap_or(match self.store {
-            StoreAt::Memory => WhenFull::DropOldest,
-            StoreAt::File(_) | StoreAt::Redis(_) => WhenFull::Refuse,
+            StoreLocation::Memory => WhenFull::DropOldest,
+            StoreLocation::File(_) | StoreLocation::Redis(_) => WhenFull::Refuse,
         })
     }
 
@@ -216,8 +216,7 @@ impl Config {
         if self.redis_pool == 0 {
             return Err("redis_pool must be 1 or more".to_owned());
         }
-        choices::redis_prefix(&self.redis_prefix)
-            .map_err(|text| format!("redis_prefix: {text}"))?;
+        values::redis_prefix(&self.redis_prefix).map_err(|text| format!("redis_prefix: {text}"))?;
         self.allow_host.iter().try_for_each(|host| names::host(host).map(drop))?;
         self.allow_origin.iter().try_for_each(|origin| names::origin(origin).map(drop))?;
         self.store.check().map_err(|text| format!("store: {text}"))
@@ -285,7 +284,7 @@ mod tests {
         assert_eq!(refused(Config { max_store: (1 << 20) - 1, ..default() }), max_store);
         assert_eq!(refused(Config { max_store: u64::MAX, ..default() }), max_store);
         let store = "store: no path of a file: say 'memory' or a path, such as ./queue.db";
-        assert_eq!(refused(Config { store: StoreAt::File("".into()), ..default() }), store);
+        assert_eq!(refused(Config { store: StoreLocation::File("".into()), ..default() }), store);
         let accepted = Config { keep: Some(Duration::from_millis(1)), ..default() };
         assert_eq!(accepted.check(), Ok(()));
     }
@@ -293,7 +292,7 @@ mod tests {
     #[test]
     fn a_full_file_refuses_and_full_memory_drops_unless_told_otherwise() {
         let memory = Config::default();
-        let file = Config { store: StoreAt::File("queue.db".into()), ..Config::default() };
+        let file = Config { store: StoreLocation::File("queue.db".into()), ..Config::default() };
         assert_eq!(memory.when_full(), WhenFull::DropOldest);
         assert_eq!(file.when_full(), WhenFull::Refuse);
         for told in [WhenFull::DropOldest, WhenFull::Refuse] {

@@ -64,7 +64,7 @@ mod text;
 mod wire;
 
 #[cfg(feature = "server")]
-pub use config::{Config, CoreMqPort, O3onePorts, RedisUrl, StoreAt, SyncMode, WhenFull};
+pub use config::{Config, CoreMqPort, O3onePorts, RedisUrl, StoreLocation, SyncMode, WhenFull};
 #[cfg(feature = "server")]
 pub use server::{Server, StartError, run};
 

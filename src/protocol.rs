@@ -2,9 +2,9 @@
 //! returns. None knows a socket: bytes in, bytes out. The server picks one by the address, or by the
 //! first byte.
 
+pub mod handler;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod json;
-pub mod talk;
 #[cfg(feature = "http")]
 pub mod websocket;

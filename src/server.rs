@@ -26,7 +26,7 @@ use std::{fmt, thread};
 
 use tracing::{debug, error, info, warn};
 
-use self::connection::{Known, Served};
+use self::connection::{ConnOutcome, ServerContext};
 use self::connections::Connections;
 pub use self::error::StartError;
 use self::listen::{BACKLOG, Listener, listeners, raise_descriptor_limit, set_options};
@@ -296,15 +296,15 @@ impl Shared {
                 // Once the last connection counts as ended, nobody but the server holds the store.
                 let serving = serving;
                 let (shared, endpoint) = (shared, endpoint);
-                let served = shared.serve(&stream, peer, session, &endpoint.kind);
+                let outcome = shared.serve(&stream, peer, session, &endpoint.kind);
                 drop(endpoint);
-                match served {
-                    Served::ToItsEnd => {
+                match outcome {
+                    ConnOutcome::Closed => {
                         drop(shared);
                         drop(serving);
                     }
                     #[cfg(feature = "http")]
-                    Served::Http(first, session, site) => {
+                    ConnOutcome::Http(first, session, site) => {
                         let web = shared.web.clone();
                         drop(shared);
                         web.hand_over(serving, &stream, first, peer, session, site);
@@ -324,17 +324,17 @@ impl Shared {
         peer: SocketAddr,
         session: Session,
         kind: &ListenerKind,
-    ) -> Served {
+    ) -> ConnOutcome {
         let Shared { broker, config, services, .. } = self;
-        let known = Known { broker, config, services };
-        let served = connection::serve(stream, peer.ip(), session, &known, kind);
-        match &served {
-            Ok(Served::ToItsEnd) => debug!("{peer} ended"),
+        let known = ServerContext { broker, config, services };
+        let outcome = connection::serve(stream, peer.ip(), session, &known, kind);
+        match &outcome {
+            Ok(ConnOutcome::Closed) => debug!("{peer} ended"),
             #[cfg(feature = "http")]
-            Ok(Served::Http(..)) => debug!("{peer} speaks HTTP"),
+            Ok(ConnOutcome::Http(..)) => debug!("{peer} speaks HTTP"),
             Err(error) => debug!("{peer} ended: {error}"),
         }
-        served.unwrap_or(Served::ToItsEnd)
+        outcome.unwrap_or(ConnOutcome::Closed)
     }
 }
 

@@ -36,7 +36,7 @@ const PASSED_ON: [(&str, &str); 8] = [
     ("Config", "config"),
     ("CoreMqPort", "config"),
     ("O3onePorts", "config"),
-    ("StoreAt", "config"),
+    ("StoreLocation", "config"),
     ("Server", "server"),
     ("StartError", "server"),
     ("run", "server"),
@@ -320,9 +320,13 @@ fn every_channel_has_a_bound_or_a_reason() {
 fn each_rule_finds_what_breaks_it() {
     let rules: [(Rule, &str, &str); 16] = [
         (imports_run_one_way, "src/protocol/x.rs", "use crate::compat::o3one;"),
-        (imports_run_one_way, "src/protocol/x.rs", "use crate::{limits, store::{Store, Head}};"),
+        (
+            imports_run_one_way,
+            "src/protocol/x.rs",
+            "use crate::{limits, store::{Store, TopicState}};",
+        ),
         (imports_run_one_way, "src/compat/x/y.rs", "let x = super::super::super::server::open();"),
-        (imports_run_one_way, "src/compat/x.rs", "fn f() -> crate::store::Head {"),
+        (imports_run_one_way, "src/compat/x.rs", "fn f() -> crate::store::TopicState {"),
         (imports_run_one_way, "src/broker/x.rs", "use crate::protocol::json;"),
         (imports_run_one_way, "src/store/x.rs", "use crate::{\n    broker,\n    limits,\n};"),
         (imports_run_one_way, "src/wire/x.rs", "use crate::ops::Id;"),

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::Config;
 use crate::client::Start;
-use crate::config::{StoreAt, redis_prefix};
+use crate::config::{StoreLocation, redis_prefix};
 
 const TRY_IT: &str = "\
 Try it in three terminals:
@@ -43,11 +43,11 @@ pub struct Args {
     pub o3one_conf: Option<PathBuf>,
 
     #[command(subcommand)]
-    pub verb: Option<Verb>,
+    pub command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum Command {
     Put(Put),
     Get(Get),
     Take(Take),
@@ -315,10 +315,10 @@ pub struct Backup {
 #[derive(clap::Args, Debug)]
 pub struct Copy {
     /// Store to copy from, as --store is told: the path of a file, or the URL of a Redis
-    pub from: StoreAt,
+    pub from: StoreLocation,
 
     /// Store to copy to; a file is made if it is not there
-    pub to: StoreAt,
+    pub to: StoreLocation,
 
     /// Topics to copy; a name that ends in '*' stands for all topics that begin like it
     /// [default: all]

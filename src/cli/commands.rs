@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::args::{Shown, Verb};
+use super::args::{Command, Shown};
 use crate::client::{Error, Message};
 use crate::{Client, Config};
 
@@ -54,23 +54,23 @@ impl fmt::Display for Failure {
 }
 
 /// Does what the verb says, most of them over a connection to the server of this configuration.
-pub fn run(verb: &Verb, config: &Config) -> ExitCode {
-    let outcome = match verb {
-        Verb::Put(args) => put::put(args, config),
-        Verb::Get(args) => get::get(args, config),
-        Verb::Take(args) => take::take(args, config),
-        Verb::Ack(args) => take::ack(args, config),
-        Verb::Nack(args) => take::nack(args, config),
-        Verb::Sub(args) => sub::sub(args, config),
-        Verb::History(args) => get::history(args, config),
-        Verb::Topics(args) => topics::topics(args, config),
-        Verb::Stats(args) => topics::stats(args, config),
-        Verb::Purge(args) => topics::purge(args, config),
-        Verb::Check(args) => check::check(args),
-        Verb::Backup(args) => backup::backup(args, config),
-        Verb::Copy(args) => copy::copy(args, config),
+pub fn run(command: &Command, config: &Config) -> ExitCode {
+    let outcome = match command {
+        Command::Put(args) => put::put(args, config),
+        Command::Get(args) => get::get(args, config),
+        Command::Take(args) => take::take(args, config),
+        Command::Ack(args) => take::ack(args, config),
+        Command::Nack(args) => take::nack(args, config),
+        Command::Sub(args) => sub::sub(args, config),
+        Command::History(args) => get::history(args, config),
+        Command::Topics(args) => topics::topics(args, config),
+        Command::Stats(args) => topics::stats(args, config),
+        Command::Purge(args) => topics::purge(args, config),
+        Command::Check(args) => check::check(args),
+        Command::Backup(args) => backup::backup(args, config),
+        Command::Copy(args) => copy::copy(args, config),
         #[cfg(feature = "bench")]
-        Verb::Bench(args) => return super::bench::run(args, &config.host, config.port),
+        Command::Bench(args) => return super::bench::run(args, &config.host, config.port),
     };
     exit_code(outcome, config)
 }

@@ -26,7 +26,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-pub use self::connection::Connection;
+pub use self::connection::CoreMqHandler;
 use self::mailbox::{Letter, Mailbox, Mailboxes};
 pub use self::object::Object;
 use self::object::Text;
@@ -108,7 +108,7 @@ impl Ids {
 }
 
 /// One connection's talk.
-pub struct Talk {
+pub struct CoreMqSession {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     session: Session,
@@ -125,7 +125,7 @@ pub struct Talk {
     own: HashMap<Topic, Vec<Id>>,
 }
 
-impl Talk {
+impl CoreMqSession {
     /// `session` began when the connection was accepted; `waker` is woken when there is a message.
     pub fn new(
         broker: Arc<Broker>,
@@ -134,11 +134,11 @@ impl Talk {
         waker: Waker,
         hub: Arc<Hub>,
         max_message: usize,
-    ) -> Result<Talk> {
+    ) -> Result<CoreMqSession> {
         let id = hub.ids.next();
         hub.connections.fetch_add(1, Ordering::Relaxed);
         let mailbox = hub.mailboxes.open(&id, waker.clone());
-        let mut talk = Talk {
+        let mut coremq = CoreMqSession {
             broker,
             caller,
             session,
@@ -154,12 +154,12 @@ impl Talk {
         };
         // What is sent to its id reaches a connection without its asking, also what others than CoreMQ's
         // programs put there.
-        talk.subscribe(&[talk.id.clone()])?;
-        Ok(talk)
+        coremq.subscribe(&[coremq.id.clone()])?;
+        Ok(coremq)
     }
 
     /// It may become a replicant, if this is true.
-    pub fn may_replicate(mut self, may_replicate: bool) -> Talk {
+    pub fn may_replicate(mut self, may_replicate: bool) -> CoreMqSession {
         self.may_replicate = may_replicate;
         self
     }
@@ -343,7 +343,7 @@ impl Talk {
     }
 }
 
-impl Drop for Talk {
+impl Drop for CoreMqSession {
     /// Nobody reads what was sent to it alone.
     fn drop(&mut self) {
         self.hub.connections.fetch_sub(1, Ordering::Relaxed);

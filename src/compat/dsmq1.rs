@@ -5,21 +5,21 @@
 use std::sync::Arc;
 
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{self, from_fn};
 use axum::response::IntoResponse;
 use axum::routing::MethodRouter;
 use tokio::time::Instant;
 
 use crate::error::Result;
+use crate::protocol::handler::{Next, ProtocolHandler as _};
 use crate::protocol::http::app::App;
-use crate::protocol::json::Conversation;
-use crate::protocol::talk::{Step, Talk as _};
+use crate::protocol::json::JsonHandler;
 use crate::protocol::websocket::asked_for;
 use crate::protocol::websocket::driver::{Binary, Frames, upgrade};
 
 /// The methods of `/`, where a request for a WebSocket begins the JSON protocol; others go to `page`.
 pub fn root(app: Arc<App>, page: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
-    page.layer(from_fn(move |request: Request, next: Next| {
+    page.layer(from_fn(move |request: Request, next: middleware::Next| {
         let app = app.clone();
         async move {
             if !asked_for(&request) {
@@ -27,26 +27,26 @@ pub fn root(app: Arc<App>, page: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App
             }
             let max = app.config.max_message;
             let begin = move |broker, caller, session, waker| {
-                Ok(Requests(Conversation::new(broker, caller, session, max, waker).in_frames()))
+                Ok(Requests(JsonHandler::new(broker, caller, session, max, waker).in_frames()))
             };
             upgrade(&app, request, "websocket", begin).into_response()
         }
     }))
 }
 
-struct Requests(Conversation);
+struct Requests(JsonHandler);
 
 impl Frames for Requests {
     const BINARY: Binary = Binary::Refuse;
 
-    fn receive(&mut self, text: &str, done: usize) -> (usize, Step) {
+    fn receive(&mut self, text: &str, done: usize) -> (usize, Next) {
         let unread = text.as_bytes().get(done..).unwrap_or_default();
-        let (used, step) = self.0.advance(unread);
-        let step = match step {
-            Step::Read => self.0.end_frame(unread.get(used..).unwrap_or_default()),
-            step => step,
+        let (used, next) = self.0.advance(unread);
+        let next = match next {
+            Next::Read => self.0.end_frame(unread.get(used..).unwrap_or_default()),
+            next => next,
         };
-        (done + used, step)
+        (done + used, next)
     }
 
     fn frames(&self) -> impl Iterator<Item = &[u8]> + Send {

@@ -10,7 +10,7 @@ use std::task::Waker;
 use crate::broker::{Broker, Caller, From, Pattern, Session};
 use crate::error::Result;
 use crate::ops::Topic;
-use crate::protocol::talk::{self, Step};
+use crate::protocol::handler::{self, Next};
 use crate::wire::zmtp::{Event, Fault, Link, Message, Peer, write_frame};
 use crate::{limits, ops};
 
@@ -33,7 +33,7 @@ pub trait Dialect {
     }
 }
 
-pub struct Talk<D> {
+pub struct ZmtpHandler<D> {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     session: Session,
@@ -52,7 +52,7 @@ pub struct Talk<D> {
     ended: bool,
 }
 
-impl<D: Dialect> Talk<D> {
+impl<D: Dialect> ZmtpHandler<D> {
     /// `session` began when the connection was accepted.
     pub fn new(
         broker: Arc<Broker>,
@@ -61,8 +61,8 @@ impl<D: Dialect> Talk<D> {
         max_message: usize,
         waker: Waker,
         dialect: D,
-    ) -> Talk<D> {
-        Talk {
+    ) -> ZmtpHandler<D> {
+        ZmtpHandler {
             broker,
             caller,
             session,
@@ -167,20 +167,20 @@ fn pattern(prefix: &[u8], separator: u8) -> Pattern {
     Pattern::Prefix(topic.into())
 }
 
-impl<D: Dialect> talk::Talk for Talk<D> {
-    fn advance(&mut self, unread: &[u8]) -> (usize, Step) {
+impl<D: Dialect> handler::ProtocolHandler for ZmtpHandler<D> {
+    fn advance(&mut self, unread: &[u8]) -> (usize, Next) {
         let (done, received) = self.receive(unread);
         let full = self.received.len() >= limits::ZMTP_BATCH_MESSAGES;
         self.carry_out();
         match received {
             Err(Fault(text)) => {
                 tracing::debug!("a ZMTP connection is closed: {text}");
-                (done, Step::Close)
+                (done, Next::Close)
             }
             Ok(()) if full || self.link.replies().len() >= limits::REPLY_BYTES => {
-                (done, Step::Write)
+                (done, Next::Write)
             }
-            Ok(()) => (done, Step::Read),
+            Ok(()) => (done, Next::Read),
         }
     }
 

@@ -13,9 +13,9 @@
 
 #[cfg(any(test, fuzzing))]
 pub mod check;
-mod conversation;
 mod fault;
 mod fields;
+mod handler;
 mod pipeline;
 mod reply;
 mod reply_buffer;
@@ -25,13 +25,13 @@ mod scanner;
 mod tests;
 mod values;
 
-pub use self::conversation::Conversation;
 pub use self::fault::message;
 #[cfg(feature = "http")]
 pub use self::fault::{object, request_too_large};
 pub use self::fields::text;
 #[cfg(feature = "http")]
 pub use self::fields::{Field, Fields, NAMES};
+pub use self::handler::JsonHandler;
 pub use self::reply::error_reply;
 #[cfg(feature = "http")]
 pub use self::reply::{by_itself as reply, node};

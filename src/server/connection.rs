@@ -11,29 +11,29 @@ use super::buffer::Buffer;
 use super::table::Services;
 use super::wake::Wake;
 use crate::broker::{Broker, Caller, Session};
-use crate::compat::{ListenerKind, TalkKind};
+use crate::compat::{ListenerKind, ProtocolKind};
 use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::limits;
+use crate::protocol::handler::{Next, ProtocolHandler};
 #[cfg(feature = "http")]
 use crate::protocol::http::Site;
-use crate::protocol::json::{self, Conversation};
-use crate::protocol::talk::{Step, Talk};
+use crate::protocol::json::{self, JsonHandler};
 use crate::sync::lock;
 
 /// A connection that holds more memory than an idle one needs gives it back after this long.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
 
 /// What became of a connection.
-pub enum Served {
-    ToItsEnd,
+pub enum ConnOutcome {
+    Closed,
     /// It speaks HTTP: what was read of it, its session, and what is served there.
     #[cfg(feature = "http")]
     Http(Vec<u8>, Session, Arc<Site>),
 }
 
 /// What the connections of a server share.
-pub struct Known<'a> {
+pub struct ServerContext<'a> {
     pub broker: &'a Arc<Broker>,
     pub config: &'a Config,
     pub services: &'a Services,
@@ -44,121 +44,123 @@ pub fn serve(
     stream: &TcpStream,
     peer: IpAddr,
     session: Session,
-    known: &Known<'_>,
+    server: &ServerContext<'_>,
     kind: &ListenerKind,
-) -> io::Result<Served> {
-    let own = Own { stream, peer, known };
+) -> io::Result<ConnOutcome> {
+    let conn = ConnContext { stream, peer, server };
     match kind {
-        ListenerKind::FirstByte => return own.serve_by_first_byte(session),
+        ListenerKind::FirstByte => return conn.serve_by_first_byte(session),
         #[cfg(feature = "http")]
-        ListenerKind::Http(site) => return Ok(Served::Http(Vec::new(), session, site.clone())),
+        ListenerKind::Http(site) => {
+            return Ok(ConnOutcome::Http(Vec::new(), session, site.clone()));
+        }
         #[cfg(feature = "http")]
-        ListenerKind::HttpByFirstByte(site) => return own.serve_http(session, site),
-        ListenerKind::Talk(talk) => own.talk(talk, Buffer::new(), session)?,
+        ListenerKind::HttpByFirstByte(site) => return conn.serve_http(session, site),
+        ListenerKind::Protocol(handler) => conn.handler(handler, Buffer::new(), session)?,
     }
-    Ok(Served::ToItsEnd)
+    Ok(ConnOutcome::Closed)
 }
 
 /// A connection, and what its server knows.
-struct Own<'a> {
+struct ConnContext<'a> {
     stream: &'a TcpStream,
     peer: IpAddr,
-    known: &'a Known<'a>,
+    server: &'a ServerContext<'a>,
 }
 
-impl Own<'_> {
+impl ConnContext<'_> {
     fn caller(&self, protocol: &'static str) -> Arc<Caller> {
         Arc::new(Caller::new(self.peer, protocol))
     }
 
     /// The first byte decides what the connection speaks, for its whole life.
-    fn serve_by_first_byte(&self, session: Session) -> io::Result<Served> {
+    fn serve_by_first_byte(&self, session: Session) -> io::Result<ConnOutcome> {
         let mut buffer = Buffer::new();
         if buffer.read_from(self.stream)? == 0 {
-            return Ok(Served::ToItsEnd);
+            return Ok(ConnOutcome::Closed);
         }
         let text = match buffer.unread().first() {
             Some(b'{' | b' ' | b'\t' | b'\n' | b'\r') => {
-                let (broker, max) = (self.known.broker.clone(), self.known.config.max_message);
+                let (broker, max) = (self.server.broker.clone(), self.server.config.max_message);
                 let wake = Wake::new();
                 let waker = Waker::from(wake.clone());
                 let caller = self.caller("json");
-                let mut talk = Conversation::new(broker, caller.clone(), session, max, waker);
-                self.lead(&caller, buffer, wake, &mut talk)?;
-                return Ok(Served::ToItsEnd);
+                let mut handler = JsonHandler::new(broker, caller.clone(), session, max, waker);
+                self.drive(&caller, buffer, wake, &mut handler)?;
+                return Ok(ConnOutcome::Closed);
             }
             #[cfg(feature = "http")]
             Some(b'A'..=b'Z') => {
-                let site = self.known.services.site.clone();
-                return Ok(Served::Http(buffer.unread().to_vec(), session, site));
+                let site = self.server.services.site.clone();
+                return Ok(ConnOutcome::Http(buffer.unread().to_vec(), session, site));
             }
             #[cfg(not(feature = "http"))]
             Some(b'A'..=b'Z') => "HTTP is not served by this build: send JSON requests",
             Some(0x16) => "TLS is not served by this version: send JSON requests as they are",
             Some(0xFF) => {
-                self.talk(&self.known.services.zmtp, buffer, session)?;
-                return Ok(Served::ToItsEnd);
+                self.handler(&self.server.services.zmtp, buffer, session)?;
+                return Ok(ConnOutcome::Closed);
             }
             _ => "no protocol begins with this byte: send JSON requests, which begin with '{'",
         };
         let error = Error::new(Code::UnknownProtocol, format!("{text}; the connection is closed"));
         (&*self.stream).write_all(&json::error_reply(&error))?;
         close(self.stream)?;
-        Ok(Served::ToItsEnd)
+        Ok(ConnOutcome::Closed)
     }
 
     /// HTTP alone: another first byte ends the connection.
     #[cfg(feature = "http")]
-    fn serve_http(&self, session: Session, site: &Arc<Site>) -> io::Result<Served> {
+    fn serve_http(&self, session: Session, site: &Arc<Site>) -> io::Result<ConnOutcome> {
         let mut buffer = Buffer::new();
         buffer.read_from(self.stream)?;
         if let Some(b'A'..=b'Z') = buffer.unread().first() {
-            return Ok(Served::Http(buffer.unread().to_vec(), session, site.clone()));
+            return Ok(ConnOutcome::Http(buffer.unread().to_vec(), session, site.clone()));
         }
         close(self.stream)?;
-        Ok(Served::ToItsEnd)
+        Ok(ConnOutcome::Closed)
     }
 
     /// Serves one of the protocols with a thread for each connection; `buffer` was read before.
-    fn talk(&self, kind: &TalkKind, buffer: Buffer, session: Session) -> io::Result<()> {
+    fn handler(&self, kind: &ProtocolKind, buffer: Buffer, session: Session) -> io::Result<()> {
         let wake = Wake::new();
         let caller = self.caller(kind.gauge);
-        let talk = (kind.begin)(session, caller.clone(), Waker::from(wake.clone()));
-        self.lead(&caller, buffer, wake, &mut *talk.map_err(io::Error::other)?)
+        let handler = (kind.begin)(session, caller.clone(), Waker::from(wake.clone()));
+        self.drive(&caller, buffer, wake, &mut *handler.map_err(io::Error::other)?)
     }
 
     /// Leads a talk to its end.
-    fn lead<T: Talk + ?Sized>(
+    fn drive<T: ProtocolHandler + ?Sized>(
         &self,
         caller: &Caller,
         buffer: Buffer,
         wake: Arc<Wake>,
-        talk: &mut T,
+        handler: &mut T,
     ) -> io::Result<()> {
-        let _counted = self.known.broker.count_protocol(caller);
-        let (stream, broker) = (self.stream, &**self.known.broker);
-        let leader = Leader {
+        let _counted = self.server.broker.count_protocol(caller);
+        let (stream, broker) = (self.stream, &**self.server.broker);
+        let driver = Driver {
             stream,
             broker,
             caller,
             buffer,
-            talk,
+            handler,
             wake,
             bulky: false,
             ended: false,
             gone: false,
         };
-        leader.serve()
+        driver.serve()
     }
 }
 
 /// A connection and its talk.
-struct Leader<'a, T: ?Sized> {
+struct Driver<'a, T: ?Sized> {
     stream: &'a TcpStream,
     broker: &'a Broker,
     caller: &'a Caller,
     buffer: Buffer,
-    talk: &'a mut T,
+    handler: &'a mut T,
     wake: Arc<Wake>,
     /// Whether reads time out, so that memory can be given back.
     bulky: bool,
@@ -168,19 +170,19 @@ struct Leader<'a, T: ?Sized> {
     gone: bool,
 }
 
-impl<T: Talk + ?Sized> Leader<'_, T> {
+impl<T: ProtocolHandler + ?Sized> Driver<'_, T> {
     fn serve(mut self) -> io::Result<()> {
         loop {
-            let (done, step) = self.talk.advance(self.buffer.unread());
+            let (done, next) = self.handler.advance(self.buffer.unread());
             self.buffer.consume(done);
             self.write()?;
-            match step {
-                Step::Write => {}
-                Step::Wait => self.wait()?,
-                Step::Close => return close(self.stream),
-                Step::Read if !self.ended => self.read()?,
-                Step::Read => {
-                    self.talk.end(self.buffer.unread());
+            match next {
+                Next::Write => {}
+                Next::Wait => self.wait()?,
+                Next::Close => return close(self.stream),
+                Next::Read if !self.ended => self.read()?,
+                Next::Read => {
+                    self.handler.end(self.buffer.unread());
                     self.write()?;
                     return self.push_to_the_end();
                 }
@@ -195,7 +197,7 @@ impl<T: Talk + ?Sized> Leader<'_, T> {
         while failed.is_ok()
             && !self.gone
             && let Some(rest @ [_, ..]) =
-                self.talk.replies().get(written..self.talk.write_end(written))
+                self.handler.replies().get(written..self.handler.write_end(written))
         {
             let mut stream = self.stream;
             match stream.write(rest) {
@@ -209,8 +211,8 @@ impl<T: Talk + ?Sized> Leader<'_, T> {
                 },
             }
         }
-        if !self.talk.replies().is_empty() {
-            self.talk.written(written);
+        if !self.handler.replies().is_empty() {
+            self.handler.written(written);
         }
         failed
     }
@@ -218,10 +220,10 @@ impl<T: Talk + ?Sized> Leader<'_, T> {
     /// Reads once, and pushes until there is something to read. A connection that stays silent
     /// gives memory back.
     fn read(&mut self) -> io::Result<()> {
-        if self.talk.is_subscribed() && !self.gone {
+        if self.handler.is_subscribed() && !self.gone {
             return self.push_and_read();
         }
-        self.set_bulky(self.buffer.is_bulky() || self.talk.is_bulky())?;
+        self.set_bulky(self.buffer.is_bulky() || self.handler.is_bulky())?;
         let mut read = self.buffer.read_from(self.stream);
         if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             self.shrink();
@@ -241,7 +243,7 @@ impl<T: Talk + ?Sized> Leader<'_, T> {
 
     fn shrink(&mut self) {
         self.buffer.shrink();
-        self.talk.shrink();
+        self.handler.shrink();
     }
 
     fn set_bulky(&mut self, bulky: bool) -> io::Result<()> {
@@ -255,9 +257,9 @@ impl<T: Talk + ?Sized> Leader<'_, T> {
     fn push_and_read(&mut self) -> io::Result<()> {
         self.set_bulky(false)?;
         loop {
-            let more = self.talk.push();
+            let more = self.handler.push();
             self.write()?;
-            let bulky = self.buffer.is_bulky() || self.talk.is_bulky();
+            let bulky = self.buffer.is_bulky() || self.handler.is_bulky();
             let patience = if more { Some(Duration::ZERO) } else { bulky.then_some(SHRINK_AFTER) };
             let woken = self.wake.wait_readable(&self.stream, patience)?;
             if woken.readable || woken.hung_up {
@@ -273,9 +275,11 @@ impl<T: Talk + ?Sized> Leader<'_, T> {
     /// A subscriber that has ended its side may still be listening: pushes go on until it hangs
     /// up, or the server closes.
     fn push_to_the_end(&mut self) -> io::Result<()> {
-        while self.talk.is_subscribed() && !self.gone && self.broker.check_open(self.caller).is_ok()
+        while self.handler.is_subscribed()
+            && !self.gone
+            && self.broker.check_open(self.caller).is_ok()
         {
-            let more = self.talk.push();
+            let more = self.handler.push();
             self.write()?;
             let patience = more.then_some(Duration::ZERO);
             if self.wake.wait_hang_up(&self.stream, patience)?.hung_up {
@@ -291,10 +295,10 @@ impl<T: Talk + ?Sized> Leader<'_, T> {
         self.shrink();
         if let Err(error) = self.wake.prepare() {
             warn_seldom("a request cannot wait", &error);
-            self.talk.refuse_wait();
+            self.handler.refuse_wait();
         }
-        while let Some(deadline) = self.talk.retry() {
-            let more = self.talk.push();
+        while let Some(deadline) = self.handler.retry() {
+            let more = self.handler.push();
             self.write()?;
             let left = deadline.saturating_duration_since(Instant::now());
             let left = Some(if more { Duration::ZERO } else { left });
@@ -305,7 +309,7 @@ impl<T: Talk + ?Sized> Leader<'_, T> {
                 self.ended = self.buffer.read_from(self.stream).unwrap_or(0) == 0;
             }
             if self.ended || self.gone {
-                self.talk.peer_ended(self.gone);
+                self.handler.peer_ended(self.gone);
             }
         }
         Ok(())

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use super::StartError;
-use crate::config::{Config, RedisUrl, StoreAt};
+use crate::config::{Config, RedisUrl, StoreLocation};
 use crate::store::{self, Rules, Store};
 
 pub fn open(config: &Config) -> Result<Arc<dyn Store>, StartError> {
     let rules = rules(config);
     let opened = match &config.store {
-        StoreAt::Memory => store::in_memory(rules).map_err(|error| error.text.into_owned()),
-        StoreAt::File(path) => store::in_file(path, config.sync, rules),
-        StoreAt::Redis(url) => in_redis(url, config, rules),
+        StoreLocation::Memory => store::in_memory(rules).map_err(|error| error.text.into_owned()),
+        StoreLocation::File(path) => store::in_file(path, config.sync, rules),
+        StoreLocation::Redis(url) => in_redis(url, config, rules),
     };
     opened.map_err(StartError::Store)
 }

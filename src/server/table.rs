@@ -8,7 +8,7 @@ use super::StartError;
 use super::router;
 use crate::broker::Broker;
 use crate::compat::coremq::settings::CoreMq;
-use crate::compat::{Endpoint, ListenerKind, TalkKind, coremq, mezzenger, o3one};
+use crate::compat::{Endpoint, ListenerKind, ProtocolKind, coremq, mezzenger, o3one};
 use crate::config::Config;
 #[cfg(feature = "http")]
 use crate::protocol::http::{Site, app::App};
@@ -24,7 +24,7 @@ pub struct Table {
 
 /// What a connection may turn out to speak whose first byte selects its protocol.
 pub struct Services {
-    pub zmtp: TalkKind,
+    pub zmtp: ProtocolKind,
     #[cfg(feature = "http")]
     pub site: Arc<Site>,
 }
@@ -37,7 +37,7 @@ impl Table {
         #[cfg(feature = "http")] app: &Arc<App>,
     ) -> Result<Table, StartError> {
         let hub = coremq::listener::hub(coremq);
-        let zmtp = o3one::listener::talk(broker.clone(), config);
+        let zmtp = o3one::listener::handler(broker.clone(), config);
         let mut endpoints = vec![own(config)];
         endpoints.extend(coremq.into_iter().flat_map(|settings| {
             coremq::listener::endpoints(

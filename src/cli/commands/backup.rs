@@ -4,14 +4,14 @@ use std::io;
 
 use super::super::args::Backup;
 use super::{Failure, say};
-use crate::{Config, StoreAt, store};
+use crate::{Config, StoreLocation, store};
 
 const NO_FILE: &str =
     "only a store in a file has one to copy: say which, dsmq --store PATH backup DEST";
 
 /// Copies the file of the store, and prints how large the copy is.
 pub fn backup(args: &Backup, config: &Config) -> Result<bool, Failure> {
-    let StoreAt::File(from) = &config.store else {
+    let StoreLocation::File(from) = &config.store else {
         return Err(Failure::Store(NO_FILE.to_owned()));
     };
     let bytes = store::backup(from, &args.to).map_err(Failure::Store)?;

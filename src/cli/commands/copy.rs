@@ -7,7 +7,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::super::args::Copy;
 use super::{Failure, say};
-use crate::config::{Config, StoreAt, WhenFull};
+use crate::config::{Config, StoreLocation, WhenFull};
 use crate::server;
 use crate::store::copy::{Copied, Progress, Side};
 use crate::store::{self, IN_USE};
@@ -37,7 +37,7 @@ pub fn copy(args: &Copy, config: &Config) -> Result<bool, Failure> {
 
 fn copy_all(args: &Copy, config: &Config) -> Result<Copied, String> {
     let Copy { from, to, topics, from_prefix, to_prefix } = args;
-    if [from, to].contains(&&StoreAt::Memory) {
+    if [from, to].contains(&&StoreLocation::Memory) {
         return Err(MEMORY.to_owned());
     }
     let prefix = |own: &Option<String>| own.clone().unwrap_or(config.redis_prefix.clone());
@@ -45,7 +45,7 @@ fn copy_all(args: &Copy, config: &Config) -> Result<Copied, String> {
     if from == to && from_prefix == to_prefix {
         return Err(ONE.to_owned());
     }
-    if let StoreAt::File(path) = from {
+    if let StoreLocation::File(path) = from {
         store::find_file(path).map_err(|why| format!("{from}: {why}"))?;
     }
     let instead = format!(": stop it, or copy what 'dsmq --store {from} backup DEST' makes of it");
@@ -60,7 +60,7 @@ fn copy_all(args: &Copy, config: &Config) -> Result<Copied, String> {
     })
 }
 
-fn open(at: &StoreAt, prefix: String, config: &Config) -> Result<Side, String> {
+fn open(at: &StoreLocation, prefix: String, config: &Config) -> Result<Side, String> {
     let config = Config {
         store: at.clone(),
         redis_prefix: prefix,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::frame::{Decoder, parts};
-use super::{Connection, Hub, Talk};
+use super::{CoreMqHandler, CoreMqSession, Hub};
 use crate::broker::Caller;
 use crate::error::Error;
+use crate::protocol::handler::{Next, ProtocolHandler as _};
 use crate::protocol::json::check::{MAX_MESSAGE, fresh_enough};
-use crate::protocol::talk::{Step, Talk as _};
 
 /// No panic, the same frames however the bytes are cut, and nothing but frames for an answer. The
 /// first byte says where to cut.
@@ -17,7 +17,7 @@ pub fn coremq(bytes: &[u8]) {
     let Some((&cut, stream)) = bytes.split_first() else { return };
     let cut = usize::from(cut).min(stream.len());
     assert_eq!(decode(stream, cut), decode(stream, stream.len()), "cuts change nothing");
-    talk(stream, cut);
+    converse(stream, cut);
 }
 
 /// The frames of a stream that arrives in two pieces and byte by byte behind the cut, and how it
@@ -39,24 +39,24 @@ pub fn decode(stream: &[u8], cut: usize) -> (Vec<String>, Result<usize, Error>) 
 }
 
 /// Talks to a server that gets the stream in two pieces. It answers in frames, whose JSON is ASCII.
-fn talk(stream: &[u8], cut: usize) {
+fn converse(stream: &[u8], cut: usize) {
     let broker = fresh_enough();
     let hub = Arc::new(Hub::new(Vec::new()));
     let caller = Arc::new(Caller::server());
     let (session, waker) = (broker.session(&caller), Waker::noop().clone());
-    let talk = Talk::new(broker, caller, session, waker, hub, MAX_MESSAGE).unwrap();
-    let mut connection = Connection::new(talk.may_replicate(true));
+    let coremq = CoreMqSession::new(broker, caller, session, waker, hub, MAX_MESSAGE).unwrap();
+    let mut connection = CoreMqHandler::new(coremq.may_replicate(true));
     let (mut said, mut unread) = (Vec::new(), Vec::new());
     'ended: for piece in [&stream[..cut], &stream[cut..]] {
         unread.extend_from_slice(piece);
         loop {
-            let (done, step) = connection.advance(&unread);
+            let (done, next) = connection.advance(&unread);
             unread.drain(..done);
             said.extend_from_slice(connection.replies());
             connection.written(usize::MAX);
-            match step {
-                Step::Write => {}
-                Step::Close => break 'ended,
+            match next {
+                Next::Write => {}
+                Next::Close => break 'ended,
                 _ => break,
             }
         }

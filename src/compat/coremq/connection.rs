@@ -3,16 +3,16 @@
 use serde_json::json;
 
 use super::frame::{Decoder, can_name, parts, write};
-use super::{Object, Talk, failed, wrong};
+use super::{CoreMqSession, Object, failed, wrong};
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{Chunk, Encoded, Encoding};
+use crate::protocol::handler::{self, Next};
 use crate::protocol::json;
-use crate::protocol::talk::{self, Step};
 
 /// One connection's talk in frames.
-pub struct Connection {
-    talk: Talk,
+pub struct CoreMqHandler {
+    coremq: CoreMqSession,
     decoder: Decoder,
     is_welcome: bool,
     has_ended: bool,
@@ -36,34 +36,34 @@ impl Out {
     }
 }
 
-impl Connection {
-    pub fn new(talk: Talk) -> Connection {
+impl CoreMqHandler {
+    pub fn new(coremq: CoreMqSession) -> CoreMqHandler {
         // With room for the queue's name: the message is checked when it is put.
-        let most = most(&talk);
+        let most = most(&coremq);
         let decoder = Decoder::new(most);
-        Connection { talk, decoder, is_welcome: false, has_ended: false, out: Out::default() }
+        CoreMqHandler { coremq, decoder, is_welcome: false, has_ended: false, out: Out::default() }
     }
 
     /// Says something to the client itself.
     fn say(&mut self, json: &str) {
-        self.out.add(&self.talk.id, json);
+        self.out.add(&self.coremq.id, json);
     }
 
     fn welcome(&mut self) {
         if !std::mem::replace(&mut self.is_welcome, true) {
             let welcome = "OK: Welcome to CoreMQ server";
-            self.say(&json!({ "response": welcome, "server": self.talk.hub.name }).to_string());
+            self.say(&json!({ "response": welcome, "server": self.coremq.hub.name }).to_string());
         }
     }
 
     /// Carries out a frame; its answer.
     fn receive(&mut self, text: &str) -> Result<String> {
         let (queue, json) = parts(text)?;
-        let json = json::message(json.as_bytes(), most(&self.talk))?;
+        let json = json::message(json.as_bytes(), most(&self.coremq))?;
         let json = str::from_utf8(json).unwrap_or_default();
         match Object::new(json) {
-            Some(object) => Ok(self.talk.receive(queue, &object)),
-            None if json.starts_with('[') => self.talk.receive_list(queue, json),
+            Some(object) => Ok(self.coremq.receive(queue, &object)),
+            None if json.starts_with('[') => self.coremq.receive_list(queue, json),
             None => Err(wrong("a message is an object or a list")),
         }
     }
@@ -71,11 +71,11 @@ impl Connection {
     /// Adds what others have sent; true if there may be more.
     fn pass_on(&mut self) -> Result<bool> {
         while self.out.bytes.len() < limits::REPLY_BYTES {
-            if let Some(letter) = self.talk.letter() {
+            if let Some(letter) = self.coremq.letter() {
                 self.out.add(&letter.queue, &letter.json);
                 continue;
             }
-            let Some(messages) = self.talk.next()? else { return Ok(false) };
+            let Some(messages) = self.coremq.next()? else { return Ok(false) };
             // Another protocol's name may be none that a frame can hold.
             if can_name(messages.queue()) {
                 let encoded = messages
@@ -93,8 +93,8 @@ impl Connection {
 }
 
 /// Bytes that a frame's text may have.
-fn most(talk: &Talk) -> usize {
-    talk.max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES)
+fn most(coremq: &CoreMqSession) -> usize {
+    coremq.max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES)
 }
 
 /// A run's messages as frames. What another protocol put and is neither object nor list goes into
@@ -115,8 +115,8 @@ fn frames(queue: &str, chunk: &Chunk) -> Encoded {
     Encoded { bytes: out.bytes, ends }
 }
 
-impl talk::Talk for Connection {
-    fn advance(&mut self, unread: &[u8]) -> (usize, Step) {
+impl handler::ProtocolHandler for CoreMqHandler {
+    fn advance(&mut self, unread: &[u8]) -> (usize, Next) {
         self.welcome();
         let mut done = 0;
         while self.out.bytes.len() < limits::REPLY_BYTES {
@@ -127,14 +127,14 @@ impl talk::Talk for Connection {
                     let answer = self.receive(text).unwrap_or_else(|error| failed(&error));
                     self.say(&answer);
                 }
-                Ok(None) => return (done, Step::Read),
+                Ok(None) => return (done, Next::Read),
                 Err(error) => {
                     self.say(&failed(&error));
-                    return (unread.len(), Step::Close);
+                    return (unread.len(), Next::Close);
                 }
             }
         }
-        (done, Step::Write)
+        (done, Next::Write)
     }
 
     fn replies(&self) -> &[u8] {
@@ -156,7 +156,7 @@ impl talk::Talk for Connection {
     }
 
     fn is_subscribed(&self) -> bool {
-        !self.has_ended && self.talk.session.is_subscribed()
+        !self.has_ended && self.coremq.session.is_subscribed()
     }
 
     fn push(&mut self) -> bool {
@@ -169,7 +169,7 @@ impl talk::Talk for Connection {
     /// Its clients close both sides at once: nobody listens any more.
     fn end(&mut self, unread: &[u8]) {
         self.has_ended = true;
-        if self.talk.broker.check_open(&self.talk.caller).is_err() {
+        if self.coremq.broker.check_open(&self.coremq.caller).is_err() {
             self.say(&json!({ "response": "BYE" }).to_string());
         } else if !unread.is_empty() {
             self.say(&failed(&wrong("the connection ended inside a frame")));
@@ -177,11 +177,11 @@ impl talk::Talk for Connection {
     }
 
     fn is_bulky(&self) -> bool {
-        self.out.bytes.capacity() > limits::BUFFER_BYTES || self.talk.session.is_bulky()
+        self.out.bytes.capacity() > limits::BUFFER_BYTES || self.coremq.session.is_bulky()
     }
 
     fn shrink(&mut self) {
         self.out = Out::default();
-        self.talk.session.shrink();
+        self.coremq.session.shrink();
     }
 }

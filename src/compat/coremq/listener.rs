@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::settings::CoreMq;
-use super::{Connection, Hub, Talk};
+use super::{CoreMqHandler, CoreMqSession, Hub};
 use crate::broker::{Broker, Caller};
-use crate::compat::{Endpoint, ListenerKind, TalkKind};
+use crate::compat::{Endpoint, ListenerKind, ProtocolKind};
 #[cfg(feature = "http")]
 use crate::protocol::http::Site;
 
@@ -46,15 +46,16 @@ pub fn endpoints(
     let hub = hub.clone();
     let begin = Arc::new(move |session, caller: Arc<Caller>, waker| {
         let may_replicate = hub.allows(caller.address());
-        let talk = Talk::new(broker.clone(), caller, session, waker, hub.clone(), max_message)?;
-        Ok(Box::new(Connection::new(talk.may_replicate(may_replicate))) as _)
+        let coremq =
+            CoreMqSession::new(broker.clone(), caller, session, waker, hub.clone(), max_message)?;
+        Ok(Box::new(CoreMqHandler::new(coremq.may_replicate(may_replicate))) as _)
     });
     let frames = Endpoint {
         name: NAME,
         host: settings.host.clone(),
         port: settings.port,
         advice: "choose another port with --coremq=PORT",
-        kind: ListenerKind::Talk(TalkKind { gauge: "coremq", begin }),
+        kind: ListenerKind::Protocol(ProtocolKind { gauge: "coremq", begin }),
     };
     let endpoints = [frames].into_iter();
     #[cfg(feature = "http")]

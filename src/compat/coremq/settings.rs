@@ -6,7 +6,7 @@ use std::path::Path;
 use super::ini::{self, Entry, Section};
 use crate::config::file::read_text;
 use crate::config::ports::CoreMqPort;
-use crate::config::{Config, StoreAt, ports};
+use crate::config::{Config, StoreLocation, ports};
 
 /// Read if it is there and no other file is named.
 const CONF: &str = "coremq.conf";
@@ -54,7 +54,7 @@ impl CoreMq {
             Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
             Ok(text) => Some(text),
         };
-        let is_shared = matches!(config.store, StoreAt::Redis(_));
+        let is_shared = matches!(config.store, StoreLocation::Redis(_));
         let parsed = parse(text.as_deref(), port, &config.host, is_shared);
         let mut coremq = parsed.map_err(|fault| format!("{}{fault}", path.display()))?;
         if text.is_some() {

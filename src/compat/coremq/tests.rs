@@ -9,15 +9,16 @@ fn broker() -> Arc<Broker> {
     Arc::new(Broker::new(store::in_memory(Rules::default()).unwrap()))
 }
 
-fn talk(broker: &Arc<Broker>, hub: &Arc<Hub>) -> Talk {
+fn coremq(broker: &Arc<Broker>, hub: &Arc<Hub>) -> CoreMqSession {
     let waker = Waker::noop().clone();
     let caller = Arc::new(Caller::server());
     let session = broker.session(&caller);
-    Talk::new(broker.clone(), caller, session, waker, hub.clone(), limits::MESSAGE_BYTES).unwrap()
+    CoreMqSession::new(broker.clone(), caller, session, waker, hub.clone(), limits::MESSAGE_BYTES)
+        .unwrap()
 }
 
-fn said(talk: &mut Talk, queue: &str, object: &str) -> String {
-    talk.receive(queue, &Object::new(object).unwrap())
+fn said(coremq: &mut CoreMqSession, queue: &str, object: &str) -> String {
+    coremq.receive(queue, &Object::new(object).unwrap())
 }
 
 fn response(text: &str) -> String {
@@ -25,9 +26,9 @@ fn response(text: &str) -> String {
 }
 
 /// What has come, each behind its queue.
-fn received(talk: &mut Talk) -> Vec<(String, String)> {
+fn received(coremq: &mut CoreMqSession) -> Vec<(String, String)> {
     let mut all = Vec::new();
-    while let Some(messages) = talk.next().unwrap() {
+    while let Some(messages) = coremq.next().unwrap() {
         let texts = messages.bodies().map(|body| str::from_utf8(body).unwrap().to_owned());
         all.extend(texts.map(|text| (messages.queue().to_owned(), text)));
     }
@@ -37,7 +38,7 @@ fn received(talk: &mut Talk) -> Vec<(String, String)> {
 #[test]
 fn a_message_reaches_all_subscribers_but_its_sender() {
     let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
-    let [mut a, mut b, mut c] = [(); 3].map(|()| talk(&broker, &hub));
+    let [mut a, mut b, mut c] = [(); 3].map(|()| coremq(&broker, &hub));
     let subscribed = response("OK: Subscribe successful");
     assert_eq!(said(&mut a, "x", r#"{"coremq_subscribe":"q"}"#), subscribed);
     assert_eq!(said(&mut b, "x", r#"{"coremq_subscribe":["q","r"]}"#), subscribed);
@@ -73,7 +74,7 @@ fn a_message_reaches_all_subscribers_but_its_sender() {
 #[test]
 fn who_does_not_read_its_letters_is_sent_no_more() {
     let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
-    let (reader, mut writer) = (talk(&broker, &hub), talk(&broker, &hub));
+    let (reader, mut writer) = (coremq(&broker, &hub), coremq(&broker, &hub));
     let (id, ok) = (reader.id().to_owned(), response("OK: Message sent"));
     let large = format!(r#"{{"large":"{}"}}"#, "x".repeat(limits::OUTBOX_BYTES));
     assert_eq!(said(&mut writer, &id, &large), ok);
@@ -88,9 +89,9 @@ fn who_does_not_read_its_letters_is_sent_no_more() {
 #[test]
 fn a_replicant_gets_what_is_sent_to_one_alone() {
     let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
-    let mut replicant = talk(&broker, &hub).may_replicate(true);
+    let mut replicant = coremq(&broker, &hub).may_replicate(true);
     said(&mut replicant, "", r#"{"coremq_replicant":"other"}"#);
-    let (reader, mut writer) = (talk(&broker, &hub), talk(&broker, &hub));
+    let (reader, mut writer) = (coremq(&broker, &hub), coremq(&broker, &hub));
     let id = reader.id().to_owned();
     said(&mut writer, &id, r#"{"n":1}"#);
     assert_eq!(reader.letter().unwrap().queue, id);
@@ -103,24 +104,24 @@ fn a_replicant_gets_what_is_sent_to_one_alone() {
 #[test]
 fn the_history_is_the_last_ten() {
     let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
-    let mut talk = talk(&broker, &hub);
+    let mut coremq = coremq(&broker, &hub);
     for number in 0..12 {
-        said(&mut talk, "q", &format!(r#"{{"number":{number}}}"#));
+        said(&mut coremq, "q", &format!(r#"{{"number":{number}}}"#));
     }
-    let history = said(&mut talk, "x", r#"{"coremq_gethistory":["q","none"]}"#);
+    let history = said(&mut coremq, "x", r#"{"coremq_gethistory":["q","none"]}"#);
     let history: serde_json::Value = serde_json::from_str(&history).unwrap();
     let queues = history["history"].as_object().unwrap();
     let numbers = queues["q"].as_array().unwrap().iter().map(|object| object["number"].as_u64());
     assert_eq!(numbers.map(Option::unwrap).collect::<Vec<_>>(), (2..12).collect::<Vec<_>>());
     assert_eq!(queues.len(), 1);
-    let none = said(&mut talk, "x", r#"{"coremq_gethistory":[]}"#);
+    let none = said(&mut coremq, "x", r#"{"coremq_gethistory":[]}"#);
     assert_eq!(none, r#"{"history":{}}"#);
 }
 
 #[test]
 fn commands_are_recognised_in_their_order_and_errors_said() {
     let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
-    let [mut a, _b] = [(); 2].map(|()| talk(&broker, &hub));
+    let [mut a, _b] = [(); 2].map(|()| coremq(&broker, &hub));
     let both = r#"{"coremq_status":1,"coremq_options":{"a":null}}"#;
     assert_eq!(said(&mut a, "x", both), response("OK: Options set"));
     let status: serde_json::Value =
@@ -151,12 +152,12 @@ fn ids_are_uuids_and_differ() {
 
 #[test]
 fn each_frame_is_written_by_itself() {
-    use crate::protocol::talk::{Step, Talk as _};
+    use crate::protocol::handler::{Next, ProtocolHandler as _};
     let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
-    let mut sender = talk(&broker, &hub);
-    let mut reader = Connection::new(talk(&broker, &hub));
+    let mut sender = coremq(&broker, &hub);
+    let mut reader = CoreMqHandler::new(coremq(&broker, &hub));
     let (used, step) = reader.advance(br#"+26 x {"coremq_subscribe":"q"}+9 x {"a":1}"#);
-    assert_eq!((used, step), (42, Step::Read));
+    assert_eq!((used, step), (42, Next::Read));
     (0..3).for_each(|_| drop(said(&mut sender, "q", "{}")));
     assert!(!reader.push());
     let (mut start, mut frames) = (0, Vec::new());

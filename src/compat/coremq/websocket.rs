@@ -8,14 +8,14 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use serde_json::{Value, json};
 
-use super::{Hub, Object, Talk, names, text};
+use super::{CoreMqSession, Hub, Object, names, text};
 use crate::error::Result;
 use crate::limits;
+use crate::protocol::handler::Next;
 use crate::protocol::http::app::App;
 use crate::protocol::http::failure::Answer;
 use crate::protocol::http::guard::removing;
 use crate::protocol::json;
-use crate::protocol::talk::Step;
 use crate::protocol::websocket::driver::{self, Binary, Frames};
 
 const UNKNOWN: &str = "Command not recognized";
@@ -31,23 +31,23 @@ async fn upgrade(
 ) -> Answer<Response> {
     let max_message = app.config.max_message;
     driver::upgrade(&app, request, "coremq", move |broker, caller, session, waker| {
-        let talk = Talk::new(broker, caller, session, waker, hub, max_message)?;
-        Ok(Objects { talk, out: Vec::new() })
+        let coremq = CoreMqSession::new(broker, caller, session, waker, hub, max_message)?;
+        Ok(Objects { coremq, out: Vec::new() })
     })
 }
 
 /// A talk, and the text messages that are to be written.
 struct Objects {
-    talk: Talk,
+    coremq: CoreMqSession,
     out: Vec<String>,
 }
 
 impl Frames for Objects {
     const BINARY: Binary = Binary::Echo;
 
-    fn receive(&mut self, text: &str, _done: usize) -> (usize, Step) {
-        self.out.extend(receive(&mut self.talk, text));
-        (text.len(), Step::Read)
+    fn receive(&mut self, text: &str, _done: usize) -> (usize, Next) {
+        self.out.extend(receive(&mut self.coremq, text));
+        (text.len(), Next::Read)
     }
 
     fn frames(&self) -> impl Iterator<Item = &[u8]> + Send {
@@ -60,28 +60,28 @@ impl Frames for Objects {
 
     /// Adds what others have sent.
     fn push(&mut self) -> Result<bool> {
-        while let Some(letter) = self.talk.letter() {
+        while let Some(letter) = self.coremq.letter() {
             self.out.extend(frame(&letter.queue, letter.json.as_bytes()));
         }
-        let Some(messages) = self.talk.next()? else { return Ok(false) };
+        let Some(messages) = self.coremq.next()? else { return Ok(false) };
         self.out.extend(messages.bodies().filter_map(|body| frame(messages.queue(), body)));
         Ok(true)
     }
 }
 
 /// What a text comes to, and what answers it.
-fn receive(talk: &mut Talk, frame: &str) -> Option<String> {
+fn receive(coremq: &mut CoreMqSession, frame: &str) -> Option<String> {
     let says = |text: &str| Some(json!({ "error": text }).to_string());
     // With room for the queue's name: the message is checked when it is put.
-    let most = talk.max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES);
+    let most = coremq.max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES);
     if let Err(error) = json::message(frame.as_bytes(), most) {
         return says(&error.text);
     }
     let Some(object) = Object::new(frame) else { return says(UNKNOWN) };
     if let Some(queue) = object.get("queue") {
         let Some(queue) = text(queue) else { return says("a queue has a name") };
-        let answer = talk.receive(&queue, &object.without("queue"));
-        return Object::new(&answer).map(|answer| answer.with(&[("queue", talk.id().into())]));
+        let answer = coremq.receive(&queue, &object.without("queue"));
+        return Object::new(&answer).map(|answer| answer.with(&[("queue", coremq.id().into())]));
     }
     if let Some(queues) = object.get("coremq_subscribe") {
         let mut names = names(queues).unwrap_or_default();
@@ -89,10 +89,10 @@ fn receive(talk: &mut Talk, frame: &str) -> Option<String> {
         if names.is_empty() {
             return says("No queues found");
         }
-        return talk.subscribe(&names).err().and_then(|error| says(&error.text));
+        return coremq.subscribe(&names).err().and_then(|error| says(&error.text));
     }
     if object.get("corews_status").is_some() {
-        let hub = talk.hub();
+        let hub = coremq.hub();
         let status = json!({ "connections": hub.connections(), "mq_server": hub.server() });
         return Some(status.to_string());
     }

@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use super::{Hub, Mezzenger};
 use crate::broker::{Broker, Caller};
-use crate::compat::{Endpoint, ListenerKind, TalkKind, zmq};
+use crate::compat::{Endpoint, ListenerKind, ProtocolKind, zmq};
 use crate::config::Config;
 use crate::error::Result;
 
@@ -24,16 +24,16 @@ pub fn endpoints(config: &Config, hub: Option<&Arc<Hub>>) -> Vec<Endpoint> {
     let begin = Arc::new(move |session, caller: Arc<Caller>, waker: Waker| {
         let dialect = Mezzenger::new(hub.clone(), caller.clone(), waker.clone(), max);
         let broker = hub.broker().clone();
-        Ok(Box::new(zmq::Talk::new(broker, caller, session, max, waker, dialect)) as _)
+        Ok(Box::new(zmq::ZmtpHandler::new(broker, caller, session, max, waker, dialect)) as _)
     });
-    let talk = TalkKind { gauge: "mezzenger", begin };
+    let handler = ProtocolKind { gauge: "mezzenger", begin };
     let ports = [("mezzenger pub", to_subscribers), ("mezzenger recv", from_publishers)];
     let endpoints = ports.map(|(name, port)| Endpoint {
         name,
         host: config.host.clone(),
         port,
         advice: "choose other ports with --mezzenger=PUB,RECV",
-        kind: ListenerKind::Talk(talk.clone()),
+        kind: ListenerKind::Protocol(handler.clone()),
     });
     endpoints.into()
 }

@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use super::O3one;
 use crate::broker::{Broker, Caller};
-use crate::compat::{Endpoint, ListenerKind, TalkKind, zmq};
+use crate::compat::{Endpoint, ListenerKind, ProtocolKind, zmq};
 use crate::config::Config;
 #[cfg(feature = "http")]
 use crate::protocol::http::Site;
 
 /// O3one MQ is what ØMQ carries unless the address says otherwise.
-pub fn talk(broker: Arc<Broker>, config: &Config) -> TalkKind {
+pub fn handler(broker: Arc<Broker>, config: &Config) -> ProtocolKind {
     let config = config.clone();
     let begin = Arc::new(move |session, caller: Arc<Caller>, waker| {
         let dialect = O3one::new(broker.clone(), caller.clone(), &config);
         let max = config.max_message;
-        Ok(Box::new(zmq::Talk::new(broker.clone(), caller, session, max, waker, dialect)) as _)
+        Ok(Box::new(zmq::ZmtpHandler::new(broker.clone(), caller, session, max, waker, dialect))
+            as _)
     });
-    TalkKind { gauge: "zmtp", begin }
+    ProtocolKind { gauge: "zmtp", begin }
 }
 
 /// The addresses: for subscribers, for publishers, for the WebSocket bridge, and for the page, where
@@ -25,7 +26,7 @@ pub fn talk(broker: Arc<Broker>, config: &Config) -> TalkKind {
 /// that this server receives on.
 pub fn endpoints(
     config: &Config,
-    talk: &TalkKind,
+    handler: &ProtocolKind,
     #[cfg(feature = "http")] bridge: impl FnOnce() -> Site,
 ) -> Vec<Endpoint> {
     let Some(ports) = config.o3one else { return Vec::new() };
@@ -36,9 +37,9 @@ pub fn endpoints(
         advice: "choose other ports with --o3one=PUB,SUB,WS",
         kind,
     };
-    let talks = || ListenerKind::Talk(talk.clone());
+    let handlers = || ListenerKind::Protocol(handler.clone());
     let endpoints = [("o3one pub", ports.subscribe), ("o3one sub", ports.publish)];
-    let endpoints = endpoints.map(|(name, port)| endpoint(name, port, talks())).into_iter();
+    let endpoints = endpoints.map(|(name, port)| endpoint(name, port, handlers())).into_iter();
     #[cfg(feature = "http")]
     let endpoints = {
         let bridge = ListenerKind::Http(Arc::new(bridge()));

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::*;
-use crate::compat::zmq::Talk;
-use crate::protocol::talk::{Step, Talk as _};
+use crate::compat::zmq::ZmtpHandler;
+use crate::protocol::handler::{Next, ProtocolHandler as _};
 use crate::store::{self, Rules};
 use crate::wire::zmtp::write_message;
 
@@ -11,21 +11,27 @@ fn broker() -> Arc<Broker> {
     Arc::new(Broker::new(store::in_memory(Rules::default()).unwrap()))
 }
 
-fn talk(broker: &Arc<Broker>, config: &Config, socket: &str) -> Talk<O3one> {
+fn handler(broker: &Arc<Broker>, config: &Config, socket: &str) -> ZmtpHandler<O3one> {
     let caller = Arc::new(Caller::server());
     let dialect = O3one::new(broker.clone(), caller.clone(), config);
     let (max, waker) = (config.max_message, Waker::noop().clone());
-    let mut talk =
-        Talk::new(broker.clone(), caller.clone(), broker.session(&caller), max, waker, dialect);
+    let mut handler = ZmtpHandler::new(
+        broker.clone(),
+        caller.clone(),
+        broker.session(&caller),
+        max,
+        waker,
+        dialect,
+    );
     let mut begin = b"\xFF\0\0\0\0\0\0\0\x01\x7F\x03\0NULL".to_vec();
     begin.resize(64, 0);
     let body = [b"\x05READY\x0bSocket-Type\0\0\0", &[socket.len() as u8][..], socket.as_bytes()];
     let body = body.concat();
     begin.extend([4, body.len() as u8]);
     begin.extend(body);
-    assert_eq!(talk.advance(&begin), (begin.len(), Step::Read));
-    talk.written(talk.replies().len());
-    talk
+    assert_eq!(handler.advance(&begin), (begin.len(), Next::Read));
+    handler.written(handler.replies().len());
+    handler
 }
 
 fn messages(messages: &[&[&str]]) -> Vec<u8> {
@@ -37,33 +43,34 @@ fn messages(messages: &[&[&str]]) -> Vec<u8> {
 }
 
 /// What is written for these bytes.
-fn answered(talk: &mut Talk<O3one>, bytes: &[u8]) -> Vec<u8> {
-    assert_eq!(talk.advance(bytes), (bytes.len(), Step::Read));
-    let answered = talk.replies().to_vec();
-    talk.written(answered.len());
+fn answered(handler: &mut ZmtpHandler<O3one>, bytes: &[u8]) -> Vec<u8> {
+    assert_eq!(handler.advance(bytes), (bytes.len(), Next::Read));
+    let answered = handler.replies().to_vec();
+    handler.written(answered.len());
     answered
 }
 
 /// What a subscriber is sent now.
-fn pushed(talk: &mut Talk<O3one>) -> Vec<u8> {
-    assert!(!talk.push());
-    answered(talk, b"")
+fn pushed(handler: &mut ZmtpHandler<O3one>) -> Vec<u8> {
+    assert!(!handler.push());
+    answered(handler, b"")
 }
 
 fn of(texts: &[&str]) -> Vec<u8> {
     texts.iter().flat_map(|text| messages(&[&[text]])).collect()
 }
 
-fn subscribe(talk: &mut Talk<O3one>, prefix: &str) {
-    assert_eq!(answered(talk, &of(&[&format!("\x01{prefix}")])), b"");
+fn subscribe(handler: &mut ZmtpHandler<O3one>, prefix: &str) {
+    assert_eq!(answered(handler, &of(&[&format!("\x01{prefix}")])), b"");
 }
 
 #[test]
 fn a_publication_is_answered_and_sent_to_whoever_asked_for_what_it_begins_with() {
     let (broker, config) = (broker(), Config::default());
-    let mut publisher = talk(&broker, &config, "REQ");
+    let mut publisher = handler(&broker, &config, "REQ");
     let prefixes = ["o3", "o3 He", "", "o3 hello", "o", "other", "o3\u{0}", "o3  "];
-    let mut subscribers: Vec<_> = prefixes.iter().map(|_| talk(&broker, &config, "SUB")).collect();
+    let mut subscribers: Vec<_> =
+        prefixes.iter().map(|_| handler(&broker, &config, "SUB")).collect();
     for (subscriber, prefix) in subscribers.iter_mut().zip(prefixes) {
         subscribe(subscriber, prefix);
     }
@@ -90,8 +97,8 @@ fn a_publication_is_answered_and_sent_to_whoever_asked_for_what_it_begins_with()
 #[test]
 fn what_was_cancelled_as_often_as_it_was_subscribed_is_not_sent() {
     let (broker, config) = (broker(), Config::default());
-    let mut publisher = talk(&broker, &config, "DEALER");
-    let mut subscriber = talk(&broker, &config, "SUB");
+    let mut publisher = handler(&broker, &config, "DEALER");
+    let mut subscriber = handler(&broker, &config, "SUB");
     let mut publish = |text: &str| assert_eq!(answered(&mut publisher, &of(&[text])), of(&["OK"]));
     subscribe(&mut subscriber, "o3");
     subscribe(&mut subscriber, "o3");
@@ -114,7 +121,7 @@ fn what_was_cancelled_as_often_as_it_was_subscribed_is_not_sent() {
 #[test]
 fn what_others_put_is_its_text_or_else_its_json() {
     let (broker, config) = (broker(), Config::default());
-    let mut subscriber = talk(&broker, &config, "SUB");
+    let mut subscriber = handler(&broker, &config, "SUB");
     subscribe(&mut subscriber, "");
     let mut batch = Batch::default();
     for json in [r#""a \"b\" \u00e9""#, "1.50", r#"{"a":[1,null]}"#, r#""""#] {
@@ -129,11 +136,11 @@ fn what_others_put_is_its_text_or_else_its_json() {
 #[test]
 fn the_reply_carries_back_what_stood_before_the_empty_part() {
     let (broker, config) = (broker(), Config { o3one_ack: "thanks".into(), ..Config::default() });
-    let mut dealer = talk(&broker, &config, "DEALER");
+    let mut dealer = handler(&broker, &config, "DEALER");
     let asked = messages(&[&["1", "", "o3 a"], &["o3 b"], &["", "o3 c"]]);
     let expected = messages(&[&["1", "", "thanks"], &["thanks"], &["", "thanks"]]);
     assert_eq!(answered(&mut dealer, &asked), expected);
-    let mut pusher = talk(&broker, &config, "PUSH");
+    let mut pusher = handler(&broker, &config, "PUSH");
     assert_eq!(answered(&mut pusher, &of(&["o3 d", "o3 e"])), b"");
     let run = broker.history(&Caller::server(), "o3", 10).unwrap();
     let bodies: Vec<_> = (0..run.len()).map(|index| run.get(index).unwrap().body).collect();
@@ -143,7 +150,7 @@ fn the_reply_carries_back_what_stood_before_the_empty_part() {
 #[test]
 fn what_cannot_be_put_is_answered_so_that_nobody_waits_for_it() {
     let (broker, config) = (broker(), Config { max_message: 20, ..Config::default() });
-    let mut dealer = talk(&broker, &config, "DEALER");
+    let mut dealer = handler(&broker, &config, "DEALER");
     let long = format!("{} x", "t".repeat(257));
     let refused = |text: &str| format!("ERROR: {text}");
     for (text, expected) in [
@@ -157,7 +164,7 @@ fn what_cannot_be_put_is_answered_so_that_nobody_waits_for_it() {
         asked.extend(of(&["o3 behind"]));
         assert_eq!(answered(&mut dealer, &asked), of(&["OK", &expected, "OK"]));
     }
-    let mut dealer = talk(&broker, &Config::default(), "DEALER");
+    let mut dealer = handler(&broker, &Config::default(), "DEALER");
     let expected = refused("the topic has 257 bytes: a name has at most 256");
     assert_eq!(answered(&mut dealer, &of(&[&long])), of(&[&expected]));
 }
@@ -165,9 +172,9 @@ fn what_cannot_be_put_is_answered_so_that_nobody_waits_for_it() {
 #[test]
 fn of_those_that_are_there_together_the_highest_priority_goes_first() {
     let (broker, config) = (broker(), Config { o3one_priority: true, ..Config::default() });
-    let mut subscriber = talk(&broker, &config, "SUB");
+    let mut subscriber = handler(&broker, &config, "SUB");
     subscribe(&mut subscriber, "o3");
-    let mut dealer = talk(&broker, &config, "DEALER");
+    let mut dealer = handler(&broker, &config, "DEALER");
     let asked =
         of(&["o3 1 low", "o3 none", "o3 9 high", "o3 99 higher", "o3 5", "o3 Hello 5", "o3 -1 x"]);
     assert_eq!(answered(&mut dealer, &asked), of(&["OK"; 7]));
@@ -184,7 +191,7 @@ fn of_those_that_are_there_together_the_highest_priority_goes_first() {
 #[test]
 fn an_end_is_the_end_of_a_subscription() {
     let (broker, config) = (broker(), Config::default());
-    let mut subscriber = talk(&broker, &config, "SUB");
+    let mut subscriber = handler(&broker, &config, "SUB");
     subscribe(&mut subscriber, "o3");
     assert!(subscriber.is_subscribed());
     subscriber.end(b"");
@@ -194,7 +201,7 @@ fn an_end_is_the_end_of_a_subscription() {
 #[test]
 fn more_than_one_batch_that_arrives_together_is_answered_in_order() {
     let (broker, config) = (broker(), Config::default());
-    let mut dealer = talk(&broker, &config, "DEALER");
+    let mut dealer = handler(&broker, &config, "DEALER");
     let count = 3 * limits::ZMTP_BATCH_MESSAGES + 1;
     let texts: Vec<_> = (0..count).map(|number| format!("o3 {number}")).collect();
     let texts: Vec<_> = texts.iter().map(String::as_str).collect();
@@ -205,7 +212,7 @@ fn more_than_one_batch_that_arrives_together_is_answered_in_order() {
         answered.extend_from_slice(dealer.replies());
         dealer.written(dealer.replies().len());
         batches += 1;
-        if step == Step::Read {
+        if step == Next::Read {
             break;
         }
     }
@@ -218,11 +225,11 @@ fn more_than_one_batch_that_arrives_together_is_answered_in_order() {
 #[test]
 fn a_subscriber_has_as_many_subscriptions_as_any_other() {
     let (broker, config) = (broker(), Config::default());
-    let mut subscriber = talk(&broker, &config, "SUB");
+    let mut subscriber = handler(&broker, &config, "SUB");
     for number in 0..=limits::SUBSCRIPTIONS {
         subscribe(&mut subscriber, &format!("{number} "));
     }
-    let mut publisher = talk(&broker, &config, "REQ");
+    let mut publisher = handler(&broker, &config, "REQ");
     let last = limits::SUBSCRIPTIONS;
     for topic in [last, last - 1, 0] {
         answered(&mut publisher, &messages(&[&["", &format!("{topic} x")]]));

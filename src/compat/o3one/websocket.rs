@@ -10,9 +10,9 @@ use axum::response::Response;
 use super::write;
 use crate::broker::{Broker, Caller, From, Pattern, Session};
 use crate::error::Result;
+use crate::protocol::handler::Next;
 use crate::protocol::http::app::App;
 use crate::protocol::http::failure::Answer;
-use crate::protocol::talk::Step;
 use crate::protocol::websocket::driver::{self, Binary, Frames};
 
 /// What its topics begin with.
@@ -43,8 +43,8 @@ struct Bridge {
 impl Frames for Bridge {
     const BINARY: Binary = Binary::Ignore;
 
-    fn receive(&mut self, text: &str, _done: usize) -> (usize, Step) {
-        (text.len(), Step::Read)
+    fn receive(&mut self, text: &str, _done: usize) -> (usize, Next) {
+        (text.len(), Next::Read)
     }
 
     fn frames(&self) -> impl Iterator<Item = &[u8]> + Send {

@@ -7,11 +7,11 @@ use std::task::Waker;
 
 use serde_json::value::RawValue;
 
-use super::Conversation;
+use super::JsonHandler;
 use super::fault::Fault;
 use super::scanner::{Scan, Scanner};
 use crate::broker::{Broker, Caller};
-use crate::protocol::talk::{Step, Talk as _};
+use crate::protocol::handler::{Next, ProtocolHandler as _};
 use crate::store;
 
 /// The largest message here: small, so that limits are met often.
@@ -22,7 +22,7 @@ pub const MAX_MESSAGE: usize = 1_000;
 pub fn json(bytes: &[u8]) {
     let Some((&cut, text)) = bytes.split_first() else { return };
     let cuts = [usize::from(cut) % 16, usize::from(cut)];
-    assert_eq!(talk(text, &cuts), talk(text, &[]), "cuts change nothing");
+    assert_eq!(handler(text, &cuts), handler(text, &[]), "cuts change nothing");
     if text.first() == Some(&b'{') && text.len() <= MAX_MESSAGE {
         let _ = judge(text, &cuts);
     }
@@ -67,34 +67,34 @@ pub fn is_request(text: &[u8]) -> bool {
 }
 
 /// What a server answers to bytes that arrive in the given pieces.
-pub fn talk(text: &[u8], cuts: &[usize]) -> String {
+pub fn handler(text: &[u8], cuts: &[usize]) -> String {
     let broker = fresh_enough();
     let session = broker.session(&Caller::server());
     let (caller, waker) = (Arc::new(Caller::server()), Waker::noop().clone());
-    let mut talk = Conversation::new(broker.clone(), caller, session, MAX_MESSAGE, waker);
+    let mut handler = JsonHandler::new(broker.clone(), caller, session, MAX_MESSAGE, waker);
     let (mut replies, mut unread, mut start) = (Vec::new(), Vec::new(), 0);
     for end in ends(text, cuts) {
         unread.extend_from_slice(&text[start..end]);
         start = end;
         loop {
-            let (done, step) = talk.advance(&unread);
+            let (done, next) = handler.advance(&unread);
             unread.drain(..done);
-            replies.extend_from_slice(talk.replies());
-            talk.written(usize::MAX);
-            match step {
-                Step::Read => break,
-                Step::Close => return masked(&replies),
-                Step::Write => {}
+            replies.extend_from_slice(handler.replies());
+            handler.written(usize::MAX);
+            match next {
+                Next::Read => break,
+                Next::Close => return masked(&replies),
+                Next::Write => {}
                 // Nobody else puts: who waits here waits in vain.
-                Step::Wait => {
+                Next::Wait => {
                     broker.close();
-                    assert!(talk.retry().is_none(), "a wait ends when the server closes");
+                    assert!(handler.retry().is_none(), "a wait ends when the server closes");
                 }
             }
         }
     }
-    talk.end(&unread);
-    replies.extend_from_slice(talk.replies());
+    handler.end(&unread);
+    replies.extend_from_slice(handler.replies());
     masked(&replies)
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::check::{MAX_MESSAGE, is_request, json, judge, scan_pieces, talk};
+use super::check::{MAX_MESSAGE, handler, is_request, json, judge, scan_pieces};
 use super::fields::Field;
 use super::scanner::Scan;
 use crate::limits;
@@ -117,7 +117,7 @@ fn requests_may_be_cut_at_every_byte() {
         r#"{"action":"nope","tag":7}{"action":"put","topic":"t"}{"action":"put","topic":"t"}"#,
         r#"{"action":"ping"}"#,
     );
-    let whole = talk(script.as_bytes(), &[]);
+    let whole = handler(script.as_bytes(), &[]);
     assert!(whole.starts_with(concat!(
         r#"{"message":"Hello!"}"#,
         r#"{"message":{ "a" : [ 1.50, -0e+1, "é\ud83e\udd80\ud800" ] },"tag":{"n":1}}"#,
@@ -127,10 +127,10 @@ fn requests_may_be_cut_at_every_byte() {
     assert_eq!(whole.matches("missing_field").count(), 1, "one error for a run of puts");
     assert!(whole.ends_with(r#"{"ok":true}"#));
     for cut in 1..script.len() {
-        assert_eq!(talk(script.as_bytes(), &[cut]), whole, "cut at {cut}");
+        assert_eq!(handler(script.as_bytes(), &[cut]), whole, "cut at {cut}");
     }
     let every_byte: Vec<usize> = (1..script.len()).collect();
-    assert_eq!(talk(script.as_bytes(), &every_byte), whole);
+    assert_eq!(handler(script.as_bytes(), &every_byte), whole);
 }
 
 #[test]
@@ -153,15 +153,15 @@ fn what_cannot_become_a_request_is_answered_before_it_ends() {
         "{\"a\":-x",
         "{\"a\":+1",
     ] {
-        let answer = talk(text.as_bytes(), &[]);
+        let answer = handler(text.as_bytes(), &[]);
         assert!(answer.contains("\"code\":\"bad_json\""), "{text}: {answer}");
         assert!(answer.contains("closed"), "{text}: {answer}");
     }
     for text in [&b"{\"a\":\"\xff"[..], b"{\"a\":\"\xC3\"", b"{\"\xED\xA0\x80", b"{\"\xC0\xAF"] {
-        let answer = talk(text, &[]);
+        let answer = handler(text, &[]);
         assert!(answer.contains("\"code\":\"bad_utf8\""), "{text:?}: {answer}");
     }
-    let answer = talk(b"{\"action\":\"ping\"", &[]);
+    let answer = handler(b"{\"action\":\"ping\"", &[]);
     assert!(answer.contains("ended inside a request"), "{answer}");
 }
 
@@ -172,13 +172,13 @@ fn the_nesting_of_a_message_is_bounded() {
         format!(r#"{{"action":"put","topic":"t","message":{open}{close}}}{{"action":"ping"}}"#)
     };
     let ok = r#"{"ok":true}"#;
-    assert_eq!(talk(nested(limits::DEPTH_LEVELS).as_bytes(), &[]), ok);
-    let answer = talk(nested(limits::DEPTH_LEVELS + 1).as_bytes(), &[]);
+    assert_eq!(handler(nested(limits::DEPTH_LEVELS).as_bytes(), &[]), ok);
+    let answer = handler(nested(limits::DEPTH_LEVELS + 1).as_bytes(), &[]);
     assert!(answer.contains("\"too_deep\"") && answer.ends_with(ok), "{answer}");
-    let answer = talk(nested(MAX_MESSAGE * 100).as_bytes(), &[]);
+    let answer = handler(nested(MAX_MESSAGE * 100).as_bytes(), &[]);
     assert!(answer.contains("\"too_deep\"") && answer.contains("\"bad_json\""), "{answer}");
     let mixed = format!(r#"{{"message":{}1"#, r#"{"a":["#.repeat(40_000));
-    assert!(talk(mixed.as_bytes(), &[]).contains("too deep to follow"));
+    assert!(handler(mixed.as_bytes(), &[]).contains("too deep to follow"));
 }
 
 #[test]
@@ -187,16 +187,16 @@ fn a_large_request_is_refused_at_once_and_passed_over() {
         let message = "x".repeat(len - 2);
         format!(r#"{{"action":"put","topic":"t","tag":1,"message":"{message}","confirm":true}}"#)
     };
-    assert!(talk(put(MAX_MESSAGE).as_bytes(), &[]).starts_with(r#"{"ok":true,"id":N"#));
+    assert!(handler(put(MAX_MESSAGE).as_bytes(), &[]).starts_with(r#"{"ok":true,"id":N"#));
     for cuts in [vec![], vec![900, 1_100, 1_200], (1..2_000).collect()] {
         let text = put(MAX_MESSAGE + 1) + r#"{"action":"ping"}"#;
-        let answer = talk(text.as_bytes(), &cuts);
+        let answer = handler(text.as_bytes(), &cuts);
         assert!(answer.contains("\"message_too_large\""), "{answer}");
         assert!(answer.contains("\"tag\":1") && answer.ends_with(r#"{"ok":true}"#), "{answer}");
         assert_eq!(answer.matches("error").count(), 1);
     }
     let padding = " ".repeat(MAX_MESSAGE + limits::REQUEST_OVERHEAD_BYTES);
-    let answer = talk(format!("{{{padding}").as_bytes(), &[]);
+    let answer = handler(format!("{{{padding}").as_bytes(), &[]);
     assert!(answer.contains("\"request_too_large\""), "{answer}");
 }
 
@@ -207,7 +207,7 @@ fn an_error_follows_all_replies_to_earlier_takes() {
     let put = format!(r#"{{"action":"put","topic":"t","message":"{message}"}}"#).repeat(messages);
     let take = r#"{"action":"take","topic":"t"}"#.repeat(messages);
     let refused = r#"{"action":"put","topic":"","message":1}"#;
-    let answer = talk((put + &take + refused).as_bytes(), &[]);
+    let answer = handler((put + &take + refused).as_bytes(), &[]);
     assert_eq!(answer.matches(&message).count(), messages);
     let last = answer.rsplit_once(&message).unwrap().1;
     assert!(last.contains("bad_topic"), "the error comes last: {last}");

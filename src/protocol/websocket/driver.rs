@@ -15,9 +15,9 @@ use super::{End, Incoming, Socket, Upgrade, session};
 use crate::broker::{Broker, Caller, Session};
 use crate::error::Result;
 use crate::limits;
+use crate::protocol::handler::Next;
 use crate::protocol::http::app::{App, ForCaller, NotifyWaker};
 use crate::protocol::http::failure::Answer;
-use crate::protocol::talk::Step;
 use crate::wire::websocket::CloseCode;
 
 /// A connection that holds more memory than an idle one needs gives it back after this long.
@@ -39,8 +39,8 @@ pub trait Frames: Send + Sized + 'static {
     const BINARY: Binary;
 
     /// Carries out a text message from the byte `done` on. Returns how far it came, and
-    /// [`Step::Read`] once all of it is carried out.
-    fn receive(&mut self, text: &str, done: usize) -> (usize, Step);
+    /// [`Next::Read`] once all of it is carried out.
+    fn receive(&mut self, text: &str, done: usize) -> (usize, Next);
 
     /// What is to be written, a text message each.
     fn frames(&self) -> impl Iterator<Item = &[u8]> + Send;
@@ -63,7 +63,7 @@ pub trait Frames: Send + Sized + 'static {
     /// Gives that memory back.
     fn shrink(&mut self) {}
 
-    /// While the step is [`Step::Wait`]: `None` once there is a reply, else when to give up.
+    /// While the step is [`Next::Wait`]: `None` once there is a reply, else when to give up.
     fn retry(&mut self) -> Option<Instant> {
         None
     }
@@ -92,7 +92,7 @@ pub fn upgrade<F: Frames>(
         };
         let begun = own.run(begin).await;
         match begun.flatten() {
-            Ok(talk) => Driver::new(talker, socket, talk, notify).run().await,
+            Ok(frames) => Driver::new(talker, socket, frames, notify).run().await,
             Err(error) => socket.close(failed(&error)).await,
         }
     }))
@@ -107,7 +107,7 @@ struct Driver<F> {
     app: Arc<App>,
     socket: Socket,
     /// Always there, except while a thread for blocking calls has it.
-    talk: Option<Box<F>>,
+    frames: Option<Box<F>>,
     /// Rung when the broker has something for this connection.
     notify: Arc<NotifyWaker>,
     /// Messages that were read while a request waits, and their bytes.
@@ -118,16 +118,16 @@ struct Driver<F> {
 }
 
 impl<F: Frames> Driver<F> {
-    fn new(app: Arc<App>, socket: Socket, talk: F, notify: Arc<NotifyWaker>) -> Driver<F> {
-        let talk = Some(Box::new(talk));
-        Driver { app, socket, talk, notify, inbox: VecDeque::new(), ahead: 0, end: None }
+    fn new(app: Arc<App>, socket: Socket, frames: F, notify: Arc<NotifyWaker>) -> Driver<F> {
+        let frames = Some(Box::new(frames));
+        Driver { app, socket, frames, notify, inbox: VecDeque::new(), ahead: 0, end: None }
     }
 
     async fn run(mut self) {
         let end = self.serve().await.unwrap_or_else(|error| failed(&error));
         // What was not written goes back before the peer is told of the end. That may wait for a disk.
-        let Driver { app, socket, talk, .. } = self;
-        if let Err(error) = app.run(move |_| drop(talk)).await {
+        let Driver { app, socket, frames, .. } = self;
+        if let Err(error) = app.run(move |_| drop(frames)).await {
             tracing::debug!("a WebSocket's conversation did not end well: {error}");
         }
         socket.close(end).await;
@@ -138,7 +138,7 @@ impl<F: Frames> Driver<F> {
         loop {
             if let Some(text) = self.inbox.pop_front() {
                 self.ahead -= text.len();
-                if self.carry_out(text).await? == Step::Close {
+                if self.carry_out(text).await? == Next::Close {
                     return Ok(End::Close(CloseCode::INVALID, "a text must be a JSON request"));
                 }
             } else if let Some(end) = self.end {
@@ -155,41 +155,41 @@ impl<F: Frames> Driver<F> {
         &mut self,
         work: impl FnOnce(&mut F) -> T + Send + 'static,
     ) -> Result<T> {
-        self.app.lend(&mut self.talk, work).await
+        self.app.lend(&mut self.frames, work).await
     }
 
     /// Carries out a message.
-    async fn carry_out(&mut self, mut text: String) -> Result<Step> {
+    async fn carry_out(&mut self, mut text: String) -> Result<Next> {
         let mut done = 0;
         loop {
-            let receive = move |talk: &mut F| {
-                let (done, step) = talk.receive(&text, done);
-                (text, done, step)
+            let receive = move |frames: &mut F| {
+                let (done, next) = frames.receive(&text, done);
+                (text, done, next)
             };
-            let step;
-            (text, done, step) = self.with(receive).await?;
+            let next;
+            (text, done, next) = self.with(receive).await?;
             self.write().await;
-            match step {
-                Step::Wait => self.wait().await?,
-                Step::Write => {}
-                Step::Read | Step::Close => return Ok(step),
+            match next {
+                Next::Wait => self.wait().await?,
+                Next::Write => {}
+                Next::Read | Next::Close => return Ok(next),
             }
         }
     }
 
     /// Writes what there is. What was taken and cannot be written goes back.
     async fn write(&mut self) {
-        let Some(talk) = &mut self.talk else { return };
-        if talk.frames().next().is_none() {
+        let Some(frames) = &mut self.frames else { return };
+        if frames.frames().next().is_none() {
             return;
         }
-        let written = self.socket.send(talk.frames()).await;
-        talk.written(written);
+        let written = self.socket.send(frames.frames()).await;
+        frames.written(written);
     }
 
     /// Writes pushes; true if there may be more.
     async fn push(&mut self) -> Result<bool> {
-        if !self.talk.as_ref().is_some_and(|talk| talk.is_subscribed()) {
+        if !self.frames.as_ref().is_some_and(|frames| frames.is_subscribed()) {
             return Ok(false);
         }
         let more = self.with(F::push).await??;
@@ -200,7 +200,7 @@ impl<F: Frames> Driver<F> {
     /// Waits for a message, or for something to push. What has arrived when the server stops is
     /// carried out before it ends.
     async fn listen(&mut self, more: bool) -> Result<()> {
-        let bulky = self.talk.as_ref().is_some_and(|talk| talk.is_bulky());
+        let bulky = self.frames.as_ref().is_some_and(|frames| frames.is_bulky());
         tokio::select! {
             biased;
             incoming = self.socket.receive() => self.take_in(incoming).await,
@@ -215,8 +215,8 @@ impl<F: Frames> Driver<F> {
     }
 
     fn shrink(&mut self) {
-        if let Some(talk) = &mut self.talk {
-            talk.shrink();
+        if let Some(frames) = &mut self.frames {
+            frames.shrink();
         }
     }
 

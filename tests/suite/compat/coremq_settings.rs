@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use dsmq::{Config, Server, StoreAt};
+use dsmq::{Config, Server, StoreLocation};
 use serde_json::json;
 
 use super::coremq_frames::{Client, address, config, said};
@@ -112,7 +112,7 @@ fn what_a_file_asks_for_in_vain_is_one_line() {
 #[test]
 fn the_history_outlives_a_server_with_a_file() {
     let folder = Folder::new("coremq");
-    let store = || StoreAt::File(folder.path("queue.db"));
+    let store = || StoreLocation::File(folder.path("queue.db"));
     let server = server_with(Config { store: store(), ..config() });
     let mut client = Client::connect(address(&server));
     let gone = client.id.clone();

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::suite::support::folder::Folder;
 use crate::suite::support::server_with;
-use dsmq::{Config, StoreAt};
+use dsmq::{Config, StoreLocation};
 
 use super::golden;
 
@@ -16,7 +16,7 @@ const PRAGMAS: [&str; 5] =
 fn schema_of_a_new_store() {
     let folder = Folder::new("contract-schema");
     let path = folder.path("queue.db");
-    server_with(Config { store: StoreAt::File(path.clone()), ..Config::default() }).stop();
+    server_with(Config { store: StoreLocation::File(path.clone()), ..Config::default() }).stop();
     let file = Connection::open(&path).unwrap();
     let mut lines = Vec::new();
     for pragma in PRAGMAS {

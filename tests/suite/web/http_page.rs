@@ -112,7 +112,7 @@ fn api_has_the_five_texts_of_o3one() {
         (&"3 / 2".into(), &"disabled".into())
     );
     let folder = tempfile::tempdir().unwrap();
-    let store = dsmq::StoreAt::File(folder.path().join("queue.db"));
+    let store = dsmq::StoreLocation::File(folder.path().join("queue.db"));
     let kept = server_with(Config { store, ..Config::default() });
     assert_eq!(json(&look(kept.addr(), "/api"))["replication_text"], "SQL ");
 }

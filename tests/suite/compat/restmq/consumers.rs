@@ -312,7 +312,7 @@ fn what_a_killed_socket_did_not_get_goes_to_the_next() {
 #[test]
 fn the_same_with_messages_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
-    let store = dsmq::StoreAt::File(folder.path().join("q.db"));
+    let store = dsmq::StoreLocation::File(folder.path().join("q.db"));
     killed_half_way(Config { store, ..Config::default() }, read_three_and_die);
 }
 
@@ -338,7 +338,7 @@ fn five_hundred_readers_get_every_message() {
 #[test]
 fn a_file_serves_consumers_too() {
     let folder = tempfile::tempdir().unwrap();
-    let store = dsmq::StoreAt::File(folder.path().join("q.db"));
+    let store = dsmq::StoreLocation::File(folder.path().join("q.db"));
     let server = server_with(Config { store, ..Config::default() });
     let mut rest = Rest::connect(server.addr());
     rest.add("q", "1");
@@ -410,7 +410,7 @@ fn a_backlog_in_a_file_holds_nobody_up() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("q.db");
     let start = || {
-        let store = dsmq::StoreAt::File(path.clone());
+        let store = dsmq::StoreLocation::File(path.clone());
         server_with(Config { store, ..Config::default() })
     };
     let server = start();

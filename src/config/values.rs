@@ -18,11 +18,11 @@ const NO_PATH: &str = "no path of a file: say 'memory' or a path, such as ./queu
 /// Where messages are kept.
 ///
 /// ```
-/// assert_eq!("memory".parse(), Ok(dsmq::StoreAt::Memory));
-/// assert_eq!("queue.db".parse(), Ok(dsmq::StoreAt::File("queue.db".into())));
+/// assert_eq!("memory".parse(), Ok(dsmq::StoreLocation::Memory));
+/// assert_eq!("queue.db".parse(), Ok(dsmq::StoreLocation::File("queue.db".into())));
 /// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum StoreAt {
+pub enum StoreLocation {
     /// In the server's memory: gone when it ends.
     #[default]
     Memory,
@@ -101,11 +101,11 @@ pub(crate) fn redis_prefix(text: &str) -> Result<String, String> {
 
 const REDIS_PREFIX_BYTES: usize = 64;
 
-impl StoreAt {
+impl StoreLocation {
     /// Refuses what SQLite would take for something else than a path.
     pub(super) fn check(&self) -> Result<(), String> {
         match self {
-            StoreAt::File(path) if !is_path(path) => Err(NO_PATH.to_owned()),
+            StoreLocation::File(path) if !is_path(path) => Err(NO_PATH.to_owned()),
             _ => Ok(()),
         }
     }
@@ -117,35 +117,35 @@ fn is_path(path: &Path) -> bool {
     !name.is_empty() && !name.contains(&0) && !other
 }
 
-impl FromStr for StoreAt {
+impl FromStr for StoreLocation {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<StoreAt, String> {
+    fn from_str(text: &str) -> Result<StoreLocation, String> {
         if text == "memory" {
-            return Ok(StoreAt::Memory);
+            return Ok(StoreLocation::Memory);
         }
         #[cfg(not(feature = "tls"))]
         if text.starts_with("rediss") && text.contains("://") {
             return Err(NO_TLS.to_owned());
         }
         if let Some(url) = RedisUrl::new(text) {
-            return Ok(StoreAt::Redis(url));
+            return Ok(StoreLocation::Redis(url));
         }
         if text.contains("://") {
             return Err(NO_STORE.to_owned());
         }
-        let store = StoreAt::File(text.into());
+        let store = StoreLocation::File(text.into());
         store.check().map(|()| store)
     }
 }
 
-impl fmt::Display for StoreAt {
+impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StoreAt::Memory => f.write_str("memory"),
-            StoreAt::File(path) if path.as_os_str() == "memory" => f.write_str("./memory"),
-            StoreAt::File(path) => write!(f, "{}", path.display()),
-            StoreAt::Redis(url) => write!(f, "{url}"),
+            StoreLocation::Memory => f.write_str("memory"),
+            StoreLocation::File(path) if path.as_os_str() == "memory" => f.write_str("./memory"),
+            StoreLocation::File(path) => write!(f, "{}", path.display()),
+            StoreLocation::Redis(url) => write!(f, "{url}"),
         }
     }
 }
@@ -189,16 +189,20 @@ mod tests {
 
     #[test]
     fn a_store_is_memory_or_a_file() {
-        assert_eq!("memory".parse(), Ok(StoreAt::Memory));
+        assert_eq!("memory".parse(), Ok(StoreLocation::Memory));
         for path in ["queue.db", "./memory", "/var/lib/q", "Memory", "redis", "a:b", "./file:x"] {
-            assert_eq!(path.parse(), Ok(StoreAt::File(path.into())));
+            assert_eq!(path.parse(), Ok(StoreLocation::File(path.into())));
         }
         for other in ["redis-cluster://", "rediss://", "redis://", "sqlite:///q.db"] {
-            assert_eq!(other.parse::<StoreAt>(), Err(NO_STORE.to_owned()), "{other}");
+            assert_eq!(other.parse::<StoreLocation>(), Err(NO_STORE.to_owned()), "{other}");
         }
         for wrong in ["", ":memory:", "file:queue.db?mode=memory", "a\0b"] {
-            assert_eq!(wrong.parse::<StoreAt>(), Err(NO_PATH.to_owned()), "{wrong:?}");
-            assert_eq!(StoreAt::File(wrong.into()).check(), Err(NO_PATH.to_owned()), "{wrong:?}");
+            assert_eq!(wrong.parse::<StoreLocation>(), Err(NO_PATH.to_owned()), "{wrong:?}");
+            assert_eq!(
+                StoreLocation::File(wrong.into()).check(),
+                Err(NO_PATH.to_owned()),
+                "{wrong:?}"
+            );
         }
     }
 
@@ -217,7 +221,7 @@ mod tests {
             ("redis+unix:///run/redis.sock?db=1&pass=secret", "redis+unix:///run/redis.sock?***"),
             ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
         ] {
-            let store: StoreAt = url.parse().unwrap();
+            let store: StoreLocation = url.parse().unwrap();
             assert_eq!(store.to_string(), shown);
             assert_eq!(format!("{store:?}"), format!("Redis(\"{shown}\")"));
         }
@@ -233,14 +237,14 @@ mod tests {
 
     #[test]
     fn a_file_that_is_called_memory_is_shown_as_one() {
-        let store = StoreAt::File("memory".into());
-        assert_eq!(store.to_string().parse(), Ok(StoreAt::File("./memory".into())));
+        let store = StoreLocation::File("memory".into());
+        assert_eq!(store.to_string().parse(), Ok(StoreLocation::File("./memory".into())));
     }
 
     proptest! {
         #[test]
         fn a_store_that_is_shown_can_be_read(path in "[^\0:]{1,20}") {
-            let store = StoreAt::File(path.into());
+            let store = StoreLocation::File(path.into());
             prop_assert_eq!(store.to_string().parse(), Ok(store));
         }
     }

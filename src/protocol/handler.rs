@@ -3,23 +3,23 @@
 
 use std::time::Instant;
 
-/// What the caller is to do next, after it has written what [`Talk::replies`] holds.
+/// What the caller is to do next, after it has written what [`ProtocolHandler::replies`] holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Next {
     /// Read more, and come back with it behind what is still unread.
     Read,
     /// Come back at once: there was enough to write.
     Write,
-    /// Sleep until woken, then [`Talk::retry`].
+    /// Sleep until woken, then [`ProtocolHandler::retry`].
     Wait,
     /// Close the connection.
     Close,
 }
 
-pub trait Talk {
+pub trait ProtocolHandler {
     /// Carries out what is in `unread`, and returns how many of its bytes are done with. It is
     /// called before anything is there, too: a server may speak first.
-    fn advance(&mut self, unread: &[u8]) -> (usize, Step);
+    fn advance(&mut self, unread: &[u8]) -> (usize, Next);
 
     /// What is to be written. The caller says what became of it.
     fn replies(&self) -> &[u8];
@@ -47,7 +47,7 @@ pub trait Talk {
     /// Gives back the memory that an idle connection does not need.
     fn shrink(&mut self);
 
-    /// While the step is [`Step::Wait`]: `None` once there is a reply, else when to give up.
+    /// While the step is [`Next::Wait`]: `None` once there is a reply, else when to give up.
     fn retry(&mut self) -> Option<Instant> {
         None
     }

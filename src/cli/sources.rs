@@ -10,7 +10,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use super::args::Args;
 use crate::compat::o3one;
-use crate::config::StoreAt;
+use crate::config::StoreLocation;
 use crate::config::file::{self, Setting};
 
 /// What the layers come to.
@@ -53,7 +53,7 @@ pub fn gather(typed: impl Iterator<Item = OsString>) -> Result<Gathered, String>
     }
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // O3one makes the folder of its files.
-    if let StoreAt::File(path) = &args.config.store
+    if let StoreLocation::File(path) = &args.config.store
         && let Some(folder) = store.filter(|store| store == path).as_deref().and_then(Path::parent)
     {
         let made = fs::create_dir_all(folder);

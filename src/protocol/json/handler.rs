@@ -16,10 +16,10 @@ use crate::broker::{Broker, Caller, From, Pattern, Session, look_again};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::Topic;
-use crate::protocol::talk::{Step, Talk};
+use crate::protocol::handler::{Next, ProtocolHandler};
 
 /// One connection's talk.
-pub struct Conversation {
+pub struct JsonHandler {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     session: Session,
@@ -33,7 +33,7 @@ pub struct Conversation {
     waits: Option<Wait>,
 }
 
-impl Conversation {
+impl JsonHandler {
     /// `session` began when the connection was accepted.
     pub fn new(
         broker: Arc<Broker>,
@@ -41,8 +41,8 @@ impl Conversation {
         session: Session,
         max_message: usize,
         waker: Waker,
-    ) -> Conversation {
-        Conversation {
+    ) -> JsonHandler {
+        JsonHandler {
             pipeline: Pipeline::new(broker.clone(), caller.clone()),
             replies: ReplyBuffer::new(broker.clone(), caller.clone()),
             broker,
@@ -56,9 +56,9 @@ impl Conversation {
         }
     }
 
-    /// The same, for a carrier of frames: see [`Conversation::frames`] and [`Conversation::end_frame`].
+    /// The same, for a carrier of frames: see [`JsonHandler::frames`] and [`JsonHandler::end_frame`].
     #[cfg(feature = "http")]
-    pub fn in_frames(mut self) -> Conversation {
+    pub fn in_frames(mut self) -> JsonHandler {
         self.replies.keep_apart();
         self
     }
@@ -69,25 +69,25 @@ impl Conversation {
     }
 
     /// Carries out one request. The step is given where the next cannot be begun.
-    fn advance_one(&mut self, unread: &[u8]) -> (usize, Option<Step>) {
+    fn advance_one(&mut self, unread: &[u8]) -> (usize, Option<Next>) {
         let blank = if self.scanner.is_idle() { white_space(unread) } else { 0 };
         let text = unread.get(blank..).unwrap_or_default();
         match self.scanner.scan(text) {
-            Ok(Scan::More) if self.scanner.is_skipping() => (unread.len(), Some(Step::Read)),
-            Ok(Scan::More) => (blank, Some(Step::Read)),
+            Ok(Scan::More) if self.scanner.is_skipping() => (unread.len(), Some(Next::Read)),
+            Ok(Scan::More) => (blank, Some(Next::Read)),
             Ok(Scan::Done(len)) => {
                 let done = self.request(text.get(..len).unwrap_or_default());
                 self.scanner.reset();
                 // A request that has to wait for what was asked before is scanned once more.
-                done.map_or((blank, Some(Step::Write)), |step| (blank + len, step))
+                done.map_or((blank, Some(Next::Write)), |next| (blank + len, next))
             }
-            Err(_) if !self.commit() => (blank, Some(Step::Write)),
+            Err(_) if !self.commit() => (blank, Some(Next::Write)),
             Err(fault) => self.fault(&fault, blank, text),
         }
     }
 
     /// Carries out a request; `None` if it cannot be begun before what has gathered is written.
-    fn request(&mut self, text: &[u8]) -> Option<Option<Step>> {
+    fn request(&mut self, text: &[u8]) -> Option<Option<Next>> {
         if self.scanner.is_skipping() {
             return Some(None);
         }
@@ -103,7 +103,7 @@ impl Conversation {
             return None;
         }
         match request.and_then(|request| self.carry_out(request, tag)) {
-            Ok(step) => Some(step),
+            Ok(next) => Some(next),
             Err(_) if !self.commit() => None,
             Err(error) => {
                 self.replies.refuse(&error, text.is_unconfirmed_put(), tag);
@@ -112,7 +112,7 @@ impl Conversation {
         }
     }
 
-    fn carry_out(&mut self, request: Request<'_>, tag: Option<&[u8]>) -> Result<Option<Step>> {
+    fn carry_out(&mut self, request: Request<'_>, tag: Option<&[u8]>) -> Result<Option<Next>> {
         match request {
             Request::Put { topic, message, options, confirm } => {
                 let topic = self.topic(&topic)?;
@@ -185,12 +185,12 @@ impl Conversation {
     }
 
     /// Answers text that cannot become a request, or not one that is within the limits.
-    fn fault(&mut self, fault: &Fault, blank: usize, text: &[u8]) -> (usize, Option<Step>) {
+    fn fault(&mut self, fault: &Fault, blank: usize, text: &[u8]) -> (usize, Option<Next>) {
         let error = fault_error(fault, self.max_message);
         let tag = self.known_tag(text);
         self.replies.refuse(&error, false, tag.as_deref());
         if matches!(fault, Fault::NotJson { .. } | Fault::NotUtf8 { .. }) {
-            return (blank + text.len(), Some(Step::Close));
+            return (blank + text.len(), Some(Next::Close));
         }
         (blank + self.scanner.skip(), None)
     }
@@ -206,20 +206,20 @@ impl Conversation {
 
     /// A frame ends behind `unread`: the next begins with another request.
     #[cfg(feature = "http")]
-    pub fn end_frame(&mut self, unread: &[u8]) -> Step {
+    pub fn end_frame(&mut self, unread: &[u8]) -> Next {
         if self.scanner.is_idle() {
-            return Step::Read;
+            return Next::Read;
         }
         if self.scanner.is_skipping() {
             // It was refused already.
             self.scanner.reset();
-            return Step::Read;
+            return Next::Read;
         }
         let text = "the frame ends inside a request: send each request in one frame; the connection is closed";
         let tag = self.known_tag(unread);
         self.replies.refuse(&Error::new(Code::BadJson, text), false, tag.as_deref());
         self.scanner.reset();
-        Step::Close
+        Next::Close
     }
 
     /// What is to be written, reply by reply.
@@ -229,22 +229,22 @@ impl Conversation {
     }
 }
 
-impl Talk for Conversation {
-    fn advance(&mut self, unread: &[u8]) -> (usize, Step) {
+impl ProtocolHandler for JsonHandler {
+    fn advance(&mut self, unread: &[u8]) -> (usize, Next) {
         let mut done = 0;
         if !self.commit() {
-            return (done, Step::Write);
+            return (done, Next::Write);
         }
         loop {
             let rest = unread.get(done..).unwrap_or_default();
-            let (used, step) = self.advance_one(rest);
+            let (used, next) = self.advance_one(rest);
             done += used;
-            let step = match step {
+            let next = match next {
                 None if self.replies.len() < limits::REPLY_BYTES => continue,
-                None => Step::Write,
-                Some(step) => step,
+                None => Next::Write,
+                Some(next) => next,
             };
-            return (done, if self.commit() { step } else { Step::Write });
+            return (done, if self.commit() { next } else { Next::Write });
         }
     }
 

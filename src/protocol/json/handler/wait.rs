@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use super::super::pipeline::Answer;
-use super::Conversation;
+use super::JsonHandler;
 use crate::broker::{TakeWaiter, Watch};
 use crate::error::{Error, Result};
 use crate::ops::{Id, Op, Topic};
-use crate::protocol::talk::Step;
+use crate::protocol::handler::Next;
 
 /// A request that waits for a message.
 pub struct Wait {
@@ -22,7 +22,7 @@ pub enum WaitKind {
     Take(TakeWaiter),
 }
 
-impl Conversation {
+impl JsonHandler {
     pub(super) fn get(
         &mut self,
         topic: &str,
@@ -31,7 +31,7 @@ impl Conversation {
         wait: Duration,
         meta: bool,
         tag: Option<&[u8]>,
-    ) -> Result<Option<Step>> {
+    ) -> Result<Option<Next>> {
         if self.try_get(topic, latest, since, meta, tag)? {
             return Ok(None);
         }
@@ -69,7 +69,7 @@ impl Conversation {
         lease: Option<u64>,
         wait: Duration,
         tag: Option<&[u8]>,
-    ) -> Result<Option<Step>> {
+    ) -> Result<Option<Next>> {
         let topic = self.topic(topic)?;
         if wait.is_zero() {
             if self.broker.takers_wait(&self.caller) {
@@ -83,10 +83,10 @@ impl Conversation {
         Ok(Some(self.wait(WaitKind::Take(waiting), wait, tag)))
     }
 
-    fn wait(&mut self, kind: WaitKind, wait: Duration, tag: Option<&[u8]>) -> Step {
+    fn wait(&mut self, kind: WaitKind, wait: Duration, tag: Option<&[u8]>) -> Next {
         let deadline = Instant::now() + wait;
         self.waits = Some(Wait { kind, tag: tag.map(Box::from), deadline });
-        Step::Wait
+        Next::Wait
     }
 
     /// Answers a wait that was in vain, unless its taker was handed something at the last moment.
@@ -110,7 +110,7 @@ impl Conversation {
     }
 }
 
-impl Drop for Conversation {
+impl Drop for JsonHandler {
     /// A taker that leaves in the middle of its wait leaves what it was handed to the next.
     fn drop(&mut self) {
         if let Some(Wait { kind: WaitKind::Take(waiting), .. }) = self.waits.take() {
