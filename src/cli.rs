@@ -29,7 +29,7 @@ const EXIT_USAGE: u8 = 2;
 /// Runs the command as its arguments, its environment and its configuration file say.
 pub fn main() -> ExitCode {
     if asks_for_build(std::env::args_os().skip(1)) {
-        println!("dsmq {}\n{}", env!("CARGO_PKG_VERSION"), store::build::about());
+        println!("dsmq {}\n{}", env!("CARGO_PKG_VERSION"), store::sqlite_version());
         return ExitCode::SUCCESS;
     }
     let Gathered { args: Args { config, command, .. }, files, notes } =

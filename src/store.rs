@@ -22,7 +22,7 @@ pub use self::cache::{ReadCache, WriteThrough};
 pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]
 pub use self::redis::{cluster_tests::Server as RedisCluster, tests::Server as RedisServer};
-pub use self::sqlite::{IN_USE, build};
+pub use self::sqlite::{IN_USE, compile_flags_advice, sqlite_version};
 pub use self::topic_state::{Counts, TopicState};
 use crate::error::{Error, Result};
 use crate::ops::{

@@ -101,7 +101,7 @@ pub fn run(args: &BenchArgs, host: &str, port: u16) -> ExitCode {
 
 fn measure_all(args: &BenchArgs, host: &str, port: u16) -> io::Result<()> {
     // The server is most likely the same binary, and its rates would suffer.
-    if let Some(advice) = store::build::missing_flags() {
+    if let Some(advice) = store::compile_flags_advice() {
         eprintln!("dsmq bench: this dsmq's SQLite was {advice}");
     }
     let topic = args.topic.clone().unwrap_or_else(fresh_topic);

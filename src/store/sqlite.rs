@@ -4,53 +4,47 @@
 //! has gathered in one [`transaction`]; readers take the lock for one run at a time. The readers
 //! of a [`file`] have a connection of their own, so that they need not wait for the disk.
 
-mod backup;
 mod bound;
-pub mod build;
-mod check;
 mod commit;
 mod copy;
 mod counters;
 mod damage;
-mod due;
 mod file;
 #[cfg(test)]
-mod kept;
+mod file_tests;
 mod location;
-mod promise;
+mod log;
+mod maintenance;
 mod put;
 mod remove;
 mod room;
 mod schema;
-mod size;
 mod tables;
 mod take;
 #[cfg(test)]
 mod tests;
+mod tick;
 mod transaction;
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-pub use self::backup::backup;
-pub use self::check::check;
+use self::bound::Size;
+use self::commit::Failure;
 use self::counters::TopicCounters;
 use self::damage::failed;
 pub use self::file::{IN_USE, find_file};
 use self::location::Location;
-use self::promise::{Doubt, Failure};
+pub use self::maintenance::{backup, check, compile_flags_advice, sqlite_version};
 use self::room::Reserve;
-use self::size::Size;
 use self::tables::{Bounds, Tables};
-use self::transaction::Transaction;
 use super::drop_log::DropLog;
 use super::leader::{Leader, Works};
 use super::{Due, ReadCache, Rules, Store, SyncMode, TopicState, Usage};
-use crate::error::{Code, Result};
+use crate::error::Result;
 use crate::limits;
 use crate::ops::{Batch, Chunk, Completion, Id, ScanCursor, StoredMessage, Topic};
 use crate::sync::lock;
@@ -85,16 +79,6 @@ pub struct Writer {
     tables: Tables,
     counters: TopicCounters,
     drop_log: DropLog,
-    size: Size,
-}
-
-/// What a transaction came to.
-struct Done {
-    new_states: HashMap<Topic, Arc<TopicState>>,
-    /// When the first of what it began is due.
-    due: Id,
-    dropped: u64,
-    refused: u64,
     size: Size,
 }
 
@@ -177,84 +161,6 @@ impl SqliteStore {
     fn check(&self) -> Result<()> {
         self.check_location(true)?;
         self.reserve.as_ref().map_or(Ok(()), |reserve| reserve.0.check())
-    }
-
-    /// Runs `work` as one transaction: all of it happens and is then visible, or nothing. If it is
-    /// promised, it is on disk when this returns.
-    fn transact(
-        &self,
-        writer: &mut Writer,
-        durable: bool,
-        work: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
-    ) -> std::result::Result<(), Failure> {
-        let Writer { tables, counters, drop_log, size } = writer;
-        tables.begin().map_err(|error| Failure::RolledBack(failed(error)))?;
-        let now = (self.clock)();
-        let worked = self.work(tables, counters, *size, now, work);
-        let committed = worked.and_then(|done| {
-            let saved = if tables.is_file() { counters.save(tables) } else { Ok(()) };
-            saved.and_then(|()| tables.commit()).map_err(failed).map(|()| done)
-        });
-        let done = committed.map_err(|error| {
-            tables.roll_back();
-            counters.revert();
-            let refused = u64::from(error.code == Code::Full);
-            drop_log.add(0, refused);
-            self.refused.fetch_add(refused, Ordering::Relaxed);
-            Failure::RolledBack(error)
-        })?;
-        let synced = if durable { tables.sync() } else { Ok(()) };
-        let kept = synced.map_err(Doubt::NotSynced).and_then(|()| match durable {
-            true => self.check_location(true).map_err(Doubt::FileLost),
-            false => Ok(()),
-        });
-        // Others see it from here on.
-        if !done.new_states.is_empty() {
-            self.states.write().unwrap_or_else(PoisonError::into_inner).extend(done.new_states);
-        }
-        counters.settle(now);
-        *size = done.size;
-        self.due.fetch_min(done.due, Ordering::AcqRel);
-        self.size.store(size.estimate(), Ordering::Release);
-        drop_log.add(done.dropped, done.refused);
-        self.refused.fetch_add(done.refused, Ordering::Relaxed);
-        kept.map_err(Failure::Doubtful)?;
-        tables.committed();
-        Ok(())
-    }
-
-    fn work(
-        &self,
-        tables: &Tables,
-        counters: &mut TopicCounters,
-        size: Size,
-        now: Id,
-        work: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
-    ) -> Result<Done> {
-        let mut transaction = Transaction {
-            tables,
-            counters,
-            states: &self.states.read().unwrap_or_else(PoisonError::into_inner),
-            new_states: HashMap::new(),
-            last: None,
-            statements: RefCell::default(),
-            now,
-            // Only who holds the lock gives out ids.
-            next_id: (self.last_id() + 1).max(now),
-            due: Id::MAX,
-            rules: self.rules,
-            failed: Cell::new(false),
-            dropped: 0,
-            refused: 0,
-            size: Cell::new(size),
-        };
-        let worked = work(&mut transaction).and_then(|()| transaction.keep_bound());
-        let worked = worked.and_then(|()| transaction.whole());
-        self.last_id.store(transaction.next_id - 1, Ordering::Release);
-        worked.map(|()| {
-            let Transaction { new_states, due, dropped, refused, size, .. } = transaction;
-            Done { new_states, due, dropped, refused, size: size.get() }
-        })
     }
 }
 
@@ -365,12 +271,6 @@ impl Works for SqliteStore {
             self.tick_again();
         }
         self.look_for_room(&writer);
-        match ticked {
-            Ok(()) => Ok(done),
-            Err(Failure::RolledBack(error) | Failure::Doubtful(Doubt::FileLost(error))) => {
-                Err(error)
-            }
-            Err(Failure::Doubtful(Doubt::NotSynced(error))) => Err(failed(error)),
-        }
+        ticked.map(|()| done).map_err(Failure::into_error)
     }
 }

@@ -1,187 +1,218 @@
-//! Commits to a store file: when they are synced, when the log moves into the file, and what happens
-//! after the disk has failed to take something. It knows no tables.
-//!
-//! SQLite appends each commit to the log (`PATH-wal`) and syncs nothing by itself, except around a
-//! checkpoint. This module syncs the log through a handle of its own, before a promise is answered.
+//! Commits batches together and answers them: a reply promises only what a power failure cannot undo
+//! and what the next server will find. Nothing else is known here of what a batch does.
 
-use std::cell::Cell;
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
-use rusqlite::{Connection, Error, ErrorCode, Result, ffi};
+use super::bound::Size;
+use super::counters::TopicCounters;
+use super::location::Location;
+use super::tables::Tables;
+use super::transaction::Transaction;
+use super::{SqliteStore, Writer, failed};
+use crate::error::{Code, Error, Result};
+use crate::limits;
+use crate::ops::{Batch, Id, Topic};
+use crate::store::{Store, TopicState};
+use crate::sync::lock;
 
-use super::room::Room;
-use super::schema;
-use crate::store::SyncMode;
-
-/// The disk is looked at again each time that the log has become longer by this many pages, 256 KiB.
-const LOOK_PAGES: i32 = 32;
-
-/// The log of a store file, as far as SQLite leaves it to us.
-pub struct Log {
-    /// Whether a promise has to be on disk before it is answered (`--sync full`).
-    durable: bool,
-    /// The log itself. SQLite locks other files than this one, so no lock depends on the handle.
-    file: File,
-    /// Whether the log may have frames that are not on disk. Every commit that writes frames sets it.
-    unsynced: Arc<AtomicBool>,
-    trouble: Cell<Option<Trouble>>,
-    /// Whether the log is to be moved into the file after the next commit, however long it is.
-    settles: Cell<bool>,
-    pages: Arc<AtomicI32>,
-    /// How often [`LOOK_PAGES`] went into the log at the last look at the disk.
-    looked: Cell<i32>,
-    room: Arc<Room>,
+/// Why a transaction failed, or a promise that depends on it.
+pub enum Failure {
+    /// Nothing was committed.
+    RolledBack(Error),
+    /// Committed, but a power failure can lose it.
+    NotSynced(rusqlite::Error),
+    /// Committed to a file that the next server will not find.
+    FileLost(Error),
 }
 
-/// What has to be made good before more is written.
-#[derive(Clone, Copy)]
-enum Trouble {
-    /// The disk failed to take something of the log, and may have lost it.
-    Lost,
-    /// There was no room.
-    Full,
+impl Failure {
+    pub fn into_error(self) -> Error {
+        match self {
+            Failure::RolledBack(error) | Failure::FileLost(error) => error,
+            Failure::NotSynced(error) => failed(error),
+        }
+    }
 }
 
-impl Log {
-    /// The log of a connection that is the only one to write and to checkpoint.
-    pub fn new(sqlite: &mut Connection, sync: SyncMode, room: Arc<Room>) -> Result<Log> {
-        let pages = Arc::new(AtomicI32::new(0));
-        // A server that was killed may have left frames that only the system's cache has.
-        let unsynced = Arc::new(AtomicBool::new(true));
-        let (seen, written) = (pages.clone(), unsynced.clone());
-        // SQLite calls this after a commit that wrote frames, and after no other. It replaces SQLite's
-        // own checkpoints, which do not report a sync that failed.
-        sqlite.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
-            written.store(true, Ordering::Relaxed);
-            seen.store(pages, Ordering::Relaxed);
-            Ok(())
-        }))?;
-        let file = open(sqlite).map_err(|error| {
-            let code = ffi::Error::new(ffi::SQLITE_CANTOPEN);
-            Error::SqliteFailure(code, Some(format!("cannot open its log: {error}")))
+/// What a transaction came to.
+struct Done {
+    new_states: HashMap<Topic, Arc<TopicState>>,
+    /// When the first of what it began is due.
+    due: Id,
+    dropped: u64,
+    refused: u64,
+    size: Size,
+}
+
+/// Answers all of the batches with one error.
+fn fail(batches: &mut [&mut Batch], error: &Error) {
+    for batch in batches {
+        batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect();
+    }
+}
+
+impl SqliteStore {
+    /// Runs `work` as one transaction: all of it happens and is then visible, or nothing. If it is
+    /// promised, it is on disk when this returns.
+    pub fn transact(
+        &self,
+        writer: &mut Writer,
+        durable: bool,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
+    ) -> std::result::Result<(), Failure> {
+        let Writer { tables, counters, drop_log, size } = writer;
+        tables.begin().map_err(|error| Failure::RolledBack(failed(error)))?;
+        let now = (self.clock)();
+        let worked = self.work(tables, counters, *size, now, work);
+        let committed = worked.and_then(|done| {
+            let saved = if tables.is_file() { counters.save(tables) } else { Ok(()) };
+            saved.and_then(|()| tables.commit()).map_err(failed).map(|()| done)
+        });
+        let done = committed.map_err(|error| {
+            tables.roll_back();
+            counters.revert();
+            let refused = u64::from(error.code == Code::Full);
+            drop_log.add(0, refused);
+            self.refused.fetch_add(refused, Ordering::Relaxed);
+            Failure::RolledBack(error)
         })?;
-        let durable = sync == SyncMode::Full;
-        let (trouble, settles, looked) = Default::default();
-        let log = Log { durable, file, unsynced, trouble, settles, pages, looked, room };
-        // The file gets the pages of its tables while there is room for them.
-        log.move_into_file(sqlite);
-        log.room.reserve();
-        log.bound(sqlite);
-        Ok(log)
-    }
-
-    /// Whether the disk is full, as far as is known.
-    pub fn is_disk_full(&self) -> bool {
-        self.room.is_full()
-    }
-
-    /// SQLite cuts the log to this after it was longer.
-    fn bound(&self, sqlite: &Connection) {
-        let bytes = self.room.log_bytes().cast_signed();
-        let bound = sqlite.pragma_update_and_check(None, "journal_size_limit", bytes, |_| Ok(()));
-        if let Err(error) = bound {
-            tracing::warn!("cannot bound the log beside the store's file: {error}");
+        let kept = match durable {
+            true => tables
+                .sync()
+                .map_err(Failure::NotSynced)
+                .and_then(|()| self.check_location(true).map_err(Failure::FileLost)),
+            false => Ok(()),
+        };
+        // Others see it from here on.
+        if !done.new_states.is_empty() {
+            self.states.write().unwrap_or_else(PoisonError::into_inner).extend(done.new_states);
         }
-    }
-
-    /// Moves the log into the file after the next commit.
-    pub fn settle(&self) {
-        self.settles.set(true);
-    }
-
-    /// Before a transaction: makes good what failed before.
-    pub fn begin(&self, sqlite: &Connection) -> Result<()> {
-        match self.trouble.get() {
-            // A checkpoint would not do: until it ends, the file would have pages that are newer
-            // than the hole in the log.
-            Some(Trouble::Lost) => {
-                self.rewrite().map_err(not_synced)?;
-                self.trouble.set(None);
-            }
-            // There may be room in the log when what is in it has been moved.
-            Some(Trouble::Full) => {
-                self.trouble.set(None);
-                self.move_into_file(sqlite);
-            }
-            None => {}
-        }
-        if self.room.is_full() && self.trouble.get().is_none() {
-            self.room.reserve();
-            self.bound(sqlite);
-        }
+        counters.settle(now);
+        *size = done.size;
+        self.due.fetch_min(done.due, Ordering::AcqRel);
+        self.size.store(size.estimate(), Ordering::Release);
+        drop_log.add(done.dropped, done.refused);
+        self.refused.fetch_add(done.refused, Ordering::Relaxed);
+        kept?;
+        tables.committed();
         Ok(())
     }
 
-    /// Syncs whatever has been committed and may not be on disk, so that it can be promised.
-    /// An error means that the commit stands and can still be lost by a power failure.
-    pub fn sync(&self) -> Result<()> {
-        if !self.durable || !self.unsynced.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        // A second sync would report success for pages that the first one has given up.
-        self.file.sync_data().or_else(|_| self.rewrite()).map_err(not_synced)?;
-        self.unsynced.store(false, Ordering::Relaxed);
-        Ok(())
+    fn work(
+        &self,
+        tables: &Tables,
+        counters: &mut TopicCounters,
+        size: Size,
+        now: Id,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
+    ) -> Result<Done> {
+        let mut transaction = Transaction {
+            tables,
+            counters,
+            states: &self.states.read().unwrap_or_else(PoisonError::into_inner),
+            new_states: HashMap::new(),
+            last: None,
+            statements: RefCell::default(),
+            now,
+            // Only who holds the lock gives out ids.
+            next_id: (self.last_id() + 1).max(now),
+            due: Id::MAX,
+            rules: self.rules,
+            failed: Cell::new(false),
+            dropped: 0,
+            refused: 0,
+            size: Cell::new(size),
+        };
+        let worked = work(&mut transaction).and_then(|()| transaction.keep_bound());
+        let worked = worked.and_then(|()| transaction.whole());
+        self.last_id.store(transaction.next_id - 1, Ordering::Release);
+        worked.map(|()| {
+            let Transaction { new_states, due, dropped, refused, size, .. } = transaction;
+            Done { new_states, due, dropped, refused, size: size.get() }
+        })
     }
 
-    /// After a commit: moves the log into the file if it is time to.
-    pub fn committed(&self, sqlite: &Connection) {
-        let pages = self.pages.load(Ordering::Relaxed);
-        let looks = pages / LOOK_PAGES;
-        if self.looked.replace(looks) != looks && self.room.look() {
-            self.bound(sqlite);
+    /// Carries out batches in one transaction. If that fails, each gets one of its own, so that a
+    /// batch that fails fails alone.
+    pub fn commit_durable(&self, batches: &mut [&mut Batch]) {
+        let mut writer = lock(&self.writer);
+        let durable = batches.iter().any(|batch| batch.needs_sync());
+        if let Err(error) = self.check_location(false) {
+            fail(batches, &error);
+            return;
         }
-        let bytes = u64::from(pages.unsigned_abs()) * schema::PAGE_BYTES;
-        if self.settles.take() || bytes >= self.room.log_bytes() {
-            self.move_into_file(sqlite);
-        }
-    }
-
-    /// Moves into the file what no reader needs to stay in the log. What fails is tried again.
-    fn move_into_file(&self, sqlite: &Connection) {
-        let moved = sqlite.pragma_update_and_check(None, "wal_checkpoint", "PASSIVE", |_| Ok(()));
-        let Err(error) = moved else { return };
-        if error.sqlite_error_code() != Some(ErrorCode::DiskFull) {
-            tracing::warn!("the log stays beside the store's file for now: {error}");
-        }
-        self.failed(&error);
-    }
-
-    /// After an error.
-    pub fn failed(&self, error: &Error) {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::SystemIoFailure) => self.trouble.set(Some(Trouble::Lost)),
-            Some(ErrorCode::DiskFull) => {
-                self.trouble.set(Some(Trouble::Full));
-                self.room.give_up();
+        let was_full = writer.tables.is_disk_full();
+        let together = self.transact(&mut writer, durable, |transaction| {
+            batches.iter_mut().try_for_each(|batch| transaction.carry_out(batch))
+        });
+        // Once the reserve is given up there is room for more than puts.
+        let again = batches.len() > 1 || writer.tables.is_disk_full() != was_full;
+        match together {
+            Ok(()) => {}
+            Err(Failure::RolledBack(error)) if !again => fail(batches, &error),
+            Err(Failure::RolledBack(_)) => {
+                batches.iter_mut().for_each(|batch| self.commit_alone(&mut writer, batch));
             }
-            _ => {}
+            Err(doubt) => self.fail_promises(&mut writer, batches, doubt),
+        }
+        self.look_for_room(&writer);
+    }
+
+    /// While the disk is full each tick looks for room: the next is due in a while.
+    pub fn look_for_room(&self, writer: &Writer) {
+        if writer.tables.is_disk_full() {
+            self.tick_again();
         }
     }
 
-    /// Writes the log once more and syncs it. The same bytes go to the same places, so a reader sees
-    /// no difference.
-    fn rewrite(&self) -> io::Result<()> {
-        let (mut log, mut bytes) = (&self.file, Vec::new());
-        log.rewind()?;
-        log.read_to_end(&mut bytes)?;
-        log.rewind()?;
-        log.write_all(&bytes)?;
-        log.sync_all()
+    pub fn tick_again(&self) {
+        let again = self.now().saturating_add(limits::RETRY.as_micros() as u64);
+        self.due.fetch_min(again, Ordering::AcqRel);
     }
-}
 
-fn open(sqlite: &Connection) -> io::Result<File> {
-    let mut path = PathBuf::from(sqlite.path().unwrap_or_default()).into_os_string();
-    path.push("-wal");
-    File::options().read(true).write(true).open(path)
-}
+    fn commit_alone(&self, writer: &mut Writer, batch: &mut Batch) {
+        let durable = batch.needs_sync();
+        match self.transact(writer, durable, |transaction| transaction.carry_out(batch)) {
+            Ok(()) => {}
+            Err(Failure::RolledBack(error)) => fail(&mut [batch], &error),
+            Err(doubt) => self.fail_promises(writer, &mut [batch], doubt),
+        }
+    }
 
-/// The error of a log that could not be synced.
-fn not_synced(error: io::Error) -> Error {
-    Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_FSYNC), Some(error.to_string()))
+    /// Answers batches that are committed but can be lost: their promises fail, and what they took
+    /// without a lease goes back, since nobody is going to have it.
+    fn fail_promises(&self, writer: &mut Writer, batches: &mut [&mut Batch], doubt: Failure) {
+        let durable = || batches.iter().filter(|batch| batch.needs_sync());
+        let returned: Vec<_> = durable().flat_map(|batch| batch.taken_for_good()).collect();
+        let put_back = self.transact(writer, false, |transaction| {
+            let mut put_back = returned.iter();
+            put_back.try_for_each(|(topic, message)| transaction.put_back(topic, message).map(drop))
+        });
+        if let Err(Failure::RolledBack(error)) = put_back {
+            let count = returned.len();
+            tracing::error!(
+                "cannot return {count} taken messages to their topics, they are lost: {error}"
+            );
+        }
+        if let Failure::NotSynced(error) = &doubt {
+            // Not before: until the log is whole again no transaction begins.
+            writer.tables.failed(error);
+        }
+        let error = doubt.into_error();
+        batches
+            .iter_mut()
+            .filter(|batch| batch.needs_sync())
+            .for_each(|batch| fail(&mut [batch], &error));
+    }
+
+    /// Whether the next server will find what is committed. Before a commit only a file that is
+    /// known to be lost is looked for.
+    pub fn check_location(&self, committed: bool) -> Result<()> {
+        let location = self.location.as_ref();
+        let location = location.filter(|location| committed || location.is_lost());
+        location.map_or(Ok(()), Location::check)
+    }
 }

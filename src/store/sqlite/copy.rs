@@ -2,9 +2,9 @@
 
 use rusqlite::{Result, Row};
 
+use super::bound::ROW_BYTES;
 use super::put::{RANK_DEFAULT, priority, rank};
 use super::schema;
-use super::size::ROW_BYTES;
 use super::tables::Tables;
 use super::transaction::Transaction;
 use crate::ops::{Id, Outcome, ScanCursor, StoredMessage, Topic};

@@ -138,13 +138,18 @@ fn new_name(path: &Path) -> Result<PathBuf, String> {
     if path.is_symlink() {
         return Err("it is a link to a file that is not there".to_owned());
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let name = path.file_name().ok_or("it is no name of a file")?;
     match folder.canonicalize() {
         Ok(folder) if folder.is_dir() => Ok(folder.join(name)),
         _ => Err(format!("there is no folder {}", folder.display())),
     }
+}
+
+/// The folder that holds this path.
+pub fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 /// Opens a file to look at it, which another server may be using.

@@ -115,10 +115,29 @@ struct Identity {
 #[cfg(unix)]
 impl Identity {
     fn of(path: &Path) -> std::io::Result<Identity> {
-        use std::os::unix::fs::MetadataExt;
-        let file = std::fs::metadata(path)?;
-        Ok(Identity { device: file.dev(), inode: file.ino() })
+        std::fs::metadata(path).map(Identity::from)
     }
+}
+
+#[cfg(unix)]
+impl From<std::fs::Metadata> for Identity {
+    fn from(file: std::fs::Metadata) -> Identity {
+        use std::os::unix::fs::MetadataExt;
+        Identity { device: file.dev(), inode: file.ino() }
+    }
+}
+
+/// Whether the path leads to this open file.
+#[cfg(unix)]
+pub fn leads_to(path: &Path, file: &std::fs::File) -> bool {
+    let identity = file.metadata().map(Identity::from).ok();
+    identity.is_some() && Identity::of(path).ok() == identity
+}
+
+/// Elsewhere an open file cannot be removed.
+#[cfg(not(unix))]
+pub fn leads_to(_: &Path, _: &std::fs::File) -> bool {
+    true
 }
 
 /// The file beside `path` whose name ends in `suffix`.

@@ -1,8 +1,8 @@
 //! Putting: new messages, delayed ones, duplicates, and messages that come back unread.
 
+use super::bound::{MESSAGE_OVERHEAD, ROW_BYTES};
 use super::counters::Account;
 use super::schema;
-use super::size::{MESSAGE_OVERHEAD, ROW_BYTES};
 use super::tables::JsonText;
 use super::transaction::Transaction;
 use crate::error::Result;

@@ -3,24 +3,14 @@
 //!
 //! A purged topic gets another number. The old one stands in `trash` until its rows are gone.
 
+use super::bound::MESSAGE_OVERHEAD;
+use super::counters::purged;
 use super::schema;
 use super::tables::Stored;
 use super::transaction::Transaction;
 use crate::error::Result;
 use crate::ops::{Id, Outcome, Topic};
-
-/// What one transaction removes: rows, and bytes of messages, or one message more.
-pub const ROWS: usize = 1_000;
-pub const BYTES: usize = 2 * 1024 * 1024;
-
-/// A row of `log`, as far as its removal needs it.
-#[derive(Clone, Copy)]
-pub struct Old {
-    pub id: i64,
-    pub size: usize,
-    /// Whether it was put without a priority.
-    pub plain: bool,
-}
+use crate::store::Counts;
 
 impl Transaction<'_> {
     /// A message's row without its body, and whether it was put without a priority.
@@ -62,7 +52,7 @@ impl Transaction<'_> {
     }
 
     /// A message is no more to be taken by its rank, whichever that is.
-    fn unready(&mut self, number: i64, id: Id) -> Result<()> {
+    pub fn unready(&mut self, number: i64, id: Id) -> Result<()> {
         for rank in 0..=i64::from(crate::ops::PRIORITY_MAX) {
             if self.run(schema::DELETE_READY, (number, rank, id.cast_signed()))? > 0 {
                 self.counts(number)?.ready -= 1;
@@ -71,72 +61,61 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// A message whose ttl has passed is removed. One in a taker's hands may still be acked.
-    pub fn expire(&mut self, number: i64, id: Id) -> Result<()> {
-        if self.discard(number, id)? != Some(false) {
+    /// Removes a message from the log and from the counts, unless it is gone already.
+    pub fn remove(&mut self, number: i64, stored: &Stored) -> Result<()> {
+        self.remove_large(number, stored)?;
+        if self.run(schema::DELETE, (number, stored.id.cast_signed()))? == 0 {
             return Ok(());
         }
-        self.unready(number, id)
+        self.forget(number, stored)
     }
-}
 
-impl Transaction<'_> {
-    /// Gives back some room, and says when there is more.
-    pub fn sweep(&mut self) -> Result<()> {
-        if let Some(number) = self.first(schema::FIRST_TRASH, (), |row| row.get(0))? {
-            self.sweep_topic(number)?;
-            self.due_at(self.now);
-        }
-        self.look()?;
-        if self.size.get().many_free() {
-            // To move many pages would take more of the log than a full disk has room for.
-            let full = self.tables.is_disk_full();
-            let give_back = if full { schema::GIVE_BACK_FEW } else { schema::GIVE_BACK };
-            self.with(give_back, |statement| {
-                // A row for each page.
-                let mut pages = statement.query(())?;
-                while pages.next()?.is_some() {}
-                Ok(())
-            })?;
-            self.look()?;
-            if self.size.get().many_free() {
-                self.due_at(self.now);
-            } else {
-                // Only then does the file become shorter.
-                self.tables.settle();
-            }
+    /// The body of a message that is to be removed from the log, if it is not there.
+    pub fn remove_large(&self, number: i64, stored: &Stored) -> Result<()> {
+        if stored.size > schema::LARGE_BYTES {
+            self.run(schema::DELETE_LARGE, (number, stored.id.cast_signed()))?;
         }
         Ok(())
     }
 
-    fn sweep_topic(&mut self, number: i64) -> Result<()> {
-        if let Some(last) = self.oldest_rows(number, i64::MAX)?.last() {
-            for sql in schema::SWEEP_LOG {
-                self.run(sql, (number, last.id))?;
-            }
-            return Ok(());
+    /// What is left to do for a message that was removed from the log.
+    pub fn forget(&mut self, number: i64, stored: &Stored) -> Result<()> {
+        let &Stored { id, size, expires } = stored;
+        if let Some(at) = expires {
+            self.run(schema::DELETE_EXPIRY, (at.cast_signed(), number, id.cast_signed()))?;
         }
-        for sql in schema::SWEEP {
-            if self.run(sql, (number, ROWS as i64))? > 0 {
-                return Ok(());
-            }
+        self.removes(size as u64 + MESSAGE_OVERHEAD);
+        let account = self.account(number)?;
+        account.removed = true;
+        account.state.counts.length = account.state.counts.length.saturating_sub(1);
+        account.state.counts.bytes = account.state.counts.bytes.saturating_sub(size as u64);
+        if account.state.counts.noted > 0
+            && self.run(schema::DELETE_NOTE, (number, id.cast_signed()))? > 0
+        {
+            self.counts(number)?.noted -= 1;
         }
-        self.run(schema::DELETE_TRASH, [number]).map(|_| ())
+        Ok(())
     }
 
-    /// The topic's oldest messages up to an id, as many as one transaction removes.
-    pub fn oldest_rows(&self, number: i64, to: i64) -> Result<Vec<Old>> {
-        self.with(schema::OLDEST_ROWS, |read| {
-            let (mut old, mut bytes) = (Vec::new(), 0);
-            let mut rows = read.query((number, to, ROWS as i64))?;
-            while bytes < BYTES
-                && let Some(row) = rows.next()?
-            {
-                let size = row.get::<_, Option<i64>>(1)?.unwrap_or(0) as usize;
-                bytes += size;
-                old.push(Old { id: row.get(0)?, size, plain: row.get(2)? });
-            }
-            Ok(old)
-        })
+    /// The topic goes on under another number; what it was is swept away bit by bit.
+    pub fn purge(&mut self, topic: &Topic) -> Result<Outcome> {
+        let Some(number) = self.number(topic) else { return Ok(Outcome::Purged(0)) };
+        self.run(schema::INSERT_TRASH, [number])?;
+        self.due_at(self.now);
+        self.last = None;
+        let account = self.account(number)?;
+        account.removed = true;
+        account.state.number = purged(number);
+        let counts = account.state.counts;
+        account.state.counts = Counts {
+            puts: counts.puts,
+            takes: counts.takes,
+            dropped: counts.dropped,
+            stopped: counts.stopped,
+            policy: counts.policy,
+            taken_to: account.state.newest,
+            ..Counts::default()
+        };
+        Ok(Outcome::Purged(counts.length + counts.delayed))
     }
 }

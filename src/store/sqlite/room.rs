@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::location::{beside, with_mode_of};
+use super::location::{beside, leads_to, with_mode_of};
 use crate::error::{Code, Error};
 use crate::sync::lock;
 
@@ -112,7 +112,7 @@ impl Room {
         let _ = file.set_len(0);
         let name = beside(&self.path, SUFFIX);
         // If somebody removed this store's files, the name may be another server's by now.
-        if is_at(&file, &name) {
+        if leads_to(&name, &file) {
             let _ = fs::remove_file(name);
         }
     }
@@ -190,19 +190,6 @@ pub fn remove_spare(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-#[cfg(unix)]
-fn is_at(file: &File, name: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let there = fs::symlink_metadata(name).and_then(|there| Ok((there, file.metadata()?)));
-    there.is_ok_and(|(there, own)| (there.dev(), there.ino()) == (own.dev(), own.ino()))
-}
-
-/// Elsewhere nobody removes a file that is open.
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
 }
 
 /// Makes the file this long, with every byte of it on the disk; as it was if there is no room.

@@ -7,9 +7,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, Error, OptionalExtension, Result, Row, ToSql, ffi};
 
-use super::commit::Log;
+use super::bound::{Pages, Size};
+use super::log::Log;
 use super::room::Room;
-use super::size::{Pages, Size};
 use super::{damage, schema};
 use crate::limits;
 use crate::ops::{Chunk, Id, Topic};

@@ -2,10 +2,10 @@
 
 use rusqlite::Row;
 
+use super::bound::ROW_BYTES;
 use super::damage::is_damage;
 use super::put::{RANK_DEFAULT, priority};
 use super::schema;
-use super::size::ROW_BYTES;
 use super::tables::Stored;
 use super::transaction::Transaction;
 use crate::error::Result;

@@ -1,6 +1,9 @@
 //! Tests of the store in SQLite, in memory and in a file: the contract, and batches that fail.
 
+use std::cell::Cell;
+
 use super::*;
+use crate::error::Code;
 use crate::ops::{Op, Outcome, PutOptions, Taken};
 use crate::store::contract;
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, OptionalExtension, Row};
 
-use super::counters::{Account, TopicCounters, purged, topic_bytes};
+use super::bound::Size;
+use super::counters::{Account, TopicCounters, topic_bytes};
 use super::damage::Damaged;
-use super::size::{MESSAGE_OVERHEAD, Size};
-use super::tables::{Stored, Tables};
+use super::tables::Tables;
 use super::{failed, schema};
 use crate::error::{Code, Error, Result};
 use crate::limits;
@@ -224,70 +224,12 @@ impl<'a> Transaction<'a> {
         Some(statements.swap_remove(index).1)
     }
 
-    /// Removes a message from the log and from the counts, unless it is gone already.
-    pub fn remove(&mut self, number: i64, stored: &Stored) -> Result<()> {
-        self.remove_large(number, stored)?;
-        if self.run(schema::DELETE, (number, stored.id.cast_signed()))? == 0 {
-            return Ok(());
-        }
-        self.forget(number, stored)
-    }
-
-    /// The body of a message that is to be removed from the log, if it is not there.
-    pub fn remove_large(&self, number: i64, stored: &Stored) -> Result<()> {
-        if stored.size > schema::LARGE_BYTES {
-            self.run(schema::DELETE_LARGE, (number, stored.id.cast_signed()))?;
-        }
-        Ok(())
-    }
-
-    /// What is left to do for a message that was removed from the log.
-    pub fn forget(&mut self, number: i64, stored: &Stored) -> Result<()> {
-        let &Stored { id, size, expires } = stored;
-        if let Some(at) = expires {
-            self.run(schema::DELETE_EXPIRY, (at.cast_signed(), number, id.cast_signed()))?;
-        }
-        self.removes(size as u64 + MESSAGE_OVERHEAD);
-        let account = self.account(number)?;
-        account.removed = true;
-        account.state.counts.length = account.state.counts.length.saturating_sub(1);
-        account.state.counts.bytes = account.state.counts.bytes.saturating_sub(size as u64);
-        if account.state.counts.noted > 0
-            && self.run(schema::DELETE_NOTE, (number, id.cast_signed()))? > 0
-        {
-            self.counts(number)?.noted -= 1;
-        }
-        Ok(())
-    }
-
     /// Where a dead letter came from.
     pub fn origin(&mut self, number: i64, id: Id) -> Result<Option<Box<(Topic, Id)>>> {
         if self.counts(number)?.noted == 0 {
             return Ok(None);
         }
         self.tables.origin(number, id).map_err(|error| self.fails(error))
-    }
-
-    /// The topic goes on under another number; what it was is swept away bit by bit.
-    fn purge(&mut self, topic: &Topic) -> Result<Outcome> {
-        let Some(number) = self.number(topic) else { return Ok(Outcome::Purged(0)) };
-        self.run(schema::INSERT_TRASH, [number])?;
-        self.due_at(self.now);
-        self.last = None;
-        let account = self.account(number)?;
-        account.removed = true;
-        account.state.number = purged(number);
-        let counts = account.state.counts;
-        account.state.counts = Counts {
-            puts: counts.puts,
-            takes: counts.takes,
-            dropped: counts.dropped,
-            stopped: counts.stopped,
-            policy: counts.policy,
-            taken_to: account.state.newest,
-            ..Counts::default()
-        };
-        Ok(Outcome::Purged(counts.length + counts.delayed))
     }
 
     fn set_stopped(&mut self, topic: &Topic, stopped: bool) -> Result<Outcome> {

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use super::super::kept::{Folder, NOW, START, all, clock, one, put, put_with, settle, take, topic};
+use super::super::file_tests::{
+    Folder, NOW, START, all, clock, one, put, put_with, settle, take, topic,
+};
 use super::super::*;
+use crate::error::Code;
 use crate::ops::{Op, Outcome, PutOptions};
 use crate::store::WhenFull;
 

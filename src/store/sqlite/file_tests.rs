@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::error::Code;
 use crate::ops::{Op, Outcome, Policy, PutOptions, Taken};
 use crate::store::Counts;
 

@@ -1,11 +1,14 @@
-//! Whether a file is whole: what SQLite finds, every checksum, and every count. It only reads, as
-//! of one moment, also beside a server that writes.
+//! The tools that need no server: check a store's file, copy it, and name the SQLite in this binary.
 
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 
-use rusqlite::{OptionalExtension, Result};
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::counters::{State, TopicCounters};
+use super::location::{beside, with_mode_of};
 use super::tables::Tables;
 use super::{file, schema};
 use crate::store::Checked;
@@ -151,5 +154,117 @@ fn reason(error: &rusqlite::Error) -> String {
         rusqlite::Error::FromSqlConversionFailure(..) => "it is not what was put".into(),
         rusqlite::Error::QueryReturnedNoRows => "its text is missing".into(),
         error => error.to_string(),
+    }
+}
+
+/// Copies a store's file with all that is committed in it, and returns the copy's size in bytes.
+/// Under its name the copy is there only once it is whole and on disk.
+pub fn backup(from: &Path, to: &Path) -> std::result::Result<u64, String> {
+    let folder = file::folder_of(to);
+    if !folder.is_dir() {
+        return Err(format!("{}: there is no folder {}", to.display(), folder.display()));
+    }
+    if to.exists() || to.is_symlink() {
+        return Err(format!("{}: it is there already", to.display()));
+    }
+    let tables = file::open_to_read(from)?;
+    // Each process has its own name for an unfinished copy: another may be copying to the same place.
+    let partial = beside(to, &format!("-partial-{}", std::process::id()));
+    let said = |error: String| format!("{}: {error}", to.display());
+    let made = make(from, &partial).map_err(|error| error.to_string());
+    let copied = made.and_then(|()| copy(tables.sqlite(), &partial)).and_then(|()| {
+        let renamed = sync(&partial).and_then(|()| fs::rename(&partial, to));
+        renamed.and_then(|()| sync_folder(to)).map_err(|error| error.to_string())
+    });
+    if let Err(error) = copied {
+        let _ = fs::remove_file(&partial);
+        return Err(said(error));
+    }
+    fs::metadata(to).map(|file| file.len()).map_err(|error| said(error.to_string()))
+}
+
+/// Makes the copy, empty and with the permissions of its store: what only some may read stays so.
+fn make(from: &Path, partial: &Path) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    with_mode_of(from, &mut options);
+    let file = options.open(partial)?;
+    // The umask may have taken some away.
+    file.set_permissions(fs::metadata(from)?.permissions())
+}
+
+/// All pages in one step: a backup that pauses begins anew when somebody writes meanwhile.
+fn copy(from: &Connection, partial: &Path) -> std::result::Result<(), String> {
+    let said = |error: rusqlite::Error| file::explain(&error);
+    let mut to = Connection::open(partial).map_err(said)?;
+    let backup = Backup::new(from, &mut to).map_err(said)?;
+    match backup.step(-1).map_err(said)? {
+        StepResult::Done => Ok(()),
+        _ => Err("another program is in the way: try again".to_owned()),
+    }
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    File::options().write(true).open(path)?.sync_all()
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(file::folder_of(path))?.sync_all()
+}
+
+/// The flags of `.cargo/config.toml`, as the environment of a build says them.
+const FLAGS: &str = "LIBSQLITE3_FLAGS=\"-DSQLITE_DEFAULT_MEMSTATUS=0 -DHAVE_FDATASYNC=1\"";
+
+/// The one of these flags that SQLite can name; the other comes from the same variable.
+const TELLING: &str = "DEFAULT_MEMSTATUS=0";
+
+/// SQLite's version and, if its compile flags are missing, what to do.
+pub fn sqlite_version() -> String {
+    let version = rusqlite::version();
+    match compile_flags_advice() {
+        None => format!("SQLite {version}, {TELLING}"),
+        Some(advice) => format!("SQLite {version}: {advice}"),
+    }
+}
+
+/// A line of advice if SQLite was compiled without the flags that dsmq is measured with.
+pub fn compile_flags_advice() -> Option<String> {
+    advice(&compile_options().unwrap_or_default())
+}
+
+fn compile_options() -> rusqlite::Result<Vec<String>> {
+    let sqlite = Connection::open_in_memory()?;
+    let mut options = sqlite.prepare("PRAGMA compile_options")?;
+    options.query_map([], |row| row.get(0))?.collect()
+}
+
+fn advice(options: &[String]) -> Option<String> {
+    let is_missing = !options.iter().any(|option| option == TELLING);
+    is_missing
+        .then(|| format!("compiled without {TELLING}, which makes it slower: build with {FLAGS}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_flag_is_reported_with_the_remedy() {
+        let threads = "THREADSAFE=1".to_owned();
+        for options in [vec![], vec![threads.clone()], vec!["DEFAULT_MEMSTATUS=1".to_owned()]] {
+            let advice = advice(&options).unwrap();
+            assert!(advice.starts_with("compiled without DEFAULT_MEMSTATUS=0"), "{advice}");
+            assert!(advice.ends_with(FLAGS), "{advice}");
+        }
+        assert_eq!(advice(&[threads, TELLING.to_owned()]), None);
+    }
+
+    #[test]
+    fn the_remedy_is_what_builds_in_this_repository_use() {
+        let config = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/.cargo/config.toml"));
+        let (name, flags) = FLAGS.split_once('=').unwrap();
+        assert!(config.contains(&format!("{name} = {flags}")), "{config}");
+        let options = compile_options().unwrap();
+        assert!(options.iter().any(|option| option == TELLING), "{options:?}");
     }
 }
