@@ -191,11 +191,19 @@ impl SqliteStore {
             let mut put_back = returned.iter();
             put_back.try_for_each(|(topic, message)| transaction.put_back(topic, message).map(drop))
         });
-        if let Err(Failure::RolledBack(error)) = put_back {
-            let count = returned.len();
-            tracing::error!(
-                "cannot return {count} taken messages to their topics, they are lost: {error}"
-            );
+        match put_back {
+            Err(Failure::RolledBack(error)) => {
+                let count = returned.len();
+                tracing::error!(
+                    "cannot return {count} taken messages to their topics, they are lost: {error}"
+                );
+            }
+            _ => {
+                // Sessions that have read past these ids receive the messages again only if they are noted.
+                for (topic, message) in &returned {
+                    self.topic(topic.as_str()).inspect(|state| state.put_back(message.taken.id));
+                }
+            }
         }
         if let Failure::NotSynced(error) = &doubt {
             // Not before: until the log is whole again no transaction begins.

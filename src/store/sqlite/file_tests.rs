@@ -291,6 +291,22 @@ fn damage_to_a_topic_is_told_at_opening() {
     assert!(folder.errors().contains("the topic \"T\" is damaged"), "{}", folder.errors());
 }
 
+/// The take is committed, then the file turns out to be lost: its reply fails, and the message returns.
+#[test]
+#[cfg(unix)]
+fn message_returned_after_a_failed_promise_is_noted() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let id = put(&store, "t", b"1");
+    let state = store.topic("t").unwrap();
+    let known = state.put_backs();
+    std::fs::rename(folder.path(), folder.0.path().join("moved.db")).unwrap();
+    let taken = one(&store, Op::Take { topic: topic("t"), lease: None });
+    assert_eq!(taken.unwrap_err().code, Code::StoreFailed);
+    assert_eq!(all(&store, "t"), [(id, b"1".to_vec())]);
+    assert_eq!(state.put_backs_after(known), (known + 1, Some(vec![id])));
+}
+
 #[test]
 fn a_backup_is_whole_and_spares_what_is_there() {
     let folder = Folder::new();
