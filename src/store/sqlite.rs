@@ -106,9 +106,9 @@ impl SqliteStore {
     ) -> std::result::Result<SqliteStore, String> {
         let file::Opened { tables, reader, lock, location, room, is_new } =
             file::open(path, sync, rules.max_bytes)?;
-        let said = |error| format!("{}: {}", path.display(), file::explain(&error));
-        let size = tables.size().map_err(said)?;
-        let counters = TopicCounters::load(&tables).map_err(said)?.map_err(|name| {
+        let describe = |error| format!("{}: {}", path.display(), file::explain(error));
+        let size = tables.size().map_err(describe)?;
+        let counters = TopicCounters::load(&tables).map_err(describe)?.map_err(|name| {
             let path = path.display();
             format!("{path}: what it says of the topic {name:?} is damaged: restore a backup")
         })?;
@@ -214,7 +214,7 @@ impl Store for SqliteStore {
     }
 
     fn scan(&self, state: &TopicState, after: ScanCursor) -> Result<Vec<StoredMessage>> {
-        self.reading(|tables| tables.kept(state.number(), after))
+        self.reading(|tables| tables.scan(state.number(), after))
     }
 
     fn cache(&self) -> &ReadCache {
@@ -268,9 +268,9 @@ impl Works for SqliteStore {
         });
         if ticked.is_err() {
             // It is tried again in a while, not at once: what is the matter may pass.
-            self.tick_again();
+            self.schedule_retry();
         }
-        self.look_for_room(&writer);
+        self.retry_if_disk_full(&writer);
         ticked.map(|()| done).map_err(Failure::into_error)
     }
 }

@@ -4,7 +4,7 @@
 //! through the ledger, which knows for each topic an id that its oldest one is not below.
 
 use super::schema;
-use super::tick::Old;
+use super::tick::LogRow;
 use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};
 use crate::limits;
@@ -23,56 +23,56 @@ const FREE_PAGES: u64 = 512;
 const FREE_PAGES_IF_FULL: u64 = 128;
 
 /// What tables take that have nothing in them: less than this is left for messages.
-const EMPTY: u64 = 256 * 1024;
+const EMPTY_BYTES: u64 = 256 * 1024;
 
 /// Leases and looks may take the store over its bound by this share of it: to take is what makes
 /// room.
 const HOLD_SHARE: u64 = 25;
 
 /// Messages that one transaction removes to stay within the bound: it comes back for more.
-const DROPS: u64 = 20_000;
+const MAX_DROPS: u64 = 20_000;
 
 /// After this many bytes by estimate the size is looked at again, or after this share of the bound.
-const LOOK_BYTES: u64 = 1024 * 1024;
-const LOOK_SHARE: u64 = 64;
+const MEASURE_BYTES: u64 = 1024 * 1024;
+const MEASURE_SHARE: u64 = 64;
 
 /// While the disk is full this many free pages are kept for leases and for what else is noted.
 const FREE_PAGES_KEPT: u64 = 16;
 
 impl Transaction<'_> {
     /// Counts bytes that the transaction adds.
-    pub fn adds(&self, bytes: u64) {
+    pub fn count_added(&self, bytes: u64) {
         self.size.set(self.size.get().plus(bytes));
     }
 
     /// Counts bytes that it removes.
-    pub fn removes(&self, bytes: u64) {
+    pub fn count_removed(&self, bytes: u64) {
         self.size.set(self.size.get().minus(bytes));
     }
 
     /// Whether the store would be larger than this with so many bytes more.
     fn exceeds(&self, bound: u64, more: u64) -> Result<bool> {
         let size = self.size.get();
-        if size.at_most() + more > bound && size.changed() > 0 {
-            self.look()?;
+        if size.upper_bound() + more > bound && size.changed() > 0 {
+            self.measure()?;
         }
-        Ok(self.size.get().at_most() + more > bound)
+        Ok(self.size.get().upper_bound() + more > bound)
     }
 
-    pub fn look(&self) -> Result<()> {
-        self.size.set(self.tables.size().map_err(|error| self.fails(error))?);
+    pub fn measure(&self) -> Result<()> {
+        self.size.set(self.tables.size().map_err(|error| self.record_failure(error))?);
         Ok(())
     }
 
     /// Whether there is room for a message of so many bytes, or will be.
-    pub fn find_room(&mut self, size: usize) -> Result<()> {
+    pub fn check_room(&mut self, size: usize) -> Result<()> {
         let needed = size as u64 + MESSAGE_OVERHEAD;
         if self.tables.is_disk_full() {
-            self.find_free_pages(needed)?;
+            self.check_free_pages(needed)?;
         }
         let Some(bound) = self.rules.max_bytes else { return Ok(()) };
         let waits = self.rules.when_full == WhenFull::DropOldest && self.counters.has_messages();
-        if waits && needed <= bound.saturating_sub(EMPTY) {
+        if waits && needed <= bound.saturating_sub(EMPTY_BYTES) {
             return Ok(());
         }
         if self.exceeds(bound, needed)? {
@@ -83,8 +83,8 @@ impl Transaction<'_> {
     }
 
     /// Whether the file, which cannot grow, has free pages for a message of so many bytes.
-    fn find_free_pages(&mut self, needed: u64) -> Result<()> {
-        let free = self.tables.pages().map_err(|error| self.fails(error))?.free;
+    fn check_free_pages(&mut self, needed: u64) -> Result<()> {
+        let free = self.tables.pages().map_err(|error| self.record_failure(error))?.free;
         if needed.div_ceil(self.tables.page_bytes()) + FREE_PAGES_KEPT <= free {
             return Ok(());
         }
@@ -93,7 +93,7 @@ impl Transaction<'_> {
     }
 
     /// Whether there is room for what is noted of a message: a lease, or a look.
-    pub fn find_room_to_hold(&mut self) -> Result<()> {
+    pub fn check_room_for_row(&mut self) -> Result<()> {
         let Some(bound) = self.rules.max_bytes else { return Ok(()) };
         if self.rules.when_full == WhenFull::Refuse
             && self.exceeds(bound + bound / HOLD_SHARE, 0)?
@@ -109,19 +109,19 @@ impl Transaction<'_> {
     }
 
     /// Removes the oldest messages until the store is as small as it must be.
-    pub fn keep_bound(&mut self) -> Result<()> {
+    pub fn enforce_bound(&mut self) -> Result<()> {
         let bound = self.rules.max_bytes.unwrap_or(u64::MAX);
         let drops = self.rules.when_full == WhenFull::DropOldest;
-        let step = LOOK_BYTES.min(bound / LOOK_SHARE);
+        let step = MEASURE_BYTES.min(bound / MEASURE_SHARE);
         if self.size.get().changed() >= step {
-            self.look()?;
+            self.measure()?;
         }
-        while drops && self.dropped < DROPS && self.exceeds(bound, 0)? {
-            let over = self.size.get().at_most() - bound;
-            if !self.drop_oldest(i64::MAX, Amount { rows: SOME, bytes: over })? {
+        while drops && self.dropped < MAX_DROPS && self.exceeds(bound, 0)? {
+            let over = self.size.get().upper_bound() - bound;
+            if !self.drop_oldest(i64::MAX, Amount { rows: ROWS_PER_DROP, bytes: over })? {
                 break;
             }
-            self.look()?;
+            self.measure()?;
         }
         if self.size.get().many_free() {
             self.due_at(self.now);
@@ -130,7 +130,7 @@ impl Transaction<'_> {
     }
 
     /// Removes some that are older than they may be, and says when the next one is.
-    pub fn drop_old(&mut self) -> Result<()> {
+    pub fn drop_aged(&mut self) -> Result<()> {
         let Some(keep) = self.rules.keep else { return Ok(()) };
         let cut = self.now.saturating_sub(keep);
         let all = Amount { rows: usize::MAX, bytes: u64::MAX };
@@ -166,7 +166,7 @@ impl Transaction<'_> {
     /// Removes some of a topic's oldest messages, in whoever's hands they are.
     fn drop_run(&mut self, number: i64, to: i64, most: Amount) -> Result<()> {
         let mut old = self.oldest_rows(number, to)?;
-        old.truncate(most.of(&old));
+        old.truncate(most.rows_within(&old));
         let Some(last) = old.last().map(|old| old.id) else { return Ok(()) };
         for sql in schema::SWEEP_LOG {
             self.run(sql, (number, last))?;
@@ -179,10 +179,10 @@ impl Transaction<'_> {
         let taken_to = counts.taken_to.cast_signed();
         let in_line = old.iter().filter(|old| old.plain && old.id > taken_to).count();
         let bytes: usize = old.iter().map(|old| old.size).sum();
-        let account = self.account(number)?;
-        account.removed = true;
-        account.state.oldest = last.cast_unsigned() + 1;
-        let counts = &mut account.state.counts;
+        let record = self.record(number)?;
+        record.removed = true;
+        record.state.oldest = last.cast_unsigned() + 1;
+        let counts = &mut record.state.counts;
         counts.length = counts.length.saturating_sub(old.len() as u64);
         counts.bytes = counts.bytes.saturating_sub(bytes as u64);
         counts.in_line = counts.in_line.saturating_sub(in_line as u64);
@@ -194,13 +194,13 @@ impl Transaction<'_> {
             self.counters.push_oldest(last.cast_unsigned() + 1, number);
         }
         self.dropped += old.len() as u64;
-        self.removes(bytes as u64 + old.len() as u64 * MESSAGE_OVERHEAD);
+        self.count_removed(bytes as u64 + old.len() as u64 * MESSAGE_OVERHEAD);
         Ok(())
     }
 }
 
 /// Messages that are removed between two looks at the size.
-const SOME: usize = 64;
+const ROWS_PER_DROP: usize = 64;
 
 /// How much is removed: so many messages, or so many bytes of them, but one at least.
 #[derive(Clone, Copy)]
@@ -211,7 +211,7 @@ struct Amount {
 
 impl Amount {
     /// How many of these rows that is.
-    fn of(self, rows: &[Old]) -> usize {
+    fn rows_within(self, rows: &[LogRow]) -> usize {
         let mut bytes = 0;
         let before = rows.iter().take(self.rows).take_while(|row| {
             let enough = bytes >= self.bytes;
@@ -284,7 +284,7 @@ impl Size {
     }
 
     /// What it is if nothing was removed.
-    pub fn at_most(self) -> u64 {
+    pub fn upper_bound(self) -> u64 {
         self.used + self.added
     }
 }

@@ -38,7 +38,7 @@ impl Failure {
 }
 
 /// What a transaction came to.
-struct Done {
+struct Applied {
     new_states: HashMap<Topic, Arc<TopicState>>,
     /// When the first of what it began is due.
     due: Id,
@@ -66,7 +66,7 @@ impl SqliteStore {
         let Writer { tables, counters, drop_log, size } = writer;
         tables.begin().map_err(|error| Failure::RolledBack(failed(error)))?;
         let now = (self.clock)();
-        let worked = self.work(tables, counters, *size, now, work);
+        let worked = self.apply_work(tables, counters, *size, now, work);
         let committed = worked.and_then(|done| {
             let saved = if tables.is_file() { counters.save(tables) } else { Ok(()) };
             saved.and_then(|()| tables.commit()).map_err(failed).map(|()| done)
@@ -79,7 +79,7 @@ impl SqliteStore {
             self.refused.fetch_add(refused, Ordering::Relaxed);
             Failure::RolledBack(error)
         })?;
-        let kept = match durable {
+        let promised = match durable {
             true => tables
                 .sync()
                 .map_err(Failure::NotSynced)
@@ -90,25 +90,25 @@ impl SqliteStore {
         if !done.new_states.is_empty() {
             self.states.write().unwrap_or_else(PoisonError::into_inner).extend(done.new_states);
         }
-        counters.settle(now);
+        counters.publish(now);
         *size = done.size;
         self.due.fetch_min(done.due, Ordering::AcqRel);
         self.size.store(size.estimate(), Ordering::Release);
         drop_log.add(done.dropped, done.refused);
         self.refused.fetch_add(done.refused, Ordering::Relaxed);
-        kept?;
+        promised?;
         tables.committed();
         Ok(())
     }
 
-    fn work(
+    fn apply_work(
         &self,
         tables: &Tables,
         counters: &mut TopicCounters,
         size: Size,
         now: Id,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
-    ) -> Result<Done> {
+    ) -> Result<Applied> {
         let mut transaction = Transaction {
             tables,
             counters,
@@ -126,12 +126,12 @@ impl SqliteStore {
             refused: 0,
             size: Cell::new(size),
         };
-        let worked = work(&mut transaction).and_then(|()| transaction.keep_bound());
-        let worked = worked.and_then(|()| transaction.whole());
+        let worked = work(&mut transaction).and_then(|()| transaction.enforce_bound());
+        let worked = worked.and_then(|()| transaction.check_not_failed());
         self.last_id.store(transaction.next_id - 1, Ordering::Release);
         worked.map(|()| {
             let Transaction { new_states, due, dropped, refused, size, .. } = transaction;
-            Done { new_states, due, dropped, refused, size: size.get() }
+            Applied { new_states, due, dropped, refused, size: size.get() }
         })
     }
 
@@ -156,19 +156,19 @@ impl SqliteStore {
             Err(Failure::RolledBack(_)) => {
                 batches.iter_mut().for_each(|batch| self.commit_alone(&mut writer, batch));
             }
-            Err(doubt) => self.fail_promises(&mut writer, batches, doubt),
+            Err(failure) => self.fail_promises(&mut writer, batches, failure),
         }
-        self.look_for_room(&writer);
+        self.retry_if_disk_full(&writer);
     }
 
     /// While the disk is full each tick looks for room: the next is due in a while.
-    pub fn look_for_room(&self, writer: &Writer) {
+    pub fn retry_if_disk_full(&self, writer: &Writer) {
         if writer.tables.is_disk_full() {
-            self.tick_again();
+            self.schedule_retry();
         }
     }
 
-    pub fn tick_again(&self) {
+    pub fn schedule_retry(&self) {
         let again = self.now().saturating_add(limits::RETRY.as_micros() as u64);
         self.due.fetch_min(again, Ordering::AcqRel);
     }
@@ -178,13 +178,13 @@ impl SqliteStore {
         match self.transact(writer, durable, |transaction| transaction.carry_out(batch)) {
             Ok(()) => {}
             Err(Failure::RolledBack(error)) => fail(&mut [batch], &error),
-            Err(doubt) => self.fail_promises(writer, &mut [batch], doubt),
+            Err(failure) => self.fail_promises(writer, &mut [batch], failure),
         }
     }
 
     /// Answers batches that are committed but can be lost: their promises fail, and what they took
     /// without a lease goes back, since nobody is going to have it.
-    fn fail_promises(&self, writer: &mut Writer, batches: &mut [&mut Batch], doubt: Failure) {
+    fn fail_promises(&self, writer: &mut Writer, batches: &mut [&mut Batch], failure: Failure) {
         let durable = || batches.iter().filter(|batch| batch.needs_sync());
         let returned: Vec<_> = durable().flat_map(|batch| batch.taken_for_good()).collect();
         let put_back = self.transact(writer, false, |transaction| {
@@ -205,11 +205,11 @@ impl SqliteStore {
                 }
             }
         }
-        if let Failure::NotSynced(error) = &doubt {
+        if let Failure::NotSynced(error) = &failure {
             // Not before: until the log is whole again no transaction begins.
             writer.tables.failed(error);
         }
-        let error = doubt.into_error();
+        let error = failure.into_error();
         batches
             .iter_mut()
             .filter(|batch| batch.needs_sync())

@@ -12,20 +12,20 @@ use crate::store::errors;
 use crate::{error, limits};
 
 impl Tables {
-    /// Some of what is kept of a topic, behind this place.
-    pub fn kept(&self, topic: i64, after: ScanCursor) -> Result<Vec<StoredMessage>> {
+    /// Some of what is message of a topic, behind this place.
+    pub fn scan(&self, topic: i64, after: ScanCursor) -> Result<Vec<StoredMessage>> {
         let after = match after {
             ScanCursor::Log(id) => {
                 let params = (topic, id.cast_signed(), limits::COPY_MESSAGES as i64, RANK_DEFAULT);
-                let some = self.kept_of(topic, schema::KEPT, params, |row, id| {
-                    let kept = StoredMessage {
+                let some = self.scan_rows(topic, schema::SCAN_LOG, params, |row, id| {
+                    let message = StoredMessage {
                         deliveries: row.get(5)?,
                         looks: row.get::<_, i64>(6)?.cast_unsigned(),
-                        ..kept(row, ScanCursor::Log(id))?
+                        ..stored_message(row, ScanCursor::Log(id))?
                     };
-                    let noted = kept.looks > 0 || row.get(7)?;
+                    let noted = message.looks > 0 || row.get(7)?;
                     let origin = if noted { self.origin(topic, id)? } else { None };
-                    Ok(StoredMessage { origin, ..kept })
+                    Ok(StoredMessage { origin, ..message })
                 })?;
                 if !some.is_empty() {
                     return Ok(some);
@@ -35,13 +35,16 @@ impl Tables {
             ScanCursor::Delayed { due, number } => (due.cast_signed(), number.cast_signed()),
         };
         let params = (topic, after.0, after.1, limits::COPY_MESSAGES as i64);
-        self.kept_of(topic, schema::KEPT_FOR_LATER, params, |row, due| {
-            kept(row, ScanCursor::Delayed { due, number: row.get::<_, i64>(5)?.cast_unsigned() })
+        self.scan_rows(topic, schema::SCAN_DELAYED, params, |row, due| {
+            stored_message(
+                row,
+                ScanCursor::Delayed { due, number: row.get::<_, i64>(5)?.cast_unsigned() },
+            )
         })
     }
 
     /// The rows of a statement as messages, up to so many bytes, or one.
-    fn kept_of(
+    fn scan_rows(
         &self,
         topic: i64,
         sql: &str,
@@ -68,7 +71,7 @@ impl Tables {
 }
 
 /// What a row says behind its body, expiry and checksum.
-fn kept(row: &Row<'_>, place: ScanCursor) -> Result<StoredMessage> {
+fn stored_message(row: &Row<'_>, place: ScanCursor) -> Result<StoredMessage> {
     let rank: Option<i64> = row.get(4)?;
     Ok(StoredMessage {
         place,
@@ -83,47 +86,47 @@ fn kept(row: &Row<'_>, place: ScanCursor) -> Result<StoredMessage> {
 
 impl Transaction<'_> {
     /// A message of another store, under the id that it has there.
-    pub fn import(&mut self, topic: &Topic, kept: &StoredMessage) -> error::Result<Outcome> {
-        let size = kept.body.len();
+    pub fn import(&mut self, topic: &Topic, message: &StoredMessage) -> error::Result<Outcome> {
+        let size = message.body.len();
         let number = match self.number(topic) {
             Some(number) => number,
             None => self.new_topic_with_room(topic, size)?,
         };
-        self.find_room(size)?;
-        match kept.place {
-            ScanCursor::Log(id) => self.import_to_log(number, id, kept)?,
+        self.check_room(size)?;
+        match message.place {
+            ScanCursor::Log(id) => self.import_to_log(number, id, message)?,
             ScanCursor::Delayed { due, .. } => {
-                let rank = Some(rank(kept.priority)).filter(|rank| *rank != RANK_DEFAULT);
-                self.delay(number, &kept.body, due, rank, kept.expires)?;
+                let rank = Some(rank(message.priority)).filter(|rank| *rank != RANK_DEFAULT);
+                self.put_delayed(number, &message.body, due, rank, message.expires)?;
             }
         }
         Ok(Outcome::Done)
     }
 
-    fn import_to_log(&mut self, number: i64, id: Id, kept: &StoredMessage) -> error::Result<()> {
+    fn import_to_log(&mut self, number: i64, id: Id, message: &StoredMessage) -> error::Result<()> {
         let newest = self.first(schema::NEWEST_OF_ALL, [number], |row| row.get::<_, i64>(0))?;
         if newest.is_some_and(|newest| newest.cast_unsigned() >= id) {
             return Err(errors::not_behind());
         }
-        let rank = rank(kept.priority);
+        let rank = rank(message.priority);
         let in_line =
-            rank == RANK_DEFAULT && kept.deliveries == 0 && id > self.counts(number)?.taken_to;
-        let account =
-            self.insert(number, id, (!in_line).then_some(rank), kept.expires, &kept.body)?;
+            rank == RANK_DEFAULT && message.deliveries == 0 && id > self.counts(number)?.taken_to;
+        let record =
+            self.insert(number, id, (!in_line).then_some(rank), message.expires, &message.body)?;
         // Runs that were read before lack it.
-        account.removed |= id < account.state.newest;
-        account.state.newest = account.state.newest.max(id);
+        record.removed |= id < record.state.newest;
+        record.state.newest = record.state.newest.max(id);
         if in_line {
-            account.state.counts.in_line += 1;
+            record.state.counts.in_line += 1;
         } else {
-            self.make_ready(number, rank, id, kept.deliveries)?;
+            self.make_ready(number, rank, id, message.deliveries)?;
         }
         self.next_id = self.next_id.max(id + 1);
-        self.import_notes(number, id, kept)
+        self.import_notes(number, id, message)
     }
 
-    fn import_notes(&mut self, number: i64, id: Id, kept: &StoredMessage) -> error::Result<()> {
-        let StoredMessage { looks, origin, .. } = kept;
+    fn import_notes(&mut self, number: i64, id: Id, message: &StoredMessage) -> error::Result<()> {
+        let StoredMessage { looks, origin, .. } = message;
         if *looks == 0 && origin.is_none() {
             return Ok(());
         }
@@ -131,7 +134,7 @@ impl Transaction<'_> {
         let (from_topic, from_id) = from.unzip();
         let params = (number, id.cast_signed(), looks.cast_signed(), from_topic, from_id);
         self.run(schema::INSERT_NOTE, params)?;
-        self.adds(ROW_BYTES);
+        self.count_added(ROW_BYTES);
         self.counts(number)?.noted += 1;
         Ok(())
     }
@@ -139,8 +142,8 @@ impl Transaction<'_> {
     /// Ids of the topic up to this one have been given out.
     pub fn advance(&mut self, topic: &Topic, to: Id) -> error::Result<Outcome> {
         let number = self.number_or_new(topic)?;
-        let account = self.account(number)?;
-        account.state.newest = account.state.newest.max(to);
+        let record = self.record(number)?;
+        record.state.newest = record.state.newest.max(to);
         self.next_id = self.next_id.max(to + 1);
         Ok(Outcome::Done)
     }

@@ -19,31 +19,31 @@ const SLOT_BITS: u32 = 20;
 #[derive(Default)]
 pub struct TopicCounters {
     /// By slot; the first is 1.
-    accounts: Vec<Account>,
+    records: Vec<TopicRecord>,
     /// Accounts that were there when the transaction began.
-    settled: usize,
+    committed: usize,
     /// What topics take by themselves, about.
     topic_bytes: u64,
-    /// What the accounts that it changed were before.
-    before: Vec<(usize, State)>,
+    /// What the records that it changed were before.
+    before: Vec<(usize, RecordState)>,
     /// Slots by an id that their oldest message is not below.
     oldest_first: BinaryHeap<Reverse<(Id, i64)>>,
 }
 
-/// One topic's account.
-pub struct Account {
+/// One topic's record.
+pub struct TopicRecord {
     pub topic_state: Arc<TopicState>,
-    pub state: State,
+    pub state: RecordState,
     /// Whether the transaction removed messages.
     pub removed: bool,
     changed: bool,
     /// The id by which it stands in line to be dropped; it does if it has messages.
-    in_line_at: Option<Id>,
+    queued_at: Option<Id>,
 }
 
 /// What a transaction changes of a topic, and takes back if it fails.
 #[derive(Clone, Copy, Default)]
-pub struct State {
+pub struct RecordState {
     pub number: i64,
     pub counts: Counts,
     /// The newest id that was put.
@@ -55,17 +55,17 @@ pub struct State {
 impl TopicCounters {
     /// The number of the next topic.
     pub fn next_number(&self) -> i64 {
-        self.accounts.len() as i64 + 1
+        self.records.len() as i64 + 1
     }
 
     pub fn open(&mut self, topic_state: Arc<TopicState>) {
-        let state = State { number: topic_state.number(), ..State::default() };
-        self.add(Account::new(topic_state, state, true));
+        let state = RecordState { number: topic_state.number(), ..RecordState::default() };
+        self.add(TopicRecord::new(topic_state, state, true));
     }
 
-    fn add(&mut self, account: Account) {
-        self.topic_bytes += topic_bytes(account.topic_state.topic());
-        self.accounts.push(account);
+    fn add(&mut self, record: TopicRecord) {
+        self.topic_bytes += topic_bytes(record.topic_state.topic());
+        self.records.push(record);
     }
 
     /// What all topics take by themselves, about.
@@ -73,71 +73,71 @@ impl TopicCounters {
         self.topic_bytes
     }
 
-    /// The account of the topic that has this number, to be changed.
-    pub fn account(&mut self, number: i64) -> Option<&mut Account> {
+    /// The record of the topic that has this number, to be changed.
+    pub fn record(&mut self, number: i64) -> Option<&mut TopicRecord> {
         let slot = slot(number);
         let index = usize::try_from(slot).ok()?.checked_sub(1)?;
-        let account = self.accounts.get_mut(index)?;
-        if account.state.number != number {
+        let record = self.records.get_mut(index)?;
+        if record.state.number != number {
             return None;
         }
-        if !account.changed {
-            account.changed = true;
-            self.before.push((index, account.state));
+        if !record.changed {
+            record.changed = true;
+            self.before.push((index, record.state));
         }
-        Some(account)
+        Some(record)
     }
 
     /// The topic's number now; a number that it has, or had, tells which.
     pub fn number_now(&self, number: i64) -> Option<i64> {
         let index = usize::try_from(slot(number)).ok()?.checked_sub(1)?;
-        self.accounts.get(index).map(|account| account.state.number)
+        self.records.get(index).map(|record| record.state.number)
     }
 
     /// After a commit: heads show what the transaction did.
-    pub fn settle(&mut self, now: Id) {
-        let new = self.settled..self.accounts.len();
+    pub fn publish(&mut self, now: Id) {
+        let new = self.committed..self.records.len();
         for index in self.before.drain(..).map(|(index, _)| index).chain(new) {
-            if let Some(account) = self.accounts.get_mut(index) {
-                let State { number, counts, newest, .. } = account.state;
-                account.topic_state.publish(number, counts, newest, account.removed, now);
-                (account.changed, account.removed) = (false, false);
+            if let Some(record) = self.records.get_mut(index) {
+                let RecordState { number, counts, newest, .. } = record.state;
+                record.topic_state.publish(number, counts, newest, record.removed, now);
+                (record.changed, record.removed) = (false, false);
             }
         }
-        self.settled = self.accounts.len();
+        self.committed = self.records.len();
     }
 
     /// After a failure: everything is as it was before the transaction.
     pub fn revert(&mut self) {
         for (index, state) in self.before.drain(..) {
-            if let Some(account) = self.accounts.get_mut(index) {
-                account.state = state;
-                (account.changed, account.removed) = (false, false);
+            if let Some(record) = self.records.get_mut(index) {
+                record.state = state;
+                (record.changed, record.removed) = (false, false);
             }
         }
-        for account in self.accounts.drain(self.settled..) {
-            self.topic_bytes -= topic_bytes(account.topic_state.topic());
+        for record in self.records.drain(self.committed..) {
+            self.topic_bytes -= topic_bytes(record.topic_state.topic());
         }
-        self.line_up();
+        self.rebuild_queue();
     }
 
     /// Makes the line to be dropped anew.
-    fn line_up(&mut self) {
+    fn rebuild_queue(&mut self) {
         self.oldest_first.clear();
-        for account in &mut self.accounts {
-            let State { number, counts, oldest, .. } = account.state;
-            account.in_line_at = (counts.length > 0).then_some(oldest);
-            self.oldest_first.extend(account.in_line_at.map(|id| Reverse((id, slot(number)))));
+        for record in &mut self.records {
+            let RecordState { number, counts, oldest, .. } = record.state;
+            record.queued_at = (counts.length > 0).then_some(oldest);
+            self.oldest_first.extend(record.queued_at.map(|id| Reverse((id, slot(number)))));
         }
     }
 
     /// The topic has a message that is not older than this.
     pub fn push_oldest(&mut self, id: Id, number: i64) {
-        if let Some(account) = self.account(number)
-            && account.in_line_at.is_none_or(|at| id < at)
+        if let Some(record) = self.record(number)
+            && record.queued_at.is_none_or(|at| id < at)
         {
-            account.state.oldest = id;
-            account.in_line_at = Some(id);
+            record.state.oldest = id;
+            record.queued_at = Some(id);
             self.oldest_first.push(Reverse((id, slot(number))));
         }
     }
@@ -147,8 +147,8 @@ impl TopicCounters {
     pub fn pop_oldest(&mut self) -> Option<(Id, i64)> {
         let first = self.oldest()?;
         self.oldest_first.pop();
-        if let Some(account) = self.account(first.1) {
-            account.in_line_at = None;
+        if let Some(record) = self.record(first.1) {
+            record.queued_at = None;
         }
         Some(first)
     }
@@ -156,9 +156,9 @@ impl TopicCounters {
     /// The same, which stays in line.
     pub fn oldest(&mut self) -> Option<(Id, i64)> {
         while let Some(Reverse((id, slot))) = self.oldest_first.peek() {
-            let account = self.accounts.get((*slot - 1) as usize);
-            if let Some(account) = account.filter(|account| account.in_line_at == Some(*id)) {
-                return Some((*id, account.state.number));
+            let record = self.records.get((*slot - 1) as usize);
+            if let Some(record) = record.filter(|record| record.queued_at == Some(*id)) {
+                return Some((*id, record.state.number));
             }
             self.oldest_first.pop();
         }
@@ -172,16 +172,16 @@ impl TopicCounters {
 
     /// Writes the rows that the transaction changed into the file, as a part of it.
     pub fn save(&self, tables: &Tables) -> Result<()> {
-        let new = (self.settled..self.accounts.len()).map(|index| (index, State::default()));
+        let new = (self.committed..self.records.len()).map(|index| (index, RecordState::default()));
         let mut save = tables.statement(schema::SAVE_TOPIC)?;
         for (index, before) in self.before.iter().copied().chain(new) {
-            let Some(account) = self.accounts.get(index) else { continue };
-            if account.state.is_saved_as(&before) {
+            let Some(record) = self.records.get(index) else { continue };
+            if record.state.same_row_as(&before) {
                 continue;
             }
-            let policy = account.state.counts.policy.map(Policy::as_str);
-            let crc = account.state.crc(account.topic_state.topic());
-            for (column, number) in (1..).zip(account.state.numbers()) {
+            let policy = record.state.counts.policy.map(Policy::as_str);
+            let crc = record.state.crc(record.topic_state.topic());
+            for (column, number) in (1..).zip(record.state.columns()) {
                 save.raw_bind_parameter(column, number)?;
             }
             save.raw_bind_parameter(14, policy)?;
@@ -197,7 +197,7 @@ impl TopicCounters {
         let mut read = tables.statement(schema::TOPICS)?;
         let mut rows = read.query([])?;
         while let Some(row) = rows.next()? {
-            let (slot, state, crc, name) = State::read(row)?;
+            let (slot, state, crc, name) = RecordState::read(row)?;
             let topic = Topic::new(&name).ok().filter(|topic| {
                 slot == counters.next_number()
                     && slot == self::slot(state.number)
@@ -206,37 +206,37 @@ impl TopicCounters {
             let Some(topic) = topic else { return Ok(Err(name)) };
             let topic_state = Arc::new(TopicState::new(topic, state.number));
             topic_state.publish(state.number, state.counts, state.newest, false, 0);
-            counters.add(Account::new(topic_state, state, false));
+            counters.add(TopicRecord::new(topic_state, state, false));
         }
-        counters.settled = counters.accounts.len();
-        counters.line_up();
+        counters.committed = counters.records.len();
+        counters.rebuild_queue();
         Ok(Ok(counters))
     }
 
     pub fn topics(&self) -> impl Iterator<Item = &Arc<TopicState>> {
-        self.accounts.iter().map(|account| &account.topic_state)
+        self.records.iter().map(|record| &record.topic_state)
     }
 
     /// What is known of each topic, by name.
-    pub fn states(&self) -> impl Iterator<Item = (&str, &State)> {
-        self.accounts.iter().map(|account| (account.topic_state.topic().as_str(), &account.state))
+    pub fn states(&self) -> impl Iterator<Item = (&str, &RecordState)> {
+        self.records.iter().map(|record| (record.topic_state.topic().as_str(), &record.state))
     }
 
     /// The last id that was given to a message.
     pub fn last_id(&self) -> Id {
-        self.accounts.iter().map(|account| account.state.newest).max().unwrap_or(0)
+        self.records.iter().map(|record| record.state.newest).max().unwrap_or(0)
     }
 }
 
-impl Account {
-    fn new(topic_state: Arc<TopicState>, state: State, changed: bool) -> Account {
-        Account { topic_state, state, removed: false, changed, in_line_at: None }
+impl TopicRecord {
+    fn new(topic_state: Arc<TopicState>, state: RecordState, changed: bool) -> TopicRecord {
+        TopicRecord { topic_state, state, removed: false, changed, queued_at: None }
     }
 }
 
-impl State {
+impl RecordState {
     /// What a row of `topics` says, its slot first.
-    fn numbers(&self) -> [i64; 13] {
+    fn columns(&self) -> [i64; 13] {
         let counts = &self.counts;
         [
             slot(self.number),
@@ -256,17 +256,17 @@ impl State {
     }
 
     /// Whether both are the same row of `topics`.
-    fn is_saved_as(&self, other: &State) -> bool {
-        self.numbers() == other.numbers() && self.counts.policy == other.counts.policy
+    fn same_row_as(&self, other: &RecordState) -> bool {
+        self.columns() == other.columns() && self.counts.policy == other.counts.policy
     }
 
     fn crc(&self, topic: &Topic) -> u32 {
         let policy = self.counts.policy.map(Policy::as_str);
-        damage::of_topic(topic.as_str(), policy, &self.numbers())
+        damage::of_topic(topic.as_str(), policy, &self.columns())
     }
 
     /// From a row of `schema::TOPICS`: its slot, what it says, its checksum and its name.
-    pub fn read(row: &Row<'_>) -> Result<(i64, State, Option<i64>, String)> {
+    pub fn read(row: &Row<'_>) -> Result<(i64, RecordState, Option<i64>, String)> {
         let count = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
         let policy: Option<String> = row.get(3)?;
         let counts = Counts {
@@ -282,7 +282,8 @@ impl State {
             noted: count(12)?,
             ..Counts::default()
         };
-        let state = State { number: row.get(1)?, counts, newest: count(4)?, oldest: count(15)? };
+        let state =
+            RecordState { number: row.get(1)?, counts, newest: count(4)?, oldest: count(15)? };
         Ok((row.get(0)?, state, row.get(13)?, row.get(14)?))
     }
 }

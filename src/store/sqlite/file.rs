@@ -48,22 +48,22 @@ fn open_one(
     sync: SyncMode,
     max_bytes: Option<u64>,
 ) -> Result<Opened, String> {
-    let said = |error: rusqlite::Error| explain(&error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let sqlite = connect(path, flags, WRITER_CACHE_KIB).map_err(said)?;
+    let sqlite = connect(path, flags, WRITER_CACHE_KIB).map_err(explain)?;
     // A file that is not ours gets no lock beside it.
     version(&sqlite)?;
     let lock = keep_others_out(path)?;
     // If it cannot be removed, the log says so when another is to be made.
     let _ = room::remove_spare(path);
     let version = version(&sqlite)?;
-    prepare(&sqlite, sync, version).map_err(said)?;
-    let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB).map_err(said)?;
+    prepare(&sqlite, sync, version).map_err(explain)?;
+    let reader =
+        connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB).map_err(explain)?;
     let location = Location::new(given, path)?;
     let room = Arc::new(Room::new(path, max_bytes));
     Ok(Opened {
-        tables: Tables::of_file(sqlite, sync, room.clone()).map_err(said)?,
-        reader: Tables::of_file_to_read(reader).map_err(said)?,
+        tables: Tables::of_file(sqlite, sync, room.clone()).map_err(explain)?,
+        reader: Tables::of_file_to_read(reader).map_err(explain)?,
         lock,
         location,
         room,
@@ -159,11 +159,10 @@ pub fn open_to_read(path: &Path) -> Result<Tables, String> {
 }
 
 fn open_one_to_read(path: &Path) -> Result<Tables, String> {
-    let said = |error: rusqlite::Error| explain(&error);
-    let sqlite = connect_to_read(path).map_err(said)?;
+    let sqlite = connect_to_read(path).map_err(explain)?;
     match version(&sqlite)? {
         0 => Err("there is no store in it yet".to_owned()),
-        _ => Tables::of_file_to_read(sqlite).map_err(said),
+        _ => Tables::of_file_to_read(sqlite).map_err(explain),
     }
 }
 
@@ -244,7 +243,7 @@ fn version(sqlite: &Connection) -> Result<usize, String> {
             _ => Err(DAMAGED.to_owned()),
         },
         Ok(_) => Err("no store of dsmq, but another program's SQLite file".to_owned()),
-        Err(error) => Err(explain(&error)),
+        Err(error) => Err(explain(error)),
     }
 }
 
@@ -287,7 +286,7 @@ pub const IN_USE: &str = "another dsmq has it open";
 pub const DAMAGED: &str = "the file is damaged: look with 'dsmq check', and restore a backup";
 
 /// What SQLite means, for a person.
-pub fn explain(error: &rusqlite::Error) -> String {
+pub fn explain(error: rusqlite::Error) -> String {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => "no store of dsmq, nor any SQLite file".into(),
         Some(ErrorCode::DatabaseCorrupt) => DAMAGED.into(),

@@ -13,7 +13,7 @@ use crate::sync::lock;
 
 /// The paths of an open file and its log, and what they led to when they were opened.
 pub struct Location {
-    files: Vec<Known>,
+    files: Vec<OpenFile>,
     /// What is wrong, as the last look found it; it is logged when this changes.
     fault: Mutex<Option<String>>,
 }
@@ -22,13 +22,13 @@ impl Location {
     /// Looks at a file that is open, and whose log is. `given` is the name by which the next server
     /// will look for the file, `path` the name beside which SQLite keeps its log.
     pub fn new(given: &Path, path: &Path) -> std::result::Result<Location, String> {
-        let files = known(given, path)?;
+        let files = open_files(given, path)?;
         Ok(Location { files, fault: Mutex::new(None) })
     }
 
     /// `store_failed` with the reason, unless both files are where they were.
     pub fn check(&self) -> Result<()> {
-        let found = self.files.iter().find_map(Known::fault);
+        let found = self.files.iter().find_map(OpenFile::fault);
         let mut fault = lock(&self.fault);
         if *fault != found {
             match &found {
@@ -52,39 +52,39 @@ impl Location {
 impl Drop for Location {
     /// When the store is closed.
     fn drop(&mut self) {
-        if let Some(why) = self.files.iter().find_map(Known::fault) {
+        if let Some(why) = self.files.iter().find_map(OpenFile::fault) {
             tracing::error!("the store is closed, and {why}: what it held may be lost");
         }
     }
 }
 
 #[cfg(unix)]
-fn known(given: &Path, path: &Path) -> std::result::Result<Vec<Known>, String> {
+fn open_files(given: &Path, path: &Path) -> std::result::Result<Vec<OpenFile>, String> {
     // The server may change its working directory; a link may be changed to lead elsewhere.
     let given = std::path::absolute(given).map_err(|error| error.to_string())?;
     let files = [given, beside(path, "-wal")];
-    let known = files.into_iter().map(|path| match Identity::of(&path) {
-        Ok(identity) => Ok(Known { path, identity }),
+    let opened = files.into_iter().map(|path| match Identity::of(&path) {
+        Ok(identity) => Ok(OpenFile { path, identity }),
         Err(error) => Err(format!("{}: {error}", path.display())),
     });
-    known.collect()
+    opened.collect()
 }
 
 /// Elsewhere a file that is open cannot be removed.
 #[cfg(not(unix))]
-fn known(_: &Path, _: &Path) -> std::result::Result<Vec<Known>, String> {
+fn open_files(_: &Path, _: &Path) -> std::result::Result<Vec<OpenFile>, String> {
     Ok(Vec::new())
 }
 
 /// A file as it was when it was opened.
-struct Known {
+struct OpenFile {
     #[cfg(unix)]
     path: std::path::PathBuf,
     #[cfg(unix)]
     identity: Identity,
 }
 
-impl Known {
+impl OpenFile {
     #[cfg(unix)]
     fn fault(&self) -> Option<String> {
         let path = self.path.display();

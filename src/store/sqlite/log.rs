@@ -18,8 +18,8 @@ use super::room::Room;
 use super::schema;
 use crate::store::SyncMode;
 
-/// The disk is looked at again each time that the log has become longer by this many pages, 256 KiB.
-const LOOK_PAGES: i32 = 32;
+/// The disk is last_measured at again each time that the log has become longer by this many pages, 256 KiB.
+const MEASURE_PAGES: i32 = 32;
 
 /// The log of a store file, as far as SQLite leaves it to us.
 pub struct Log {
@@ -29,18 +29,18 @@ pub struct Log {
     file: File,
     /// Whether the log may have frames that are not on disk. Every commit that writes frames sets it.
     unsynced: Arc<AtomicBool>,
-    trouble: Cell<Option<Trouble>>,
+    fault: Cell<Option<LogFault>>,
     /// Whether the log is to be moved into the file after the next commit, however long it is.
-    settles: Cell<bool>,
+    checkpoints_next: Cell<bool>,
     pages: Arc<AtomicI32>,
-    /// How often [`LOOK_PAGES`] went into the log at the last look at the disk.
-    looked: Cell<i32>,
+    /// How often [`MEASURE_PAGES`] went into the log at the last look at the disk.
+    last_measured: Cell<i32>,
     room: Arc<Room>,
 }
 
 /// What has to be made good before more is written.
 #[derive(Clone, Copy)]
-enum Trouble {
+enum LogFault {
     /// The disk failed to take something of the log, and may have lost it.
     Lost,
     /// There was no room.
@@ -66,12 +66,13 @@ impl Log {
             Error::SqliteFailure(code, Some(format!("cannot open its log: {error}")))
         })?;
         let durable = sync == SyncMode::Full;
-        let (trouble, settles, looked) = Default::default();
-        let log = Log { durable, file, unsynced, trouble, settles, pages, looked, room };
+        let (fault, checkpoints_next, last_measured) = Default::default();
+        let log =
+            Log { durable, file, unsynced, fault, checkpoints_next, pages, last_measured, room };
         // The file gets the pages of its tables while there is room for them.
-        log.move_into_file(sqlite);
+        log.checkpoint(sqlite);
         log.room.reserve();
-        log.bound(sqlite);
+        log.limit_size(sqlite);
         Ok(log)
     }
 
@@ -81,7 +82,7 @@ impl Log {
     }
 
     /// SQLite cuts the log to this after it was longer.
-    fn bound(&self, sqlite: &Connection) {
+    fn limit_size(&self, sqlite: &Connection) {
         let bytes = self.room.log_bytes().cast_signed();
         let bound = sqlite.pragma_update_and_check(None, "journal_size_limit", bytes, |_| Ok(()));
         if let Err(error) = bound {
@@ -90,29 +91,29 @@ impl Log {
     }
 
     /// Moves the log into the file after the next commit.
-    pub fn settle(&self) {
-        self.settles.set(true);
+    pub fn checkpoint_next(&self) {
+        self.checkpoints_next.set(true);
     }
 
     /// Before a transaction: makes good what failed before.
     pub fn begin(&self, sqlite: &Connection) -> Result<()> {
-        match self.trouble.get() {
+        match self.fault.get() {
             // A checkpoint would not do: until it ends, the file would have pages that are newer
             // than the hole in the log.
-            Some(Trouble::Lost) => {
+            Some(LogFault::Lost) => {
                 self.rewrite().map_err(not_synced)?;
-                self.trouble.set(None);
+                self.fault.set(None);
             }
             // There may be room in the log when what is in it has been moved.
-            Some(Trouble::Full) => {
-                self.trouble.set(None);
-                self.move_into_file(sqlite);
+            Some(LogFault::Full) => {
+                self.fault.set(None);
+                self.checkpoint(sqlite);
             }
             None => {}
         }
-        if self.room.is_full() && self.trouble.get().is_none() {
+        if self.room.is_full() && self.fault.get().is_none() {
             self.room.reserve();
-            self.bound(sqlite);
+            self.limit_size(sqlite);
         }
         Ok(())
     }
@@ -132,18 +133,18 @@ impl Log {
     /// After a commit: moves the log into the file if it is time to.
     pub fn committed(&self, sqlite: &Connection) {
         let pages = self.pages.load(Ordering::Relaxed);
-        let looks = pages / LOOK_PAGES;
-        if self.looked.replace(looks) != looks && self.room.look() {
-            self.bound(sqlite);
+        let steps = pages / MEASURE_PAGES;
+        if self.last_measured.replace(steps) != steps && self.room.measure() {
+            self.limit_size(sqlite);
         }
         let bytes = u64::from(pages.unsigned_abs()) * schema::PAGE_BYTES;
-        if self.settles.take() || bytes >= self.room.log_bytes() {
-            self.move_into_file(sqlite);
+        if self.checkpoints_next.take() || bytes >= self.room.log_bytes() {
+            self.checkpoint(sqlite);
         }
     }
 
     /// Moves into the file what no reader needs to stay in the log. What fails is tried again.
-    fn move_into_file(&self, sqlite: &Connection) {
+    fn checkpoint(&self, sqlite: &Connection) {
         let moved = sqlite.pragma_update_and_check(None, "wal_checkpoint", "PASSIVE", |_| Ok(()));
         let Err(error) = moved else { return };
         if error.sqlite_error_code() != Some(ErrorCode::DiskFull) {
@@ -155,9 +156,9 @@ impl Log {
     /// After an error.
     pub fn failed(&self, error: &Error) {
         match error.sqlite_error_code() {
-            Some(ErrorCode::SystemIoFailure) => self.trouble.set(Some(Trouble::Lost)),
+            Some(ErrorCode::SystemIoFailure) => self.fault.set(Some(LogFault::Lost)),
             Some(ErrorCode::DiskFull) => {
-                self.trouble.set(Some(Trouble::Full));
+                self.fault.set(Some(LogFault::Full));
                 self.room.give_up();
             }
             _ => {}

@@ -7,14 +7,14 @@ use std::path::Path;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OptionalExtension, Result};
 
-use super::counters::{State, TopicCounters};
+use super::counters::{RecordState, TopicCounters};
 use super::location::{beside, with_mode_of};
 use super::tables::Tables;
 use super::{file, schema};
 use crate::store::Checked;
 
 /// Faults that are told; there may be one for each message.
-const FAULTS: usize = 100;
+const MAX_FAULTS: usize = 100;
 
 /// Checks a file. An error is why it could not be looked at.
 pub fn check(path: &Path) -> std::result::Result<Checked, String> {
@@ -31,7 +31,7 @@ pub fn check(path: &Path) -> std::result::Result<Checked, String> {
     if let Err(error) = check.all() {
         check.fault(format!("it cannot be read on: {error}"));
     }
-    let more = check.found.saturating_sub(FAULTS);
+    let more = check.found.saturating_sub(MAX_FAULTS);
     let mut checked = check.checked;
     if more > 0 {
         checked.faults.push(format!("and {more} more"));
@@ -48,7 +48,7 @@ struct Check<'a> {
 impl Check<'_> {
     fn fault(&mut self, fault: String) {
         self.found += 1;
-        if self.found <= FAULTS {
+        if self.found <= MAX_FAULTS {
             self.checked.faults.push(fault);
         }
     }
@@ -79,7 +79,7 @@ impl Check<'_> {
     }
 
     /// A topic's messages, one by one, and their number.
-    fn topic(&mut self, name: &str, state: &State) -> Result<()> {
+    fn topic(&mut self, name: &str, state: &RecordState) -> Result<()> {
         let (length, bytes) = self.messages(name, state.number)?;
         let counts = &state.counts;
         let taken_to = counts.taken_to.cast_signed();
@@ -93,9 +93,11 @@ impl Check<'_> {
             ("messages delayed", counts.delayed, rows(schema::COUNT_DELAYED)?),
             ("messages noted", counts.noted, rows(schema::COUNT_NOTED)?),
         ];
-        for (what, said, found) in counted.into_iter().filter(|(_, said, found)| said != found) {
+        for (what, describe, found) in
+            counted.into_iter().filter(|(_, describe, found)| describe != found)
+        {
             self.fault(format!(
-                "topic {name:?}: it says that there are {said} {what}: there are {found}"
+                "topic {name:?}: it says that there are {describe} {what}: there are {found}"
             ));
         }
         self.delayed(name, state.number)?;
@@ -170,7 +172,7 @@ pub fn backup(from: &Path, to: &Path) -> std::result::Result<u64, String> {
     let tables = file::open_to_read(from)?;
     // Each process has its own name for an unfinished copy: another may be copying to the same place.
     let partial = beside(to, &format!("-partial-{}", std::process::id()));
-    let said = |error: String| format!("{}: {error}", to.display());
+    let describe = |error: String| format!("{}: {error}", to.display());
     let made = make(from, &partial).map_err(|error| error.to_string());
     let copied = made.and_then(|()| copy(tables.sqlite(), &partial)).and_then(|()| {
         let renamed = sync(&partial).and_then(|()| fs::rename(&partial, to));
@@ -178,9 +180,9 @@ pub fn backup(from: &Path, to: &Path) -> std::result::Result<u64, String> {
     });
     if let Err(error) = copied {
         let _ = fs::remove_file(&partial);
-        return Err(said(error));
+        return Err(describe(error));
     }
-    fs::metadata(to).map(|file| file.len()).map_err(|error| said(error.to_string()))
+    fs::metadata(to).map(|file| file.len()).map_err(|error| describe(error.to_string()))
 }
 
 /// Makes the copy, empty and with the permissions of its store: what only some may read stays so.
@@ -195,10 +197,9 @@ fn make(from: &Path, partial: &Path) -> io::Result<()> {
 
 /// All pages in one step: a backup that pauses begins anew when somebody writes meanwhile.
 fn copy(from: &Connection, partial: &Path) -> std::result::Result<(), String> {
-    let said = |error: rusqlite::Error| file::explain(&error);
-    let mut to = Connection::open(partial).map_err(said)?;
-    let backup = Backup::new(from, &mut to).map_err(said)?;
-    match backup.step(-1).map_err(said)? {
+    let mut to = Connection::open(partial).map_err(file::explain)?;
+    let backup = Backup::new(from, &mut to).map_err(file::explain)?;
+    match backup.step(-1).map_err(file::explain)? {
         StepResult::Done => Ok(()),
         _ => Err("another program is in the way: try again".to_owned()),
     }
@@ -216,13 +217,13 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 const FLAGS: &str = "LIBSQLITE3_FLAGS=\"-DSQLITE_DEFAULT_MEMSTATUS=0 -DHAVE_FDATASYNC=1\"";
 
 /// The one of these flags that SQLite can name; the other comes from the same variable.
-const TELLING: &str = "DEFAULT_MEMSTATUS=0";
+const REPORTED_FLAG: &str = "DEFAULT_MEMSTATUS=0";
 
 /// SQLite's version and, if its compile flags are missing, what to do.
 pub fn sqlite_version() -> String {
     let version = rusqlite::version();
     match compile_flags_advice() {
-        None => format!("SQLite {version}, {TELLING}"),
+        None => format!("SQLite {version}, {REPORTED_FLAG}"),
         Some(advice) => format!("SQLite {version}: {advice}"),
     }
 }
@@ -239,9 +240,10 @@ fn compile_options() -> rusqlite::Result<Vec<String>> {
 }
 
 fn advice(options: &[String]) -> Option<String> {
-    let is_missing = !options.iter().any(|option| option == TELLING);
-    is_missing
-        .then(|| format!("compiled without {TELLING}, which makes it slower: build with {FLAGS}"))
+    let is_missing = !options.iter().any(|option| option == REPORTED_FLAG);
+    is_missing.then(|| {
+        format!("compiled without {REPORTED_FLAG}, which makes it slower: build with {FLAGS}")
+    })
 }
 
 #[cfg(test)]
@@ -256,7 +258,7 @@ mod tests {
             assert!(advice.starts_with("compiled without DEFAULT_MEMSTATUS=0"), "{advice}");
             assert!(advice.ends_with(FLAGS), "{advice}");
         }
-        assert_eq!(advice(&[threads, TELLING.to_owned()]), None);
+        assert_eq!(advice(&[threads, REPORTED_FLAG.to_owned()]), None);
     }
 
     #[test]
@@ -265,6 +267,6 @@ mod tests {
         let (name, flags) = FLAGS.split_once('=').unwrap();
         assert!(config.contains(&format!("{name} = {flags}")), "{config}");
         let options = compile_options().unwrap();
-        assert!(options.iter().any(|option| option == TELLING), "{options:?}");
+        assert!(options.iter().any(|option| option == REPORTED_FLAG), "{options:?}");
     }
 }

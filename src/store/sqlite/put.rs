@@ -1,7 +1,7 @@
 //! Putting: new messages, delayed ones, duplicates, and messages that come back unread.
 
 use super::bound::{MESSAGE_OVERHEAD, ROW_BYTES};
-use super::counters::Account;
+use super::counters::TopicRecord;
 use super::schema;
 use super::tables::JsonText;
 use super::transaction::Transaction;
@@ -28,25 +28,25 @@ impl Transaction<'_> {
         options: Option<&PutOptions>,
     ) -> Result<Outcome> {
         let Some(options) = options else {
-            self.find_room(body.len())?;
+            self.check_room(body.len())?;
             return self.append(topic, body, None, None).map(stored);
         };
         let key = options.dedupe.as_deref();
         if let Some(key) = key
-            && let Some(first) = self.duplicate(topic, key)?
+            && let Some(first) = self.find_duplicate(topic, key)?
         {
             return Ok(first);
         }
-        self.find_room(body.len())?;
+        self.check_room(body.len())?;
         let rank = Some(rank(options.priority)).filter(|rank| *rank != RANK_DEFAULT);
         let outcome = match options.delay {
             Some(delay) if delay > 0 => {
-                self.delay(topic, body, self.now.saturating_add(delay), rank, options.ttl)?
+                self.put_delayed(topic, body, self.now.saturating_add(delay), rank, options.ttl)?
             }
             _ => self.append(topic, body, rank, options.ttl).map(stored)?,
         };
         if let Some(key) = key {
-            self.remember(topic, key, &outcome)?;
+            self.insert_dedupe_key(topic, key, &outcome)?;
         }
         Ok(outcome)
     }
@@ -64,11 +64,11 @@ impl Transaction<'_> {
         if let Some(keep) = self.rules.keep {
             self.due_at(id.saturating_add(keep));
         }
-        let account = self.insert(topic, id, rank, expires, body)?;
-        let after = std::mem::replace(&mut account.state.newest, id);
-        account.state.counts.puts += 1;
+        let record = self.insert(topic, id, rank, expires, body)?;
+        let after = std::mem::replace(&mut record.state.newest, id);
+        record.state.counts.puts += 1;
         match rank {
-            None => account.state.counts.in_line += 1,
+            None => record.state.counts.in_line += 1,
             Some(rank) => self.make_ready(topic, rank, id, 0)?,
         }
         Ok((id, after))
@@ -82,7 +82,7 @@ impl Transaction<'_> {
         rank: Option<i64>,
         expires: Option<Id>,
         body: &[u8],
-    ) -> Result<&mut Account> {
+    ) -> Result<&mut TopicRecord> {
         let large = body.len() > schema::LARGE_BYTES
             && self.run(schema::INSERT_LARGE, (id.cast_signed(), JsonText(body)))? > 0;
         let text = (!large).then_some(JsonText(body));
@@ -93,28 +93,28 @@ impl Transaction<'_> {
         } else {
             self.run(schema::INSERT, (topic, id.cast_signed(), text, crc, rank, at))?;
         }
-        self.adds(body.len() as u64 + MESSAGE_OVERHEAD);
+        self.count_added(body.len() as u64 + MESSAGE_OVERHEAD);
         if let Some(at) = expires {
             self.run(schema::INSERT_EXPIRY, (at.cast_signed(), topic, id.cast_signed()))?;
-            self.adds(ROW_BYTES);
+            self.count_added(ROW_BYTES);
             self.due_at(at);
         }
         self.counters.push_oldest(id, topic);
-        let account = self.account(topic)?;
-        account.state.counts.length += 1;
-        account.state.counts.bytes += body.len() as u64;
-        Ok(account)
+        let record = self.record(topic)?;
+        record.state.counts.length += 1;
+        record.state.counts.bytes += body.len() as u64;
+        Ok(record)
     }
 
     /// From now on the message is taken by its rank.
     pub fn make_ready(&mut self, topic: i64, rank: i64, id: Id, deliveries: u32) -> Result<()> {
         self.run(schema::INSERT_READY, (topic, rank, id.cast_signed(), deliveries))?;
-        self.adds(ROW_BYTES);
+        self.count_added(ROW_BYTES);
         self.counts(topic)?.ready += 1;
         Ok(())
     }
 
-    pub fn delay(
+    pub fn put_delayed(
         &mut self,
         topic: i64,
         body: &[u8],
@@ -127,14 +127,14 @@ impl Transaction<'_> {
         let params = (at.cast_signed(), topic, rank, ttl, crc, JsonText(body));
         self.run(schema::INSERT_DELAYED, params)?;
         // Its row stands in two indexes too.
-        self.adds(body.len() as u64 + MESSAGE_OVERHEAD + 2 * ROW_BYTES);
+        self.count_added(body.len() as u64 + MESSAGE_OVERHEAD + 2 * ROW_BYTES);
         self.counts(topic)?.delayed += 1;
         self.due_at(at);
         Ok(Outcome::Due { at, duplicate: false })
     }
 
     /// What became of the first put with this key.
-    fn duplicate(&mut self, topic: i64, key: &str) -> Result<Option<Outcome>> {
+    fn find_duplicate(&mut self, topic: i64, key: &str) -> Result<Option<Outcome>> {
         self.first(schema::DUPLICATE, (topic, key, self.now.cast_signed()), |row| {
             let id = row.get::<_, Option<i64>>(0)?.map(i64::cast_unsigned);
             let due = row.get::<_, Option<i64>>(1)?.unwrap_or_default().cast_unsigned();
@@ -145,7 +145,7 @@ impl Transaction<'_> {
         })
     }
 
-    fn remember(&mut self, topic: i64, key: &str, outcome: &Outcome) -> Result<()> {
+    fn insert_dedupe_key(&mut self, topic: i64, key: &str, outcome: &Outcome) -> Result<()> {
         let until = self.now.saturating_add(limits::DEDUPE.as_micros() as u64);
         let (id, due) = match outcome {
             Outcome::Stored { id, .. } => (Some(id.cast_signed()), None),
@@ -154,7 +154,7 @@ impl Transaction<'_> {
         };
         self.run(schema::INSERT_DEDUPE, (topic, key, until.cast_signed(), id, due))?;
         // The key stands in an index too.
-        self.adds(2 * (key.len() as u64 + ROW_BYTES));
+        self.count_added(2 * (key.len() as u64 + ROW_BYTES));
         self.due_at(until);
         Ok(())
     }
@@ -162,7 +162,7 @@ impl Transaction<'_> {
     /// A taken message goes back under its id, as if it had not been taken.
     pub fn put_back(&mut self, topic: &Topic, message: &Requeue) -> Result<Outcome> {
         if message.lease.is_some() {
-            return self.give_back_unread(topic, message.taken.id, message.taken.deliveries);
+            return self.return_undelivered(topic, message.taken.id, message.taken.deliveries);
         }
         let number = self.number_or_new(topic)?;
         let Requeue { taken, body, .. } = message;
@@ -172,17 +172,17 @@ impl Transaction<'_> {
         if let Some(origin) = &taken.origin {
             self.note_origin(number, taken.id, &origin.0, origin.1)?;
         }
-        let account = self.account(number)?;
-        account.state.counts.takes = account.state.counts.takes.saturating_sub(1);
+        let record = self.record(number)?;
+        record.state.counts.takes = record.state.counts.takes.saturating_sub(1);
         // Runs that were read meanwhile lack it.
-        account.removed = true;
+        record.removed = true;
         Ok(Outcome::Done)
     }
 
     pub fn note_origin(&mut self, topic: i64, id: Id, from: &Topic, from_id: Id) -> Result<()> {
         let params = (topic, id.cast_signed(), from.as_str(), from_id.cast_signed());
         self.run(schema::ADD_ORIGIN, params)?;
-        self.adds(ROW_BYTES + from.as_str().len() as u64);
+        self.count_added(ROW_BYTES + from.as_str().len() as u64);
         self.counts(topic)?.noted += 1;
         Ok(())
     }

@@ -6,7 +6,7 @@
 use super::bound::MESSAGE_OVERHEAD;
 use super::counters::purged;
 use super::schema;
-use super::tables::Stored;
+use super::tables::StoredRow;
 use super::transaction::Transaction;
 use crate::error::Result;
 use crate::ops::{Id, Outcome, Topic};
@@ -14,10 +14,10 @@ use crate::store::Counts;
 
 impl Transaction<'_> {
     /// A message's row without its body, and whether it was put without a priority.
-    pub fn stored(&self, number: i64, id: Id) -> Result<Option<(Stored, bool)>> {
+    pub fn stored(&self, number: i64, id: Id) -> Result<Option<(StoredRow, bool)>> {
         self.first(schema::STORED, (number, id.cast_signed()), |row| {
             let expires = row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned);
-            Ok((Stored { id, expires, size: row.get::<_, i64>(0)? as usize }, row.get(1)?))
+            Ok((StoredRow { id, expires, size: row.get::<_, i64>(0)? as usize }, row.get(1)?))
         })
     }
 
@@ -62,7 +62,7 @@ impl Transaction<'_> {
     }
 
     /// Removes a message from the log and from the counts, unless it is gone already.
-    pub fn remove(&mut self, number: i64, stored: &Stored) -> Result<()> {
+    pub fn remove(&mut self, number: i64, stored: &StoredRow) -> Result<()> {
         self.remove_large(number, stored)?;
         if self.run(schema::DELETE, (number, stored.id.cast_signed()))? == 0 {
             return Ok(());
@@ -71,7 +71,7 @@ impl Transaction<'_> {
     }
 
     /// The body of a message that is to be removed from the log, if it is not there.
-    pub fn remove_large(&self, number: i64, stored: &Stored) -> Result<()> {
+    pub fn remove_large(&self, number: i64, stored: &StoredRow) -> Result<()> {
         if stored.size > schema::LARGE_BYTES {
             self.run(schema::DELETE_LARGE, (number, stored.id.cast_signed()))?;
         }
@@ -79,17 +79,17 @@ impl Transaction<'_> {
     }
 
     /// What is left to do for a message that was removed from the log.
-    pub fn forget(&mut self, number: i64, stored: &Stored) -> Result<()> {
-        let &Stored { id, size, expires } = stored;
+    pub fn forget(&mut self, number: i64, stored: &StoredRow) -> Result<()> {
+        let &StoredRow { id, size, expires } = stored;
         if let Some(at) = expires {
             self.run(schema::DELETE_EXPIRY, (at.cast_signed(), number, id.cast_signed()))?;
         }
-        self.removes(size as u64 + MESSAGE_OVERHEAD);
-        let account = self.account(number)?;
-        account.removed = true;
-        account.state.counts.length = account.state.counts.length.saturating_sub(1);
-        account.state.counts.bytes = account.state.counts.bytes.saturating_sub(size as u64);
-        if account.state.counts.noted > 0
+        self.count_removed(size as u64 + MESSAGE_OVERHEAD);
+        let record = self.record(number)?;
+        record.removed = true;
+        record.state.counts.length = record.state.counts.length.saturating_sub(1);
+        record.state.counts.bytes = record.state.counts.bytes.saturating_sub(size as u64);
+        if record.state.counts.noted > 0
             && self.run(schema::DELETE_NOTE, (number, id.cast_signed()))? > 0
         {
             self.counts(number)?.noted -= 1;
@@ -103,17 +103,17 @@ impl Transaction<'_> {
         self.run(schema::INSERT_TRASH, [number])?;
         self.due_at(self.now);
         self.last = None;
-        let account = self.account(number)?;
-        account.removed = true;
-        account.state.number = purged(number);
-        let counts = account.state.counts;
-        account.state.counts = Counts {
+        let record = self.record(number)?;
+        record.removed = true;
+        record.state.number = purged(number);
+        let counts = record.state.counts;
+        record.state.counts = Counts {
             puts: counts.puts,
             takes: counts.takes,
             dropped: counts.dropped,
             stopped: counts.stopped,
             policy: counts.policy,
-            taken_to: account.state.newest,
+            taken_to: record.state.newest,
             ..Counts::default()
         };
         Ok(Outcome::Purged(counts.length + counts.delayed))

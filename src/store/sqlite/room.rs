@@ -23,7 +23,7 @@ const LOG_MAX: u64 = 16 * 1024 * 1024;
 const LOG_SHARE: u64 = 8;
 
 /// What the spare file has beyond that length: one transaction may make the log longer.
-const TRANSACTION: u64 = 256 * 1024;
+const TRANSACTION_BYTES: u64 = 256 * 1024;
 
 /// A changed length counts if it differs by more than this share.
 const CHANGE_SHARE: u64 = 8;
@@ -47,7 +47,7 @@ impl Room {
     /// Looks at the disk of a file that is open. Nothing is reserved yet.
     pub fn new(path: &Path, max_bytes: Option<u64>) -> Room {
         let max_bytes = max_bytes.unwrap_or(u64::MAX);
-        let log_bytes = log_bytes(free(path).unwrap_or(u64::MAX), max_bytes);
+        let log_bytes = log_bytes(free_bytes(path).unwrap_or(u64::MAX), max_bytes);
         Room {
             path: path.to_owned(),
             max_bytes,
@@ -62,14 +62,14 @@ impl Room {
     }
 
     /// Looks at the disk again; true if [`Room::log_bytes`] has changed. The spare file follows.
-    pub fn look(&self) -> bool {
-        let Some(free) = free(&self.path) else { return false };
+    pub fn measure(&self) -> bool {
+        let Some(free) = free_bytes(&self.path) else { return false };
         let (before, now) = (self.log_bytes(), log_bytes(free, self.max_bytes));
         if before.abs_diff(now) <= before / CHANGE_SHARE {
             return false;
         }
         let spare = lock(&self.spare);
-        let resized = spare.as_ref().map_or(Ok(()), |file| resize(file, now + TRANSACTION));
+        let resized = spare.as_ref().map_or(Ok(()), |file| resize(file, now + TRANSACTION_BYTES));
         // The log may only become longer if there is a reserve for it.
         if resized.is_err() && now > before {
             return false;
@@ -133,9 +133,9 @@ impl Room {
     }
 
     fn try_reserve(&self) -> io::Result<()> {
-        let free = free(&self.path).unwrap_or(u64::MAX);
+        let free = free_bytes(&self.path).unwrap_or(u64::MAX);
         let log = log_bytes(free, self.max_bytes);
-        let spare = log + TRANSACTION;
+        let spare = log + TRANSACTION_BYTES;
         if free < spare + log {
             let text = format!("{free} bytes are free, {} are needed", spare + log);
             return Err(io::Error::new(io::ErrorKind::StorageFull, text));
@@ -165,13 +165,13 @@ fn log_bytes(free: u64, max_bytes: u64) -> u64 {
 
 /// Bytes that are free on the disk of this file; `None` if it has no bound, or does not tell.
 #[cfg(unix)]
-fn free(path: &Path) -> Option<u64> {
+fn free_bytes(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok().filter(|disk| disk.f_blocks > 0)?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[cfg(not(unix))]
-fn free(_: &Path) -> Option<u64> {
+fn free_bytes(_: &Path) -> Option<u64> {
     None
 }
 
@@ -249,7 +249,7 @@ mod tests {
         let room = Room::new(&path, Some(8 << 20));
         room.reserve();
         let allocated = || lock(&room.spare).as_ref().map(|file| file.metadata().unwrap().blocks());
-        assert!(allocated().unwrap() * 512 >= (1 << 20) + TRANSACTION);
+        assert!(allocated().unwrap() * 512 >= (1 << 20) + TRANSACTION_BYTES);
         assert!(!room.is_full());
         let spare = folder.path().join("queue.db-spare");
         assert!(spare.exists());

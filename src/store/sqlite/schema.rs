@@ -264,7 +264,7 @@ pub const DROP_READY: &str = "DELETE FROM ready
 pub const DROP_NOTES: &str = "DELETE FROM notes WHERE topic = ?1 AND id <= ?2";
 
 /// What is copied to another store: messages with all that is known of them.
-pub const KEPT: &str = "SELECT id, body, expires, crc, rank,
+pub const SCAN_LOG: &str = "SELECT id, body, expires, crc, rank,
         coalesce(
             (SELECT deliveries FROM ready
              WHERE topic = ?1 AND rank = coalesce(log.rank, ?4) AND id = log.id),
@@ -273,7 +273,7 @@ pub const KEPT: &str = "SELECT id, body, expires, crc, rank,
         coalesce((SELECT looks FROM notes WHERE topic = ?1 AND id = log.id), 0),
         EXISTS (SELECT 1 FROM notes WHERE topic = ?1 AND id = log.id)
     FROM log WHERE topic = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
-pub const KEPT_FOR_LATER: &str = "SELECT due, body, ttl, crc, rank, number FROM delayed
+pub const SCAN_DELAYED: &str = "SELECT due, body, ttl, crc, rank, number FROM delayed
     WHERE topic = ?1 AND (due, number) > (?2, ?3) ORDER BY due, number LIMIT ?4";
 
 /// What a check looks at.

@@ -44,7 +44,7 @@ pub struct Bounds {
 }
 
 /// A message's row, without its body.
-pub struct Stored {
+pub struct StoredRow {
     pub id: Id,
     pub expires: Option<Id>,
     pub size: usize,
@@ -159,9 +159,9 @@ impl Tables {
     }
 
     /// What is committed next goes into the file at once, with all that was before it.
-    pub fn settle(&self) {
+    pub fn checkpoint_next(&self) {
         if let Some(log) = &self.log {
-            log.settle();
+            log.checkpoint_next();
         }
     }
 
@@ -257,7 +257,7 @@ impl Tables {
     }
 
     /// Reads a row of `log` with its body, which is added to `bytes`.
-    pub fn read_one(&self, topic: i64, row: &Row<'_>, bytes: &mut Vec<u8>) -> Result<Stored> {
+    pub fn read_one(&self, topic: i64, row: &Row<'_>, bytes: &mut Vec<u8>) -> Result<StoredRow> {
         let start = bytes.len();
         match row.get_ref(1)? {
             ValueRef::Null => self.read_large(row.get(0)?, bytes)?,
@@ -267,13 +267,13 @@ impl Tables {
     }
 
     /// What a row says that begins with id, body, expires and crc, and that has this body.
-    pub fn checked(&self, topic: i64, row: &Row<'_>, body: &[u8]) -> Result<Stored> {
+    pub fn checked(&self, topic: i64, row: &Row<'_>, body: &[u8]) -> Result<StoredRow> {
         let (id, expires) = (row.get(0)?, row.get(2)?);
         if self.is_file() {
             damage::Row { topic, id, expires, body }.check(row.get(3)?)?;
         }
         let expires = expires.map(i64::cast_unsigned);
-        Ok(Stored { id: id.cast_unsigned(), expires, size: body.len() })
+        Ok(StoredRow { id: id.cast_unsigned(), expires, size: body.len() })
     }
 
     /// The checksum that goes with a message's row, if one does.

@@ -6,7 +6,7 @@ use super::bound::ROW_BYTES;
 use super::damage::is_damage;
 use super::put::{RANK_DEFAULT, priority};
 use super::schema;
-use super::tables::Stored;
+use super::tables::StoredRow;
 use super::transaction::Transaction;
 use crate::error::Result;
 use crate::limits;
@@ -14,7 +14,7 @@ use crate::ops::{Batch, Id, Outcome, Taken, Topic};
 use crate::store::errors;
 
 /// A message in `ready`.
-struct Ready {
+struct ReadyRow {
     rank: i64,
     id: Id,
     deliveries: u32,
@@ -44,8 +44,8 @@ impl Lease {
         })
     }
 
-    fn message(&self) -> Stored {
-        Stored { id: self.id, expires: self.expires, size: self.size }
+    fn message(&self) -> StoredRow {
+        StoredRow { id: self.id, expires: self.expires, size: self.size }
     }
 }
 
@@ -63,10 +63,10 @@ impl Transaction<'_> {
         let wanted = before + count;
         if let Some(number) = self.number(topic) {
             if lease.is_none() {
-                self.account(number)?.topic_state.take_from();
+                self.record(number)?.topic_state.take_from();
             }
             if lease.is_some()
-                && let Err(error) = self.find_room_to_hold()
+                && let Err(error) = self.check_room_for_row()
             {
                 batch.outcomes.resize(wanted, Err(error));
                 return Ok(count);
@@ -103,7 +103,7 @@ impl Transaction<'_> {
             // A returned message has its place among those that were never taken, by its id.
             let returned = ready.as_ref().filter(|ready| ready.rank == RANK_DEFAULT);
             let before = returned.map_or(i64::MAX, |returned| returned.id.cast_signed());
-            if self.take_line(batch, number, lease, most, before)? {
+            if self.take_plain(batch, number, lease, most, before)? {
                 return Ok(true);
             }
         }
@@ -113,15 +113,15 @@ impl Transaction<'_> {
         }
     }
 
-    fn first_ready(&self, number: i64) -> Result<Option<Ready>> {
+    fn first_ready(&self, number: i64) -> Result<Option<ReadyRow>> {
         self.first(schema::FIRST_READY, [number], |row| {
             let id = row.get::<_, i64>(1)?.cast_unsigned();
-            Ok(Ready { rank: row.get(0)?, id, deliveries: row.get(2)? })
+            Ok(ReadyRow { rank: row.get(0)?, id, deliveries: row.get(2)? })
         })
     }
 
     /// Takes messages in the order of the log, up to the one with the id `before`.
-    fn take_line(
+    fn take_plain(
         &mut self,
         batch: &mut Batch,
         number: i64,
@@ -131,7 +131,7 @@ impl Transaction<'_> {
     ) -> Result<bool> {
         let taken_to = self.counts(number)?.taken_to.cast_signed();
         let start = batch.taken.len();
-        let line = self.read_line(batch, number, (taken_to, before, most as i64))?;
+        let line = self.read_plain(batch, number, (taken_to, before, most as i64))?;
         let Some(last) = line.last() else { return Ok(false) };
         let last = last.id;
         if lease.is_none() {
@@ -154,7 +154,7 @@ impl Transaction<'_> {
             }
             let origin = self.origin(number, message.id)?;
             match lease {
-                Some(lease) => self.lease(number, &message, lease, 1, RANK_DEFAULT)?,
+                Some(lease) => self.insert_lease(number, &message, lease, 1, RANK_DEFAULT)?,
                 None => self.forget(number, &message)?,
             }
             self.counts(number)?.takes += 1;
@@ -170,12 +170,12 @@ impl Transaction<'_> {
         Ok(true)
     }
 
-    fn read_line(
+    fn read_plain(
         &self,
         batch: &mut Batch,
         number: i64,
         (after, before, most): (i64, i64, i64),
-    ) -> Result<Vec<Stored>> {
+    ) -> Result<Vec<StoredRow>> {
         let params = (number, after, before, most);
         self.with(schema::READ_LINE, |read| {
             let mut line = Vec::new();
@@ -204,7 +204,7 @@ impl Transaction<'_> {
         batch: &mut Batch,
         number: i64,
         lease: Option<u64>,
-        ready: &Ready,
+        ready: &ReadyRow,
     ) -> Result<()> {
         let start = batch.taken.len();
         let params = (number, ready.id.cast_signed());
@@ -220,7 +220,7 @@ impl Transaction<'_> {
         let origin = self.origin(number, stored.id)?;
         let deliveries = ready.deliveries.saturating_add(1);
         match lease {
-            Some(lease) => self.lease(number, &stored, lease, deliveries, ready.rank)?,
+            Some(lease) => self.insert_lease(number, &stored, lease, deliveries, ready.rank)?,
             None => self.remove(number, &stored)?,
         }
         self.counts(number)?.takes += 1;
@@ -235,10 +235,10 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn lease(
+    fn insert_lease(
         &mut self,
         topic: i64,
-        message: &Stored,
+        message: &StoredRow,
         lease: u64,
         deliveries: u32,
         rank: i64,
@@ -249,23 +249,23 @@ impl Transaction<'_> {
         let params = (topic, id, until.cast_signed(), deliveries, rank, size, expires);
         self.run(schema::INSERT_LEASE, params)?;
         // It stands in an index too.
-        self.adds(2 * ROW_BYTES);
+        self.count_added(2 * ROW_BYTES);
         self.counts(topic)?.leased += 1;
         self.due_at(until);
         Ok(())
     }
 
     pub fn ack(&mut self, topic: &Topic, id: Id, deliveries: u32) -> Result<Outcome> {
-        let lease = self.held(topic, id, deliveries)?;
+        let lease = self.find_lease(topic, id, deliveries)?;
         self.end_lease(&lease)?;
         self.remove(lease.topic, &lease.message())?;
         Ok(Outcome::Done)
     }
 
     pub fn nack(&mut self, topic: &Topic, id: Id, deliveries: u32, delay: u64) -> Result<Outcome> {
-        let lease = self.held(topic, id, deliveries)?;
+        let lease = self.find_lease(topic, id, deliveries)?;
         if delay == 0 {
-            self.give_back(topic, &lease)?;
+            self.return_message(topic, &lease)?;
             return Ok(Outcome::Done);
         }
         let until = self.now.saturating_add(delay);
@@ -275,7 +275,7 @@ impl Transaction<'_> {
     }
 
     /// The lease of a taker who took this message as its delivery of that number.
-    fn held(&mut self, topic: &Topic, id: Id, deliveries: u32) -> Result<Lease> {
+    fn find_lease(&mut self, topic: &Topic, id: Id, deliveries: u32) -> Result<Lease> {
         let lease = match self.number(topic) {
             Some(number) => self.live_lease(number, id, deliveries)?,
             None => None,
@@ -300,7 +300,7 @@ impl Transaction<'_> {
     }
 
     /// Ends a lease; its message can be taken again, or is a dead letter by now.
-    pub fn give_back(&mut self, topic: &Topic, lease: &Lease) -> Result<()> {
+    pub fn return_message(&mut self, topic: &Topic, lease: &Lease) -> Result<()> {
         self.end_lease(lease)?;
         let stored = self.stored(lease.topic, lease.id)?;
         if stored.is_none_or(|(stored, _)| stored.expires.is_some_and(|at| at <= self.now)) {
@@ -313,7 +313,7 @@ impl Transaction<'_> {
             && let Some(dead) = topic.dead()
         {
             match self.number_or_new(&dead) {
-                Ok(dead) => return self.bury(topic, lease, dead),
+                Ok(dead) => return self.move_to_dead_letters(topic, lease, dead),
                 // Without a topic for dead letters the message stays in its own.
                 Err(_) if !self.failed.get() => {}
                 Err(error) => return Err(error),
@@ -323,8 +323,13 @@ impl Transaction<'_> {
     }
 
     /// Ends the lease of a message that did not reach its taker: that was no delivery.
-    pub fn give_back_unread(&mut self, topic: &Topic, id: Id, deliveries: u32) -> Result<Outcome> {
-        let lease = self.held(topic, id, deliveries)?;
+    pub fn return_undelivered(
+        &mut self,
+        topic: &Topic,
+        id: Id,
+        deliveries: u32,
+    ) -> Result<Outcome> {
+        let lease = self.find_lease(topic, id, deliveries)?;
         self.end_lease(&lease)?;
         let counts = self.counts(lease.topic)?;
         counts.takes = counts.takes.saturating_sub(1);
@@ -335,7 +340,7 @@ impl Transaction<'_> {
     }
 
     /// Puts a message to the topic of dead letters.
-    fn bury(&mut self, topic: &Topic, lease: &Lease, dead: i64) -> Result<()> {
+    fn move_to_dead_letters(&mut self, topic: &Topic, lease: &Lease, dead: i64) -> Result<()> {
         let mut body = Vec::new();
         let params = (lease.topic, lease.id.cast_signed());
         let stored = self.first(schema::READ_ONE, params, |row| {
@@ -346,7 +351,7 @@ impl Transaction<'_> {
             // A damaged message stays where it is: the next take reports the damage.
             Some(Err(error)) => {
                 if !is_damage(&error) {
-                    return Err(self.fails(error));
+                    return Err(self.record_failure(error));
                 }
                 return self.make_ready(lease.topic, lease.rank, lease.id, lease.deliveries);
             }
@@ -359,18 +364,18 @@ impl Transaction<'_> {
 
     pub fn peek(&mut self, batch: &mut Batch, topic: &Topic) -> Result<Outcome> {
         let Some(number) = self.number(topic) else { return Ok(Outcome::Peeked(None)) };
-        self.find_room_to_hold()?;
+        self.check_room_for_row()?;
         let start = batch.taken.len();
         let params = (number, 0, 1, self.now.cast_signed(), i64::MAX);
         let oldest = self.first(schema::READ, params, |row| {
             self.tables.read_one(number, row, &mut batch.taken)
         })?;
-        let Some(Stored { id, expires, .. }) = oldest else { return Ok(Outcome::Peeked(None)) };
+        let Some(StoredRow { id, expires, .. }) = oldest else { return Ok(Outcome::Peeked(None)) };
         let origin = self.origin(number, id)?;
         let params = (number, id.cast_signed());
         let looks: i64 = self.first(schema::ADD_LOOK, params, |row| row.get(0))?.unwrap_or(1);
         if looks == 1 && origin.is_none() {
-            self.adds(ROW_BYTES);
+            self.count_added(ROW_BYTES);
             self.counts(number)?.noted += 1;
         }
         let body = start..batch.taken.len();

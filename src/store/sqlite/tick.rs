@@ -10,15 +10,15 @@ use crate::ops::{Id, Topic};
 use crate::store::Due;
 
 /// How much of each kind one transaction does.
-const SOME: i64 = 256;
+const MAX_ROWS: i64 = 256;
 
 /// What one transaction removes: rows, and bytes of messages, or one message more.
-pub const ROWS: usize = 1_000;
-pub const BYTES: usize = 2 * 1024 * 1024;
+pub const SWEEP_ROWS: usize = 1_000;
+pub const SWEEP_BYTES: usize = 2 * 1024 * 1024;
 
 /// A row of `log`, as far as its removal needs it.
 #[derive(Clone, Copy)]
-pub struct Old {
+pub struct LogRow {
     pub id: i64,
     pub size: usize,
     /// Whether it was put without a priority.
@@ -26,7 +26,7 @@ pub struct Old {
 }
 
 /// A delayed message whose time has come.
-struct Delayed {
+struct DelayedRow {
     number: i64,
     topic: i64,
     rank: Option<i64>,
@@ -39,11 +39,11 @@ impl Transaction<'_> {
     /// Does some of what is due, and finds out when the next is.
     pub fn tick(&mut self, due: &mut Due) -> Result<()> {
         self.end_leases(due)?;
-        self.put_delayed(due)?;
-        self.expire_some()?;
-        self.run(schema::DELETE_OLD_DEDUPE, (self.now.cast_signed(), SOME))?;
+        self.put_due_messages(due)?;
+        self.expire_messages()?;
+        self.run(schema::DELETE_OLD_DEDUPE, (self.now.cast_signed(), MAX_ROWS))?;
         self.due = Id::MAX;
-        self.drop_old()?;
+        self.drop_aged()?;
         self.sweep()?;
         for next in
             [schema::NEXT_LEASE, schema::NEXT_DELAYED, schema::NEXT_EXPIRY, schema::NEXT_DEDUPE]
@@ -56,33 +56,33 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn all<T>(
+    fn due_rows<T>(
         &self,
         sql: &'static str,
         read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
-        let params = (self.now.cast_signed(), SOME);
+        let params = (self.now.cast_signed(), MAX_ROWS);
         self.with(sql, |statement| statement.query_map(params, read)?.collect())
     }
 
     /// Whether this is a topic's number; if not, it was purged.
-    fn is_kept(&self, number: i64) -> bool {
+    fn exists(&self, number: i64) -> bool {
         self.counters.number_now(number) == Some(number)
     }
 
     fn topic(&mut self, number: i64) -> Result<Topic> {
-        Ok(self.account(number)?.topic_state.topic().clone())
+        Ok(self.record(number)?.topic_state.topic().clone())
     }
 
     fn end_leases(&mut self, due: &mut Due) -> Result<()> {
-        let ended = self.all(schema::ENDED_LEASES, Lease::read)?;
+        let ended = self.due_rows(schema::ENDED_LEASES, Lease::read)?;
         for lease in ended {
-            if !self.is_kept(lease.topic) {
+            if !self.exists(lease.topic) {
                 self.run(schema::DELETE_LEASE, (lease.topic, lease.id.cast_signed()))?;
                 continue;
             }
             let topic = self.topic(lease.topic)?;
-            self.give_back(&topic, &lease)?;
+            self.return_message(&topic, &lease)?;
             due.put.extend(topic.dead().filter(|dead| self.number(dead).is_some()));
             due.returned.push(topic);
         }
@@ -90,10 +90,10 @@ impl Transaction<'_> {
     }
 
     /// Some that are due: no more at a time than a batch may take.
-    fn due_delayed(&self) -> rusqlite::Result<Vec<Delayed>> {
+    fn due_delayed(&self) -> rusqlite::Result<Vec<DelayedRow>> {
         let (mut delayed, mut bytes) = (Vec::new(), 0);
         let mut read = self.tables.statement(schema::DUE_DELAYED)?;
-        let mut rows = read.query((self.now.cast_signed(), SOME))?;
+        let mut rows = read.query((self.now.cast_signed(), MAX_ROWS))?;
         while bytes < limits::TAKEN_BYTES
             && let Some(row) = rows.next()?
         {
@@ -101,7 +101,7 @@ impl Transaction<'_> {
             bytes += body.len();
             let topic = row.get(5)?;
             let checked = self.tables.checked(topic, row, &body).map(|stored| stored.expires);
-            delayed.push(Delayed {
+            delayed.push(DelayedRow {
                 number: row.get(4)?,
                 topic,
                 rank: row.get(6)?,
@@ -113,8 +113,8 @@ impl Transaction<'_> {
         Ok(delayed)
     }
 
-    fn put_delayed(&mut self, due: &mut Due) -> Result<()> {
-        let delayed = self.due_delayed().map_err(|error| self.fails(error))?;
+    fn put_due_messages(&mut self, due: &mut Due) -> Result<()> {
+        let delayed = self.due_delayed().map_err(|error| self.record_failure(error))?;
         for message in delayed {
             if message.damaged {
                 tracing::error!("a delayed message is damaged in the store's file: it stays there");
@@ -122,7 +122,7 @@ impl Transaction<'_> {
                 continue;
             }
             self.run(schema::DELETE_DELAYED, [message.number])?;
-            if !self.is_kept(message.topic) {
+            if !self.exists(message.topic) {
                 continue;
             }
             self.counts(message.topic)?.delayed -= 1;
@@ -132,14 +132,14 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn expire_some(&mut self) -> Result<()> {
+    fn expire_messages(&mut self) -> Result<()> {
         let expired =
-            self.all(schema::EXPIRED, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            self.due_rows(schema::EXPIRED, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         for (at, topic, id) in expired {
             self.run(schema::DELETE_EXPIRY, (at, topic, id))?;
             let id: i64 = id;
             let _: i64 = at;
-            if self.is_kept(topic) {
+            if self.exists(topic) {
                 self.expire(topic, id.cast_unsigned())?;
             }
         }
@@ -160,23 +160,23 @@ impl Transaction<'_> {
             self.sweep_topic(number)?;
             self.due_at(self.now);
         }
-        self.look()?;
+        self.measure()?;
         if self.size.get().many_free() {
             // To move many pages would take more of the log than a full disk has room for.
             let full = self.tables.is_disk_full();
-            let give_back = if full { schema::GIVE_BACK_FEW } else { schema::GIVE_BACK };
-            self.with(give_back, |statement| {
+            let sql = if full { schema::GIVE_BACK_FEW } else { schema::GIVE_BACK };
+            self.with(sql, |statement| {
                 // A row for each page.
                 let mut pages = statement.query(())?;
                 while pages.next()?.is_some() {}
                 Ok(())
             })?;
-            self.look()?;
+            self.measure()?;
             if self.size.get().many_free() {
                 self.due_at(self.now);
             } else {
                 // Only then does the file become shorter.
-                self.tables.settle();
+                self.tables.checkpoint_next();
             }
         }
         Ok(())
@@ -190,7 +190,7 @@ impl Transaction<'_> {
             return Ok(());
         }
         for sql in schema::SWEEP {
-            if self.run(sql, (number, ROWS as i64))? > 0 {
+            if self.run(sql, (number, SWEEP_ROWS as i64))? > 0 {
                 return Ok(());
             }
         }
@@ -198,16 +198,16 @@ impl Transaction<'_> {
     }
 
     /// The topic's oldest messages up to an id, as many as one transaction removes.
-    pub fn oldest_rows(&self, number: i64, to: i64) -> Result<Vec<Old>> {
+    pub fn oldest_rows(&self, number: i64, to: i64) -> Result<Vec<LogRow>> {
         self.with(schema::OLDEST_ROWS, |read| {
             let (mut old, mut bytes) = (Vec::new(), 0);
-            let mut rows = read.query((number, to, ROWS as i64))?;
-            while bytes < BYTES
+            let mut rows = read.query((number, to, SWEEP_ROWS as i64))?;
+            while bytes < SWEEP_BYTES
                 && let Some(row) = rows.next()?
             {
                 let size = row.get::<_, Option<i64>>(1)?.unwrap_or(0) as usize;
                 bytes += size;
-                old.push(Old { id: row.get(0)?, size, plain: row.get(2)? });
+                old.push(LogRow { id: row.get(0)?, size, plain: row.get(2)? });
             }
             Ok(old)
         })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::{CachedStatement, OptionalExtension, Row};
 
 use super::bound::Size;
-use super::counters::{Account, TopicCounters, topic_bytes};
+use super::counters::{TopicCounters, TopicRecord, topic_bytes};
 use super::damage::Damaged;
 use super::tables::Tables;
 use super::{failed, schema};
@@ -133,7 +133,7 @@ impl<'a> Transaction<'a> {
         }
         let number = self.counters.next_number();
         self.run(schema::INSERT_TOPIC, (number, topic.as_str()))?;
-        self.adds(topic_bytes(topic));
+        self.count_added(topic_bytes(topic));
         let topic_state = Arc::new(TopicState::new(topic.clone(), number));
         self.counters.open(topic_state.clone());
         self.new_states.insert(topic.clone(), topic_state);
@@ -142,20 +142,20 @@ impl<'a> Transaction<'a> {
 
     /// Makes a topic for a message of this size; one that is refused makes none.
     pub fn new_topic_with_room(&mut self, topic: &Topic, size: usize) -> Result<i64> {
-        self.find_room(size + topic_bytes(topic) as usize)?;
+        self.check_room(size + topic_bytes(topic) as usize)?;
         self.number_or_new(topic)
     }
 
-    pub fn account(&mut self, number: i64) -> Result<&mut Account> {
+    pub fn record(&mut self, number: i64) -> Result<&mut TopicRecord> {
         let failed = &self.failed;
-        self.counters.account(number).ok_or_else(|| {
+        self.counters.record(number).ok_or_else(|| {
             failed.set(true);
             Error::new(Code::StoreFailed, "the store lost count of a topic")
         })
     }
 
     pub fn counts(&mut self, number: i64) -> Result<&mut Counts> {
-        self.account(number).map(|account| &mut account.state.counts)
+        self.record(number).map(|record| &mut record.state.counts)
     }
 
     /// A new id.
@@ -192,32 +192,32 @@ impl<'a> Transaction<'a> {
         sql: &'static str,
         work: impl FnOnce(&mut CachedStatement<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        self.whole()?;
-        let mut statement = match self.kept(sql) {
+        self.check_not_failed()?;
+        let mut statement = match self.reuse_statement(sql) {
             Some(statement) => statement,
-            None => self.tables.statement(sql).map_err(|error| self.fails(error))?,
+            None => self.tables.statement(sql).map_err(|error| self.record_failure(error))?,
         };
         let done = work(&mut statement);
         self.statements.borrow_mut().push((sql, statement));
-        done.map_err(|error| self.fails(error))
+        done.map_err(|error| self.record_failure(error))
     }
 
     /// A damaged message is one operation's matter, any other error the whole transaction's.
-    pub fn fails(&self, error: rusqlite::Error) -> Error {
+    pub fn record_failure(&self, error: rusqlite::Error) -> Error {
         self.failed.set(self.failed.get() || Damaged::of(&error).is_none());
         failed(error)
     }
 
     /// An error if the transaction has failed. SQLite may have rolled it back by itself, and would
     /// carry out another statement at once and for good.
-    pub fn whole(&self) -> Result<()> {
+    pub fn check_not_failed(&self) -> Result<()> {
         match self.failed.get() {
             true => Err(Error::new(Code::StoreFailed, "the transaction has failed: try again")),
             false => Ok(()),
         }
     }
 
-    fn kept(&self, sql: &str) -> Option<CachedStatement<'a>> {
+    fn reuse_statement(&self, sql: &str) -> Option<CachedStatement<'a>> {
         let mut statements = self.statements.borrow_mut();
         let index =
             statements.iter().position(|(kept, _)| std::ptr::eq(*kept, sql) || *kept == sql)?;
@@ -229,7 +229,7 @@ impl<'a> Transaction<'a> {
         if self.counts(number)?.noted == 0 {
             return Ok(None);
         }
-        self.tables.origin(number, id).map_err(|error| self.fails(error))
+        self.tables.origin(number, id).map_err(|error| self.record_failure(error))
     }
 
     fn set_stopped(&mut self, topic: &Topic, stopped: bool) -> Result<Outcome> {
