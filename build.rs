@@ -1,4 +1,4 @@
-//! Links `src/trim.c` into the dsmq command, where there is glibc: see there.
+//! Links `src/trim.c` into the dsmq command on Linux with glibc.
 
 fn main() {
     println!("cargo:rerun-if-changed=src/trim.c");

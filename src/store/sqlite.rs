@@ -1,8 +1,9 @@
-//! The store in SQLite: every message is a row. Only this folder names rusqlite.
+//! The SQLite store, in memory or in a file: each message is a row. Only this folder names
+//! rusqlite.
 //!
-//! One connection to SQLite under one lock. Batches go through the [`leader`](super::leader), which commits what
-//! has gathered in one [`transaction`]; readers take the lock for one run at a time. The readers
-//! of a [`file`] have a connection of their own, so that they need not wait for the disk.
+//! One connection writes, under one lock. The [`leader`](super::leader) gathers batches and commits
+//! them in one [`transaction`]. A store in a [`file`] has a second connection for reads, so that
+//! reads do not wait for the disk.
 
 mod bound;
 mod commit;
@@ -53,15 +54,18 @@ use crate::sync::lock;
 pub type Clock = fn() -> Id;
 
 pub struct SqliteStore {
-    /// Where the file is, if there is one. It goes first: to close the file removes its log.
+    /// `None` in memory. Fields drop in this order: closing the file removes the log that
+    /// `location` checks.
     location: Option<Location>,
-    /// It goes before the file is closed, which may need the room.
+    /// Dropped before the connections close, because the last checkpoint may need the reserved
+    /// space.
     reserve: Option<Reserve>,
-    /// A file's readers, who go before the writer: the last to go leaves all in one file.
+    /// The reading connection of a file. It closes before the writer: the last connection to close
+    /// checkpoints the whole log into the file.
     reader: Option<Mutex<Tables>>,
     writer: Mutex<Writer>,
     is_new: bool,
-    /// Held for as long as the file is open.
+    /// The lock file, locked while the store is open.
     _lock: Option<File>,
     leader: Leader,
     states: RwLock<HashMap<Topic, Arc<TopicState>>>,
@@ -74,7 +78,7 @@ pub struct SqliteStore {
     cache: ReadCache,
 }
 
-/// What is under the store's lock.
+/// The state under the store's lock.
 pub struct Writer {
     tables: Tables,
     counters: TopicCounters,
@@ -83,7 +87,7 @@ pub struct Writer {
 }
 
 impl SqliteStore {
-    /// A store that ends with the process.
+    /// Opens a store that lives as long as the process.
     pub fn in_memory(clock: Clock, rules: Rules) -> Result<SqliteStore> {
         let tables = Tables::in_memory().map_err(failed)?;
         let size = tables.size().map_err(failed)?;
@@ -96,8 +100,8 @@ impl SqliteStore {
         Ok(SqliteStore::new(writer, clock, rules))
     }
 
-    /// The store of a file, which no other server has open. An error is for the person who
-    /// started the server.
+    /// Opens the store in a file and locks it against other servers. The error is one line for the
+    /// operator.
     pub fn in_file(
         path: &Path,
         sync: SyncMode,
@@ -110,11 +114,11 @@ impl SqliteStore {
         let size = tables.size().map_err(describe)?;
         let counters = TopicCounters::load(&tables).map_err(describe)?.map_err(|name| {
             let path = path.display();
-            format!("{path}: what it says of the topic {name:?} is damaged: restore a backup")
+            format!("{path}: the row of topic {name:?} is damaged: restore a backup")
         })?;
         let writer = Writer { tables, counters, drop_log: DropLog::default(), size };
         let store = SqliteStore::new(writer, clock, rules);
-        // Whatever is due is found by the first tick.
+        // The first tick finds everything that is due.
         store.due.store(0, Ordering::Release);
         let (reader, location) = (Some(Mutex::new(reader)), Some(location));
         let reserve = Some(Reserve(room));
@@ -142,7 +146,7 @@ impl SqliteStore {
         }
     }
 
-    /// Reads, beside whoever writes if this is a file.
+    /// Reads through the reading connection of a file, or the only connection in memory.
     fn reading<T>(&self, read: impl FnOnce(&Tables) -> rusqlite::Result<T>) -> Result<T> {
         let read = match &self.reader {
             Some(reader) => read(&lock(reader)),
@@ -151,13 +155,14 @@ impl SqliteStore {
         read.map_err(failed)
     }
 
-    /// Rows of every table but the topics'.
+    /// The number of rows in all tables except `topics`.
     #[cfg(test)]
     pub fn rows(&self) -> i64 {
         lock(&self.writer).tables.rows()
     }
 
-    /// Whether a change can be stored now and found by the next server. Logs a new fault.
+    /// Checks that a change can be stored now and that the next server will find it. Logs a new
+    /// fault.
     fn check(&self) -> Result<()> {
         self.check_location(true)?;
         self.reserve.as_ref().map_or(Ok(()), |reserve| reserve.0.check())
@@ -209,7 +214,8 @@ impl Store for SqliteStore {
     }
 
     fn delayed(&self, state: &TopicState, limit: usize) -> Result<Chunk> {
-        // Not beside the writer: what is no more delayed must be known to have been put.
+        // Uses the writer's lock: a message that is no longer delayed must already be visible as a
+        // put.
         lock(&self.writer).tables.delayed(state.number(), limit).map_err(failed)
     }
 
@@ -243,7 +249,7 @@ impl Store for SqliteStore {
     }
 
     fn tick(&self, partition: usize) -> Result<Due> {
-        // The fault is logged also while nobody asks for anything.
+        // Checked at every tick, so that a fault is logged even when no request arrives.
         let _ = self.check();
         if self.due(partition) > self.now() {
             return Ok(Due::default());
@@ -260,14 +266,14 @@ impl Works for SqliteStore {
     fn tick_now(&self) -> Result<Due> {
         let mut done = Due::default();
         let mut writer = lock(&self.writer);
-        // What is due next is found out anew; what others begin waits for the lock.
+        // The transaction recomputes the next due time. Concurrent changes wait for the lock.
         self.due.store(Id::MAX, Ordering::Release);
         let there = self.check_location(true).map_err(Failure::RolledBack);
         let ticked = there.and_then(|()| {
             self.transact(&mut writer, false, |transaction| transaction.tick(&mut done))
         });
         if ticked.is_err() {
-            // It is tried again in a while, not at once: what is the matter may pass.
+            // Retries after a pause, because the cause may pass.
             self.schedule_retry();
         }
         self.retry_if_disk_full(&writer);

@@ -1,7 +1,8 @@
-//! Bounds: how large the store may be, how old a message may become, and which go first.
+//! Bounds: the maximum size of the store, the maximum age of a message, and which messages are
+//! dropped first.
 //!
-//! A store's size is that of the pages with something in them. The oldest message of all is found
-//! through the ledger, which knows for each topic an id that its oldest one is not below.
+//! The size of a store is the size of its used pages. The counters find the oldest message of all:
+//! they have, for each topic, a lower bound of its oldest id.
 
 use super::schema;
 use super::tick::LogRow;
@@ -10,47 +11,47 @@ use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::store::{WhenFull, errors};
 
-/// What a message costs beside its text, about.
+/// Estimated cost of a message besides its text.
 pub const MESSAGE_OVERHEAD: u64 = 64;
 
-/// What a row costs that only refers to a message, about: in `ready`, `leases`, `expiries`, `notes`.
+/// Estimated cost of a row that only refers to a message: in `ready`, `leases`, `expiries`,
+/// `notes`.
 pub const ROW_BYTES: u64 = 64;
 
-/// Free pages are kept for what comes next, unless there are more than this and than a quarter.
+/// Free pages up to this number, or up to a quarter of all pages, are kept for later use.
 const FREE_PAGES: u64 = 512;
 
-/// The same on a full disk: 1 MiB, which is more than the reserve and the log take there.
+/// The same limit on a full disk: 1 MiB, more than the reserve and the log take there.
 const FREE_PAGES_IF_FULL: u64 = 128;
 
-/// What tables take that have nothing in them: less than this is left for messages.
+/// An upper bound of what empty tables take. Less than `max_bytes` minus this is left for messages.
 const EMPTY_BYTES: u64 = 256 * 1024;
 
-/// Leases and looks may take the store over its bound by this share of it: to take is what makes
-/// room.
+/// Leases and peeks may exceed the bound by `1 / HOLD_SHARE`, because takes are what frees space.
 const HOLD_SHARE: u64 = 25;
 
-/// Messages that one transaction removes to stay within the bound: it comes back for more.
+/// The most messages that one transaction drops to stay within the bound. The next one goes on.
 const MAX_DROPS: u64 = 20_000;
 
-/// After this many bytes by estimate the size is looked at again, or after this share of the bound.
+/// The size is measured again after this many bytes by estimate, or after this share of the bound.
 const MEASURE_BYTES: u64 = 1024 * 1024;
 const MEASURE_SHARE: u64 = 64;
 
-/// While the disk is full this many free pages are kept for leases and for what else is noted.
+/// Free pages reserved for leases and notes while the disk is full.
 const FREE_PAGES_KEPT: u64 = 16;
 
 impl Transaction<'_> {
-    /// Counts bytes that the transaction adds.
+    /// Adds to the estimated size.
     pub fn count_added(&self, bytes: u64) {
         self.size.set(self.size.get().plus(bytes));
     }
 
-    /// Counts bytes that it removes.
+    /// Subtracts from the estimated size.
     pub fn count_removed(&self, bytes: u64) {
         self.size.set(self.size.get().minus(bytes));
     }
 
-    /// Whether the store would be larger than this with so many bytes more.
+    /// Whether the store with `more` bytes would be larger than `bound`.
     fn exceeds(&self, bound: u64, more: u64) -> Result<bool> {
         let size = self.size.get();
         if size.upper_bound() + more > bound && size.changed() > 0 {
@@ -64,7 +65,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Whether there is room for a message of so many bytes, or will be.
+    /// Checks that a message of `size` bytes fits, or will fit once old messages are dropped.
+    /// Counts a refusal.
     pub fn check_room(&mut self, size: usize) -> Result<()> {
         let needed = size as u64 + MESSAGE_OVERHEAD;
         if self.tables.is_disk_full() {
@@ -82,7 +84,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Whether the file, which cannot grow, has free pages for a message of so many bytes.
+    /// Checks that the file, which cannot grow, has free pages for a message of `needed` bytes.
     fn check_free_pages(&mut self, needed: u64) -> Result<()> {
         let free = self.tables.pages().map_err(|error| self.record_failure(error))?.free;
         if needed.div_ceil(self.tables.page_bytes()) + FREE_PAGES_KEPT <= free {
@@ -92,7 +94,7 @@ impl Transaction<'_> {
         Err(errors::disk_full())
     }
 
-    /// Whether there is room for what is noted of a message: a lease, or a look.
+    /// Checks that a row about a message, a lease or a peek, fits.
     pub fn check_room_for_row(&mut self) -> Result<()> {
         let Some(bound) = self.rules.max_bytes else { return Ok(()) };
         if self.rules.when_full == WhenFull::Refuse
@@ -100,15 +102,15 @@ impl Transaction<'_> {
         {
             self.refused += 1;
             let text = format!(
-                "the store is full (--max-store, {bound} bytes), and so much is held: ack what you \
-                 have, or take without lease"
+                "the store is full (--max-store, {bound} bytes), and its leases take more: ack your \
+                 messages, or take without lease"
             );
             return Err(Error::new(Code::Full, text));
         }
         Ok(())
     }
 
-    /// Removes the oldest messages until the store is as small as it must be.
+    /// Drops the oldest messages until the store is within its bound.
     pub fn enforce_bound(&mut self) -> Result<()> {
         let bound = self.rules.max_bytes.unwrap_or(u64::MAX);
         let drops = self.rules.when_full == WhenFull::DropOldest;
@@ -129,7 +131,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Removes some that are older than they may be, and says when the next one is.
+    /// Drops some messages that are over the maximum age, and schedules the next drop.
     pub fn drop_aged(&mut self) -> Result<()> {
         let Some(keep) = self.rules.keep else { return Ok(()) };
         let cut = self.now.saturating_sub(keep);
@@ -142,8 +144,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Removes some of the messages that are the oldest of all, with ids up to `to`; false if there
-    /// is none.
+    /// Drops some of the oldest messages of all, with ids up to `to`. Returns false if there are
+    /// none.
     fn drop_oldest(&mut self, to: i64, most: Amount) -> Result<bool> {
         while let Some((hint, number)) = self.counters.pop_oldest() {
             if hint.cast_signed() > to {
@@ -163,7 +165,7 @@ impl Transaction<'_> {
         Ok(false)
     }
 
-    /// Removes some of a topic's oldest messages, in whoever's hands they are.
+    /// Drops some of a topic's oldest messages, leased ones included.
     fn drop_run(&mut self, number: i64, to: i64, most: Amount) -> Result<()> {
         let mut old = self.oldest_rows(number, to)?;
         old.truncate(most.rows_within(&old));
@@ -199,10 +201,11 @@ impl Transaction<'_> {
     }
 }
 
-/// Messages that are removed between two looks at the size.
+/// Messages that are dropped between two measurements of the size.
 const ROWS_PER_DROP: usize = 64;
 
-/// How much is removed: so many messages, or so many bytes of them, but one at least.
+/// How much to drop: this many messages or this many bytes, whichever is reached first, and at
+/// least one message.
 #[derive(Clone, Copy)]
 struct Amount {
     rows: usize,
@@ -210,7 +213,7 @@ struct Amount {
 }
 
 impl Amount {
-    /// How many of these rows that is.
+    /// The number of leading rows within this amount.
     fn rows_within(self, rows: &[LogRow]) -> usize {
         let mut bytes = 0;
         let before = rows.iter().take(self.rows).take_while(|row| {
@@ -222,7 +225,7 @@ impl Amount {
     }
 }
 
-/// Pages of SQLite, by what is in them.
+/// SQLite's pages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pages {
     pub all: u64,
@@ -234,16 +237,16 @@ impl Pages {
         self.all.saturating_sub(self.free)
     }
 
-    /// Whether there are more free ones than anyone will need soon, or so many that a full disk has
-    /// room again without them.
+    /// Whether free pages should be given back: more than will soon be needed, or, on a full disk,
+    /// enough to give other programs space again.
     fn many_free(self, is_disk_full: bool) -> bool {
         self.free > FREE_PAGES && self.free > self.all / 4
             || is_disk_full && self.free > FREE_PAGES_IF_FULL
     }
 }
 
-/// The store's size: SQLite's pages as of the last look at them, and estimates of what came and went
-/// since. A look takes two pragmas, which SQLite compiles again each time.
+/// The size of the store: SQLite's pages at the last measurement, plus estimates of the changes
+/// since. A measurement runs two pragmas, which SQLite compiles each time.
 #[derive(Clone, Copy)]
 pub struct Size {
     used: u64,
@@ -253,7 +256,7 @@ pub struct Size {
 }
 
 impl Size {
-    /// The size of these pages, of which each takes `page_bytes`.
+    /// The size of these pages at `page_bytes` each.
     pub fn new(pages: Pages, page_bytes: u64, is_disk_full: bool) -> Size {
         let many_free = pages.many_free(is_disk_full);
         Size { used: pages.used() * page_bytes, added: 0, removed: 0, many_free }
@@ -263,27 +266,25 @@ impl Size {
         (self.used + self.added).saturating_sub(self.removed)
     }
 
-    /// Whether pages are to be given back.
+    /// Whether pages should be given back.
     pub fn many_free(self) -> bool {
         self.many_free
     }
 
-    /// With bytes that were added.
     pub fn plus(self, bytes: u64) -> Size {
         Size { added: self.added + bytes, ..self }
     }
 
-    /// Without bytes that were removed.
     pub fn minus(self, bytes: u64) -> Size {
         Size { removed: self.removed + bytes, ..self }
     }
 
-    /// Bytes that were added or removed since the last look, whichever are more.
+    /// Bytes added or removed since the last measurement, whichever is more.
     pub fn changed(self) -> u64 {
         self.added.max(self.removed)
     }
 
-    /// What it is if nothing was removed.
+    /// An upper bound of the size: nothing was removed.
     pub fn upper_bound(self) -> u64 {
         self.used + self.added
     }

@@ -1,5 +1,6 @@
-//! Commits batches together and answers them: a reply promises only what a power failure cannot undo
-//! and what the next server will find. Nothing else is known here of what a batch does.
+//! Commits batches in transactions and sets their outcomes. A successful reply promises that a
+//! power failure cannot undo the change and that the next server finds it. This file does not know
+//! what the operations do.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -18,7 +19,7 @@ use crate::ops::{Batch, Id, Topic};
 use crate::store::{Store, TopicState};
 use crate::sync::lock;
 
-/// Why a transaction failed, or a promise that depends on it.
+/// Why a transaction or its promise failed.
 pub enum Failure {
     /// Nothing was committed.
     RolledBack(Error),
@@ -37,17 +38,17 @@ impl Failure {
     }
 }
 
-/// What a transaction came to.
+/// The results of a transaction that are published after its commit.
 struct Applied {
     new_states: HashMap<Topic, Arc<TopicState>>,
-    /// When the first of what it began is due.
+    /// The earliest due time among the changes.
     due: Id,
     dropped: u64,
     refused: u64,
     size: Size,
 }
 
-/// Answers all of the batches with one error.
+/// Fails every operation of the batches with the same error.
 fn fail(batches: &mut [&mut Batch], error: &Error) {
     for batch in batches {
         batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect();
@@ -55,8 +56,8 @@ fn fail(batches: &mut [&mut Batch], error: &Error) {
 }
 
 impl SqliteStore {
-    /// Runs `work` as one transaction: all of it happens and is then visible, or nothing. If it is
-    /// promised, it is on disk when this returns.
+    /// Runs `work` as one transaction: all of it is committed and then visible, or nothing. If
+    /// `durable`, the commit is on disk when this returns.
     pub fn transact(
         &self,
         writer: &mut Writer,
@@ -86,7 +87,7 @@ impl SqliteStore {
                 .and_then(|()| self.check_location(true).map_err(Failure::FileLost)),
             false => Ok(()),
         };
-        // Others see it from here on.
+        // Publishes the changes to other threads.
         if !done.new_states.is_empty() {
             self.states.write().unwrap_or_else(PoisonError::into_inner).extend(done.new_states);
         }
@@ -117,7 +118,7 @@ impl SqliteStore {
             last: None,
             statements: RefCell::default(),
             now,
-            // Only who holds the lock gives out ids.
+            // Ids are assigned only under the writer's lock.
             next_id: (self.last_id() + 1).max(now),
             due: Id::MAX,
             rules: self.rules,
@@ -135,8 +136,8 @@ impl SqliteStore {
         })
     }
 
-    /// Carries out batches in one transaction. If that fails, each gets one of its own, so that a
-    /// batch that fails fails alone.
+    /// Carries out the batches in one transaction. If it fails, each batch gets its own
+    /// transaction, so that only the faulty batch fails.
     pub fn commit_durable(&self, batches: &mut [&mut Batch]) {
         let mut writer = lock(&self.writer);
         let durable = batches.iter().any(|batch| batch.needs_sync());
@@ -148,7 +149,8 @@ impl SqliteStore {
         let together = self.transact(&mut writer, durable, |transaction| {
             batches.iter_mut().try_for_each(|batch| transaction.carry_out(batch))
         });
-        // Once the reserve is given up there is room for more than puts.
+        // A transaction that found the disk full has freed the reserve: operations other than puts
+        // may fit now.
         let again = batches.len() > 1 || writer.tables.is_disk_full() != was_full;
         match together {
             Ok(()) => {}
@@ -161,7 +163,7 @@ impl SqliteStore {
         self.retry_if_disk_full(&writer);
     }
 
-    /// While the disk is full each tick looks for room: the next is due in a while.
+    /// While the disk is full, each tick looks for space: schedules the next one.
     pub fn retry_if_disk_full(&self, writer: &Writer) {
         if writer.tables.is_disk_full() {
             self.schedule_retry();
@@ -182,8 +184,8 @@ impl SqliteStore {
         }
     }
 
-    /// Answers batches that are committed but can be lost: their promises fail, and what they took
-    /// without a lease goes back, since nobody is going to have it.
+    /// Fails the promises of batches that are committed but can be lost. Messages that they took
+    /// without a lease return to their topics, because no client receives them.
     fn fail_promises(&self, writer: &mut Writer, batches: &mut [&mut Batch], failure: Failure) {
         let durable = || batches.iter().filter(|batch| batch.needs_sync());
         let returned: Vec<_> = durable().flat_map(|batch| batch.taken_for_good()).collect();
@@ -199,14 +201,15 @@ impl SqliteStore {
                 );
             }
             _ => {
-                // Sessions that have read past these ids receive the messages again only if they are noted.
+                // A session that has read past an id receives the message again only if its return
+                // is noted.
                 for (topic, message) in &returned {
                     self.topic(topic.as_str()).inspect(|state| state.put_back(message.taken.id));
                 }
             }
         }
         if let Failure::NotSynced(error) = &failure {
-            // Not before: until the log is whole again no transaction begins.
+            // Last, because no transaction begins until the log has been rewritten.
             writer.tables.failed(error);
         }
         let error = failure.into_error();
@@ -216,8 +219,8 @@ impl SqliteStore {
             .for_each(|batch| fail(&mut [batch], &error));
     }
 
-    /// Whether the next server will find what is committed. Before a commit only a file that is
-    /// known to be lost is looked for.
+    /// Checks that the next server will find a commit. Before a commit (`committed` is false) only
+    /// a known fault is checked again.
     pub fn check_location(&self, committed: bool) -> Result<()> {
         let location = self.location.as_ref();
         let location = location.filter(|location| committed || location.is_lost());

@@ -1,4 +1,4 @@
-//! What goes from store to store: messages with all that is known of them, read and written.
+//! Copies between stores: reads messages with all their state, and imports them.
 
 use rusqlite::{Result, Row};
 
@@ -12,7 +12,8 @@ use crate::store::errors;
 use crate::{error, limits};
 
 impl Tables {
-    /// Some of what is message of a topic, behind this place.
+    /// Reads some of a topic's messages after this cursor: first the log, then the delayed
+    /// messages.
     pub fn scan(&self, topic: i64, after: ScanCursor) -> Result<Vec<StoredMessage>> {
         let after = match after {
             ScanCursor::Log(id) => {
@@ -43,7 +44,7 @@ impl Tables {
         })
     }
 
-    /// The rows of a statement as messages, up to so many bytes, or one.
+    /// Reads messages until their bodies exceed [`limits::COPY_BYTES`], at least one.
     fn scan_rows(
         &self,
         topic: i64,
@@ -70,7 +71,7 @@ impl Tables {
     }
 }
 
-/// What a row says behind its body, expiry and checksum.
+/// Reads the columns after body, expiry and checksum.
 fn stored_message(row: &Row<'_>, place: ScanCursor) -> Result<StoredMessage> {
     let rank: Option<i64> = row.get(4)?;
     Ok(StoredMessage {
@@ -85,7 +86,7 @@ fn stored_message(row: &Row<'_>, place: ScanCursor) -> Result<StoredMessage> {
 }
 
 impl Transaction<'_> {
-    /// A message of another store, under the id that it has there.
+    /// Stores a message of another store under the id that it has there.
     pub fn import(&mut self, topic: &Topic, message: &StoredMessage) -> error::Result<Outcome> {
         let size = message.body.len();
         let number = match self.number(topic) {
@@ -113,7 +114,7 @@ impl Transaction<'_> {
             rank == RANK_DEFAULT && message.deliveries == 0 && id > self.counts(number)?.taken_to;
         let record =
             self.insert(number, id, (!in_line).then_some(rank), message.expires, &message.body)?;
-        // Runs that were read before lack it.
+        // Chunks that were read before lack this message.
         record.removed |= id < record.state.newest;
         record.state.newest = record.state.newest.max(id);
         if in_line {
@@ -139,7 +140,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Ids of the topic up to this one have been given out.
+    /// Marks all ids of the topic up to `to` as assigned.
     pub fn advance(&mut self, topic: &Topic, to: Id) -> error::Result<Outcome> {
         let number = self.number_or_new(topic)?;
         let record = self.record(number)?;

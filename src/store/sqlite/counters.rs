@@ -1,5 +1,5 @@
-//! The ledger: each topic's counts as the transaction at hand has them, with what they were before
-//! it, in case it fails. A file keeps them in its rows of `topics`.
+//! The counters of each topic within the current transaction, with their values before it for a
+//! rollback. A file saves them in `topics`. This file knows rows, no operations.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,48 +12,48 @@ use super::{damage, schema};
 use crate::ops::{Id, Policy, Topic};
 use crate::store::{Counts, TopicState};
 
-/// A topic has a slot for good, and a number, by which the tables know it: the slot and, above
-/// these bits, how often it was purged.
+/// A topic keeps its slot for life. The tables know it by its number: the slot in the lower bits
+/// and the count of purges above them.
 const SLOT_BITS: u32 = 20;
 
 #[derive(Default)]
 pub struct TopicCounters {
-    /// By slot; the first is 1.
+    /// By slot. The first slot is 1.
     records: Vec<TopicRecord>,
-    /// Accounts that were there when the transaction began.
+    /// The number of records before the transaction.
     committed: usize,
-    /// What topics take by themselves, about.
+    /// Estimated size of the topics without their messages.
     topic_bytes: u64,
-    /// What the records that it changed were before.
+    /// The records that the transaction changed, with their earlier states.
     before: Vec<(usize, RecordState)>,
-    /// Slots by an id that their oldest message is not below.
+    /// Slots by a lower bound of their oldest id. Entries that differ from `queued_at` of their
+    /// record are stale.
     oldest_first: BinaryHeap<Reverse<(Id, i64)>>,
 }
 
-/// One topic's record.
 pub struct TopicRecord {
     pub topic_state: Arc<TopicState>,
     pub state: RecordState,
     /// Whether the transaction removed messages.
     pub removed: bool,
     changed: bool,
-    /// The id by which it stands in line to be dropped; it does if it has messages.
+    /// The valid entry of this topic in `oldest_first`. A topic with messages has one.
     queued_at: Option<Id>,
 }
 
-/// What a transaction changes of a topic, and takes back if it fails.
+/// The part of a topic's state that a transaction changes, and that a rollback restores.
 #[derive(Clone, Copy, Default)]
 pub struct RecordState {
     pub number: i64,
     pub counts: Counts,
-    /// The newest id that was put.
+    /// The highest id put so far.
     pub newest: Id,
-    /// The oldest message that is kept is not older than this.
+    /// A lower bound of the oldest id.
     pub oldest: Id,
 }
 
 impl TopicCounters {
-    /// The number of the next topic.
+    /// The number that the next new topic gets.
     pub fn next_number(&self) -> i64 {
         self.records.len() as i64 + 1
     }
@@ -68,12 +68,12 @@ impl TopicCounters {
         self.records.push(record);
     }
 
-    /// What all topics take by themselves, about.
     pub fn topic_bytes(&self) -> u64 {
         self.topic_bytes
     }
 
-    /// The record of the topic that has this number, to be changed.
+    /// The record of the topic with this number, for changes. `None` after a purge gave it another
+    /// number.
     pub fn record(&mut self, number: i64) -> Option<&mut TopicRecord> {
         let slot = slot(number);
         let index = usize::try_from(slot).ok()?.checked_sub(1)?;
@@ -88,13 +88,13 @@ impl TopicCounters {
         Some(record)
     }
 
-    /// The topic's number now; a number that it has, or had, tells which.
+    /// The current number of the topic that has or had this number.
     pub fn number_now(&self, number: i64) -> Option<i64> {
         let index = usize::try_from(slot(number)).ok()?.checked_sub(1)?;
         self.records.get(index).map(|record| record.state.number)
     }
 
-    /// After a commit: heads show what the transaction did.
+    /// Publishes the changes of a committed transaction to the topic states.
     pub fn publish(&mut self, now: Id) {
         let new = self.committed..self.records.len();
         for index in self.before.drain(..).map(|(index, _)| index).chain(new) {
@@ -107,7 +107,7 @@ impl TopicCounters {
         self.committed = self.records.len();
     }
 
-    /// After a failure: everything is as it was before the transaction.
+    /// Restores the state before the transaction.
     pub fn revert(&mut self) {
         for (index, state) in self.before.drain(..) {
             if let Some(record) = self.records.get_mut(index) {
@@ -121,7 +121,7 @@ impl TopicCounters {
         self.rebuild_queue();
     }
 
-    /// Makes the line to be dropped anew.
+    /// Rebuilds `oldest_first`.
     fn rebuild_queue(&mut self) {
         self.oldest_first.clear();
         for record in &mut self.records {
@@ -131,7 +131,7 @@ impl TopicCounters {
         }
     }
 
-    /// The topic has a message that is not older than this.
+    /// Notes that the topic has a message with this id.
     pub fn push_oldest(&mut self, id: Id, number: i64) {
         if let Some(record) = self.record(number)
             && record.queued_at.is_none_or(|at| id < at)
@@ -142,8 +142,8 @@ impl TopicCounters {
         }
     }
 
-    /// The topic with the oldest message of all, perhaps, and an id that it is not below. It is no
-    /// more in line.
+    /// Removes and returns the first entry: the topic that may have the oldest message of all, with
+    /// a lower bound of that message's id.
     pub fn pop_oldest(&mut self) -> Option<(Id, i64)> {
         let first = self.oldest()?;
         self.oldest_first.pop();
@@ -153,7 +153,7 @@ impl TopicCounters {
         Some(first)
     }
 
-    /// The same, which stays in line.
+    /// The first entry, which stays.
     pub fn oldest(&mut self) -> Option<(Id, i64)> {
         while let Some(Reverse((id, slot))) = self.oldest_first.peek() {
             let record = self.records.get((*slot - 1) as usize);
@@ -165,12 +165,11 @@ impl TopicCounters {
         None
     }
 
-    /// Whether there is any message to drop.
     pub fn has_messages(&mut self) -> bool {
         self.oldest().is_some()
     }
 
-    /// Writes the rows that the transaction changed into the file, as a part of it.
+    /// Writes the changed rows of `topics`, within the transaction.
     pub fn save(&self, tables: &Tables) -> Result<()> {
         let new = (self.committed..self.records.len()).map(|index| (index, RecordState::default()));
         let mut save = tables.statement(schema::SAVE_TOPIC)?;
@@ -191,7 +190,7 @@ impl TopicCounters {
         Ok(())
     }
 
-    /// Reads the topics of a file; `Err` with the name of one that is damaged.
+    /// Loads the topics of a file. The inner error is the name of a damaged topic.
     pub fn load(tables: &Tables) -> Result<std::result::Result<TopicCounters, String>> {
         let mut counters = TopicCounters::default();
         let mut read = tables.statement(schema::TOPICS)?;
@@ -217,12 +216,12 @@ impl TopicCounters {
         self.records.iter().map(|record| &record.topic_state)
     }
 
-    /// What is known of each topic, by name.
+    /// The state of each topic, by name.
     pub fn states(&self) -> impl Iterator<Item = (&str, &RecordState)> {
         self.records.iter().map(|record| (record.topic_state.topic().as_str(), &record.state))
     }
 
-    /// The last id that was given to a message.
+    /// The highest id that a message has.
     pub fn last_id(&self) -> Id {
         self.records.iter().map(|record| record.state.newest).max().unwrap_or(0)
     }
@@ -235,7 +234,7 @@ impl TopicRecord {
 }
 
 impl RecordState {
-    /// What a row of `topics` says, its slot first.
+    /// The columns of the topic's row, its slot first.
     fn columns(&self) -> [i64; 13] {
         let counts = &self.counts;
         [
@@ -255,7 +254,7 @@ impl RecordState {
         ]
     }
 
-    /// Whether both are the same row of `topics`.
+    /// Whether both states have the same row in `topics`.
     fn same_row_as(&self, other: &RecordState) -> bool {
         self.columns() == other.columns() && self.counts.policy == other.counts.policy
     }
@@ -265,7 +264,7 @@ impl RecordState {
         damage::of_topic(topic.as_str(), policy, &self.columns())
     }
 
-    /// From a row of `schema::TOPICS`: its slot, what it says, its checksum and its name.
+    /// Reads a row of `schema::TOPICS`: slot, state, checksum and name.
     pub fn read(row: &Row<'_>) -> Result<(i64, RecordState, Option<i64>, String)> {
         let count = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
         let policy: Option<String> = row.get(3)?;
@@ -288,17 +287,17 @@ impl RecordState {
     }
 }
 
-/// What a topic takes by itself, about: its row, and its name there and in an index.
+/// Estimated size of a topic without messages: its row, with the name there and in an index.
 pub fn topic_bytes(topic: &Topic) -> u64 {
     200 + 2 * topic.as_str().len() as u64
 }
 
-/// The slot of the topic that has this number, or had it.
+/// The slot of the topic that has or had this number.
 pub fn slot(number: i64) -> i64 {
     number & ((1 << SLOT_BITS) - 1)
 }
 
-/// The number of a topic once it is purged.
+/// The number that the topic gets when it is purged.
 pub fn purged(number: i64) -> i64 {
     number + (1 << SLOT_BITS)
 }

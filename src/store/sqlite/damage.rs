@@ -1,7 +1,7 @@
-//! Damage and failures: checksums that find a damaged row, and the answers to requests when SQLite fails.
+//! Checksums that detect damaged rows, and the translation of SQLite's errors into replies.
 //!
-//! A row with a message carries the CRC-32 of the message, so that damage to a file is found before a
-//! client receives something else. Rows in memory have none.
+//! In a file, each row with a message carries a CRC-32, so that a damaged message is never
+//! delivered. Rows in memory have none.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ use crate::error::{Code, Error};
 use crate::ops::Id;
 use crate::store::errors;
 
-/// What a row of `log` or `delayed` says of its message. For a delayed one the id is when it is
-/// due, and `expires` is its ttl.
+/// The checked columns of a row of `log` or `delayed`. In `delayed`, `id` is the due time and
+/// `expires` the ttl.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
     pub topic: i64,
@@ -32,7 +32,7 @@ impl Row<'_> {
         crc.finalize()
     }
 
-    /// An error if this is not what was written.
+    /// Fails with [`Damaged`] unless the checksum matches.
     pub fn check(&self, crc: Option<i64>) -> rusqlite::Result<()> {
         if crc == Some(i64::from(self.crc())) {
             return Ok(());
@@ -42,14 +42,13 @@ impl Row<'_> {
     }
 }
 
-/// A message that is not what was put.
+/// The error of a message whose checksum does not match.
 #[derive(Debug)]
 pub struct Damaged {
     pub id: Id,
 }
 
 impl Damaged {
-    /// If this is what the error says.
     pub fn of(error: &rusqlite::Error) -> Option<&Damaged> {
         match error {
             rusqlite::Error::FromSqlConversionFailure(_, _, why) => why.downcast_ref(),
@@ -66,7 +65,7 @@ impl fmt::Display for Damaged {
 
 impl std::error::Error for Damaged {}
 
-/// Of a row of `topics`: of its name and its numbers, in the order of the columns.
+/// The checksum of a row of `topics`: its name and its numbers in the order of the columns.
 pub fn of_topic(name: &str, policy: Option<&str>, numbers: &[i64]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     numbers.iter().for_each(|number| crc.update(&number.to_le_bytes()));
@@ -79,8 +78,8 @@ pub fn of_topic(name: &str, policy: Option<&str>, numbers: &[i64]) -> u32 {
 pub fn failed(error: rusqlite::Error) -> Error {
     if let Some(Damaged { id }) = Damaged::of(&error) {
         let text = format!(
-            "the message with the id {id} is damaged in the store's file: delete it, or pass over \
-             it with since"
+            "the message with the id {id} is damaged in the store's file: delete it, or skip it \
+             with since"
         );
         return Error::new(Code::Damaged, text);
     }
@@ -96,7 +95,7 @@ pub fn failed(error: rusqlite::Error) -> Error {
     }
 }
 
-/// Whether the error says that the file is damaged. Then SQLite goes on with the transaction; after other
+/// Whether the error reports damage. SQLite can continue the transaction after damage. After other
 /// errors it may have rolled the transaction back.
 pub fn is_damage(error: &rusqlite::Error) -> bool {
     match error {
@@ -107,4 +106,4 @@ pub fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
-const RESTORE: &str = "look with 'dsmq check', and restore a backup";
+const RESTORE: &str = "run 'dsmq check', and restore a backup";

@@ -1,6 +1,7 @@
-//! A store's file: whether it is ours, and the way from whatever is there to tables that are
-//! ready. Beside `PATH` SQLite keeps `PATH-wal` and `PATH-shm`, and we `PATH-lock`, since two
-//! servers must not count the same messages.
+//! Opens a store's file: identifies it, locks it, and brings its tables up to date.
+//!
+//! Beside `PATH`, SQLite keeps `PATH-wal` and `PATH-shm`. We keep `PATH-lock`, because two servers
+//! must not write the same counters.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -16,32 +17,31 @@ use super::schema;
 use super::tables::Tables;
 use crate::store::SyncMode;
 
-/// For so long we wait for a program that reads the file and happens to be in the way.
+/// How long to wait for another program that reads the file.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// What SQLite keeps of the file in memory, in KiB: for the one who writes, and for the readers.
+/// SQLite's page caches of the writing and of the reading connection, in KiB.
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 8 * 1024;
 
-/// A file that is open: the tables, a second connection for those who only read, and the lock
-/// that lasts as long as it.
+/// An open file: the writing and the reading connection, and the lock that excludes other servers.
 pub struct Opened {
     pub tables: Tables,
     pub reader: Tables,
     pub lock: File,
     pub location: Location,
     pub room: Arc<Room>,
-    /// Whether the file had no tables yet.
+    /// Whether the file had no tables before.
     pub is_new: bool,
 }
 
-/// Opens the file, or makes it. An error is a line for the person who started the server.
+/// Opens or creates the file. The error is one line for the operator.
 pub fn open(path: &Path, sync: SyncMode, max_bytes: Option<u64>) -> Result<Opened, String> {
     let opened = one_name(path).and_then(|name| open_one(path, &name, sync, max_bytes));
     opened.map_err(|why| format!("{}: {why}", path.display()))
 }
 
-/// Opens the file `path`, which was `given` by perhaps another name.
+/// Opens the file with the canonical name `path`. `given` is the name on the command line.
 fn open_one(
     given: &Path,
     path: &Path,
@@ -50,10 +50,10 @@ fn open_one(
 ) -> Result<Opened, String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let sqlite = connect(path, flags, WRITER_CACHE_KIB).map_err(explain)?;
-    // A file that is not ours gets no lock beside it.
+    // Checked before the lock, so that another program's file gets no lock file beside it.
     version(&sqlite)?;
     let lock = keep_others_out(path)?;
-    // If it cannot be removed, the log says so when another is to be made.
+    // If this fails, reserving space fails later and logs the reason.
     let _ = room::remove_spare(path);
     let version = version(&sqlite)?;
     prepare(&sqlite, sync, version).map_err(explain)?;
@@ -71,51 +71,51 @@ fn open_one(
     })
 }
 
-/// The name by which a file is locked: there is no other that leads to it.
+/// The canonical name, under which the file is locked. Refuses files that have several names.
 fn one_name(path: &Path) -> Result<PathBuf, String> {
     if !path.exists() {
         refuse_lone_log(path)?;
         return new_name(path);
     }
     let name = one_file(path)?;
-    // SQLite would open it all the same, to read.
+    // SQLite would open an unwritable file for reading.
     #[cfg(unix)]
     if rustix::fs::access(&name, rustix::fs::Access::WRITE_OK).is_err() {
-        return Err("it cannot be written".to_owned());
+        return Err("the file is not writable".to_owned());
     }
     #[cfg(unix)]
     if fs::metadata(&name).is_ok_and(|file| std::os::unix::fs::MetadataExt::nlink(&file) > 1) {
         let text =
-            "the file has another name too (a hard link), by which another server might open it";
-        return Err(format!("{text}: remove one"));
+            "the file has a second name (a hard link), under which another server could open it";
+        return Err(format!("{text}: remove one of them"));
     }
     Ok(name)
 }
 
-/// The one name of a file that is there.
+/// The canonical name of an existing file.
 fn one_file(path: &Path) -> Result<PathBuf, String> {
     match fs::metadata(path) {
-        Ok(file) if file.is_dir() => Err("it is a folder".to_owned()),
-        Ok(file) if !file.is_file() => Err("it is no regular file".to_owned()),
+        Ok(file) if file.is_dir() => Err("the path is a folder".to_owned()),
+        Ok(file) if !file.is_file() => Err("not a regular file".to_owned()),
         Ok(_) => {
             let name = path.canonicalize().map_err(|error| error.to_string())?;
             refuse_lone_log(&name).map(|()| name)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             refuse_lone_log(path)?;
-            Err("there is no such file".to_owned())
+            Err("no such file".to_owned())
         }
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// Whether the file is there, which is not opened for it.
+/// Checks that the file exists, without opening it.
 pub fn find_file(path: &Path) -> Result<(), String> {
     one_file(path).map(drop)
 }
 
-/// Refuses a log whose database file is missing or empty: SQLite deletes such a log, also when it
-/// opens the file only to read.
+/// Refuses a log whose database file is missing or empty. SQLite deletes such a log, even when it
+/// opens the file only for reading.
 fn refuse_lone_log(path: &Path) -> Result<(), String> {
     let missing = match fs::metadata(path) {
         Ok(file) if file.len() == 0 => "is empty",
@@ -136,23 +136,23 @@ fn refuse_lone_log(path: &Path) -> Result<(), String> {
 
 fn new_name(path: &Path) -> Result<PathBuf, String> {
     if path.is_symlink() {
-        return Err("it is a link to a file that is not there".to_owned());
+        return Err("the link leads to a missing file".to_owned());
     }
     let folder = folder_of(path);
-    let name = path.file_name().ok_or("it is no name of a file")?;
+    let name = path.file_name().ok_or("the path has no file name")?;
     match folder.canonicalize() {
         Ok(folder) if folder.is_dir() => Ok(folder.join(name)),
-        _ => Err(format!("there is no folder {}", folder.display())),
+        _ => Err(format!("no such folder: {}", folder.display())),
     }
 }
 
-/// The folder that holds this path.
+/// The folder of this path.
 pub fn folder_of(path: &Path) -> &Path {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
 }
 
-/// Opens a file to look at it, which another server may be using.
+/// Opens a file for reading, also while a server uses it.
 pub fn open_to_read(path: &Path) -> Result<Tables, String> {
     let opened = one_file(path).and_then(|path| open_one_to_read(&path));
     opened.map_err(|why| format!("{}: {why}", path.display()))
@@ -161,13 +161,13 @@ pub fn open_to_read(path: &Path) -> Result<Tables, String> {
 fn open_one_to_read(path: &Path) -> Result<Tables, String> {
     let sqlite = connect_to_read(path).map_err(explain)?;
     match version(&sqlite)? {
-        0 => Err("there is no store in it yet".to_owned()),
+        0 => Err("the file has no store yet".to_owned()),
         _ => Tables::of_file_to_read(sqlite).map_err(explain),
     }
 }
 
-/// A connection that does not write, also where nothing can be written: then nobody else writes
-/// either, unless there is a log.
+/// A reading connection, also on read-only media. Without a log nobody else can be writing there,
+/// so the file is opened as immutable.
 fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let connected = connect(path, flags, READER_CACHE_KIB).and_then(|sqlite| {
@@ -195,11 +195,11 @@ fn connect(path: &Path, flags: OpenFlags, cache_kib: i64) -> rusqlite::Result<Co
     Ok(sqlite)
 }
 
-/// Keeps other servers out until it is dropped.
+/// Locks the file against other servers until the result is dropped.
 fn keep_others_out(path: &Path) -> Result<File, String> {
     let name = beside(path, "-lock");
     let cannot = |error| format!("{}: {error}", name.display());
-    // What it says is read before it is known whose it is.
+    // Not truncated: the content belongs to the process that holds the lock.
     let mut options =
         File::options().read(true).write(true).create(true).truncate(false).to_owned();
     with_mode_of(path, &mut options);
@@ -217,13 +217,14 @@ fn keep_others_out(path: &Path) -> Result<File, String> {
         }
         Err(TryLockError::Error(error)) => return Err(cannot(error)),
     }
-    // For whoever finds it locked; without it they are told less.
+    // The process id, for the error message of another server. A failure only shortens that
+    // message.
     let noted = file.set_len(0).and_then(|()| file.rewind());
     let _ = noted.and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
 
-/// The schema version of a file that is ours; 0 if there is nothing in it yet.
+/// The schema version of a store's file; 0 if the file is empty.
 fn version(sqlite: &Connection) -> Result<usize, String> {
     let number = |pragma| sqlite.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let read = || -> rusqlite::Result<(i64, i64, i64)> {
@@ -238,16 +239,16 @@ fn version(sqlite: &Connection) -> Result<usize, String> {
         Ok((schema::APPLICATION_ID, version, _)) => match usize::try_from(version) {
             Ok(version) if (1..=known).contains(&version) => Ok(version),
             Ok(version) if version > known => Err(format!(
-                "made by a newer dsmq (version {version}, this one knows {known}): use that one"
+                "made by a newer dsmq (schema version {version}, this one knows {known}): use that one"
             )),
             _ => Err(DAMAGED.to_owned()),
         },
-        Ok(_) => Err("no store of dsmq, but another program's SQLite file".to_owned()),
+        Ok(_) => Err("not a dsmq store, but another program's SQLite file".to_owned()),
         Err(error) => Err(explain(error)),
     }
 }
 
-/// Makes the file one that commits as it is told, and brings its tables up to date.
+/// Sets the journal mode and brings the tables up to date.
 fn prepare(sqlite: &Connection, sync: SyncMode, version: usize) -> rusqlite::Result<()> {
     if version == 0 {
         sqlite.execute_batch(schema::PAGES)?;
@@ -257,16 +258,16 @@ fn prepare(sqlite: &Connection, sync: SyncMode, version: usize) -> rusqlite::Res
     migrate(sqlite, version, schema::MIGRATIONS)?;
     sqlite
         .execute(schema::END_LEASES_UNTIL_RESTART, [crate::store::UNTIL_RESTART.cast_signed()])?;
-    // Whether it can be written is found out now, not at the first put.
+    // An unwritable file fails here, not at the first put.
     sqlite.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
     if sync == SyncMode::Full {
-        // From now on the log is synced by us: see `commit`.
+        // From here on `log.rs` syncs the log.
         sqlite.execute_batch(schema::SYNC_CHECKPOINTS)?;
     }
     Ok(())
 }
 
-/// All steps that are missing, or none.
+/// Runs all missing migrations in one transaction.
 fn migrate(sqlite: &Connection, version: usize, steps: &[&str]) -> rusqlite::Result<()> {
     let missing = steps.get(version..).unwrap_or_default();
     if missing.is_empty() {
@@ -279,23 +280,23 @@ fn migrate(sqlite: &Connection, version: usize, steps: &[&str]) -> rusqlite::Res
     migration.commit()
 }
 
-/// What is said of a file that another server uses.
+/// The error for a file that another server uses.
 pub const IN_USE: &str = "another dsmq has it open";
 
-/// What is said of a file that is not whole.
-pub const DAMAGED: &str = "the file is damaged: look with 'dsmq check', and restore a backup";
+/// The error for a damaged file.
+pub const DAMAGED: &str = "the file is damaged: run 'dsmq check', and restore a backup";
 
-/// What SQLite means, for a person.
+/// SQLite's error, in words for the operator.
 pub fn explain(error: rusqlite::Error) -> String {
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => "no store of dsmq, nor any SQLite file".into(),
+        Some(ErrorCode::NotADatabase) => "not a dsmq store, and not an SQLite file".into(),
         Some(ErrorCode::DatabaseCorrupt) => DAMAGED.into(),
-        Some(ErrorCode::ReadOnly) => "it cannot be written".into(),
-        Some(ErrorCode::CannotOpen) => "it cannot be opened or made".into(),
-        Some(ErrorCode::DatabaseBusy) => "another program writes to it".into(),
+        Some(ErrorCode::ReadOnly) => "the file is not writable".into(),
+        Some(ErrorCode::CannotOpen) => "cannot open or create the file".into(),
+        Some(ErrorCode::DatabaseBusy) => "another program is writing to the file".into(),
         Some(ErrorCode::DiskFull) => "the disk is full".into(),
         _ if error.sqlite_extended_error_code() == Some(ffi::SQLITE_IOERR_SHMSIZE) => {
-            "its -shm file cannot be made (is the disk full?)".into()
+            "cannot create the -shm file (is the disk full?)".into()
         }
         _ => error.to_string(),
     }

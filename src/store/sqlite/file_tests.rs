@@ -1,4 +1,4 @@
-//! Tests of what a file keeps, what it refuses, and what it says when it is damaged.
+//! Tests of a store in a file: persistence, refused files, and damage.
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ impl Folder {
 
     fn errors(&self) -> String {
         let opened = SqliteStore::in_file(&self.path(), SyncMode::Off, clock, Rules::default());
-        opened.err().expect("it was opened")
+        opened.err().expect("the file was opened")
     }
 
     fn sqlite(&self) -> Connection {
@@ -104,14 +104,14 @@ pub fn all(store: &SqliteStore, name: &str) -> Vec<(Id, Vec<u8>)> {
     }
 }
 
-/// Until nothing is due.
+/// Ticks until nothing is due.
 pub fn settle(store: &SqliteStore) {
     while store.due(0) <= clock() {
         store.tick(0).unwrap();
     }
 }
 
-/// As of the last commit, but for what is counted from the opening on.
+/// The saved counts, without those that restart at each opening.
 fn counts(store: &SqliteStore, name: &str) -> Counts {
     Counts { puts: 0, takes: 0, dropped: 0, ..store.topic(name).unwrap().counts() }
 }
@@ -145,7 +145,7 @@ fn everything_comes_back() {
     let (before, kept, last_id) = (all(&store, "t"), counts(&store, "t"), store.last_id());
     drop(store);
 
-    // A clock that was set back meanwhile gives out no id again.
+    // A clock that was set back assigns no id twice.
     NOW.set(START - 1_000_000_000);
     let store = folder.open();
     assert_eq!(all(&store, "t"), before);
@@ -161,16 +161,16 @@ fn everything_comes_back() {
         panic!("it was stored")
     };
     assert_eq!((id, duplicate), (first, true));
-    // The lease goes on, and what was returned comes as its second delivery.
+    // The lease persists, and the returned message is at its second delivery.
     assert_eq!(take(&store, "t", None).unwrap().0.deliveries, 2);
     let ack = Op::Ack { topic: topic("t"), id: leased.id, deliveries: leased.deliveries };
     assert_eq!(one(&store, ack), Ok(Outcome::Done));
-    // What was delayed comes when it is due, and is put then.
+    // The delayed message arrives when it is due.
     let Outcome::Due { at, .. } = delayed else { panic!("it is delayed") };
     NOW.set(at);
     settle(&store);
     assert!(all(&store, "t").last().unwrap().0 >= at);
-    // The ttl goes on too.
+    // The ttl persists.
     NOW.set(START + 60_000_000);
     settle(&store);
     assert!(!all(&store, "t").iter().any(|(id, _)| Some(id) == before.get(3).map(|(id, _)| id)));
@@ -214,17 +214,17 @@ fn a_file_that_is_not_ours_or_in_use_is_refused_in_a_line() {
     assert!(folder.errors().ends_with(&own), "{}", folder.errors());
     drop(store);
     folder.sqlite().pragma_update(None, "user_version", 1_000).unwrap();
-    assert!(folder.errors().contains("made by a newer dsmq (version 1000,"));
+    assert!(folder.errors().contains("made by a newer dsmq (schema version 1000,"));
     folder.sqlite().pragma_update(None, "application_id", 7).unwrap();
     assert!(folder.errors().ends_with("another program's SQLite file"));
     std::fs::write(folder.path(), "A letter, and no table at all. ".repeat(100)).unwrap();
-    assert!(folder.errors().ends_with("nor any SQLite file"));
+    assert!(folder.errors().ends_with("not an SQLite file"));
     let before = std::fs::read(folder.path()).unwrap();
     assert_eq!(folder.errors().lines().count(), 1);
-    assert_eq!(std::fs::read(folder.path()).unwrap(), before, "it is left as it was");
+    assert_eq!(std::fs::read(folder.path()).unwrap(), before, "the file is unchanged");
 }
 
-/// What version 1 wrote, with something in every table.
+/// `version-1.sql` has a row in every table.
 #[test]
 fn a_file_of_version_1_is_served() {
     let folder = Folder::new();
@@ -260,7 +260,7 @@ fn damage_is_told_and_never_handed_out() {
     let read = store.read(&head, ids[0], 256).unwrap_err();
     assert_eq!(read.code, Code::Damaged);
     assert!(read.text.contains(&ids[1].to_string()), "{read}");
-    // Of a batch, only the take that comes to it fails.
+    // Within a batch, only the take that reaches the damaged message fails.
     let mut batch = Batch::default();
     let take_one = || Op::Take { topic: topic("t"), lease: None };
     batch.ops.extend([take_one(), take_one()]);
@@ -273,8 +273,8 @@ fn damage_is_told_and_never_handed_out() {
     };
     assert_eq!((batch.taken_body(taken), error.code), (&b"\"first\""[..], Code::Damaged));
     let faults = check(&folder.path()).unwrap().faults;
-    assert_eq!(faults, [format!("topic \"t\": message {}: it is not what was put", ids[1])]);
-    // Others go on, and it can be removed.
+    assert_eq!(faults, [format!("topic \"t\": message {}: the checksum does not match", ids[1])]);
+    // Other topics keep working, and the message can be deleted.
     put(&store, "u", b"1");
     assert_eq!(
         one(&store, Op::Delete { topic: topic("t"), id: ids[1] }),
@@ -288,10 +288,11 @@ fn damage_to_a_topic_is_told_at_opening() {
     let folder = Folder::new();
     put(&folder.open(), "t", b"1");
     folder.sqlite().execute("UPDATE topics SET name = 'T'", []).unwrap();
-    assert!(folder.errors().contains("the topic \"T\" is damaged"), "{}", folder.errors());
+    assert!(folder.errors().contains("the row of topic \"T\" is damaged"), "{}", folder.errors());
 }
 
-/// The take is committed, then the file turns out to be lost: its reply fails, and the message returns.
+/// The take is committed, then the file turns out to be lost: its reply fails, and the message
+/// returns.
 #[test]
 #[cfg(unix)]
 fn message_returned_after_a_failed_promise_is_noted() {
@@ -315,7 +316,7 @@ fn a_backup_is_whole_and_spares_what_is_there() {
     let copy = folder.0.path().join("copy.db");
     assert!(backup(&folder.path(), &copy).unwrap() > 0);
     put(&store, "t", b"2");
-    assert!(backup(&folder.path(), &copy).unwrap_err().ends_with("it is there already"));
+    assert!(backup(&folder.path(), &copy).unwrap_err().ends_with("the file already exists"));
     let copy = SqliteStore::in_file(&copy, SyncMode::Off, clock, Rules::default()).unwrap();
     assert_eq!(all(&copy, "t").len(), 1);
 }

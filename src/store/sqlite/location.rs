@@ -1,8 +1,8 @@
-//! Whether the store's file and its log are still where they were opened.
+//! Checks that the store's file and its log are still at their paths.
 //!
-//! A file that was removed, renamed or replaced takes commits as before, but the next server does
-//! not find them. So nothing is promised unless both paths still lead to the open files. They are
-//! looked at by path alone: to open and close the file again would drop SQLite's locks on it.
+//! A file that was removed, renamed or replaced still accepts commits, but the next server does not
+//! find them. So a promise requires that both paths lead to the open files. Only paths are
+//! inspected: opening and closing the file again would drop SQLite's locks.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -11,29 +11,29 @@ use std::sync::Mutex;
 use crate::error::{Code, Error, Result};
 use crate::sync::lock;
 
-/// The paths of an open file and its log, and what they led to when they were opened.
+/// The paths of the open file and its log, with the identity of each file.
 pub struct Location {
     files: Vec<OpenFile>,
-    /// What is wrong, as the last look found it; it is logged when this changes.
+    /// The fault that the last check found. A change is logged.
     fault: Mutex<Option<String>>,
 }
 
 impl Location {
-    /// Looks at a file that is open, and whose log is. `given` is the name by which the next server
-    /// will look for the file, `path` the name beside which SQLite keeps its log.
+    /// Notes the identity of the open file and its log. The next server looks for the file under
+    /// `given`; SQLite keeps the log beside `path`.
     pub fn new(given: &Path, path: &Path) -> std::result::Result<Location, String> {
         let files = open_files(given, path)?;
         Ok(Location { files, fault: Mutex::new(None) })
     }
 
-    /// `store_failed` with the reason, unless both files are where they were.
+    /// Fails with `store_failed` unless both files are in place.
     pub fn check(&self) -> Result<()> {
         let found = self.files.iter().find_map(OpenFile::fault);
         let mut fault = lock(&self.fault);
         if *fault != found {
             match &found {
                 Some(why) => tracing::error!("{why}: changes are refused until it is back"),
-                None => tracing::warn!("the store's file is back: changes are accepted again"),
+                None => tracing::warn!("the store's files are back: changes are accepted again"),
             }
             fault.clone_from(&found);
         }
@@ -43,24 +43,24 @@ impl Location {
         })
     }
 
-    /// Whether the last look found a file elsewhere.
+    /// Whether the last check found a fault.
     pub fn is_lost(&self) -> bool {
         lock(&self.fault).is_some()
     }
 }
 
 impl Drop for Location {
-    /// When the store is closed.
+    /// Logs a loss at the end, when the store closes.
     fn drop(&mut self) {
         if let Some(why) = self.files.iter().find_map(OpenFile::fault) {
-            tracing::error!("the store is closed, and {why}: what it held may be lost");
+            tracing::error!("the store is closed, and {why}: its messages may be lost");
         }
     }
 }
 
 #[cfg(unix)]
 fn open_files(given: &Path, path: &Path) -> std::result::Result<Vec<OpenFile>, String> {
-    // The server may change its working directory; a link may be changed to lead elsewhere.
+    // Absolute, because the working directory may change. Not canonical, because a link may change.
     let given = std::path::absolute(given).map_err(|error| error.to_string())?;
     let files = [given, beside(path, "-wal")];
     let opened = files.into_iter().map(|path| match Identity::of(&path) {
@@ -70,13 +70,13 @@ fn open_files(given: &Path, path: &Path) -> std::result::Result<Vec<OpenFile>, S
     opened.collect()
 }
 
-/// Elsewhere a file that is open cannot be removed.
+/// Other systems do not remove open files.
 #[cfg(not(unix))]
 fn open_files(_: &Path, _: &Path) -> std::result::Result<Vec<OpenFile>, String> {
     Ok(Vec::new())
 }
 
-/// A file as it was when it was opened.
+/// An open file and its identity.
 struct OpenFile {
     #[cfg(unix)]
     path: std::path::PathBuf,
@@ -90,11 +90,11 @@ impl OpenFile {
         let path = self.path.display();
         match Identity::of(&self.path) {
             Ok(identity) if identity == self.identity => None,
-            Ok(_) => Some(format!("{path} is not the file that was opened: it has been replaced")),
+            Ok(_) => Some(format!("{path} has been replaced by another file")),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Some(format!("{path} has been removed or moved"))
             }
-            Err(error) => Some(format!("{path} cannot be reached ({error})")),
+            Err(error) => Some(format!("cannot inspect {path} ({error})")),
         }
     }
 
@@ -104,7 +104,7 @@ impl OpenFile {
     }
 }
 
-/// What tells one file from all others that there are at the same time.
+/// Identifies a file among all that exist at the same time.
 #[cfg(unix)]
 #[derive(PartialEq, Eq)]
 struct Identity {
@@ -134,20 +134,20 @@ pub fn leads_to(path: &Path, file: &std::fs::File) -> bool {
     identity.is_some() && Identity::of(path).ok() == identity
 }
 
-/// Elsewhere an open file cannot be removed.
+/// Other systems do not remove open files.
 #[cfg(not(unix))]
 pub fn leads_to(_: &Path, _: &std::fs::File) -> bool {
     true
 }
 
-/// The file beside `path` whose name ends in `suffix`.
+/// The path with `suffix` appended to the file's name.
 pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// Files made with these options are for the same people as `path`, or for fewer.
+/// Gives new files at most the permissions of `path`.
 #[cfg(unix)]
 pub fn with_mode_of(path: &Path, options: &mut OpenOptions) {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};

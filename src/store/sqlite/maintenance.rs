@@ -1,4 +1,5 @@
-//! The tools that need no server: check a store's file, copy it, and name the SQLite in this binary.
+//! Tools that need no server: check a store's file, copy it, and describe the SQLite in this
+//! binary.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,23 +14,24 @@ use super::tables::Tables;
 use super::{file, schema};
 use crate::store::Checked;
 
-/// Faults that are told; there may be one for each message.
+/// The most faults that a check reports.
 const MAX_FAULTS: usize = 100;
 
-/// Checks a file. An error is why it could not be looked at.
+/// Checks a file: SQLite's integrity check, every checksum and every count, in one read
+/// transaction, also while a server writes. The error says why the file cannot be read.
 pub fn check(path: &Path) -> std::result::Result<Checked, String> {
     let tables = match file::open_to_read(path) {
         Ok(tables) => tables,
-        // What cannot even be opened is not whole, and that is what was asked.
+        // A damaged header is a result of the check, not a failure to check.
         Err(error) if error.ends_with(file::DAMAGED) => {
-            let fault = "it cannot be read at all: restore a backup".to_owned();
+            let fault = "the file cannot be read: restore a backup".to_owned();
             return Ok(Checked { faults: vec![fault], ..Checked::default() });
         }
         Err(error) => return Err(error),
     };
     let mut check = Check { tables: &tables, checked: Checked::default(), found: 0 };
     if let Err(error) = check.all() {
-        check.fault(format!("it cannot be read on: {error}"));
+        check.fault(format!("cannot read the rest of the file: {error}"));
     }
     let more = check.found.saturating_sub(MAX_FAULTS);
     let mut checked = check.checked;
@@ -60,12 +62,12 @@ impl Check<'_> {
             Ok(counters) => {
                 counters.states().try_for_each(|(name, state)| self.topic(name, state))?
             }
-            Err(name) => self.fault(format!("what it says of the topic {name:?} is damaged")),
+            Err(name) => self.fault(format!("the row of topic {name:?} is damaged")),
         }
         self.strays()
     }
 
-    /// What SQLite itself finds.
+    /// Runs SQLite's integrity check.
     fn sqlite(&mut self) -> Result<()> {
         let mut check = self.tables.statement(schema::INTEGRITY)?;
         let mut rows = check.query([])?;
@@ -78,7 +80,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// A topic's messages, one by one, and their number.
+    /// Checks a topic's messages and its counts.
     fn topic(&mut self, name: &str, state: &RecordState) -> Result<()> {
         let (length, bytes) = self.messages(name, state.number)?;
         let counts = &state.counts;
@@ -93,11 +95,9 @@ impl Check<'_> {
             ("messages delayed", counts.delayed, rows(schema::COUNT_DELAYED)?),
             ("messages noted", counts.noted, rows(schema::COUNT_NOTED)?),
         ];
-        for (what, describe, found) in
-            counted.into_iter().filter(|(_, describe, found)| describe != found)
-        {
+        for (what, saved, found) in counted.into_iter().filter(|(_, saved, found)| saved != found) {
             self.fault(format!(
-                "topic {name:?}: it says that there are {describe} {what}: there are {found}"
+                "topic {name:?}: its row counts {saved} {what}, the tables have {found}"
             ));
         }
         self.delayed(name, state.number)?;
@@ -134,7 +134,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Rows that belong to nothing.
+    /// Finds rows that belong to nothing.
     fn strays(&mut self) -> Result<()> {
         for (what, sql) in schema::STRAYS {
             match self.count(sql, ())? {
@@ -153,24 +153,24 @@ impl Check<'_> {
 
 fn reason(error: &rusqlite::Error) -> String {
     match error {
-        rusqlite::Error::FromSqlConversionFailure(..) => "it is not what was put".into(),
-        rusqlite::Error::QueryReturnedNoRows => "its text is missing".into(),
+        rusqlite::Error::FromSqlConversionFailure(..) => "the checksum does not match".into(),
+        rusqlite::Error::QueryReturnedNoRows => "its body is missing".into(),
         error => error.to_string(),
     }
 }
 
-/// Copies a store's file with all that is committed in it, and returns the copy's size in bytes.
-/// Under its name the copy is there only once it is whole and on disk.
+/// Copies the committed content of a store's file and returns the size of the copy in bytes. The
+/// copy appears under its name only when it is complete and synced.
 pub fn backup(from: &Path, to: &Path) -> std::result::Result<u64, String> {
     let folder = file::folder_of(to);
     if !folder.is_dir() {
-        return Err(format!("{}: there is no folder {}", to.display(), folder.display()));
+        return Err(format!("{}: no such folder: {}", to.display(), folder.display()));
     }
     if to.exists() || to.is_symlink() {
-        return Err(format!("{}: it is there already", to.display()));
+        return Err(format!("{}: the file already exists", to.display()));
     }
     let tables = file::open_to_read(from)?;
-    // Each process has its own name for an unfinished copy: another may be copying to the same place.
+    // The process id keeps concurrent backups to the same place apart.
     let partial = beside(to, &format!("-partial-{}", std::process::id()));
     let describe = |error: String| format!("{}: {error}", to.display());
     let made = make(from, &partial).map_err(|error| error.to_string());
@@ -185,23 +185,23 @@ pub fn backup(from: &Path, to: &Path) -> std::result::Result<u64, String> {
     fs::metadata(to).map(|file| file.len()).map_err(|error| describe(error.to_string()))
 }
 
-/// Makes the copy, empty and with the permissions of its store: what only some may read stays so.
+/// Creates the empty copy with the permissions of the original.
 fn make(from: &Path, partial: &Path) -> io::Result<()> {
     let mut options = File::options();
     options.write(true).create(true).truncate(true);
     with_mode_of(from, &mut options);
     let file = options.open(partial)?;
-    // The umask may have taken some away.
+    // The umask may have removed some.
     file.set_permissions(fs::metadata(from)?.permissions())
 }
 
-/// All pages in one step: a backup that pauses begins anew when somebody writes meanwhile.
+/// Copies all pages in one step: a backup in several steps restarts whenever the store is written.
 fn copy(from: &Connection, partial: &Path) -> std::result::Result<(), String> {
     let mut to = Connection::open(partial).map_err(file::explain)?;
     let backup = Backup::new(from, &mut to).map_err(file::explain)?;
     match backup.step(-1).map_err(file::explain)? {
         StepResult::Done => Ok(()),
-        _ => Err("another program is in the way: try again".to_owned()),
+        _ => Err("another program has locked the store: try again".to_owned()),
     }
 }
 
@@ -213,13 +213,14 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(file::folder_of(path))?.sync_all()
 }
 
-/// The flags of `.cargo/config.toml`, as the environment of a build says them.
+/// The compile flags of `.cargo/config.toml`, as an environment variable. `cargo install` does not
+/// read that file.
 const FLAGS: &str = "LIBSQLITE3_FLAGS=\"-DSQLITE_DEFAULT_MEMSTATUS=0 -DHAVE_FDATASYNC=1\"";
 
-/// The one of these flags that SQLite can name; the other comes from the same variable.
+/// The one of these flags that SQLite reports. The other is set by the same variable.
 const REPORTED_FLAG: &str = "DEFAULT_MEMSTATUS=0";
 
-/// SQLite's version and, if its compile flags are missing, what to do.
+/// SQLite's version, and advice if its compile flags are missing.
 pub fn sqlite_version() -> String {
     let version = rusqlite::version();
     match compile_flags_advice() {
@@ -228,7 +229,7 @@ pub fn sqlite_version() -> String {
     }
 }
 
-/// A line of advice if SQLite was compiled without the flags that dsmq is measured with.
+/// Advice if SQLite was compiled without the flags of the benchmarks.
 pub fn compile_flags_advice() -> Option<String> {
     advice(&compile_options().unwrap_or_default())
 }

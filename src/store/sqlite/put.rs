@@ -1,4 +1,4 @@
-//! Putting: new messages, delayed ones, duplicates, and messages that come back unread.
+//! Puts: new, delayed and duplicate messages, and undelivered messages that return to their topic.
 
 use super::bound::{MESSAGE_OVERHEAD, ROW_BYTES};
 use super::counters::TopicRecord;
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::limits;
 use crate::ops::{Id, Outcome, PRIORITY_DEFAULT, PRIORITY_MAX, PutOptions, Requeue, Topic};
 
-/// The rank of a message that was put without a priority.
+/// The rank of a message without a priority.
 pub const RANK_DEFAULT: i64 = rank(PRIORITY_DEFAULT);
 
 pub const fn rank(priority: u8) -> i64 {
@@ -51,7 +51,7 @@ impl Transaction<'_> {
         Ok(outcome)
     }
 
-    /// Appends a message to the log: its id, and that of the message before it.
+    /// Appends a message to the log. Returns its id and the id of the message before it.
     pub fn append(
         &mut self,
         topic: i64,
@@ -74,7 +74,7 @@ impl Transaction<'_> {
         Ok((id, after))
     }
 
-    /// Writes a message into the log and counts it.
+    /// Inserts a message into the log and counts it.
     pub fn insert(
         &mut self,
         topic: i64,
@@ -106,7 +106,7 @@ impl Transaction<'_> {
         Ok(record)
     }
 
-    /// From now on the message is taken by its rank.
+    /// Makes the message available by its rank.
     pub fn make_ready(&mut self, topic: i64, rank: i64, id: Id, deliveries: u32) -> Result<()> {
         self.run(schema::INSERT_READY, (topic, rank, id.cast_signed(), deliveries))?;
         self.count_added(ROW_BYTES);
@@ -126,14 +126,14 @@ impl Transaction<'_> {
         let crc = self.tables.crc(topic, at.cast_signed(), ttl, body);
         let params = (at.cast_signed(), topic, rank, ttl, crc, JsonText(body));
         self.run(schema::INSERT_DELAYED, params)?;
-        // Its row stands in two indexes too.
+        // The row is also in two indexes.
         self.count_added(body.len() as u64 + MESSAGE_OVERHEAD + 2 * ROW_BYTES);
         self.counts(topic)?.delayed += 1;
         self.due_at(at);
         Ok(Outcome::Due { at, duplicate: false })
     }
 
-    /// What became of the first put with this key.
+    /// The outcome of the first put with this key.
     fn find_duplicate(&mut self, topic: i64, key: &str) -> Result<Option<Outcome>> {
         self.first(schema::DUPLICATE, (topic, key, self.now.cast_signed()), |row| {
             let id = row.get::<_, Option<i64>>(0)?.map(i64::cast_unsigned);
@@ -153,13 +153,13 @@ impl Transaction<'_> {
             _ => return Ok(()),
         };
         self.run(schema::INSERT_DEDUPE, (topic, key, until.cast_signed(), id, due))?;
-        // The key stands in an index too.
+        // The key is also in an index.
         self.count_added(2 * (key.len() as u64 + ROW_BYTES));
         self.due_at(until);
         Ok(())
     }
 
-    /// A taken message goes back under its id, as if it had not been taken.
+    /// Returns a taken message under its id, as if it had not been taken.
     pub fn put_back(&mut self, topic: &Topic, message: &Requeue) -> Result<Outcome> {
         if message.lease.is_some() {
             return self.return_undelivered(topic, message.taken.id, message.taken.deliveries);
@@ -174,7 +174,7 @@ impl Transaction<'_> {
         }
         let record = self.record(number)?;
         record.state.counts.takes = record.state.counts.takes.saturating_sub(1);
-        // Runs that were read meanwhile lack it.
+        // Chunks that were read in the meantime lack it.
         record.removed = true;
         Ok(Outcome::Done)
     }

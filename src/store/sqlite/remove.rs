@@ -1,7 +1,7 @@
-//! Removing: one message by its id, deleted or expired, and room that is given back a little at a time,
-//! so that nobody waits for it: the rest of purged topics, and pages that nothing is in any more.
+//! Removal of messages: by id, by take or ack, and whole topics.
 //!
-//! A purged topic gets another number. The old one stands in `trash` until its rows are gone.
+//! A purge gives the topic a new number. The old number goes into `trash`, and `tick` removes its
+//! rows bit by bit.
 
 use super::bound::MESSAGE_OVERHEAD;
 use super::counters::purged;
@@ -21,7 +21,8 @@ impl Transaction<'_> {
         })
     }
 
-    /// Removes a message that may be there; says whether it was, and was in line to be taken.
+    /// Removes a message. Returns `None` if there is none, else whether it was waiting in the order
+    /// of the log.
     pub fn discard(&mut self, number: i64, id: Id) -> Result<Option<bool>> {
         let Some((stored, plain)) = self.stored(number, id)? else { return Ok(None) };
         self.remove(number, &stored)?;
@@ -43,7 +44,7 @@ impl Transaction<'_> {
         Ok(Outcome::Deleted(true))
     }
 
-    /// Nobody can take this message any more, nor give it back.
+    /// Ends the lease of a removed message and makes it unavailable.
     fn withdraw(&mut self, number: i64, id: Id) -> Result<()> {
         if self.run(schema::DELETE_LEASE, (number, id.cast_signed()))? > 0 {
             self.counts(number)?.leased -= 1;
@@ -51,7 +52,7 @@ impl Transaction<'_> {
         self.unready(number, id)
     }
 
-    /// A message is no more to be taken by its rank, whichever that is.
+    /// Removes a message from `ready`, under any rank.
     pub fn unready(&mut self, number: i64, id: Id) -> Result<()> {
         for rank in 0..=i64::from(crate::ops::PRIORITY_MAX) {
             if self.run(schema::DELETE_READY, (number, rank, id.cast_signed()))? > 0 {
@@ -61,7 +62,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Removes a message from the log and from the counts, unless it is gone already.
+    /// Removes a message from the log and from the counters, if it is there.
     pub fn remove(&mut self, number: i64, stored: &StoredRow) -> Result<()> {
         self.remove_large(number, stored)?;
         if self.run(schema::DELETE, (number, stored.id.cast_signed()))? == 0 {
@@ -70,7 +71,7 @@ impl Transaction<'_> {
         self.forget(number, stored)
     }
 
-    /// The body of a message that is to be removed from the log, if it is not there.
+    /// Removes the body of a large message. Call it before its row leaves the log.
     pub fn remove_large(&self, number: i64, stored: &StoredRow) -> Result<()> {
         if stored.size > schema::LARGE_BYTES {
             self.run(schema::DELETE_LARGE, (number, stored.id.cast_signed()))?;
@@ -78,7 +79,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// What is left to do for a message that was removed from the log.
+    /// Removes the other traces of a message that has left the log.
     pub fn forget(&mut self, number: i64, stored: &StoredRow) -> Result<()> {
         let &StoredRow { id, size, expires } = stored;
         if let Some(at) = expires {
@@ -97,7 +98,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// The topic goes on under another number; what it was is swept away bit by bit.
+    /// Empties a topic by giving it a new number.
     pub fn purge(&mut self, topic: &Topic) -> Result<Outcome> {
         let Some(number) = self.number(topic) else { return Ok(Outcome::Purged(0)) };
         self.run(schema::INSERT_TRASH, [number])?;

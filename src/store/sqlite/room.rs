@@ -1,9 +1,11 @@
-//! Room on the disk of a store's file: how long the log may become, and a reserve for a full disk.
+//! Space on the disk of a store's file: the maximum length of the log, and a reserve for a full
+//! disk.
 //!
-//! What is in the log needs as much room again when it moves into the file. If the log has taken the
-//! last of a small disk, it can never move, and not even a message can be removed. So the log stays
-//! short beside what is free, and a spare file takes the room that the log may need to move. When the
-//! disk is full the spare is given up: takes, acks and purges go on, and puts reuse free pages.
+//! A checkpoint needs as much space in the file as the log has taken. If the log took the last of a
+//! small disk, it could never be checkpointed, and not even a message could be removed. So the log
+//! stays short relative to the free space, and a spare file reserves the space of a checkpoint. On
+//! a full disk the spare file is removed: takes, acks and purges continue, and puts reuse free
+//! pages.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,36 +17,37 @@ use super::location::{beside, leads_to, with_mode_of};
 use crate::error::{Code, Error};
 use crate::sync::lock;
 
-/// Bounds of the log's length in bytes at which it moves into the file.
+/// The range of the log's length, in bytes, at which it is checkpointed.
 const LOG_MIN: u64 = 256 * 1024;
 const LOG_MAX: u64 = 16 * 1024 * 1024;
 
-/// That length is at most this share of what is free, and of what the store may take.
+/// The log takes at most `1 / LOG_SHARE` of the free space, and of the maximum size of the store.
 const LOG_SHARE: u64 = 8;
 
-/// What the spare file has beyond that length: one transaction may make the log longer.
+/// Space that the spare file has beyond the log's length, because one transaction may exceed that
+/// length.
 const TRANSACTION_BYTES: u64 = 256 * 1024;
 
-/// A changed length counts if it differs by more than this share.
+/// A new length is used if it differs by more than this share.
 const CHANGE_SHARE: u64 = 8;
 
-/// How the spare file's name ends.
 const SUFFIX: &str = "-spare";
 
-/// What is known of the disk of a store's file.
+/// The disk space around a store's file.
 pub struct Room {
     path: PathBuf,
-    /// What the store may take, in bytes.
+    /// The maximum size of the store in bytes.
     max_bytes: u64,
-    /// The log moves into the file when it has this many bytes.
+    /// The length at which the log is checkpointed.
     log_bytes: AtomicU64,
-    /// The spare file `PATH-spare`, while the disk is not full. A killed server leaves it to the next.
+    /// The spare file `PATH-spare`, while the disk is not full. The next server removes the one of
+    /// a killed server.
     spare: Mutex<Option<File>>,
     full: AtomicBool,
 }
 
 impl Room {
-    /// Looks at the disk of a file that is open. Nothing is reserved yet.
+    /// Measures the disk of an open file. Reserves nothing yet.
     pub fn new(path: &Path, max_bytes: Option<u64>) -> Room {
         let max_bytes = max_bytes.unwrap_or(u64::MAX);
         let log_bytes = log_bytes(free_bytes(path).unwrap_or(u64::MAX), max_bytes);
@@ -61,7 +64,8 @@ impl Room {
         self.log_bytes.load(Ordering::Relaxed)
     }
 
-    /// Looks at the disk again; true if [`Room::log_bytes`] has changed. The spare file follows.
+    /// Measures the disk again and resizes the spare file. Returns whether [`Room::log_bytes`] has
+    /// changed.
     pub fn measure(&self) -> bool {
         let Some(free) = free_bytes(&self.path) else { return false };
         let (before, now) = (self.log_bytes(), log_bytes(free, self.max_bytes));
@@ -70,7 +74,7 @@ impl Room {
         }
         let spare = lock(&self.spare);
         let resized = spare.as_ref().map_or(Ok(()), |file| resize(file, now + TRANSACTION_BYTES));
-        // The log may only become longer if there is a reserve for it.
+        // A longer log requires a larger reserve.
         if resized.is_err() && now > before {
             return false;
         }
@@ -78,57 +82,58 @@ impl Room {
         true
     }
 
-    /// Whether the disk is full, as far as is known: what the store's file has is all that it gets.
+    /// Whether the disk is known to be full, so that the file cannot grow.
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::Acquire)
     }
 
-    /// Why the store takes no more, while the disk is full.
+    /// Fails with `full` while the disk is full.
     pub fn check(&self) -> Result<(), Error> {
         if !self.is_full() {
             return Ok(());
         }
         let path = self.path.display();
         let text =
-            format!("the disk of {path} is full: make room on it, or take or purge messages");
+            format!("the disk of {path} is full: free space on it, or take or purge messages");
         Err(Error::new(Code::Full, text))
     }
 
-    /// There was no room for something: the spare file is given up.
+    /// Marks the disk as full and frees the spare file.
     pub fn give_up(&self) {
         self.release();
         if !self.full.swap(true, Ordering::AcqRel) {
             tracing::error!(
-                "the disk of {} is full: puts are refused until there is room",
+                "the disk of {} is full: puts are refused until it has space",
                 self.path.display()
             );
         }
     }
 
-    /// Without the spare file the last checkpoint, which is SQLite's own at the end, finds room.
+    /// Removes the spare file. The last checkpoint, which SQLite runs when the file closes, can use
+    /// its space.
     pub fn release(&self) {
         let Some(file) = lock(&self.spare).take() else { return };
-        // Also if another program has it open.
+        // Frees the space even if another program has the file open.
         let _ = file.set_len(0);
         let name = beside(&self.path, SUFFIX);
-        // If somebody removed this store's files, the name may be another server's by now.
+        // If the store's files were removed, the name may belong to another server's spare file.
         if leads_to(&name, &file) {
             let _ = fs::remove_file(name);
         }
     }
 
-    /// Makes the spare file, if there is room for it and for the log; else the disk is full.
+    /// Creates the spare file if there is space for it and for the log. Otherwise the disk is full.
     pub fn reserve(&self) {
         if let Err(error) = self.try_reserve() {
             if !self.is_full() {
-                tracing::warn!("cannot reserve room beside {}: {error}", self.path.display());
+                tracing::warn!("cannot reserve disk space beside {}: {error}", self.path.display());
                 self.give_up();
             }
             return;
         }
         if self.full.swap(false, Ordering::AcqRel) {
             let path = self.path.display();
-            tracing::warn!("the disk of {path} has room again: puts are accepted");
+            tracing::warn!("the disk of {path} has space again: puts are accepted");
         }
     }
 
@@ -142,7 +147,7 @@ impl Room {
         }
         let file = new_spare(&self.path)?;
         let resized = resize(&file, spare);
-        // Before an error, so that it is removed.
+        // Stored before the check for an error, so that `release` removes the file.
         *lock(&self.spare) = Some(file);
         resized.inspect_err(|_| self.release())?;
         self.log_bytes.store(log, Ordering::Relaxed);
@@ -150,7 +155,7 @@ impl Room {
     }
 }
 
-/// Gives the reserve up when it is dropped, which is to be before the store's file is closed.
+/// Removes the spare file when dropped. Drop it before the store's file is closed.
 pub struct Reserve(pub Arc<Room>);
 
 impl Drop for Reserve {
@@ -163,7 +168,7 @@ fn log_bytes(free: u64, max_bytes: u64) -> u64 {
     (free.min(max_bytes) / LOG_SHARE).clamp(LOG_MIN, LOG_MAX)
 }
 
-/// Bytes that are free on the disk of this file; `None` if it has no bound, or does not tell.
+/// Free bytes on the disk of this file; `None` if unlimited or unknown.
 #[cfg(unix)]
 fn free_bytes(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok().filter(|disk| disk.f_blocks > 0)?;
@@ -175,7 +180,7 @@ fn free_bytes(_: &Path) -> Option<u64> {
     None
 }
 
-/// An empty spare file.
+/// Creates an empty spare file.
 fn new_spare(path: &Path) -> io::Result<File> {
     remove_spare(path)?;
     let mut options = File::options();
@@ -184,7 +189,7 @@ fn new_spare(path: &Path) -> io::Result<File> {
     options.open(beside(path, SUFFIX))
 }
 
-/// Gives up what a killed server has reserved: this one may need it to open the file.
+/// Removes the spare file of a killed server, whose space may be needed to open the store.
 pub fn remove_spare(path: &Path) -> io::Result<()> {
     match fs::remove_file(beside(path, SUFFIX)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -192,14 +197,15 @@ pub fn remove_spare(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the file this long, with every byte of it on the disk; as it was if there is no room.
+/// Resizes the file and allocates all its bytes on the disk. Leaves the length unchanged if there
+/// is no space.
 fn resize(file: &File, bytes: u64) -> io::Result<()> {
     let before = file.metadata()?.len();
     if bytes <= before {
         return file.set_len(bytes);
     }
     allocate(file, before, bytes).inspect_err(|_| {
-        // It is less than was asked for, in any case.
+        // Shrinking cannot fail for lack of space.
         let _ = file.set_len(before);
     })
 }
@@ -257,7 +263,7 @@ mod tests {
         assert!(room.is_full() && allocated().is_none() && !spare.exists());
         room.reserve();
         assert!(!room.is_full() && allocated().is_some());
-        // Another server's is left alone.
+        // Another server's spare file is left alone.
         fs::remove_file(&spare).unwrap();
         fs::write(&spare, "").unwrap();
         room.release();

@@ -1,38 +1,39 @@
 //! The tables and every statement, as SQL.
 //!
-//! `log` holds every message, clustered by topic and id, so that a topic is read and taken from
-//! front to back without a second index. A row of such a table that is over a quarter of a page
-//! spills to pages of its own, most of the last one empty; so a large message is a row of `large`,
-//! whose pages it fills, and its row in `log` has no body. `messages` is what a person reads.
+//! `log` has a row for each message, clustered by topic and id, so that reads and takes in order
+//! need no second index. SQLite moves a row of over a quarter of a page to overflow pages and
+//! leaves most of the last one empty. So the body of a large message is a row of `large`, whose
+//! pages it fills, and its row in `log` has no body. The view `messages` shows topics and messages
+//! to people.
 //!
-//! Plain messages are taken in the order of the log: their `rank` is null, and the ledger knows
-//! up to where that was done. The other tables are empty for plain topics:
+//! Plain messages have a null `rank` and are taken in the order of the log, up to
+//! `topics.taken_to`. The other tables are empty for plain topics:
 //!
 //! | table | a row for each |
 //! | --- | --- |
-//! | `ready` | message that is taken out of the log's order: prioritised or returned |
-//! | `leases` | message in a taker's hands, or returned with a delay (then nobody holds it) |
+//! | `ready` | message that is taken by its rank: prioritised or returned |
+//! | `leases` | leased message, or one that was returned with a delay (`held` is 0) |
 //! | `delayed` | message that is not due yet |
 //! | `expiries` | message with a ttl |
 //! | `dedupe` | dedupe key of the last two minutes |
 //! | `notes` | message that was peeked at, or is a dead letter |
-//! | `trash` | number of a purged topic whose rows are not all gone |
+//! | `trash` | number of a purged topic that still has rows |
 //!
-//! In the other tables a topic is its `number`. In a file a row of `topics` also has the topic's
-//! counts as of the last transaction, so that nothing is counted when it is opened, and rows with
-//! messages have a checksum ([`super::damage`]).
+//! The other tables refer to a topic by its `number`. In a file, a row of `topics` has the topic's
+//! counts as of the last transaction, so that opening a file counts nothing, and rows with messages
+//! have a checksum ([`super::damage`]).
 //!
-//! A `rank` is 9 minus the priority, so that what is taken first sorts first. Times are
+//! A `rank` is 9 minus the priority, so that the first to be taken sorts first. Times are
 //! microseconds since 1970.
 
-/// What a file of ours says it is: "dsmq".
+/// The application id of a store's file: "dsmq".
 pub const APPLICATION_ID: i64 = 0x6473_6d71;
 
-/// The step at index n brings a file of schema version n to version n + 1.
+/// The step at index n migrates a file of schema version n to version n + 1.
 pub const MIGRATIONS: &[&str] = &[CREATE];
 
-/// Pages of 8 KiB: with 4 KiB a put costs a tenth more and a message 5 % more memory; with 16 KiB
-/// a message of 10 kB fills a page by itself. Freed pages can be given back.
+/// Pages of 8 KiB. With 4 KiB a put costs 10 % more and a message 5 % more memory; with 16 KiB a
+/// message of 10 kB fills a page by itself. Incremental vacuum can return free pages.
 pub const PAGES: &str = "PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL;";
 pub const PAGE_BYTES: u64 = 8_192;
 
@@ -125,19 +126,19 @@ const CREATE: &str = "
         FROM topics JOIN log ON log.topic = topics.number LEFT JOIN large ON large.id = log.id;
 ";
 
-/// A message over this many bytes is a row of `large`. A row of `log` stays within its page up to
-/// 2,030 bytes; what is left is for the key and the header.
+/// The body of a larger message is a row of `large`. A row of `log` fits its page up to 2,030
+/// bytes, including key and header.
 pub const LARGE_BYTES: usize = 1_980;
 
 pub const BEGIN_TO_READ: &str = "BEGIN";
 pub const BEGIN: &str = "BEGIN IMMEDIATE";
 pub const COMMIT: &str = "COMMIT";
 pub const ROLL_BACK: &str = "ROLLBACK";
-/// A commit syncs nothing by itself, a checkpoint does.
+/// Syncs at checkpoints, not at commits.
 pub const SYNC_CHECKPOINTS: &str = "PRAGMA synchronous = NORMAL";
 
 pub const INSERT_TOPIC: &str = "INSERT INTO topics (slot, number, name) VALUES (?1, ?1, ?2)";
-/// Its columns are bound in this order.
+/// [`super::counters`] binds the columns in this order.
 pub const SAVE_TOPIC: &str = "UPDATE topics SET number = ?2, newest = ?3, oldest = ?4,
     taken_to = ?5, length = ?6, bytes = ?7, in_line = ?8, ready = ?9, leased = ?10, delayed = ?11,
     noted = ?12, stopped = ?13, policy = ?14, crc = ?15 WHERE slot = ?1";
@@ -147,7 +148,7 @@ pub const TOPICS: &str = "SELECT slot, number, stopped, policy, newest, taken_to
 pub const INSERT_PLAIN: &str = "INSERT INTO log (topic, id, body, crc) VALUES (?1, ?2, ?3, ?4)";
 pub const INSERT: &str =
     "INSERT INTO log (topic, id, body, crc, rank, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-/// A message that was copied may have the id of another topic's: then its body stays in `log`.
+/// A copied message may have the id of a message of another topic. Then its body stays in `log`.
 pub const INSERT_LARGE: &str = "INSERT OR IGNORE INTO large (id, body) VALUES (?1, ?2)";
 pub const READ: &str = "SELECT id, body, expires, crc FROM log
     WHERE topic = ?1 AND id > ?2 AND id <= ?5 AND (expires IS NULL OR expires > ?4)
@@ -159,7 +160,7 @@ pub const READ_LINE: &str = "SELECT id, body, expires, crc FROM log
     WHERE topic = ?1 AND id > ?2 AND id < ?3 AND rank IS NULL ORDER BY id LIMIT ?4";
 pub const READ_ONE: &str = "SELECT id, body, expires, crc FROM log WHERE topic = ?1 AND id = ?2";
 pub const READ_LARGE: &str = "SELECT body FROM large WHERE id = ?1";
-/// With a join in its place, SQLite would compile it anew at each run.
+/// A subquery, because SQLite would recompile a join at each run.
 pub const STORED: &str = "
     SELECT octet_length(coalesce(body, (SELECT body FROM large WHERE id = ?2))), rank IS NULL,
            expires
@@ -171,7 +172,7 @@ pub const OLDEST: &str = "SELECT id FROM log WHERE topic = ?1 ORDER BY id LIMIT 
 pub const DELETE: &str = "DELETE FROM log WHERE topic = ?1 AND id = ?2";
 pub const DELETE_LINE: &str =
     "DELETE FROM log WHERE topic = ?1 AND id > ?2 AND id <= ?3 AND rank IS NULL";
-/// Before the row of `log` that knows whether the body is here.
+/// Run it before the row leaves `log`, which tells whether the body is in `large`.
 pub const DELETE_LARGE: &str = "DELETE FROM large WHERE id = ?2
     AND EXISTS (SELECT 1 FROM log WHERE topic = ?1 AND id = ?2 AND body IS NULL)";
 
@@ -190,7 +191,7 @@ pub const DELAY_LEASE: &str = "UPDATE leases SET until = ?3, held = 0 WHERE topi
 pub const DELETE_LEASE: &str = "DELETE FROM leases WHERE topic = ?1 AND id = ?2";
 pub const ENDED_LEASES: &str = "SELECT topic, id, deliveries, rank, size, expires FROM leases
     WHERE until <= ?1 ORDER BY until LIMIT ?2";
-/// Who held these is gone with the server, and has not said that they had a delivery.
+/// The holders are gone with the last server, and had not reported a delivery.
 pub const END_LEASES_UNTIL_RESTART: &str =
     "UPDATE leases SET until = 0, deliveries = deliveries - 1 WHERE until > ?1";
 pub const NEXT_LEASE: &str = "SELECT min(until) FROM leases";
@@ -201,7 +202,7 @@ pub const DUE_DELAYED: &str = "SELECT due, body, ttl, crc, number, topic, rank F
     WHERE due <= ?1 ORDER BY due, number LIMIT ?2";
 pub const LIST_DELAYED: &str =
     "SELECT due, body, ttl, crc FROM delayed WHERE topic = ?1 ORDER BY due, number LIMIT ?2";
-/// A damaged one is never due.
+/// A damaged message is never due.
 pub const SET_ASIDE: &str = "UPDATE delayed SET due = 9223372036854775807 WHERE number = ?1";
 pub const DELETE_DELAYED: &str = "DELETE FROM delayed WHERE number = ?1";
 pub const NEXT_DELAYED: &str = "SELECT min(due) FROM delayed";
@@ -233,11 +234,12 @@ pub const INSERT_TRASH: &str = "INSERT INTO trash (number) VALUES (?1)";
 pub const FIRST_TRASH: &str = "SELECT number FROM trash LIMIT 1";
 pub const DELETE_TRASH: &str = "DELETE FROM trash WHERE number = ?1";
 
-/// A topic's oldest rows, the large ones without a look at their bodies.
+/// The sizes of large rows come without reading their bodies.
 pub const OLDEST_ROWS: &str = "SELECT id,
         octet_length(coalesce(body, (SELECT body FROM large WHERE large.id = log.id))), rank IS NULL
     FROM log WHERE topic = ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
-/// Removes them up to an id, the large bodies and the expiries before the log that knows them.
+/// Removes a topic's messages up to an id. The rows of `large` and `expiries` go before the rows of
+/// `log` that refer to them.
 pub const SWEEP_LOG: [&str; 3] = [
     "DELETE FROM large WHERE id IN
         (SELECT id FROM log WHERE topic = ?1 AND id <= ?2 AND body IS NULL)",
@@ -246,7 +248,7 @@ pub const SWEEP_LOG: [&str; 3] = [
          WHERE topic = ?1 AND id <= ?2 AND expires IS NOT NULL)",
     "DELETE FROM log WHERE topic = ?1 AND id <= ?2",
 ];
-/// Removes some of a purged topic's other rows.
+/// Removes some other rows of a purged topic.
 pub const SWEEP: [&str; 5] = [
     "DELETE FROM ready WHERE (topic, rank, id) IN
         (SELECT topic, rank, id FROM ready WHERE topic = ?1 LIMIT ?2)",
@@ -257,13 +259,13 @@ pub const SWEEP: [&str; 5] = [
         (SELECT topic, key FROM dedupe WHERE topic = ?1 LIMIT ?2)",
     "DELETE FROM notes WHERE (topic, id) IN (SELECT topic, id FROM notes WHERE topic = ?1 LIMIT ?2)",
 ];
-/// What else knows of messages that are dropped.
+/// Remove the other rows of dropped messages.
 pub const DROP_LEASES: &str = "DELETE FROM leases WHERE topic = ?1 AND id <= ?2";
 pub const DROP_READY: &str = "DELETE FROM ready
     WHERE topic = ?1 AND rank IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9) AND id <= ?2";
 pub const DROP_NOTES: &str = "DELETE FROM notes WHERE topic = ?1 AND id <= ?2";
 
-/// What is copied to another store: messages with all that is known of them.
+/// The messages for a copy to another store, with all their state.
 pub const SCAN_LOG: &str = "SELECT id, body, expires, crc, rank,
         coalesce(
             (SELECT deliveries FROM ready
@@ -276,7 +278,7 @@ pub const SCAN_LOG: &str = "SELECT id, body, expires, crc, rank,
 pub const SCAN_DELAYED: &str = "SELECT due, body, ttl, crc, rank, number FROM delayed
     WHERE topic = ?1 AND (due, number) > (?2, ?3) ORDER BY due, number LIMIT ?4";
 
-/// What a check looks at.
+/// Statements of a check.
 pub const INTEGRITY: &str = "PRAGMA integrity_check";
 pub const ALL_OF_TOPIC: &str =
     "SELECT id, body, expires, crc FROM log WHERE topic = ?1 ORDER BY id";
@@ -286,15 +288,15 @@ pub const COUNT_READY: &str = "SELECT count(*) FROM ready WHERE topic = ?1 AND ?
 pub const COUNT_LEASED: &str = "SELECT count(*) FROM leases WHERE topic = ?1 AND ?2 = ?2";
 pub const COUNT_DELAYED: &str = "SELECT count(*) FROM delayed WHERE topic = ?1 AND ?2 = ?2";
 pub const COUNT_NOTED: &str = "SELECT count(*) FROM notes WHERE topic = ?1 AND ?2 = ?2";
-/// Rows that belong to nothing, by what they are.
+/// Rows that belong to nothing, with a description.
 pub const STRAYS: [(&str, &str); 2] = [
     (
-        "rows of messages belong to no topic",
+        "messages belong to no topic",
         "SELECT count(*) FROM log WHERE topic NOT IN
             (SELECT number FROM topics UNION ALL SELECT number FROM trash)",
     ),
     (
-        "texts belong to no message",
+        "bodies belong to no message",
         "SELECT (SELECT count(*) FROM large) - (SELECT count(*) FROM log WHERE body IS NULL)",
     ),
 ];

@@ -1,5 +1,5 @@
-//! One connection to SQLite and the statements that run on it. It knows rows; the rules are its
-//! callers'.
+//! One SQLite connection and its statements. It knows rows and checksums, not the rules of the
+//! store.
 
 use std::sync::Arc;
 
@@ -15,35 +15,35 @@ use crate::limits;
 use crate::ops::{Chunk, Id, Topic};
 use crate::store::SyncMode;
 
-/// Statements that are kept ready: more than there are.
+/// Capacity of rusqlite's statement cache: more than there are statements.
 const STATEMENTS: usize = 100;
 
-/// What SQLite and the allocator add to a page in memory.
+/// Cost of a page in memory beyond its bytes, in SQLite and the allocator.
 const PAGE_OVERHEAD_BYTES: u64 = 344;
 
 pub struct Tables {
     sqlite: Connection,
-    /// Whether they are a file's: what is in memory needs no checksums, nor counts beside it.
+    /// Whether this is a file. Memory needs no checksums and no saved counters.
     file: bool,
-    /// The file's log, if this connection is the one that writes.
+    /// The file's log, on the writing connection.
     log: Option<Log>,
-    /// Every statement that was run.
+    /// Every SQL text that was run.
     #[cfg(test)]
     run: std::cell::RefCell<std::collections::BTreeSet<String>>,
 }
 
-/// What a reader is shown of a topic.
+/// The range that a read may return.
 #[derive(Clone, Copy)]
 pub struct Bounds {
-    /// What a commit has put behind this has not been told of yet.
+    /// Messages above this id are committed but not yet published.
     pub newest: Id,
-    /// What expires by then is left out.
+    /// Messages that expire by this time are left out.
     pub now: Id,
-    /// Messages, at most.
+    /// The most messages.
     pub limit: usize,
 }
 
-/// A message's row, without its body.
+/// A message's row without its body.
 pub struct StoredRow {
     pub id: Id,
     pub expires: Option<Id>,
@@ -58,21 +58,21 @@ impl Tables {
         Tables::new(sqlite, false, None)
     }
 
-    /// Those of a file that was opened and checked, to be written.
+    /// The writing connection of a file that was opened and checked.
     pub fn of_file(mut sqlite: Connection, sync: SyncMode, room: Arc<Room>) -> Result<Tables> {
         let log = Log::new(&mut sqlite, sync, room)?;
         Tables::new(sqlite, true, Some(log))
     }
 
-    /// Those of a file that was opened and checked, to be read alone.
+    /// A reading connection of a file that was opened and checked.
     pub fn of_file_to_read(sqlite: Connection) -> Result<Tables> {
         Tables::new(sqlite, true, None)
     }
 
     fn new(sqlite: Connection, file: bool, log: Option<Log>) -> Result<Tables> {
         sqlite.set_prepared_statement_cache_capacity(STATEMENTS);
-        // Else a statement with a bound LIMIT is compiled again at each execution: a take would spend
-        // two thirds of its instructions on it.
+        // Without this setting SQLite recompiles a statement with a bound LIMIT at each execution,
+        // which is two thirds of the instructions of a take.
         sqlite.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(Tables {
             sqlite,
@@ -83,7 +83,7 @@ impl Tables {
         })
     }
 
-    /// Whether the file gets no more pages, as far as is known.
+    /// Whether the file is known to be unable to grow.
     pub fn is_disk_full(&self) -> bool {
         self.log.as_ref().is_some_and(Log::is_disk_full)
     }
@@ -104,19 +104,19 @@ impl Tables {
         Ok(Pages { all: count(schema::PAGE_COUNT)?, free: count(schema::FREE_COUNT)? })
     }
 
-    /// The size of the store, as of now.
+    /// Measures the size of the store.
     pub fn size(&self) -> Result<Size> {
         Ok(Size::new(self.pages()?, self.page_bytes(), self.is_disk_full()))
     }
 
-    /// What a page takes, in the file or in memory.
+    /// The cost of a page in the file or in memory.
     pub fn page_bytes(&self) -> u64 {
         schema::PAGE_BYTES + if self.is_file() { 0 } else { PAGE_OVERHEAD_BYTES }
     }
 
-    /// Begins a transaction, after whatever is left of one that failed.
+    /// Begins a transaction.
     pub fn begin(&self) -> Result<()> {
-        // One that failed is tried again.
+        // A failed rollback of the last transaction is retried here.
         self.roll_back();
         if let Some(log) = &self.log {
             log.begin(&self.sqlite)?;
@@ -124,8 +124,8 @@ impl Tables {
         self.run(schema::BEGIN)
     }
 
-    /// Commits, unless SQLite has rolled the transaction back by itself: what came after that was
-    /// not part of it.
+    /// Commits. Fails if SQLite has rolled the transaction back by itself, because later statements
+    /// ran outside it.
     pub fn commit(&self) -> Result<()> {
         let committed = if self.sqlite.is_autocommit() {
             let code = ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK);
@@ -139,38 +139,38 @@ impl Tables {
         committed
     }
 
-    /// Whatever has been committed is on disk when this returns, if that is promised at all.
+    /// Syncs all commits, if the store promises that.
     pub fn sync(&self) -> Result<()> {
         self.log.as_ref().map_or(Ok(()), Log::sync)
     }
 
-    /// After a commit, when its promises have been kept.
+    /// Called after a commit, when its promises are settled.
     pub fn committed(&self) {
         if let Some(log) = &self.log {
             log.committed(&self.sqlite);
         }
     }
 
-    /// After an error of the log: it is made good before the next transaction.
+    /// Notes an error of the log, to be repaired before the next transaction.
     pub fn failed(&self, error: &Error) {
         if let Some(log) = &self.log {
             log.failed(error);
         }
     }
 
-    /// What is committed next goes into the file at once, with all that was before it.
+    /// Requests a checkpoint after the next commit.
     pub fn checkpoint_next(&self) {
         if let Some(log) = &self.log {
             log.checkpoint_next();
         }
     }
 
-    /// After an error. SQLite may have rolled back by itself: then there is nothing left to do.
+    /// Rolls back after an error, unless SQLite has done so by itself.
     pub fn roll_back(&self) {
         if !self.sqlite.is_autocommit()
             && let Err(error) = self.run(schema::ROLL_BACK)
         {
-            tracing::error!("the store could not roll back: {error}");
+            tracing::error!("cannot roll back the transaction: {error}");
         }
     }
 
@@ -184,7 +184,7 @@ impl Tables {
         self.sqlite.prepare_cached(sql)
     }
 
-    /// Fills a run with the oldest messages after the one where it begins.
+    /// Fills a chunk with the oldest messages after its start.
     pub fn read(&self, mut chunk: Chunk, topic: i64, bounds: Bounds) -> Result<Chunk> {
         let mut read = self.statement(schema::READ)?;
         let after = chunk.last_id().cast_signed();
@@ -199,7 +199,7 @@ impl Tables {
         Ok(chunk)
     }
 
-    /// Fills a run with the newest messages, newest first.
+    /// Fills a chunk with the newest messages, newest first.
     pub fn read_last(&self, mut chunk: Chunk, topic: i64, bounds: Bounds) -> Result<Chunk> {
         let mut read = self.statement(schema::READ_LAST)?;
         let Bounds { newest, now, limit } = bounds;
@@ -216,7 +216,7 @@ impl Tables {
         Ok(chunk)
     }
 
-    /// A topic's delayed messages, those that are due first first; in place of ids, when.
+    /// A topic's delayed messages in the order of their due times, which take the place of ids.
     pub fn delayed(&self, topic: i64, limit: usize) -> Result<Chunk> {
         let mut chunk = Chunk::default();
         let mut read = self.statement(schema::LIST_DELAYED)?;
@@ -232,11 +232,11 @@ impl Tables {
         Ok(chunk)
     }
 
-    /// Adds a row of `log` to a run; false if the run has no room for it, or for any other.
+    /// Adds a row of `log` to a chunk. Returns false if the chunk is full.
     fn push(&self, chunk: &mut Chunk, topic: i64, row: &Row<'_>, most: usize) -> Result<bool> {
         let mut large = Vec::new();
         let body = match row.get_ref(1)? {
-            // A large message begins a run of its own, which it fills, or nearly so.
+            // A large message starts a chunk of its own.
             ValueRef::Null if !chunk.is_empty() && most == limits::CHUNK_BYTES => return Ok(false),
             ValueRef::Null => {
                 self.read_large(row.get(0)?, &mut large)?;
@@ -245,7 +245,7 @@ impl Tables {
             body => body.as_bytes()?,
         };
         let stored = match self.checked(topic, row, body) {
-            // What stands before it is handed out first.
+            // Messages before a damaged one are returned first.
             Err(_) if !chunk.is_empty() => return Ok(false),
             stored => stored?,
         };
@@ -256,7 +256,7 @@ impl Tables {
         Ok(room && chunk.bytes() < most)
     }
 
-    /// Reads a row of `log` with its body, which is added to `bytes`.
+    /// Reads a row of `log` and appends its body to `bytes`.
     pub fn read_one(&self, topic: i64, row: &Row<'_>, bytes: &mut Vec<u8>) -> Result<StoredRow> {
         let start = bytes.len();
         match row.get_ref(1)? {
@@ -266,7 +266,7 @@ impl Tables {
         self.checked(topic, row, bytes.get(start..).unwrap_or_default())
     }
 
-    /// What a row says that begins with id, body, expires and crc, and that has this body.
+    /// Checks a row that begins with id, body, expires and crc, and has this body.
     pub fn checked(&self, topic: i64, row: &Row<'_>, body: &[u8]) -> Result<StoredRow> {
         let (id, expires) = (row.get(0)?, row.get(2)?);
         if self.is_file() {
@@ -276,12 +276,12 @@ impl Tables {
         Ok(StoredRow { id: id.cast_unsigned(), expires, size: body.len() })
     }
 
-    /// The checksum that goes with a message's row, if one does.
+    /// The checksum of a message's row, in a file.
     pub fn crc(&self, topic: i64, id: i64, expires: Option<i64>, body: &[u8]) -> Option<u32> {
         self.is_file().then(|| damage::Row { topic, id, expires, body }.crc())
     }
 
-    /// Adds a large message's body to `bytes`.
+    /// Appends a large message's body to `bytes`.
     fn read_large(&self, id: i64, bytes: &mut Vec<u8>) -> Result<()> {
         self.statement(schema::READ_LARGE)?.query_one([id], |row| {
             bytes.extend_from_slice(row.get_ref(0)?.as_bytes()?);
@@ -289,7 +289,7 @@ impl Tables {
         })
     }
 
-    /// Where a dead letter came from.
+    /// The topic and id that a dead letter had before.
     pub fn origin(&self, topic: i64, id: Id) -> Result<Option<Box<(Topic, Id)>>> {
         let origin = self.statement(schema::ORIGIN)?.query_one((topic, id.cast_signed()), |row| {
             let topic = Topic::new(row.get_ref(0)?.as_str()?).ok();
@@ -308,7 +308,7 @@ impl Tables {
     }
 }
 
-/// A message's text as SQLite takes it: it was checked to be UTF-8 when it was read as JSON.
+/// A message's text for SQLite. It was checked to be UTF-8 when it was parsed as JSON.
 pub struct JsonText<'a>(pub &'a [u8]);
 
 impl ToSql for JsonText<'_> {
@@ -319,7 +319,7 @@ impl ToSql for JsonText<'_> {
 
 #[cfg(test)]
 impl Tables {
-    /// From then on an insert that needs more pages fails, as on a full disk.
+    /// Limits the number of pages: a larger store fails as on a full disk.
     pub fn limit_pages(&self, pages: i64) {
         self.sqlite.pragma_update(None, "max_page_count", pages).unwrap();
     }
@@ -332,7 +332,7 @@ impl Tables {
         rows.map(Result::unwrap).collect()
     }
 
-    /// The statements that SQLite has compiled again since they were prepared, and how often.
+    /// The statements that SQLite recompiled after they were prepared, and how often.
     pub fn recompiled(&self) -> Vec<(String, i32)> {
         let status = |sql: &String| {
             let statement = self.sqlite.prepare_cached(sql).unwrap();
@@ -341,7 +341,7 @@ impl Tables {
         self.run.borrow().iter().map(status).filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Rows of every table but the topics'.
+    /// The number of rows in all tables except `topics`.
     pub fn rows(&self) -> i64 {
         let tables =
             ["log", "large", "ready", "leases", "delayed", "expiries", "dedupe", "notes", "trash"];

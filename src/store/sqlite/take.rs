@@ -1,4 +1,4 @@
-//! Taking: who gets which message, under which lease, and how it is given back or removed.
+//! Takes: selects the next message, leases or removes it, and ends leases by ack, nack or expiry.
 
 use rusqlite::Row;
 
@@ -13,26 +13,26 @@ use crate::limits;
 use crate::ops::{Batch, Id, Outcome, Taken, Topic};
 use crate::store::errors;
 
-/// A message in `ready`.
+/// A row of `ready`.
 struct ReadyRow {
     rank: i64,
     id: Id,
     deliveries: u32,
 }
 
-/// A message in a taker's hands.
+/// A row of `leases`.
 pub struct Lease {
     pub topic: i64,
     pub id: Id,
     pub deliveries: u32,
     pub rank: i64,
-    /// The message's size and expiry, so that it can be removed without a look at it.
+    /// The message's size and expiry, so that removing it need not read its row.
     size: usize,
     expires: Option<Id>,
 }
 
 impl Lease {
-    /// From a row that begins with these columns.
+    /// Reads a row that begins with these columns.
     pub fn read(row: &Row<'_>) -> rusqlite::Result<Lease> {
         Ok(Lease {
             topic: row.get(0)?,
@@ -50,8 +50,8 @@ impl Lease {
 }
 
 impl Transaction<'_> {
-    /// As many takes of one topic: each gets the next message, as long as there are any. Returns
-    /// how many were done: fewer, if they took as much as a batch may.
+    /// Carries out `count` identical takes of one topic. Returns how many are done: fewer if the
+    /// batch has reached [`limits::TAKEN_BYTES`].
     pub fn takes(
         &mut self,
         batch: &mut Batch,
@@ -75,7 +75,7 @@ impl Transaction<'_> {
                 match self.take_some(batch, number, lease, wanted - batch.outcomes.len()) {
                     Ok(true) => {}
                     Ok(false) => break,
-                    // The next message is damaged. Those before it were taken.
+                    // The next message is damaged. The takes before it succeed.
                     Err(error) if !self.failed.get() => batch.outcomes.push(Err(error)),
                     Err(error) => return Err(error),
                 }
@@ -88,7 +88,8 @@ impl Transaction<'_> {
         Ok(count)
     }
 
-    /// Takes one message out of the log's order, or several in it; false if there is none.
+    /// Takes one message by rank, or several in the order of the log. Returns false if there is
+    /// none.
     fn take_some(
         &mut self,
         batch: &mut Batch,
@@ -100,7 +101,8 @@ impl Transaction<'_> {
         let ready = if counts.ready > 0 { self.first_ready(number)? } else { None };
         let line_first = ready.as_ref().is_none_or(|ready| ready.rank >= RANK_DEFAULT);
         if line_first && counts.in_line > 0 {
-            // A returned message has its place among those that were never taken, by its id.
+            // A returned message of default rank keeps its place, by id, among the messages never
+            // taken.
             let returned = ready.as_ref().filter(|ready| ready.rank == RANK_DEFAULT);
             let before = returned.map_or(i64::MAX, |returned| returned.id.cast_signed());
             if self.take_plain(batch, number, lease, most, before)? {
@@ -120,7 +122,7 @@ impl Transaction<'_> {
         })
     }
 
-    /// Takes messages in the order of the log, up to the one with the id `before`.
+    /// Takes messages in the order of the log, with ids below `before`.
     fn take_plain(
         &mut self,
         batch: &mut Batch,
@@ -146,7 +148,7 @@ impl Transaction<'_> {
             let body = start..start + message.size;
             start = body.end;
             if message.expires.is_some_and(|at| at <= self.now) {
-                // Under a lease it is left for the timer to remove.
+                // After a leased take the timer removes it.
                 if lease.is_none() {
                     self.forget(number, &message)?;
                 }
@@ -184,7 +186,7 @@ impl Transaction<'_> {
                 let start = batch.taken.len();
                 match self.tables.read_one(number, row, &mut batch.taken) {
                     Ok(stored) => line.push(stored),
-                    // The messages before a damaged one are taken first.
+                    // Messages before a damaged one are taken first.
                     Err(error) if !line.is_empty() && is_damage(&error) => {
                         batch.taken.truncate(start);
                         break;
@@ -248,7 +250,7 @@ impl Transaction<'_> {
         let expires = message.expires.map(Id::cast_signed);
         let params = (topic, id, until.cast_signed(), deliveries, rank, size, expires);
         self.run(schema::INSERT_LEASE, params)?;
-        // It stands in an index too.
+        // The row is also in an index.
         self.count_added(2 * ROW_BYTES);
         self.counts(topic)?.leased += 1;
         self.due_at(until);
@@ -274,7 +276,7 @@ impl Transaction<'_> {
         Ok(Outcome::Done)
     }
 
-    /// The lease of a taker who took this message as its delivery of that number.
+    /// The live lease of this delivery, or the error `gone`.
     fn find_lease(&mut self, topic: &Topic, id: Id, deliveries: u32) -> Result<Lease> {
         let lease = match self.number(topic) {
             Some(number) => self.live_lease(number, id, deliveries)?,
@@ -299,12 +301,12 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Ends a lease; its message can be taken again, or is a dead letter by now.
+    /// Ends a lease. The message becomes available again, or moves to the dead letters.
     pub fn return_message(&mut self, topic: &Topic, lease: &Lease) -> Result<()> {
         self.end_lease(lease)?;
         let stored = self.stored(lease.topic, lease.id)?;
         if stored.is_none_or(|(stored, _)| stored.expires.is_some_and(|at| at <= self.now)) {
-            // It has expired meanwhile: the timer removes it, or has done so.
+            // The message has expired: the timer removes it, or already has.
             return Ok(());
         }
         let limit = self.rules.dead_letter_after;
@@ -314,7 +316,7 @@ impl Transaction<'_> {
         {
             match self.number_or_new(&dead) {
                 Ok(dead) => return self.move_to_dead_letters(topic, lease, dead),
-                // Without a topic for dead letters the message stays in its own.
+                // If the topic of dead letters cannot be made, the message stays in its own.
                 Err(_) if !self.failed.get() => {}
                 Err(error) => return Err(error),
             }
@@ -322,7 +324,7 @@ impl Transaction<'_> {
         self.make_ready(lease.topic, lease.rank, lease.id, lease.deliveries)
     }
 
-    /// Ends the lease of a message that did not reach its taker: that was no delivery.
+    /// Ends the lease of a message that did not reach its taker. That does not count as a delivery.
     pub fn return_undelivered(
         &mut self,
         topic: &Topic,
@@ -339,7 +341,7 @@ impl Transaction<'_> {
         Ok(Outcome::Done)
     }
 
-    /// Puts a message to the topic of dead letters.
+    /// Moves a message to the topic of dead letters.
     fn move_to_dead_letters(&mut self, topic: &Topic, lease: &Lease, dead: i64) -> Result<()> {
         let mut body = Vec::new();
         let params = (lease.topic, lease.id.cast_signed());
@@ -348,7 +350,7 @@ impl Transaction<'_> {
         })?;
         let stored = match stored {
             None => return Ok(()),
-            // A damaged message stays where it is: the next take reports the damage.
+            // A damaged message stays in place: the next take reports the damage.
             Some(Err(error)) => {
                 if !is_damage(&error) {
                     return Err(self.record_failure(error));

@@ -1,4 +1,4 @@
-//! Tests of the store in SQLite, in memory and in a file: the contract, and batches that fail.
+//! Tests of the SQLite store in memory and in a file: the contract, and batches that fail.
 
 use std::cell::Cell;
 
@@ -8,7 +8,7 @@ use crate::ops::{Op, Outcome, PutOptions, Taken};
 use crate::store::contract;
 
 impl SqliteStore {
-    /// As `dyn Store` has it.
+    /// [`Store::apply`], without naming the trait.
     pub fn apply(&self, batch: &mut Batch) {
         (self as &dyn Store).apply(batch);
     }
@@ -86,7 +86,7 @@ fn a_person_reads_the_messages_in_one_view() {
     assert_eq!(rows[1].3.len(), 4_002);
 }
 
-/// Puts, takes, acks, nacks and reads of one topic, each in a transaction of its own.
+/// Puts, takes, acks, nacks and reads of one topic, each in its own transaction.
 fn use_every_statement(store: &SqliteStore) {
     let topic = || Topic::new("t").unwrap();
     let state = || store.topic("t").unwrap();
@@ -127,8 +127,8 @@ fn no_statement_is_compiled_again_at_each_execution() {
     }
 }
 
-/// SQLite rolls back by itself when there is no room for another topic: then nothing that comes
-/// after it in the same transaction may happen either.
+/// SQLite rolls back by itself when there is no space for another topic. Then nothing later in the
+/// same transaction may happen.
 #[test]
 fn nothing_happens_after_sqlite_rolled_back() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! What time does: leases end, delayed messages are put, expired ones removed, dedupe keys
-//! forgotten. A little at a time, so that others come in between.
+//! The work of the timer: ends leases, puts delayed messages, removes expired ones, forgets dedupe
+//! keys, and frees the space of purged topics. Each tick does a little, so that requests can run in
+//! between.
 
 use super::schema;
 use super::take::Lease;
@@ -9,14 +10,14 @@ use crate::limits;
 use crate::ops::{Id, Topic};
 use crate::store::Due;
 
-/// How much of each kind one transaction does.
+/// The most rows of each kind in one tick.
 const MAX_ROWS: i64 = 256;
 
-/// What one transaction removes: rows, and bytes of messages, or one message more.
+/// The most rows and bytes that one transaction sweeps. The last message may exceed the bytes.
 pub const SWEEP_ROWS: usize = 1_000;
 pub const SWEEP_BYTES: usize = 2 * 1024 * 1024;
 
-/// A row of `log`, as far as its removal needs it.
+/// A row of `log`, as far as removal needs it.
 #[derive(Clone, Copy)]
 pub struct LogRow {
     pub id: i64,
@@ -25,7 +26,7 @@ pub struct LogRow {
     pub plain: bool,
 }
 
-/// A delayed message whose time has come.
+/// A delayed message that is due.
 struct DelayedRow {
     number: i64,
     topic: i64,
@@ -36,7 +37,7 @@ struct DelayedRow {
 }
 
 impl Transaction<'_> {
-    /// Does some of what is due, and finds out when the next is.
+    /// Does some of the due work and computes the next due time.
     pub fn tick(&mut self, due: &mut Due) -> Result<()> {
         self.end_leases(due)?;
         self.put_due_messages(due)?;
@@ -65,7 +66,7 @@ impl Transaction<'_> {
         self.with(sql, |statement| statement.query_map(params, read)?.collect())
     }
 
-    /// Whether this is a topic's number; if not, it was purged.
+    /// Whether a topic has this number. A purge changes the number.
     fn exists(&self, number: i64) -> bool {
         self.counters.number_now(number) == Some(number)
     }
@@ -89,7 +90,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Some that are due: no more at a time than a batch may take.
+    /// Reads some due messages, at most [`limits::TAKEN_BYTES`].
     fn due_delayed(&self) -> rusqlite::Result<Vec<DelayedRow>> {
         let (mut delayed, mut bytes) = (Vec::new(), 0);
         let mut read = self.tables.statement(schema::DUE_DELAYED)?;
@@ -117,7 +118,9 @@ impl Transaction<'_> {
         let delayed = self.due_delayed().map_err(|error| self.record_failure(error))?;
         for message in delayed {
             if message.damaged {
-                tracing::error!("a delayed message is damaged in the store's file: it stays there");
+                tracing::error!(
+                    "a delayed message is damaged in the store's file and will not be delivered"
+                );
                 self.run(schema::SET_ASIDE, [message.number])?;
                 continue;
             }
@@ -146,7 +149,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// A message whose ttl has passed is removed. One in a taker's hands may still be acked.
+    /// Removes a message whose ttl has passed. A leased one can still be acked.
     pub fn expire(&mut self, number: i64, id: Id) -> Result<()> {
         if self.discard(number, id)? != Some(false) {
             return Ok(());
@@ -154,7 +157,7 @@ impl Transaction<'_> {
         self.unready(number, id)
     }
 
-    /// Gives back some room, and says when there is more.
+    /// Frees some space, and schedules the rest.
     pub fn sweep(&mut self) -> Result<()> {
         if let Some(number) = self.first(schema::FIRST_TRASH, (), |row| row.get(0))? {
             self.sweep_topic(number)?;
@@ -162,11 +165,11 @@ impl Transaction<'_> {
         }
         self.measure()?;
         if self.size.get().many_free() {
-            // To move many pages would take more of the log than a full disk has room for.
+            // Moving many pages needs more log than a full disk has space for.
             let full = self.tables.is_disk_full();
             let sql = if full { schema::GIVE_BACK_FEW } else { schema::GIVE_BACK };
             self.with(sql, |statement| {
-                // A row for each page.
+                // SQLite returns a row for each page.
                 let mut pages = statement.query(())?;
                 while pages.next()?.is_some() {}
                 Ok(())
@@ -175,7 +178,7 @@ impl Transaction<'_> {
             if self.size.get().many_free() {
                 self.due_at(self.now);
             } else {
-                // Only then does the file become shorter.
+                // The checkpoint shortens the file.
                 self.tables.checkpoint_next();
             }
         }
@@ -197,7 +200,7 @@ impl Transaction<'_> {
         self.run(schema::DELETE_TRASH, [number]).map(|_| ())
     }
 
-    /// The topic's oldest messages up to an id, as many as one transaction removes.
+    /// A topic's oldest messages up to an id, as many as one transaction removes.
     pub fn oldest_rows(&self, number: i64, to: i64) -> Result<Vec<LogRow>> {
         self.with(schema::OLDEST_ROWS, |read| {
             let (mut old, mut bytes) = (Vec::new(), 0);

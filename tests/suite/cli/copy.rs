@@ -266,7 +266,7 @@ fn what_cannot_be_copied_is_refused_in_a_line() {
     places.says(&["copy", "memory", "copy.db"], 2, memory);
     places.says(&["copy", "queue.db", "memory"], 2, memory);
     places.says(&["copy", "queue.db", "queue.db"], 2, "dsmq: copy: FROM and TO are one store");
-    places.says(&["copy", "queue.db", "copy.db"], 2, "dsmq: queue.db: there is no such file");
+    places.says(&["copy", "queue.db", "copy.db"], 2, "dsmq: queue.db: no such file");
     assert!(!places.path("queue.db").exists() && !places.path("copy.db").exists());
 
     stop(places.server("queue.db", &[]).0);

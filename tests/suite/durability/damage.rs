@@ -1,9 +1,9 @@
-//! Store files are damaged in all the ways that disks and people find. A server on such a file
-//! refuses it in one line, or serves it; what it then hands out was put in that topic under that id,
-//! byte for byte, and everything else is an error. `dsmq check` finds what is missing.
+//! Damages store files as disks and people do. A server refuses a damaged file in one line, or
+//! serves it. Every message that it then delivers was put into that topic under that id, byte for
+//! byte; anything else is an error. `dsmq check` finds all missing data.
 //!
-//! `image` makes the files, `injury` damages a copy, `survey` asks a server for all that it has.
-//! `DSMQ_DAMAGES` says how often, `DSMQ_SEED` repeats what was chosen at random.
+//! `image` makes the files, `injury` damages a copy, `survey` reads everything from a server.
+//! `DSMQ_DAMAGES` sets the number of cases; `DSMQ_SEED` repeats the random choices.
 
 mod image;
 mod injury;
@@ -20,7 +20,7 @@ use crate::suite::support::folder::{Folder, copy_store};
 use crate::suite::support::process::{Process, dsmq, run};
 use crate::suite::support::random::{Random, number, seed};
 
-/// Notes and violations that are told.
+/// The most notes and violations to print.
 const FAULTS_TOLD: usize = 20;
 
 #[test]
@@ -60,7 +60,7 @@ fn what_is_damaged_is_never_handed_out() {
     assert!(tally.faults.is_empty(), "DSMQ_SEED={seed}: the violations are told above");
 }
 
-/// How the cases went.
+/// The results of the cases.
 #[derive(Default)]
 struct Tally {
     refused: u64,
@@ -108,7 +108,7 @@ impl Tally {
         let cut = in_wal && survey.is_cut_short(image);
         match (survey.errors.is_empty(), well, lacking.is_empty()) {
             (false, false, _) => self.read += 1,
-            // The message that is damaged was found, but by no check.
+            // The damage was found when reading, but not by the check.
             (false, true, _) => {
                 self.read += 1;
                 self.faults.push(format!("{name}: check finds nothing, and {:?}", survey.errors));
@@ -129,7 +129,7 @@ impl Tally {
     }
 }
 
-/// Nothing is found in what is not damaged.
+/// An undamaged file must have no findings.
 fn whole_file_is_well(folder: &Folder, image: &Image) {
     let copy = folder.path("whole.db");
     copy_store(&image.store, &copy);
@@ -141,7 +141,7 @@ fn whole_file_is_well(folder: &Folder, image: &Image) {
     assert_eq!((odd, survey.lacking(image).first()), ([None, None], None));
 }
 
-/// What is not as it was put is found: here it is the expectation that is wrong.
+/// A message that differs from the expected one must be found: the test changes the expectation.
 fn another_file_is_not_well(folder: &Folder, image: &Image) {
     let mut other = image.clone();
     let left = |at: &(usize, u64)| !image.taken.contains(at);
@@ -160,7 +160,7 @@ fn another_file_is_not_well(folder: &Folder, image: &Image) {
     assert!(!survey.is_cut_short(&other));
 }
 
-/// Starts a server on a file and asks it for everything: its exit code, and what was seen unless it
+/// Starts a server on a file and reads everything. Returns its exit code, and the survey unless it
 /// refused the file.
 fn serve(folder: &Folder, store: &Path, image: &Image) -> (Option<i32>, Option<Survey>) {
     let mut command = dsmq(&["--port", "0", "--log", "error", "--sync", "off", "--store"]);
@@ -173,7 +173,7 @@ fn serve(folder: &Folder, store: &Path, image: &Image) -> (Option<i32>, Option<S
     (process.end().code, Some(survey))
 }
 
-/// Whether `dsmq check` says that all is well.
+/// Whether `dsmq check` reports no faults.
 fn check(store: &Path) -> Result<bool, String> {
     let ended = run(dsmq(&["check"]).arg(store).stderr(Stdio::piped()), "");
     let lines = ended.stdout.len() + ended.stderr.lines().count();

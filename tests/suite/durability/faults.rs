@@ -1,6 +1,7 @@
-//! A write, a sync or an allocation of SQLite's fails, or the disk is full: the server says so and
-//! goes on, and what was confirmed is there. docs/explanation/reliability.md says what of this is
-//! promised. The server runs on tests/faults/faults.c.
+//! Injects failures of SQLite's writes, syncs and allocations, and fills the disk. The server
+//! reports the failure and continues, and confirmed messages survive.
+//! `docs/explanation/reliability.md` lists the promises. The server runs with
+//! `tests/faults/faults.c` preloaded.
 
 mod disk;
 mod full;
@@ -15,13 +16,13 @@ use std::process::Command;
 use self::shim::Shim;
 use crate::suite::support::process::{Ended, Process, dsmq};
 
-/// What a server may answer while its store fails.
+/// The error codes that a server may return while its store fails.
 const CODES: [&str; 2] = ["store_failed", "full"];
 
-/// The file, in the folder that is watched.
+/// The store, in the watched folder.
 const STORE: &str = "queue.db";
 
-/// A server and its address, or what it came to instead.
+/// Starts a server. The error is the result of a process that did not start.
 pub fn try_server(command: &mut Command) -> Result<(Process, SocketAddr), Ended> {
     let mut server = Process::spawn(command);
     match server.address() {
@@ -30,7 +31,7 @@ pub fn try_server(command: &mut Command) -> Result<(Process, SocketAddr), Ended>
     }
 }
 
-/// A server's file, and the servers that are started on it one after another.
+/// A store that several servers open one after another.
 struct Home {
     shim: Shim,
 }
@@ -52,17 +53,17 @@ impl Home {
         self.shim.beside("stderr")
     }
 
-    /// What all servers have said.
+    /// The standard error of all servers so far.
     fn said(&self) -> String {
         fs::read_to_string(self.errors()).unwrap()
     }
 
-    /// A server whose operations may fail.
+    /// Starts a server with failure injection.
     fn start_on_shim(&self) -> Result<(Process, SocketAddr), Ended> {
         try_server(self.shim.under(&mut self.command()))
     }
 
-    /// A server on a sound machine.
+    /// Starts a server without failure injection.
     fn start(&self) -> (Process, SocketAddr) {
         Process::server(&mut self.command())
     }

@@ -1,9 +1,9 @@
-//! The server is killed at random moments (SIGKILL), again and again over one store file, while it
-//! is put to and taken from; after each kill it starts again and must keep what it promised.
+//! Kills the server with SIGKILL at random moments, again and again over one store file, while
+//! clients put and take. After each restart the store must have kept every promise.
 //!
-//! `work` is what its clients do and note, `model` what must follow from their notes, `restart` how
-//! the restarted server is asked. `DSMQ_KILLS` says how often, `DSMQ_SEED` repeats what was chosen
-//! at random (not the moments, which are the machine's).
+//! `work` has the clients and their notes, `model` derives the expected store from the notes,
+//! `restart` reads the store of the restarted server. `DSMQ_KILLS` sets the number of kills.
+//! `DSMQ_SEED` repeats the random choices, but not the moments of the kills.
 
 mod message;
 mod model;
@@ -29,18 +29,20 @@ const PRODUCERS: usize = 4;
 const ACKERS: usize = 2;
 const TAKERS: usize = 1;
 
-/// A server works for so long at most before it is killed, and starts for so long.
+/// The longest life of a server before its kill, and the longest start before a kill during the
+/// start.
 const LIFE_MS: u64 = 300;
 const START_MS: u64 = 30;
 
-/// The store is emptied when it may keep so many messages, and every so many kills.
+/// The store is drained when it may have more than `KEPT` messages, and every `EMPTIED_EVERY`
+/// kills.
 const KEPT: usize = 4_000;
 const EMPTIED_EVERY: u64 = 10;
 
-/// So many messages are enough to see what is done to them.
+/// The number of messages before a test tampers with the file.
 const FILLED: usize = 1_000;
 
-/// Longer than any delay.
+/// Longer than any delay of the producers.
 const DELAYS: Duration = Duration::from_secs(3);
 
 #[test]
@@ -70,7 +72,7 @@ fn what_was_promised_outlives_the_server() {
     assert!(figures.confirmed_puts > 0 && figures.acks > 0 && figures.takes > 0);
 }
 
-/// That the examiner finds what a store must not do: it is done to the file between two lives.
+/// The examiner detects what a store must not do: the test tampers with the file between two lives.
 #[test]
 fn what_is_done_to_a_file_meanwhile_is_found() {
     let tampers = [
@@ -95,8 +97,7 @@ fn what_is_done_to_a_file_meanwhile_is_found() {
     }
 }
 
-/// A message that was taken, or acked, and comes back is found: the file of an earlier time is put
-/// in the place of the later one.
+/// The examiner detects taken or acked messages that return: an earlier copy replaces the file.
 #[test]
 fn a_file_of_an_earlier_time_is_found() {
     let next = AtomicU64::new(1);
@@ -118,7 +119,7 @@ struct Killer<'a> {
     next: &'a AtomicU64,
     random: Random,
     seed: u64,
-    /// The kill at which the store was emptied last.
+    /// The kill at which the store was last drained.
     emptied: u64,
 }
 
@@ -141,7 +142,8 @@ impl<'a> Killer<'a> {
         command
     }
 
-    /// Starts, examines, works and kills; the unanswered takes are the next round's to settle.
+    /// Runs one life: start, examination, load, kill. Returns the unanswered takes of each topic,
+    /// for the next round.
     fn round(&mut self, takes: [u64; TOPICS.len()]) -> [u64; TOPICS.len()] {
         if self.random.once_in(5) {
             self.kill_while_it_starts();
@@ -154,7 +156,7 @@ impl<'a> Killer<'a> {
         self.examiner.model.absorb(notes)
     }
 
-    /// Works until there is something in the store.
+    /// Runs lives until the store has enough messages.
     fn fill(&mut self) -> [u64; TOPICS.len()] {
         let mut takes = [0; TOPICS.len()];
         while self.examiner.model.len() < FILLED {
@@ -163,7 +165,7 @@ impl<'a> Killer<'a> {
         takes
     }
 
-    /// A life in which everything is taken, and a kill.
+    /// Runs a life that drains the store, and kills the server.
     fn take_all(&mut self, takes: [u64; TOPICS.len()]) -> [u64; TOPICS.len()] {
         let (process, addr) = self.start();
         self.examine(addr, takes);
@@ -194,7 +196,7 @@ impl<'a> Killer<'a> {
         }
     }
 
-    /// The moment is random: no event is waited for.
+    /// The moment is random, so this waits for a time and not for an event.
     fn kill_while_it_starts(&mut self) {
         let process = Process::spawn(&mut self.command());
         let life = self.random.below(START_MS * 1_000);
@@ -206,7 +208,7 @@ impl<'a> Killer<'a> {
         self.check_file();
     }
 
-    /// A server's life under load, and its end: one in ten is a stop by SIGTERM.
+    /// Runs a server under load until it is killed or, once in ten times, stopped with SIGTERM.
     fn live(&mut self, process: Process, addr: SocketAddr) -> Vec<Notes> {
         let life = Duration::from_micros(self.random.below(LIFE_MS * 1_000));
         let stop = self.random.once_in(10);
@@ -243,7 +245,7 @@ impl<'a> Killer<'a> {
         }
     }
 
-    /// What SQLite says of a copy of the files, from which it recovers by itself.
+    /// Runs SQLite's integrity check on a copy, which SQLite recovers first.
     fn check_file(&mut self) {
         let (store, copy) = (self.folder.path("store.db"), self.folder.path("copy.db"));
         copy_store(&store, &copy);
@@ -256,7 +258,7 @@ impl<'a> Killer<'a> {
         }
     }
 
-    /// All that is delayed comes, and what is left is taken.
+    /// Waits for all delayed messages and drains the store.
     fn finish(&mut self, takes: [u64; TOPICS.len()]) {
         let (process, addr) = self.start();
         self.examiner.examine(addr, takes);

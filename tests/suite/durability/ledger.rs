@@ -1,16 +1,16 @@
-//! What clients know of a store: what was sent and what was confirmed, and when. A server that comes
-//! back is checked against it.
+//! The knowledge of the clients of a store: what they sent, what was confirmed, and when. A
+//! restarted server is checked against it.
 //!
-//! A moment is any number that grows; the tests of power loss use the length of the journal. A reply
-//! that had arrived by the cut was certainly sent before it, and a request that was sent after the
-//! cut certainly had no effect before it; of the others either is right.
+//! A moment is any increasing number; the power tests use the length of the journal. A reply that
+//! arrived before the cut was sent before it. A request that was sent after the cut had no effect
+//! before it. Anything else may or may not have happened.
 //!
-//! A reply can promise something that its own request did not write. A duplicate reply promises the
-//! message of the first put, even if the first put asked for no confirm. A second attempt of an ack, a
-//! delete, a stop or a policy that failed before promises the result, even if it finds nothing left
-//! to change. Replies that only read promise nothing: a get, a history, a peek or a list of topics may
-//! show what a power cut loses, and so may an empty take. `looks` of a peek is not checked: a power
-//! cut may lose looks.
+//! A reply can promise a change that an earlier request made. A duplicate reply promises the
+//! message of the first put, even if the first put asked for no confirm. A second attempt of a
+//! failed ack, delete, stop or policy promises the result, even if nothing is left to change.
+//! Replies to reads promise nothing: a get, history, peek or list of topics, and an empty take, may
+//! show a state that a power cut loses. `looks` of a peek is not checked, because a power cut may
+//! lose looks.
 
 mod check;
 
@@ -18,32 +18,31 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-/// Messages that stay, that are taken, and that are put without confirm.
+/// Messages that stay, messages that are taken, and messages put without confirm.
 pub const KEPT: &str = "kept";
 pub const JOBS: &str = "jobs";
 pub const LOOSE: &str = "loose";
 const TOPICS: [&str; 3] = [KEPT, JOBS, LOOSE];
 
-/// A drained topic, whose state and policy change.
+/// A drained topic for changes of state and policy.
 pub const IDLE: &str = "idle";
 
-/// A message that was put.
 #[derive(Clone, Debug)]
 pub struct Put {
     pub topic: &'static str,
     pub key: String,
     pub with: With,
     pub sent: u64,
-    /// When the confirm had arrived, and the id in it.
+    /// The moment at which the confirm had arrived, and the id in it.
     pub confirmed: Option<(u64, Option<u64>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum With {
     Nothing,
-    /// A delay that does not end while the test runs.
+    /// A delay beyond the end of the test.
     Delay,
-    /// Its key as the dedupe key.
+    /// The message's key as the dedupe key.
     Dedupe,
     DelayAndDedupe,
 }
@@ -67,50 +66,50 @@ pub struct Lease {
     pub acked: Option<u64>,
 }
 
-/// A value that a client set for IDLE.
+/// A change of IDLE's state or policy.
 #[derive(Clone, Debug)]
 struct Setting {
-    /// Its field in the list of topics.
+    /// The field in the list of topics.
     name: &'static str,
     value: &'static str,
     sent: u64,
     confirmed: Option<u64>,
 }
 
-/// What several clients know together.
+/// The common knowledge of several clients.
 #[derive(Debug, Default)]
 pub struct Ledger {
     puts: Vec<Put>,
     leases: Vec<Lease>,
-    /// In the order in which one client sent them.
+    /// In the order of one client's requests.
     settings: Vec<Setting>,
-    /// What a check found: it is there for sure.
+    /// The result of the last check, which was certainly stored.
     before: Found,
 }
 
-/// Topics with their messages, and the keys of the delayed ones.
+/// The messages by topic, and the keys of the delayed ones.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     messages: BTreeMap<&'static str, Vec<(u64, String)>>,
     delayed: BTreeSet<String>,
-    /// The state and the policy of IDLE.
+    /// The state and policy of IDLE.
     settings: BTreeMap<&'static str, Value>,
 }
 
-/// What a server should not have done.
+/// A violation by the server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// Something confirmed is not there: a message, a lease, a delay, a dedupe key.
+    /// A confirmed message, lease, delay or dedupe key is missing.
     Lost(String),
-    /// A message is there whose ack was confirmed.
+    /// A message with a confirmed ack is back.
     Back(String),
-    /// An error where a message should be.
+    /// An error instead of a message.
     Damaged(String),
-    /// Ids or the order of one client's puts.
+    /// Ids, or one client's puts, are out of order.
     Disorder(String),
-    /// A message that nobody put, or twice what was put once.
+    /// A message that no client put, or a second copy of one.
     Invented(String),
-    /// It does not start, or the file is not a database that holds together.
+    /// The server does not start, or the file is corrupt.
     Broken(String),
 }
 
@@ -137,7 +136,8 @@ impl Ledger {
         self.leases[lease].acked = Some(moment);
     }
 
-    /// A delete is like an ack of a lease that nobody held. Returns what `acked` takes.
+    /// Notes a delete, which counts as the ack of a lease that nobody held. Returns the index for
+    /// `acked`.
     pub fn delete_sent(&mut self, id: u64, moment: u64) -> usize {
         let lease = self.leased(id, moment);
         self.ack_sent(lease, moment);
@@ -153,12 +153,12 @@ impl Ledger {
         self.settings[setting].confirmed = Some(moment);
     }
 
-    /// How many puts had been confirmed by then.
+    /// The number of puts confirmed by this moment.
     pub fn confirmed_by(&self, cut: u64) -> usize {
         self.puts.iter().filter(|put| put.is_confirmed(cut)).count()
     }
 
-    /// What was found is what there is from now on; moments begin anew.
+    /// Makes the findings of a check the new starting point. Moments start again.
     pub fn settle(&mut self, found: Found, cut: u64) {
         self.leases.retain(|lease| lease.is_held(cut));
         for lease in &mut self.leases {
@@ -191,7 +191,7 @@ impl Lease {
     }
 }
 
-/// A put, confirmed, of a message that is the key and some more.
+/// A put with confirm. Its message has the key and `more` bytes.
 pub fn put_request(topic: &str, key: &str, with: With, more: usize) -> String {
     let delay = if with.has_delay() { r#","delay":86400"# } else { "" };
     let dedupe = if with.has_key() { format!(r#","dedupe":"{key}""#) } else { String::new() };
@@ -200,7 +200,7 @@ pub fn put_request(topic: &str, key: &str, with: With, more: usize) -> String {
     format!(r#"{put}{delay}{dedupe},"confirm":true}}"#)
 }
 
-/// The key of a message that was put so.
+/// The key of a message from `put_request`.
 pub fn key(message: &Value) -> Option<String> {
     message[0].as_str().map(str::to_owned)
 }

@@ -1,5 +1,6 @@
-//! The store's file is lost: at the start its log is there without it, or it disappears under the
-//! server. Nothing is confirmed that the next server would not find, and no log is deleted.
+//! The loss of the store's file: its log is there without it at the start, or it disappears under a
+//! running server. The server confirms nothing that the next server would not find, and deletes no
+//! log.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use crate::suite::support::peer::Peer;
 use crate::suite::support::process::{Ended, Process, dsmq, run};
 use crate::suite::support::until;
 
-/// A folder with a store `queue.db`, in `data/`, which can also be reached as `link/`.
+/// A folder with the store `queue.db` in `data/`. The link `link/` leads to `data/`.
 struct Store {
     folder: Folder,
 }
@@ -44,7 +45,7 @@ impl Store {
         Process::server(&mut command)
     }
 
-    /// A killed server leaves a log, and here one confirmed message in it.
+    /// Leaves the log of a killed server, with one confirmed message in it.
     fn with_a_log(&self) -> Vec<u8> {
         let (server, addr) = self.server();
         assert_eq!(put(&mut Peer::connect(addr), 1)["ok"], true);
@@ -56,7 +57,7 @@ impl Store {
         run(&mut self.dsmq(args), "")
     }
 
-    /// How many lines of the server's log say this.
+    /// The number of log lines with this text.
     fn logged(&self, what: &str) -> usize {
         self.folder.text("log").lines().filter(|line| line.contains(what)).count()
     }
@@ -76,7 +77,7 @@ fn put(peer: &mut Peer, message: u64) -> Value {
     ask(peer, &put)
 }
 
-/// The messages that a get returns, oldest first.
+/// The messages of a history, oldest first.
 fn messages(peer: &mut Peer) -> Vec<u64> {
     let reply = ask(peer, r#"{"action":"history","topic":"t","count":100}"#);
     let messages = reply["messages"].as_array().unwrap_or_else(|| panic!("{reply}"));
@@ -150,12 +151,12 @@ fn the_start_line_says_what_the_store_holds() {
     store.expect_logged("queue.db (messages: 2, topics: 2), at most");
 }
 
-/// What happens to a file, and how it is undone if it can be.
+/// A loss of a file, and its reversal if there is one.
 struct Loss {
     name: &'static str,
     lose: fn(&Store),
-    /// A part of what the server says of it.
-    said: &'static str,
+    /// A part of the error text.
+    error: &'static str,
     find: Option<fn(&Store)>,
 }
 
@@ -163,7 +164,7 @@ const LOSSES: [Loss; 5] = [
     Loss {
         name: "moved",
         lose: |store| fs::rename(store.path("queue.db"), store.path("elsewhere.db")).unwrap(),
-        said: "queue.db has been removed or moved",
+        error: "queue.db has been removed or moved",
         find: Some(|store| {
             fs::rename(store.path("elsewhere.db"), store.path("queue.db")).unwrap();
         }),
@@ -171,7 +172,7 @@ const LOSSES: [Loss; 5] = [
     Loss {
         name: "removed",
         lose: |store| fs::remove_file(store.path("queue.db")).unwrap(),
-        said: "queue.db has been removed or moved",
+        error: "queue.db has been removed or moved",
         find: None,
     },
     Loss {
@@ -180,16 +181,16 @@ const LOSSES: [Loss; 5] = [
             fs::copy(store.path("queue.db"), store.path("new.db")).unwrap();
             fs::rename(store.path("new.db"), store.path("queue.db")).unwrap();
         },
-        said: "queue.db is not the file that was opened",
+        error: "queue.db has been replaced by another file",
         find: None,
     },
     Loss {
         name: "its log removed",
         lose: |store| fs::remove_file(store.path("queue.db-wal")).unwrap(),
-        said: "queue.db-wal has been removed or moved",
+        error: "queue.db-wal has been removed or moved",
         find: None,
     },
-    // As when another file system is mounted in its place.
+    // As if another file system were mounted over the folder.
     Loss {
         name: "another folder in place of its own",
         lose: |store| {
@@ -197,7 +198,7 @@ const LOSSES: [Loss; 5] = [
             fs::remove_file(store.folder.path("link")).unwrap();
             symlink("other", store.folder.path("link")).unwrap();
         },
-        said: "queue.db has been removed or moved",
+        error: "queue.db has been removed or moved",
         find: Some(|store| {
             fs::remove_file(store.folder.path("link")).unwrap();
             symlink("data", store.folder.path("link")).unwrap();
@@ -218,7 +219,7 @@ fn lose(loss: &Loss) {
     assert_eq!(put(&mut peer, 1)["ok"], true);
     (loss.lose)(&store);
     for request in [
-        // The first finds it out after its commit, and gives the message back.
+        // The first take discovers the loss after its commit, and returns the message.
         r#"{"action":"take","topic":"t"}"#,
         r#"{"action":"put","topic":"t","message":2,"confirm":true}"#,
         r#"{"action":"put","topic":"t","message":3}"#,
@@ -227,14 +228,14 @@ fn lose(loss: &Loss) {
     ] {
         peer.send(request);
         let reply = peer.expect_error("store_failed");
-        assert!(reply["error"].as_str().unwrap().contains(loss.said), "{reply}");
+        assert!(reply["error"].as_str().unwrap().contains(loss.error), "{reply}");
     }
     assert_eq!(messages(&mut peer), [1], "what is there is still read");
     let health = healthz(addr);
     if cfg!(feature = "http") {
-        assert!(health.starts_with("HTTP/1.1 503") && health.contains(loss.said), "{health}");
+        assert!(health.starts_with("HTTP/1.1 503") && health.contains(loss.error), "{health}");
     }
-    store.expect_logged(&format!("{}: changes are refused until it is back", loss.said_whole()));
+    store.expect_logged(&format!("{}: changes are refused until it is back", loss.error));
     let Some(find) = loss.find else {
         assert_eq!(stop(server), Some(0));
         store.expect_logged("the store is closed, and");
@@ -245,19 +246,11 @@ fn lose(loss: &Loss) {
     if cfg!(feature = "http") {
         assert!(healthz(addr).starts_with("HTTP/1.1 200"));
     }
-    store.expect_logged("the store's file is back");
-    assert_eq!(store.logged(loss.said), 1);
+    store.expect_logged("the store's files are back");
+    assert_eq!(store.logged(loss.error), 1);
     drop(server);
     let (_server, addr) = store.server();
     assert_eq!(messages(&mut Peer::connect(addr)), [1, 4]);
-}
-
-impl Loss {
-    /// How the line of the log about it ends.
-    fn said_whole(&self) -> String {
-        let more = if self.name == "replaced" { ": it has been replaced" } else { "" };
-        format!("{}{more}", self.said)
-    }
 }
 
 #[test]
@@ -312,7 +305,7 @@ fn a_backup_and_a_lock_have_the_permissions_of_their_store() {
         assert_eq!(backed.code, Some(0), "{backed:?}");
         assert_eq!(mode("copy.db"), allowed);
         for beside in ["-wal", "-shm", "-lock"] {
-            // The umask takes some away.
+            // The umask removes some permissions.
             let mode = mode(&format!("queue.db{beside}"));
             assert_eq!(mode & !allowed, 0, "{beside} has {mode:o}");
         }

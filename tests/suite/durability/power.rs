@@ -1,8 +1,8 @@
-//! The power is cut while clients put, take and ack: what was confirmed is there when the server is
-//! back, and what was acked is not. docs/explanation/reliability.md says what of this is promised.
+//! Cuts the power while clients put, take and ack. Confirmed messages are there after the restart,
+//! and acked messages are not. `docs/explanation/reliability.md` lists the promises.
 //!
-//! The server runs on tests/faults/faults.c, which writes down every change of its files; it is
-//! killed, and its folder made into one of those that the disk might hold then.
+//! The server runs with `tests/faults/faults.c`, which records every change of its files. The test
+//! kills the server and replaces its folder by a state that the disk could have had at the cut.
 
 mod clients;
 mod disk;
@@ -25,28 +25,28 @@ use crate::suite::support::PATIENCE;
 use crate::suite::support::process::{Process, dsmq, run};
 use crate::suite::support::random::{Random, number, seed};
 
-/// Power cuts that a store goes through before it is thrown away.
+/// Power cuts for one store.
 const LIVES: usize = 5;
 
-/// Most replies to puts before a cut.
+/// The most replies to puts before a cut.
 const REPLIES: u64 = 1_500;
 
-/// Most steps of the repeater alone before a cut.
+/// The most steps of the repeater before a cut, when it runs alone.
 const STEPS: u64 = 300;
 
-/// Replies between two syncs that fail, about.
+/// The average number of replies between two failed syncs.
 const BETWEEN_FAILURES: u64 = 50;
 
-/// The same for steps of the repeater alone.
+/// The average number of steps between two failed syncs, when the repeater runs alone.
 const STEPS_BETWEEN_FAILURES: u64 = 20;
 
-/// The file, in the folder that is watched.
+/// The store, in the watched folder.
 const STORE: &str = "queue.db";
 
-/// SQLite's log beside it.
+/// SQLite's log of the store.
 const LOG: &str = "queue.db-wal";
 
-/// How often the power is cut: DSMQ_POWER_CUTS.
+/// The number of power cuts, from DSMQ_POWER_CUTS.
 fn cuts() -> usize {
     number("DSMQ_POWER_CUTS", 10) as usize
 }
@@ -61,7 +61,7 @@ fn what_was_confirmed_outlives_a_power_cut() {
 
 #[test]
 fn duplicates_and_second_attempts_outlive_a_power_cut() {
-    // Its lives are short, and a missing sync shows in one of eight.
+    // These lives are short, and one in eight shows a missing sync.
     let total = cut_power(2 * cuts(), "full", Crowd::Repeater);
     assert!(total.faults.is_empty());
     assert!(total.unsynced > 0, "the power was never cut while something was not synced");
@@ -75,7 +75,7 @@ fn with_sync_normal_the_end_may_be_lost_and_nothing_is_damaged() {
     assert_eq!(worse, []);
 }
 
-/// What shows that the test above could fail.
+/// Shows that the tests above can fail.
 #[test]
 fn with_sync_off_confirmed_messages_are_lost() {
     let total = cut_power(cuts().div_ceil(2), "off", Crowd::All);
@@ -86,11 +86,11 @@ fn with_sync_off_confirmed_messages_are_lost() {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Crowd {
     All,
-    /// [`Repeater`] alone: a sync that is missing is not made up for by those of other clients.
+    /// [`Repeater`] alone, so that other clients' syncs do not hide a missing one.
     Repeater,
 }
 
-/// What came of all cuts.
+/// The results of all cuts.
 #[derive(Debug, Default)]
 struct Total {
     cuts: usize,
@@ -140,7 +140,7 @@ fn cut_power(cuts: usize, sync: &str, crowd: Crowd) -> Total {
     total
 }
 
-/// A store that is cut off its power again and again.
+/// A store that loses its power again and again.
 struct Store<'a> {
     shim: Shim,
     sync: &'a str,
@@ -156,7 +156,7 @@ impl Store<'_> {
         Store { shim, sync, crowd, random, ledger: Mutex::default(), generation: 0 }
     }
 
-    /// One server, from its start to the check of what is left of it.
+    /// Runs one server from its start to the check of the remains.
     fn live(&mut self, total: &mut Total) -> Vec<Fault> {
         self.generation += 1;
         let start = Disk::read(&self.shim.folder());
@@ -164,11 +164,11 @@ impl Store<'_> {
 
         let journal = records(&fs::read(self.shim.journal()).unwrap());
         let end = journal.last().map_or(0, |record| record.end);
-        // Often all of it: what the clients were told last is then at stake.
+        // Often at the end, when the latest replies are at stake.
         let cut = if self.random.below(2) == 0 { end } else { self.random.below(end + 1) };
         let (disk, chance) = History::new(&start, &journal, cut).disk(&mut self.random);
         disk.write(&self.shim.folder());
-        // To be looked at if something is wrong with it.
+        // Kept for inspection if the check fails.
         disk.write(&self.shim.beside("cut"));
         self.spoil_shm();
         total.confirmed += self.ledger.lock().unwrap().confirmed_by(cut);
@@ -195,15 +195,15 @@ impl Store<'_> {
         self.shim.beside("stderr")
     }
 
-    /// Kills the server when the clients have had some replies.
+    /// Kills the server after some replies.
     fn serve_until_killed(&mut self) {
         let journal = self.shim.journal();
         fs::write(&journal, "").unwrap();
         self.shim.clear();
         let mut command = self.command();
         let (server, addr) = Process::server(self.shim.journalled(&mut command));
-        // Half of the disks fail a sync now and then, and lose what it was for: more than SQLite
-        // can mend where it syncs only now and then itself.
+        // Half of the disks sometimes fail a sync and lose its data. SQLite cannot repair that
+        // where it syncs only now and then.
         let failing = self.sync == "full" && self.random.below(2) == 0;
         let (most, between_failures) = match self.crowd {
             Crowd::All => (REPLIES, BETWEEN_FAILURES),
@@ -234,7 +234,7 @@ impl Store<'_> {
             for _ in 0..replies {
                 told.recv_timeout(PATIENCE).expect("clients are served");
                 if failing && chance.below(between_failures) == 0 {
-                    // One is made good before the reply, several are reported.
+                    // The server repairs one failure before the reply, and reports several.
                     let times = 1 + chance.below(3) as i64;
                     self.shim.fail(Kind::Sync, 1, times, EIO);
                 }
@@ -243,7 +243,7 @@ impl Store<'_> {
         });
     }
 
-    /// Nothing is known of what was in memory that was mapped.
+    /// Fills `-shm` with random bytes: the content of mapped memory is unknown after a cut.
     fn spoil_shm(&mut self) {
         let shm = self.shim.folder().join(format!("{STORE}-shm"));
         if self.random.below(2) == 0 {
@@ -254,12 +254,12 @@ impl Store<'_> {
         }
     }
 
-    /// What SQLite and `dsmq check` say of a copy.
+    /// Runs SQLite's integrity check and `dsmq check` on a copy.
     fn check_file(&self, disk: &Disk, cut: u64) -> Vec<Fault> {
         let copy = self.shim.beside("copy");
         disk.write(&copy);
         let file = copy.join(STORE);
-        // Before anything was confirmed there need not be a store.
+        // Before the first confirm there need not be a store.
         if self.generation == 1 && self.ledger.lock().unwrap().confirmed_by(cut) == 0 {
             return Vec::new();
         }
@@ -270,8 +270,8 @@ impl Store<'_> {
         }
         disk.write(&copy);
         let checked = run(&mut dsmq(&["check", file.to_str().unwrap()]), "");
-        // What was never synced may have lost all, its tables too.
-        let nothing = self.sync != "full" && checked.stderr.contains("there is no store in it");
+        // Without syncs even the tables may be lost.
+        let nothing = self.sync != "full" && checked.stderr.contains("the file has no store yet");
         if checked.code != Some(0) && !nothing {
             faults.push(Fault::Broken(format!("{checked:?}")));
         }

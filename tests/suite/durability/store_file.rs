@@ -1,4 +1,5 @@
-//! The store in a file, as those see it who start the server, talk to it, and look into the file.
+//! The store in a file, seen from outside: at the start of a server, over its protocol, and in the
+//! file with SQLite's own shell.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -26,7 +27,7 @@ impl Store {
         self.folder.path().join("queue.db")
     }
 
-    /// The command for it, in its folder.
+    /// The dsmq command, in the store's folder.
     fn dsmq(&self, args: &[&str]) -> Command {
         let mut command = dsmq(args);
         command.current_dir(self.folder.path()).env("DSMQ_STORE", "queue.db");
@@ -72,7 +73,7 @@ fn what_was_put_is_there_after_a_stop_and_a_start() {
     let subscribed = r#"{"action":"subscribe","topic":"greetings"}"#;
     peer.ask(subscribed, r#"{"ok":true}"#);
     stop(server);
-    // All of it is in one file, even though a client was still connected.
+    // The last connection has closed, so there is no log, even though a client was connected.
     assert_eq!(store.files(), ["queue.db", "queue.db-lock"]);
     let (_server, addr) = store.server(&[]);
     let mut peer = Peer::connect(addr);
@@ -106,10 +107,10 @@ fn what_cannot_be_a_store_is_refused_in_one_line() {
         assert_eq!(ended.stderr, format!("dsmq: cannot open the store: {path}: {why}\n"));
     };
     fs::write(store.folder.path().join("letter"), "Dear queue, ".repeat(1_000)).unwrap();
-    refused("letter", "no store of dsmq, nor any SQLite file");
-    refused("nowhere/queue.db", "there is no folder nowhere");
-    refused(".", "it is a folder");
-    refused("/dev/null", "it is no regular file");
+    refused("letter", "not a dsmq store, and not an SQLite file");
+    refused("nowhere/queue.db", "no such folder: nowhere");
+    refused(".", "the path is a folder");
+    refused("/dev/null", "not a regular file");
     assert_eq!(store.files(), ["letter"]);
 }
 
@@ -129,16 +130,16 @@ fn a_second_server_is_refused_by_whatever_name() {
     assert_eq!(second().stderr, expected);
     fs::remove_file(&other).unwrap();
     fs::hard_link(store.path(), &other).unwrap();
-    let expected = "the file has another name too (a hard link), by which another server might open it: \
-                    remove one";
+    let expected = "the file has a second name (a hard link), under which another server could open it: \
+                    remove one of them";
     assert_eq!(second().stderr, refused(expected));
     fs::remove_file(&other).unwrap();
     std::os::unix::fs::symlink("nowhere.db", &other).unwrap();
-    assert_eq!(second().stderr, refused("it is a link to a file that is not there"));
+    assert_eq!(second().stderr, refused("the link leads to a missing file"));
     put(&mut peer, "2");
 }
 
-/// A command of somebody who may write nothing of what root may.
+/// Runs the command as a user without root's permissions.
 #[cfg(unix)]
 fn powerless(command: &mut Command) -> &mut Command {
     use std::os::unix::process::CommandExt;
@@ -159,11 +160,11 @@ fn a_file_that_cannot_be_written_is_refused_and_can_be_checked() {
     };
     mode(store.path(), 0o444);
     fs::remove_file(store.folder.path().join("queue.db-lock")).unwrap();
-    // Where a lock could be made, and where it could not.
+    // A folder in which a lock file can be created, and one in which it cannot.
     for folder in [0o777, 0o555] {
         mode(store.folder.path().to_owned(), folder);
         let refused = run(powerless(&mut store.dsmq(&["--port", "0"])), "");
-        let why = "dsmq: cannot open the store: queue.db: it cannot be written\n";
+        let why = "dsmq: cannot open the store: queue.db: the file is not writable\n";
         assert_eq!((refused.code, refused.stderr.as_str()), (Some(1), why));
     }
     let checked = run(powerless(&mut store.dsmq(&["check", "queue.db"])), "");
@@ -222,7 +223,7 @@ fn it_is_checked_and_copied_while_it_is_used() {
         ["copy.db: all is well: topics 1, messages 100, bytes 190"]
     );
     let again = store.run(&["backup", "copy.db"]);
-    assert_eq!((again.code, &*again.stderr), (Some(2), "dsmq: copy.db: it is there already\n"));
+    assert_eq!((again.code, &*again.stderr), (Some(2), "dsmq: copy.db: the file already exists\n"));
 }
 
 #[test]
@@ -244,10 +245,10 @@ fn a_damaged_message_is_found_by_a_check_and_never_handed_out() {
     put(&mut peer, "1");
     let checked = store.run(&["check", "queue.db"]);
     assert_eq!(checked.code, Some(1));
-    assert!(checked.stdout[0].ends_with("it is not what was put"), "{checked:?}");
+    assert!(checked.stdout[0].ends_with("the checksum does not match"), "{checked:?}");
 }
 
-/// A document's blocks of this language.
+/// The blocks of a document in this language.
 fn blocks<'a>(document: &'a str, language: &str) -> Vec<&'a str> {
     let fence = format!("```{language}\n");
     document.split(&fence).skip(1).filter_map(|rest| rest.split("```").next()).collect()
@@ -260,7 +261,7 @@ fn sqlite3(store: &Store, sql: &str) -> Vec<String> {
     ended.stdout
 }
 
-/// Reads a store with the SQL of a document while a server uses it.
+/// Runs a document's SQL on a store while a server uses it.
 pub fn check_sql(document: &str) {
     let store = Store::new();
     let (_server, addr) = store.server(&[]);
@@ -279,7 +280,7 @@ pub fn check_sql(document: &str) {
     assert_eq!(sqlite3(&store, "select count(*) from messages"), ["3"]);
 }
 
-/// Puts the messages of a store into another server, as a document says.
+/// Copies a store's messages into another server with a document's recipe.
 pub fn check_recipe(document: &str) {
     let store = Store::new();
     let (server, addr) = store.server(&[]);
@@ -305,7 +306,7 @@ pub fn check_recipe(document: &str) {
     assert_eq!(taken(), serde_json::json!({"b": [1, null], "a": "é"}));
 }
 
-/// Follows a topic with the shell's commands of a document.
+/// Follows a topic with a document's shell commands.
 pub fn check_follow(document: &str) {
     let store = Store::new();
     let (_server, addr) = store.server(&[]);
@@ -314,7 +315,7 @@ pub fn check_follow(document: &str) {
     put(&mut peer, "\"old\"");
     let follow =
         blocks(document, "sh").into_iter().find(|block| block.contains("while sleep 1")).unwrap();
-    // It asks when it is told to, instead of once a second, and says when it has.
+    // Polls at each line of input instead of every second, and reports each poll.
     let follow = follow.replace("while sleep 1; do", "while read tick; do");
     let follow = follow.replace("\n  fi\n", "\n  fi\n  echo asked\n");
     let mut shell =

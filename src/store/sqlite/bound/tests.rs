@@ -1,4 +1,4 @@
-//! Tests of the bounds: that they hold, what they cost, and that the room is given back.
+//! Tests of the bounds: they hold, and freed space is given back.
 
 use std::path::Path;
 
@@ -43,11 +43,11 @@ fn the_oldest_of_any_topic_make_room() {
         let ack = Op::Ack { topic: topic("a"), id: ids[0], deliveries: 1 };
         assert_eq!(one(&store, ack).unwrap_err().code, Code::Gone);
         assert_eq!(store.topic("a").unwrap().counts().leased, 0);
-        // What can never fit throws nothing else out.
+        // A message that can never fit drops nothing.
         let much = put_with(&store, "a", &vec![b'1'; 2 << 20], PutOptions::default());
         assert_eq!(much.unwrap_err().code, Code::Full);
         assert_eq!(names.map(|name| all(&store, name).len()).iter().sum::<usize>(), left.len());
-        // They can still be taken, each once.
+        // Each remaining message can be taken once.
         let taken = names.map(|name| (0..).map_while(|_| take(&store, name, None)).count());
         assert_eq!(taken.iter().sum::<usize>(), left.len());
         assert_eq!(store.rows(), 0);
@@ -112,7 +112,7 @@ fn room_is_given_back() {
         settle(&store);
         let after = lock(&store.writer).tables.pages().unwrap();
         assert!(before.all > 3_000 && after.all < 700, "{before:?} {after:?}");
-        // The file is as short while the server goes on.
+        // The file shrinks while the server runs.
         let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
         assert!(bytes(&folder.path()) < 700 * schema::PAGE_BYTES);
     }
@@ -160,7 +160,7 @@ fn topics_take_only_their_share() {
             }
         }
         assert!((100..1_000).contains(&made), "{made} topics");
-        // Those that are there go on.
+        // Existing topics keep working.
         for _ in 0..5_000 {
             put(&store, &format!("{:0>250}", 0), b"\"some text, to fill the store\"");
         }
@@ -186,7 +186,7 @@ fn what_is_held_is_bounded_too() {
         assert_eq!(one(&store, Op::Peek { topic: topic("t") }).unwrap_err().code, Code::Full);
         assert!(store.usage().bytes <= (1 << 20) * 105 / 100, "{:?}", store.usage());
         assert!(held.len() > 100, "{} is too few", held.len());
-        // To take without lease makes room, and so do acks.
+        // Takes without lease and acks free space.
         for taken in &held {
             let (id, deliveries) = (taken.id, taken.deliveries);
             one(&store, Op::Ack { topic: topic("t"), id, deliveries }).unwrap();

@@ -1,4 +1,4 @@
-//! Store files with everything in them, and what is in them.
+//! Store files with messages of every kind, and their expected content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -12,31 +12,32 @@ use crate::suite::support::random::Random;
 
 pub const TOPICS: [&str; 6] = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"];
 
-/// Messages of the first life, and those that a second one adds and leaves in the log.
+/// The number of messages of the first life, and of the second life, which leaves its messages in
+/// the log.
 const MESSAGES: u64 = 2_000;
 const MORE: u64 = 400;
 
-/// Requests that are sent at once.
+/// The number of requests in flight.
 const PIPELINE: usize = 32;
 
-/// A store's files, and all that its server confirmed.
+/// A store's files, and everything that its server confirmed.
 #[derive(Clone, Default)]
 pub struct Image {
     pub store: PathBuf,
-    /// Every message that was ever put and is not delayed, by topic and id.
+    /// Every message ever put and not delayed, by topic and id.
     pub put: BTreeMap<(usize, u64), String>,
-    /// Delayed messages, by topic, with when they are due.
+    /// Delayed messages: topic, due time, text.
     pub delayed: BTreeSet<(usize, u64, String)>,
-    /// What was taken, by topic and id.
+    /// Taken messages, by topic and id.
     pub taken: BTreeSet<(usize, u64)>,
-    /// What was put, and what was taken, in the last life alone.
+    /// The messages put and taken in the last life.
     pub put_last: BTreeSet<(usize, u64)>,
     pub taken_last: BTreeSet<(usize, u64)>,
     pub delayed_last: BTreeSet<(usize, u64, String)>,
 }
 
 impl Image {
-    /// The files of a server that was stopped by SIGTERM.
+    /// The files of a server that was stopped with SIGTERM.
     pub fn stopped(folder: &Folder, random: &mut Random) -> Image {
         let store = folder.path("stopped.db");
         let mut image = Image { store, ..Image::default() };
@@ -62,7 +63,7 @@ impl Image {
         image
     }
 
-    /// Puts so many messages of every kind, and takes, leases and returns some.
+    /// Puts messages of every kind, and takes, leases and returns some.
     fn fill(&mut self, addr: SocketAddr, random: &mut Random, messages: u64) {
         let mut line = Line::connect(addr);
         for _ in 0..messages / PIPELINE as u64 {
@@ -111,7 +112,7 @@ impl Image {
 }
 
 fn start(folder: &Folder, store: &Path) -> (Process, SocketAddr) {
-    // No power is cut here.
+    // No power is cut here, so no syncs are needed.
     let mut command = dsmq(&["--port", "0", "--log", "error", "--sync", "off", "--store"]);
     command.arg(store).stderr(folder.output("stderr"));
     Process::server(&mut command)

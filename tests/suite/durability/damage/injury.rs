@@ -1,4 +1,4 @@
-//! One injury to a store's file, or to the log beside it.
+//! One damage to a store's file or to its log.
 
 use std::fmt;
 use std::fs;
@@ -7,10 +7,10 @@ use std::path::Path;
 use crate::suite::support::folder::store_files;
 use crate::suite::support::random::Random;
 
-/// SQLite's pages in a store.
+/// The page size of a store.
 const PAGE: usize = 8_192;
 
-/// What was done.
+/// A description of the damage.
 #[derive(Debug)]
 pub struct Injury {
     pub in_wal: bool,
@@ -18,7 +18,7 @@ pub struct Injury {
 }
 
 impl Injury {
-    /// Damages the file; where there is a log beside it, one time in two that.
+    /// Damages the file or, with a chance of one in two, its log if there is one.
     pub fn inflict(store: &Path, random: &mut Random) -> Injury {
         let [file, wal] = store_files(store);
         let in_wal = wal.exists() && fs::metadata(&wal).unwrap().len() > 0 && random.once_in(2);
@@ -27,7 +27,7 @@ impl Injury {
         loop {
             let mut bytes = whole.clone();
             let what = injure(&mut bytes, random);
-            // A range may have been overwritten by what was there.
+            // A range may have been overwritten with the same bytes.
             if bytes != whole {
                 fs::write(&path, bytes).unwrap();
                 return Injury { in_wal, what };

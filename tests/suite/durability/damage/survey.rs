@@ -1,4 +1,4 @@
-//! A server on a damaged file is asked for everything, in every way.
+//! Reads everything from a server on a damaged file, with every action.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -6,18 +6,18 @@ use std::net::SocketAddr;
 use super::image::{Image, TOPICS};
 use crate::suite::support::line::{Fields, Line, micros, number, text};
 
-/// Requests that are sent at once.
+/// The number of requests in flight.
 const PIPELINE: usize = 32;
 
-/// What a server handed out.
+/// The messages and errors that a server returned.
 #[derive(Default)]
 pub struct Survey {
-    /// By get, by topic and id.
+    /// Messages returned by get, by topic and id.
     seen: BTreeSet<(usize, u64)>,
     delayed: BTreeSet<(usize, u64, String)>,
-    /// Messages by any action that nobody put so.
+    /// Messages that were not put, by any action.
     pub wrong: Vec<String>,
-    /// How often each code, by action.
+    /// The number of errors, by action and code.
     pub errors: BTreeMap<String, u64>,
 }
 
@@ -31,14 +31,14 @@ impl Survey {
             survey.history(&mut line, topic, image);
             survey.subscribe(addr, topic, image);
         }
-        // It changes the store, so it comes last.
+        // Takes change the store, so they come last.
         for topic in 0..TOPICS.len() {
             survey.take(&mut line, topic, image);
         }
         survey
     }
 
-    /// What was confirmed and is not there, and what is there and must not be.
+    /// Confirmed messages that are missing, and messages that must not be there.
     pub fn lacking(&self, image: &Image) -> Vec<String> {
         let there: BTreeSet<_> = image.put.keys().copied().collect();
         let there: BTreeSet<_> = there.difference(&image.taken).copied().collect();
@@ -49,7 +49,8 @@ impl Survey {
         missing.chain(back).chain(late).collect()
     }
 
-    /// Whether it is as it was at some moment of the last life, all that came later undone.
+    /// Whether the content is that of an earlier moment of the last life, with all later changes
+    /// undone.
     pub fn is_cut_short(&self, image: &Image) -> bool {
         let put: Vec<bool> = image
             .put_last
@@ -68,7 +69,7 @@ impl Survey {
         let only_new = back.clone().all(|at| image.taken_last.contains(at));
         let gone = image.delayed.difference(&self.delayed);
         let delayed = gone.clone().all(|at| image.delayed_last.contains(at));
-        // Everything was put before anything was taken.
+        // All messages were put before the first was taken.
         let taken_if_whole = lost == put.len()
             || image.taken_last.iter().all(|at| self.seen.contains(at) || of_last(at));
         suffix && older_are_there && only_new && delayed && taken_if_whole
@@ -81,7 +82,7 @@ impl Survey {
         }
     }
 
-    /// Whether a message was handed out, which then must be right.
+    /// Whether a reply has a message. A message that was not put is noted as wrong.
     fn message(
         &mut self,
         action: &str,
@@ -117,8 +118,7 @@ impl Survey {
         }
     }
 
-    /// Reads a topic from its beginning; behind an error it goes on behind the next message that
-    /// there was.
+    /// Reads a topic from the start. After an error it continues after the next expected message.
     fn get(&mut self, line: &mut Line<Fields>, topic: usize, image: &Image) {
         let name = TOPICS[topic];
         let next = format!(r#"{{"action":"get","topic":"{name}","meta":true}}"#);
@@ -181,7 +181,7 @@ impl Survey {
         }
     }
 
-    /// A ping that is answered with no push before it shows that there is nothing left to push.
+    /// Reads a topic by subscription. A ping that is answered before any push shows the end.
     fn subscribe(&mut self, addr: SocketAddr, topic: usize, image: &Image) {
         let mut line: Line<Fields> = Line::connect(addr);
         let name = TOPICS[topic];
@@ -212,12 +212,12 @@ impl Survey {
                 break;
             }
         }
-        // A server that stops waits for subscribers who may still be listening.
+        // A server that stops waits for subscribers that are connected.
         line.send(&format!(r#"{{"action":"unsubscribe","topic":"{name}","tag":2}}"#)).unwrap();
         while line.reply().is_some_and(|reply| text(&reply, "tag") != Some("2")) {}
     }
 
-    /// Takes until nothing more is handed out: a damaged message may be in the way.
+    /// Takes until nothing more is delivered, past damaged messages.
     fn take(&mut self, line: &mut Line<Fields>, topic: usize, image: &Image) {
         let take = format!(r#"{{"action":"take","topic":"{}"}}"#, TOPICS[topic]);
         let mut got = true;
@@ -232,7 +232,7 @@ impl Survey {
     }
 }
 
-/// A reply, cut off where it becomes long.
+/// A reply, shortened.
 fn shown(reply: &Fields) -> String {
     let whole: BTreeMap<_, _> = reply
         .iter()

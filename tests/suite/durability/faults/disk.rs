@@ -1,5 +1,5 @@
-//! A small disk, and a full one: the store's log never takes the last room for good. While the disk
-//! is full messages can be taken, acked and purged, and the server recovers by itself.
+//! A small disk and a full disk. The log never takes the last space for good: on a full disk
+//! messages can be taken, acked and purged, and the server recovers by itself.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,18 +18,18 @@ use crate::suite::support::peer::Peer;
 use crate::suite::support::process::{Process, dsmq, run};
 use crate::suite::support::until;
 
-/// A server on a file system of its own that nobody else sees.
+/// A server on its own small file system.
 pub struct SmallDisk {
     server: Process,
     pub addr: SocketAddr,
-    /// Outlives the server's view of the file system.
+    /// Keeps the file system reachable after the server's end.
     inside: File,
 }
 
 impl SmallDisk {
-    /// Starts a server on a disk of this many KiB; `None` where no file system can be mounted.
+    /// Starts a server on a disk of `kib` KiB. `None` if no file system can be mounted here.
     pub fn start(disk: &Path, kib: u64, args: &[&str], log: File) -> Option<SmallDisk> {
-        // Root mounts as it is, others in a user namespace of their own.
+        // Root can mount directly, other users need a user namespace.
         let ways: [&[&str]; 2] = [&["-m"], &["-r", "-m"]];
         let Some(way) = ways.into_iter().find(|way| can_mount(way)) else {
             println!("NOT TRIED: no file system can be mounted here, not even in a user namespace");
@@ -52,7 +52,7 @@ impl SmallDisk {
         Path::new(&format!("/proc/self/fd/{}", self.inside.as_raw_fd())).join(name)
     }
 
-    /// What a killed server has left, in a folder where others see it.
+    /// Kills the server and copies its files to an ordinary folder.
     pub fn kill_and_copy_to(self, folder: &Path) {
         let inside = format!("/proc/self/fd/{}", self.inside.as_raw_fd());
         drop(self.server);
@@ -61,7 +61,7 @@ impl SmallDisk {
         }
     }
 
-    /// Another program takes all room that is left.
+    /// Fills the rest of the disk, as another program might.
     fn fill(&self) {
         let mut ballast = File::create(self.path("ballast")).unwrap();
         while ballast.write_all(&[1; 4096]).is_ok() {}
@@ -103,7 +103,7 @@ impl Client {
         assert_eq!(reply["ok"], true, "{reply}");
     }
 
-    /// Puts until there is no room; returns how many were stored.
+    /// Puts until the disk is full. Returns the number of stored messages.
     fn put_until_full(&mut self, bytes: usize) -> usize {
         for stored in 0..1_000_000 {
             let reply = self.put(bytes);
@@ -115,7 +115,7 @@ impl Client {
         panic!("the disk is never full");
     }
 
-    /// Takes a message with a lease and acks it; false if there is none.
+    /// Takes a message with a lease and acks it. Returns false if there is none.
     fn take_and_ack(&mut self) -> bool {
         let taken = self.ask(&json!({"action": "take", "topic": "t", "lease": 60}));
         if taken["empty"] == true {
@@ -138,7 +138,7 @@ impl Client {
     fn expect_unhealthy(&self) {
         let health = self.healthz();
         assert!(health.starts_with("HTTP/1.1 503"), "{health}");
-        assert!(health.contains("is full: make room on it"), "{health}");
+        assert!(health.contains("is full: free space on it"), "{health}");
     }
 
     #[cfg(feature = "http")]
@@ -151,7 +151,7 @@ impl Client {
         let _ = self.addr;
     }
 
-    /// Without HTTP its log tells.
+    /// Without HTTP the log shows the fault.
     #[cfg(not(feature = "http"))]
     fn becomes_healthy(&self) {}
 }
@@ -171,7 +171,7 @@ fn the_log_stays_short_beside_a_small_store() {
     let args = ["--port", "0", "--max-store", "1MiB", "--log", "error", "--store"];
     let (_server, addr) = Process::server(dsmq(&args).arg(&store));
     let length = |suffix: &str| fs::metadata(format!("{}{suffix}", store.display())).unwrap().len();
-    // The empty tables have their pages from the start.
+    // The tables have their pages from the start.
     assert!(length("") > 64 * 1024, "{}", length(""));
     let mut client = Client::connect(addr);
     for _ in 0..1_000 {
@@ -215,7 +215,7 @@ fn a_full_disk_refuses_puts_and_nothing_else() {
     assert_eq!(purged["ok"], true, "{purged}");
     assert_eq!(logged(&folder, "is full: puts are refused"), 1);
     disk.make_room();
-    // Nobody asks for anything but its health.
+    // The server recovers without any request but those for its health.
     client.becomes_healthy();
     until(|| logged(&folder, "has room again") == 1);
     client.put_ok(100);
@@ -228,11 +228,12 @@ fn a_full_disk_refuses_puts_and_nothing_else() {
 #[test]
 fn a_store_that_filled_its_disk_works_again_once_it_is_drained() {
     fill_and_drain(24, 1_000);
-    // Here the free pages of the file are fewer than are usually given back.
+    // This file has fewer free pages than are usually given back.
     fill_and_drain(4, 100);
 }
 
-/// A disk of this many MiB takes this many messages of 5 kB at least.
+/// Checks that a disk of `mib` MiB holds at least `least` messages of 5 kB, and works again after
+/// they are taken.
 fn fill_and_drain(mib: u64, least: usize) {
     let folder = Folder::new("filled-disk");
     let disk = SmallDisk::start(&folder.path("disk"), mib << 10, &[], log(&folder));

@@ -1,5 +1,5 @@
-//! The disk is full: puts are refused with `full`, what is there is still handed out, and service
-//! goes on when there is room.
+//! The disk is full: puts are refused with `full`, stored messages are still delivered, and puts
+//! work again when there is space.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -11,13 +11,13 @@ use super::disk::SmallDisk;
 use crate::suite::durability::ledger::{JOBS, KEPT, Ledger, With, put_request};
 use crate::suite::support::line::Line;
 
-/// Bytes to which a file can grow.
+/// The maximum size of a file in bytes.
 const ROOM: i64 = 3 << 20;
 
-/// Bytes of a message, about.
+/// The approximate size of a message in bytes.
 const MESSAGE: usize = 3_000;
 
-/// Messages that do not fit.
+/// More messages than fit.
 const TOO_MANY: usize = 10_000;
 
 #[test]
@@ -51,7 +51,7 @@ fn a_full_file_system_refuses_puts_until_there_is_room() {
     check(&home, &client);
 }
 
-/// What was confirmed is there for the next server.
+/// Checks that the next server has every confirmed message.
 fn check(home: &Home, client: &Client) {
     home.shim.clear();
     let (_server, addr) = home.start();
@@ -89,7 +89,7 @@ impl Client {
         reply
     }
 
-    /// Puts until there is no room, and then some more.
+    /// Puts until there is no space, and some more.
     fn fill(&mut self) {
         let refused = (0..TOO_MANY).map(|_| self.put()).find(|reply| reply["ok"] != true);
         let refused = refused.expect("the disk is full at some time");
@@ -101,7 +101,7 @@ impl Client {
         println!("{} messages were confirmed", self.ledger.confirmed_by(0));
     }
 
-    /// What there is can be had, though there is no room to put.
+    /// Checks that stored messages are delivered while puts are refused.
     fn is_served(&mut self) {
         let get = format!(r#"{{"action":"get","topic":"{KEPT}","since":0,"meta":true}}"#);
         assert!(self.ask(&get)["id"].is_u64());
@@ -109,7 +109,7 @@ impl Client {
         println!("{taken} of 20 takes and {acked} acks were carried out on the full disk");
     }
 
-    /// How many were taken, and how many acked; what was not was refused as `full`.
+    /// Returns the numbers of takes and acks. The others must be refused with `full`.
     fn take_and_ack(&mut self, most: usize) -> (usize, usize) {
         let take = format!(r#"{{"action":"take","topic":"{JOBS}","lease":86400}}"#);
         let (mut taken, mut acked) = (0, 0);
@@ -134,7 +134,7 @@ impl Client {
         (taken, acked)
     }
 
-    /// There is room: everything works, on the same connection.
+    /// Checks that everything works again on the same connection.
     fn goes_on(&mut self) {
         for _ in 0..50 {
             let reply = self.put();

@@ -1,5 +1,5 @@
-//! The nth write, sync or allocation fails, once or a few times in a row, for n from 1 to 500
-//! (DSMQ_FAULTS_EVERY=25, what a bare `cargo test` does: for every 25th).
+//! Fails the nth write, sync or allocation, once or several times in a row, for each n from 1 to
+//! 500. `DSMQ_FAULTS_EVERY=25`, the default, tests every 25th n.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::suite::support::random::number;
 /// The largest n.
 const LAST: usize = 500;
 
-/// Rounds of requests until the nth operation has surely come.
+/// Rounds of requests after which the nth operation has certainly happened.
 const ROUNDS: usize = 3_000;
 
 fn every() -> usize {
@@ -37,16 +37,16 @@ fn the_nth_allocation_fails() {
     fail_each(Kind::Malloc);
 }
 
-/// When the counting begins.
+/// The start of the count.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum From {
-    /// With the process.
+    /// The start of the process.
     Start,
-    /// When it listens.
+    /// The moment when the server listens.
     Service,
 }
 
-/// One operation, or a few in a row, that fail.
+/// An operation that fails, and how often in a row.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     kind: Kind,
@@ -56,12 +56,12 @@ struct Plan {
     from: From,
 }
 
-/// What became of it.
+/// The result of a plan.
 #[derive(Debug, PartialEq)]
 enum Outcome {
-    /// The server said why it does not start.
+    /// The server reported why it does not start.
     Refused,
-    /// It went on; so many requests were answered with an error.
+    /// The server continued. This many requests were answered with an error.
     Served(usize),
 }
 
@@ -98,7 +98,7 @@ fn fail_each(kind: Kind) {
     assert!(told > 0, "no fault has reached a client");
 }
 
-/// A store with messages of all sorts, as a server left it that was killed.
+/// The files of a killed server, with messages of all kinds.
 struct Prepared {
     shim: Shim,
     found: Found,
@@ -125,12 +125,12 @@ impl Prepared {
                 format!(r#"{{"action":"take","topic":"{JOBS}","lease":{}}}"#, 1 + number * 1000);
             assert!(ask(&take)["id"].is_u64());
         }
-        // Its ledger is empty: all that is there is news to it.
+        // An empty ledger, which accepts any content.
         let (found, _) = Ledger::default().check(addr, 0);
         Prepared { shim: home.shim, found }
     }
 
-    /// An error says what was not as it should be.
+    /// Carries out a plan. The error describes a violation.
     fn carry_out(&self, plan: Plan) -> Result<Outcome, String> {
         let home = Home::new();
         copy(&self.shim.folder(), &home.shim.folder());
@@ -158,7 +158,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A server that meets the fault, from its start until it is killed.
+/// Runs a server with the failure, from its start to its kill.
 fn serve(home: &Home, plan: Plan, ledger: &mut Ledger) -> Result<Outcome, String> {
     let order = || home.shim.fail(plan.kind, plan.nth, plan.times, plan.errno);
     if plan.from == From::Start {
@@ -204,13 +204,13 @@ fn serve(home: &Home, plan: Plan, ledger: &mut Ledger) -> Result<Outcome, String
     Ok(Outcome::Served(session.told))
 }
 
-/// One client that asks for everything in turn, and one that subscribed.
+/// One client that sends every request in turn, and one subscriber.
 struct Session<'a> {
     asking: Line,
     listening: Line,
     ledger: &'a mut Ledger,
     number: usize,
-    /// Keys that were put into KEPT since the subscription and confirmed.
+    /// Keys put into KEPT and confirmed since the subscription.
     confirmed: Vec<String>,
     /// Requests that were answered with an error.
     told: usize,
@@ -229,7 +229,7 @@ impl Session<'_> {
         Err("no subscription".to_owned())
     }
 
-    /// Whether it was carried out; an error of another kind than the disk's is wrong.
+    /// Whether the request was carried out. Errors other than the disk's are violations.
     fn accept(&mut self, reply: &Value) -> Result<bool, String> {
         match reply["code"].as_str() {
             None => Ok(true),
@@ -287,7 +287,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// All that was put was pushed, whatever failed meanwhile, up to the last.
+    /// Checks that every confirmed put was pushed.
     fn hear(&mut self) -> Result<(), String> {
         let mut heard = Vec::new();
         while heard.last() != self.confirmed.last() {
@@ -296,7 +296,7 @@ impl Session<'_> {
                 heard.push(key(&push["message"]).ok_or_else(|| push.to_string())?);
             }
         }
-        // A put that was answered with an error may have been stored all the same.
+        // A put that was answered with an error may be stored all the same.
         let put: Vec<_> = heard.into_iter().filter(|key| self.confirmed.contains(key)).collect();
         if put == self.confirmed { Ok(()) } else { Err(format!("heard {put:?}")) }
     }

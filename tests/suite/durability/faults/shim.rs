@@ -1,5 +1,5 @@
-//! The library of tests/faults/ under a server: built once, told what to do through a file that
-//! it shares with the test, and asked what came through it.
+//! The library of `tests/faults/` under a server: built once, controlled and queried through a file
+//! that it shares with the test.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What can be made to fail, by the numbers of faults.c.
+/// The operations that can fail, by their numbers in `faults.c`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Write = 1,
@@ -21,7 +21,7 @@ pub enum Kind {
 pub const EIO: i64 = 5;
 pub const ENOSPC: i64 = 28;
 
-/// The control file's words, by their places in faults.c.
+/// The words of the control file, by their positions in `faults.c`.
 const KINDS: usize = 0;
 const NTH: usize = 1;
 const TIMES: usize = 2;
@@ -30,17 +30,17 @@ const LIMIT: usize = 4;
 const COUNTED: [usize; 4] = [5, 6, 7, 8];
 const WORDS: usize = 9;
 
-/// What came through the library.
+/// Counts of one kind of operation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Counts {
     pub writes: i64,
     pub syncs: i64,
     pub mallocs: i64,
-    /// How many of them were made to fail.
+    /// How many of them failed by injection.
     pub injected: i64,
 }
 
-/// A folder for a store, and what is to happen to its files.
+/// A folder for a store, with control over the operations on its files.
 pub struct Shim {
     home: PathBuf,
     control: File,
@@ -48,7 +48,7 @@ pub struct Shim {
 }
 
 impl Shim {
-    /// In a new folder of its own.
+    /// Creates a new folder.
     pub fn new(name: &str) -> Shim {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
@@ -61,7 +61,7 @@ impl Shim {
         Shim { home, control, keeps: Cell::new(false) }
     }
 
-    /// The folder that is watched.
+    /// The watched folder.
     pub fn folder(&self) -> PathBuf {
         self.home.join("store")
     }
@@ -70,12 +70,12 @@ impl Shim {
         self.home.join("journal")
     }
 
-    /// A path for something else of the same test.
+    /// A path outside the watched folder, for other files of the test.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.home.join(name)
     }
 
-    /// The command with the library under it.
+    /// Preloads the library.
     pub fn under<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env("LD_PRELOAD", library())
@@ -84,12 +84,12 @@ impl Shim {
             .env("FAULTS_MALLOC", allocators())
     }
 
-    /// The same, and every change of the folder is written into the journal.
+    /// Preloads the library and records every change of the folder in the journal.
     pub fn journalled<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         self.under(command).env("FAULTS_JOURNAL", self.journal())
     }
 
-    /// The nth such operation from now on fails, and so many in all.
+    /// Fails the nth operation from now on, and the next ones up to `times` in all.
     pub fn fail(&self, kind: Kind, nth: i64, times: i64, errno: i64) {
         self.clear();
         self.set(NTH, nth);
@@ -98,18 +98,18 @@ impl Shim {
         self.set(KINDS, kind as i64);
     }
 
-    /// A file may grow to so many bytes; 0 lifts it.
+    /// Limits the size of files to `bytes`; 0 removes the limit.
     pub fn limit(&self, bytes: i64) {
         self.set(LIMIT, bytes);
     }
 
-    /// Nothing fails from now on.
+    /// Stops all failures.
     pub fn clear(&self) {
         self.set(KINDS, 0);
         self.set(LIMIT, 0);
     }
 
-    /// Something went wrong: the folder stays, to be looked at.
+    /// Keeps the folder for inspection.
     pub fn keep(&self) {
         self.keeps.set(true);
     }
@@ -123,7 +123,7 @@ impl Shim {
         Counts { writes, syncs, mallocs, injected }
     }
 
-    /// A file that is written is at once what others see mapped.
+    /// Writes a word of the control file, which the server has mapped.
     fn set(&self, word: usize, value: i64) {
         self.control.write_all_at(&value.to_ne_bytes(), 8 * word as u64).unwrap();
     }
@@ -139,14 +139,14 @@ impl Drop for Shim {
     }
 }
 
-/// Compiles the library, once a run.
+/// Compiles the library, once in each run.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let sources = ["faults.c", "files.c"]
             .map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults").join(file));
         let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults.so");
-        // Another run may be using the one that is there.
+        // Another run may be using the present library, so it is replaced and not overwritten.
         let fresh = library.with_extension(format!("so.{}", std::process::id()));
         let mut cc = Command::new("cc");
         cc.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]);
@@ -157,7 +157,7 @@ fn library() -> &'static Path {
     })
 }
 
-/// Where SQLite's allocating functions are in the executable, for FAULTS_MALLOC.
+/// The addresses of SQLite's allocation functions in the executable, for FAULTS_MALLOC.
 fn allocators() -> &'static str {
     static ALLOCATORS: OnceLock<String> = OnceLock::new();
     ALLOCATORS.get_or_init(|| {

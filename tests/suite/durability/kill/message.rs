@@ -1,4 +1,4 @@
-//! The messages that are put: each has a number of its own, from which its text follows.
+//! The messages of the kill test: each has its own number, which determines its text.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use crate::suite::support::random::Random;
 pub const TOPICS: [&str; 5] = ["own.0", "own.1", "own.2", "own.3", "shared"];
 pub const SHARED: usize = 4;
 
-/// A topic that never has a message.
+/// A topic without messages.
 pub const IDLE: &str = "idle";
 
-/// A message on its way into the store, or in it.
+/// A message that was put, or whose put has no answer.
 #[derive(Clone, Debug)]
 pub struct Put {
     pub number: u64,
@@ -21,23 +21,23 @@ pub struct Put {
     pub priority: Option<u64>,
     pub ttl: Option<Duration>,
     pub delay: Option<Duration>,
-    /// Its dedupe key is made of this number.
+    /// The number from which the dedupe key is made.
     pub dedupe: Option<u64>,
     pub sent: Instant,
     pub answered: Option<Instant>,
     pub answer: Answer,
 }
 
-/// What is known of a put's fate.
+/// The known result of a put.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Answer {
-    /// It may have been stored or not.
+    /// Unknown: it may be stored.
     None,
-    /// It was stored, perhaps under this id.
+    /// Stored, perhaps with a known id.
     Stored(Option<u64>),
-    /// It was stored, and is put at this time.
+    /// Stored as a delayed message that is due at this time.
     Due(u64),
-    /// It was not stored.
+    /// Not stored.
     Refused,
 }
 
@@ -79,19 +79,19 @@ impl Put {
         request + r#","message":"# + &text_of(*number) + "}\n"
     }
 
-    /// Until then it has surely not expired.
+    /// The message has certainly not expired before this time.
     pub fn fresh_until(&self) -> Option<Instant> {
         self.ttl.map(|ttl| (self.sent + ttl).checked_sub(super::work::MARGIN).unwrap_or(self.sent))
     }
 
-    /// From then on it has surely expired.
+    /// The message has certainly expired from this time on.
     pub fn stale_from(&self) -> Option<Instant> {
         Some(self.answered? + self.ttl? + super::work::MARGIN)
     }
 }
 
-/// The text of the message with this number: most are short, some are around the length from which
-/// on the store keeps them apart, a few are over several pages.
+/// The text of the message with this number. Most are short, some are near the length at which the
+/// store keeps the body apart, and a few take several pages.
 pub fn text_of(number: u64) -> String {
     let mut random = Random(number);
     let len = match random.below(100) {
@@ -104,7 +104,7 @@ pub fn text_of(number: u64) -> String {
     format!(r#"{{"n":{number},"pad":"{pad}"}}"#)
 }
 
-/// The number of a message, which is there byte for byte.
+/// The number of a message, if its text is intact.
 pub fn number_of(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix(r#"{"n":"#).and_then(|rest| rest.split(',').next());
     let Some(number) = digits.and_then(|digits| digits.parse().ok()) else {

@@ -1,9 +1,10 @@
-//! What must be in the store, by all that its clients were told; and whether it is.
+//! The expected content of the store, derived from the clients' notes, and its comparison with the
+//! restarted server.
 //!
-//! A message is there **perhaps** (its put had no answer), **surely**, or **perhaps no more** (an
-//! ack of it had no answer). What the restarted server shows settles which. A take without lease
-//! that had no answer may have removed one message of its topic, and which one is not quite free:
-//! the oldest of its priority that nobody held.
+//! A message is **possible** (its put has no answer), **certain**, or **possibly gone** (its ack
+//! has no answer). The content of the restarted server settles which. An unanswered take without
+//! lease may have removed one message of its topic: the oldest message of its priority that nobody
+//! held.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -11,25 +12,25 @@ use std::time::{Duration, Instant};
 use super::message::{Answer, Put, TOPICS};
 use super::work::{Delivery, End, Notes};
 
-/// Dedupe keys are asked for until they are this old: the server keeps them for 120 seconds.
+/// The greatest age of a dedupe key that is still tested. The server keeps keys for 120 seconds.
 const KEY_AGE: Duration = Duration::from_secs(90);
 
-/// Faults that are told in full.
+/// The most faults to print.
 const FAULTS_TOLD: usize = 20;
 
 #[derive(Default)]
 pub struct Model {
     live: BTreeMap<u64, Message>,
-    /// Every id that was seen, and whose it is.
+    /// Every id seen, with the number of its message.
     ids: HashMap<u64, u64>,
-    /// The largest id that was seen, and the largest when the server started last.
+    /// The highest id seen, and the highest at the last start of the server.
     pub newest: u64,
     floor: u64,
-    /// Messages that were put with a dedupe key, by their number.
+    /// Messages with a dedupe key, by number.
     pub keyed: BTreeMap<u64, Keyed>,
     /// Deliveries under a long lease, which are acked in the server's next life.
     pub held: Vec<Delivery>,
-    /// When leases that nobody knows of end, by topic.
+    /// The ends of leases from unanswered takes, by topic.
     unknown_leases: [Vec<Instant>; TOPICS.len()],
     pub faults: Vec<String>,
     pub figures: Figures,
@@ -40,11 +41,11 @@ struct Message {
     put: Put,
     state: State,
     id: Option<u64>,
-    /// Handed out so many times.
+    /// The number of deliveries.
     deliveries: u64,
-    /// Until then nobody else may be given it.
+    /// No other client may receive the message until then.
     held: Option<Instant>,
-    /// Put again, behind what its producer put meanwhile.
+    /// Whether it was put a second time, after later messages of its producer.
     again: bool,
 }
 
@@ -55,15 +56,15 @@ enum State {
     PerhapsNoMore,
 }
 
-/// What is known of a dedupe key.
+/// The known state of a dedupe key.
 pub struct Keyed {
     pub put: Put,
     pub id: Option<u64>,
-    /// Whether it may have been stored although nobody has seen it.
+    /// Whether the message may be stored although no client has seen it.
     pub unknown: bool,
 }
 
-/// Where a restarted server shows a message.
+/// The place where a restarted server shows a message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Seen {
     Log(u64),
@@ -97,7 +98,7 @@ impl Model {
         self.faults.push(fault);
     }
 
-    /// Panics if anything was not as it must be.
+    /// Panics with the faults, if there are any.
     pub fn must_hold(&self, seed: u64) {
         let told = self.faults.iter().take(FAULTS_TOLD).map(|fault| format!("- {fault}\n"));
         let count = self.faults.len();
@@ -109,12 +110,12 @@ impl Model {
         );
     }
 
-    /// Messages that may be there.
+    /// The number of messages that may be in the store.
     pub fn len(&self) -> usize {
         self.live.len()
     }
 
-    /// A life has ended: this is what was seen of it.
+    /// Adds the clients' notes of a life. Returns the unanswered takes of each topic.
     pub fn absorb(&mut self, notes: Vec<Notes>) -> [u64; TOPICS.len()] {
         let mut takes = [0; TOPICS.len()];
         let mut deliveries: BTreeMap<u64, Vec<Delivery>> = BTreeMap::new();
@@ -143,7 +144,7 @@ impl Model {
         takes
     }
 
-    /// `last` is the last id that this producer was told.
+    /// `last` is the last id confirmed to this producer.
     fn absorb_put(&mut self, put: Put, last: &mut u64) {
         let number = put.number;
         let mut state = State::Surely;
@@ -179,13 +180,13 @@ impl Model {
         }
     }
 
-    /// A message that was put again is in the store now.
+    /// Adds a message that was put again and is now stored.
     pub fn put_again(&mut self, put: Put) {
         self.figures.retries_stored += 1;
         self.insert(put, State::Surely, true);
     }
 
-    /// A message is said to have this id.
+    /// Notes that a message has this id.
     fn learn(&mut self, number: u64, id: u64) {
         let owner = *self.ids.entry(id).or_insert(number);
         if owner != number {
@@ -207,9 +208,9 @@ impl Model {
         }
     }
 
-    /// What became of one message in the hands of takers.
+    /// Adds the deliveries of one message.
     fn absorb_deliveries(&mut self, mut deliveries: Vec<Delivery>) {
-        // Replies are read later than they were written: what counts is the server's order.
+        // Replies are read later than they were written, so the server's order counts.
         deliveries.sort_by_key(|delivery| delivery.deliveries);
         let number = deliveries[0].number;
         if !self.live.contains_key(&number) {
@@ -235,7 +236,7 @@ impl Model {
         }
     }
 
-    /// Says whether the message is surely gone.
+    /// Adds one delivery. Returns whether the message is certainly gone.
     fn absorb_delivery(&mut self, delivery: &Delivery) -> bool {
         let Some(message) = self.live.get_mut(&delivery.number) else { return true };
         let (put, sent) = (&message.put, delivery.sent);
@@ -264,14 +265,15 @@ impl Model {
         }
     }
 
-    /// An ack of a lease from before the restart was confirmed.
+    /// Notes the confirmed ack of a lease from before the restart.
     pub fn acked_later(&mut self, number: u64) {
         self.figures.held_acks += 1;
         self.live.remove(&number);
     }
 
-    /// Compares a topic with what the restarted server shows of it, in the server's order, from
-    /// `began` until now; so many takes of it may have removed a message each.
+    /// Compares a topic with the messages that the restarted server shows, in the server's order,
+    /// read between `began` and now. Up to `takes` unanswered takes may each have removed one
+    /// message.
     pub fn settle(&mut self, topic: usize, seen: &[(Seen, u64)], began: Instant, takes: u64) {
         self.figures.read += seen.len() as u64;
         let mut found: HashMap<u64, Seen> = HashMap::new();
@@ -314,7 +316,7 @@ impl Model {
         }
     }
 
-    /// Ids rise, and with them the numbers of each producer.
+    /// Checks that ids increase, and with them the numbers of each producer.
     fn check_order(&mut self, topic: usize, seen: &[(Seen, u64)]) {
         let mut last_id = 0;
         let mut last_numbers = HashMap::new();
@@ -358,8 +360,8 @@ impl Model {
         self.check_taken(topic, &taken, found);
     }
 
-    /// A message that an unanswered take removed was the next in the line of its priority: all
-    /// before it were in somebody's hands.
+    /// Checks that an unanswered take removed the first message of its priority: all earlier
+    /// messages were leased.
     fn check_taken(&mut self, topic: usize, taken: &[Message], found: &HashMap<u64, Seen>) {
         let now = Instant::now();
         self.unknown_leases[topic].retain(|end| *end > now - KEY_AGE);
@@ -377,14 +379,14 @@ impl Model {
         }
     }
 
-    /// The server starts: ids that it gives out from now on are above all that it gave out before.
+    /// Starts a life: ids that the server assigns from now on are above all earlier ones.
     pub fn begin_life(&mut self) {
         self.floor = self.newest;
         let now = Instant::now();
         self.keyed.retain(|_, keyed| now < keyed.put.sent + KEY_AGE);
     }
 
-    /// Numbers of messages that are surely there, for what was read of a topic.
+    /// The numbers of the messages read from a topic that are certainly stored.
     pub fn numbers(seen: &[(Seen, u64)]) -> HashSet<u64> {
         seen.iter().map(|(_, number)| *number).collect()
     }

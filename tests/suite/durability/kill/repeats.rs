@@ -1,5 +1,5 @@
-//! What producers do between their puts: puts that a duplicate confirms, and requests that leave the
-//! store as it is.
+//! Requests of producers between their puts: puts that a duplicate confirms, and requests that
+//! change nothing.
 
 use std::time::Instant;
 
@@ -8,7 +8,8 @@ use super::work::Worker;
 use crate::suite::support::line::{Fields, Line, text};
 
 impl Worker<'_> {
-    /// Puts without confirm, and again under the same key with confirm; false once the server is dead.
+    /// Puts without confirm, then again under the same key with confirm. Returns false once the
+    /// server is dead.
     pub fn put_twice(&mut self, line: &mut Line<Fields>, producer: usize) -> bool {
         let mut put = self.new_put(producer);
         (put.dedupe, put.delay, put.ttl) = (Some(put.number), None, None);
@@ -23,7 +24,7 @@ impl Worker<'_> {
         if line.send(&first).is_err() || line.reply().is_none() {
             return false;
         }
-        // The ping's reply comes when the put is carried out.
+        // The ping's reply comes after the put.
         (put.answer, put.answered) = (Answer::Stored(None), Some(Instant::now()));
         if !self.change_nothing(line) {
             return false;
@@ -40,7 +41,7 @@ impl Worker<'_> {
         true
     }
 
-    /// One request that changes nothing but looks; false once the server is dead.
+    /// Sends a request that changes nothing but looks. Returns false once the server is dead.
     pub fn change_nothing(&mut self, line: &mut Line<Fields>) -> bool {
         let request = |action: &str, topic: &str, more: &str| {
             format!(r#"{{"action":"{action}","topic":"{topic}"{more}}}"#)

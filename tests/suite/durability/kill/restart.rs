@@ -1,4 +1,4 @@
-//! A server that has started again is asked for all that it keeps, by the public protocol.
+//! Reads the whole store of a restarted server over the public protocol.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,27 +11,27 @@ use super::work::{Notes, Worker};
 use crate::suite::support::line::{Fields, Line, micros, number, text};
 use crate::suite::support::random::Random;
 
-/// Gets that are sent at once.
+/// The number of gets in flight.
 const PIPELINE: usize = 64;
 
-/// As many delayed messages as `history` shows.
+/// The number of delayed messages that `history` shows.
 const DELAYED_MAX: usize = 1_000;
 
-/// A topic in which messages come due is read so many times at most.
+/// The most attempts to read a topic in which messages become due.
 const TRIES: u32 = 20;
 
-/// Known dedupe keys that are asked for at each restart.
+/// Known dedupe keys that are tested at each restart.
 const KEYS: usize = 8;
 
-/// A topic's state and policy, as the server writes them.
+/// The state and policy of topics, as the server writes them.
 type Settings = BTreeMap<usize, (String, String)>;
 
-/// Who looks.
+/// The client that examines a restarted server.
 pub struct Examiner<'a> {
     pub model: Model,
     pub next: &'a AtomicU64,
     pub random: Random,
-    /// What was set and confirmed.
+    /// The confirmed settings.
     settings: Settings,
 }
 
@@ -40,7 +40,7 @@ impl<'a> Examiner<'a> {
         Examiner { model: Model::default(), next, random, settings: Settings::new() }
     }
 
-    /// Compares all that is there with all that must be; so many takes of each topic had no reply.
+    /// Compares the store with the model. `takes` is the number of unanswered takes of each topic.
     pub fn examine(&mut self, addr: SocketAddr, takes: [u64; TOPICS.len()]) {
         let mut line = Line::connect(addr);
         self.check_place(&mut line);
@@ -65,7 +65,7 @@ impl<'a> Examiner<'a> {
         line.reply().unwrap_or_else(|| panic!("the server ended at {request}"))
     }
 
-    /// A session that begins now begins behind all that was ever put.
+    /// Checks that a new session starts after every message ever put.
     fn check_place(&mut self, line: &mut Line<Fields>) {
         let reply = self.ask(line, r#"{"action":"ping","meta":true}"#);
         let newest = self.model.newest;
@@ -74,9 +74,9 @@ impl<'a> Examiner<'a> {
         }
     }
 
-    /// Reads a topic, again if something delayed was put meanwhile: who asks just then may find it
-    /// neither among the delayed nor among the others. Its counts are what was read, unless its
-    /// messages may expire.
+    /// Reads a topic, and again if a delayed message became due meanwhile, because a read at that
+    /// moment may find it neither delayed nor put. Compares the topic's counts, unless its messages
+    /// can expire.
     fn read_at_rest(
         &mut self,
         line: &mut Line<Fields>,
@@ -107,7 +107,7 @@ impl<'a> Examiner<'a> {
         }
     }
 
-    /// The delayed messages of a topic and then all others, in the server's order.
+    /// The delayed messages of a topic, then all others, in the server's order.
     fn read(&mut self, line: &mut Line<Fields>, topic: usize) -> Vec<(Seen, u64)> {
         let name = TOPICS[topic];
         let reply = self.ask(
@@ -158,7 +158,7 @@ impl<'a> Examiner<'a> {
         }
     }
 
-    /// What is due until then comes without another put; it was read up to the last of `seen`.
+    /// Waits until the messages due by then are put, without another put. `seen` was read before.
     fn wait_for_due(
         &mut self,
         line: &mut Line<Fields>,
@@ -203,7 +203,7 @@ impl<'a> Examiner<'a> {
         known
     }
 
-    /// A get with the id of any message is given the one behind it.
+    /// Checks that a get with the id of a message returns the next message.
     fn check_since(&mut self, line: &mut Line<Fields>, whole: &[Vec<(Seen, u64)>]) {
         for (topic, seen) in whole.iter().enumerate().take(super::work::WITH_TTL) {
             let log: Vec<(u64, u64)> = seen
@@ -227,7 +227,7 @@ impl<'a> Examiner<'a> {
         }
     }
 
-    /// Puts again, under its key, what had no answer; and something else under keys that are known.
+    /// Repeats unanswered puts under their keys, and puts other messages under known keys.
     fn ask_for_keys(&mut self, line: &mut Line<Fields>) {
         let (known, unanswered): (Vec<u64>, Vec<u64>) = self.model.keyed.keys().partition(|n| {
             let keyed = &self.model.keyed[n];
@@ -252,7 +252,7 @@ impl<'a> Examiner<'a> {
         let id = number(&reply, "id");
         put.answer = Answer::Stored(id);
         let duplicate = reply.contains_key("duplicate");
-        // It was not seen; if no take can have removed it, then it was not stored.
+        // The message was not seen. If no take can have removed it, it was not stored.
         if id.is_none() || (duplicate && !unknown) {
             self.model.fault(format!("a strange answer to {put:?}, put again: {reply:?}"));
         } else if duplicate {
@@ -283,7 +283,7 @@ impl<'a> Examiner<'a> {
         }
     }
 
-    /// Acks what was taken before the restart, under leases that are live.
+    /// Acks deliveries from before the restart whose leases are still live.
     fn ack_held(&mut self, line: &mut Line<Fields>) {
         let mut kept = Vec::new();
         for delivery in std::mem::take(&mut self.model.held) {
@@ -329,7 +329,7 @@ impl<'a> Examiner<'a> {
         self.settings.insert(topic, (state.to_owned(), policy.to_owned()));
     }
 
-    /// Takes all that can be taken.
+    /// Takes everything that can be taken.
     pub fn drain(&mut self, addr: SocketAddr) {
         let mut line = Line::connect(addr);
         let (random, notes) = (Random(self.random.next()), Notes::default());
@@ -349,7 +349,7 @@ impl<'a> Examiner<'a> {
         self.model.absorb(vec![worker.notes]);
     }
 
-    /// Waits until the delayed messages are due, and sees that each of them comes.
+    /// Waits until the delayed messages are due, and checks that each arrives.
     pub fn outwait(&mut self, addr: SocketAddr, most: Duration) {
         let mut line = Line::connect(addr);
         let until = now() + u64::try_from(most.as_micros()).unwrap();
@@ -362,7 +362,6 @@ impl<'a> Examiner<'a> {
     }
 }
 
-/// Microseconds since 1970.
 fn now() -> u64 {
     u64::try_from(UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap()
 }

@@ -1,5 +1,5 @@
-//! One life of the server, seen by its clients: producers and takers that work until it is dead,
-//! and their notes of what it told them.
+//! The clients during one life of the server: producers and takers that work until it is dead, and
+//! their notes.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,29 +9,29 @@ use super::message::{Answer, Put, SHARED, TOPICS, number_of};
 use crate::suite::support::line::{Fields, Line, micros, number, text};
 use crate::suite::support::random::Random;
 
-/// Requests that are sent at once.
+/// The number of requests in flight.
 const PIPELINE: u64 = 64;
 
-/// Most leases are from the first to the second, in milliseconds.
+/// The range of most leases, in milliseconds.
 const LEASE_MS: (u64, u64) = (100, 800);
 
-/// Some are for longer than the server lives: they are acked in its next life.
+/// The length of the other leases: longer than the server lives. They are acked in its next life.
 const LONG_LEASE: Duration = Duration::from_secs(60);
 
-/// Messages expire in the topics from this one on: of the others the counts are known exactly.
+/// The first topic in which messages expire. The counts of the earlier topics are known exactly.
 pub const WITH_TTL: usize = 3;
 
-/// By so much the server's clock may go wrong against ours during a lease.
+/// The greatest difference between the server's clock and ours during a lease.
 pub const MARGIN: Duration = Duration::from_millis(20);
 
-/// What a client saw of a life.
+/// The notes of a client about one life.
 #[derive(Default)]
 pub struct Notes {
     pub puts: Vec<Put>,
     pub deliveries: Vec<Delivery>,
-    /// Takes without lease that had no reply, by topic.
+    /// Unanswered takes without lease, by topic.
     pub unanswered_takes: [u64; TOPICS.len()],
-    /// When the leases end, at the latest, of takes that had no reply, by topic.
+    /// The latest ends of the leases of unanswered takes, by topic.
     pub unanswered_leases: [Vec<Instant>; TOPICS.len()],
     pub unanswered_acks: u64,
     pub faults: Vec<String>,
@@ -44,31 +44,31 @@ pub struct Delivery {
     pub topic: usize,
     pub id: u64,
     pub deliveries: u64,
-    /// `None`: it was taken for good.
+    /// `None` for a take without lease.
     pub lease: Option<Duration>,
     pub sent: Instant,
     pub arrived: Instant,
     pub end: End,
 }
 
-/// What its taker did with it.
+/// The taker's action.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum End {
-    /// Nothing: the lease is left to end.
+    /// None: the lease runs out.
     Kept,
-    /// Nothing: its ack is sent to the server's next life.
+    /// None yet: the ack follows in the server's next life.
     Held,
-    /// An ack was sent, and its reply never came.
+    /// An ack without a reply.
     Unsure,
     Acked,
-    /// The ack came too late.
+    /// An ack after the end of the lease.
     Refused,
-    /// A nack was sent; that one may or may not have been carried out changes nothing.
+    /// A nack. Whether it was carried out makes no difference.
     Nacked,
 }
 
 impl Delivery {
-    /// Until then its lease was surely live, if nothing was sent to end it.
+    /// The lease was certainly live until then, if nothing ended it.
     pub fn live_until(&self) -> Instant {
         (self.sent + self.lease.unwrap_or_default()).checked_sub(MARGIN).unwrap_or(self.sent)
     }
@@ -79,7 +79,7 @@ impl Delivery {
     }
 }
 
-/// Who works at a server that will be killed.
+/// A client of a server that will be killed.
 pub struct Worker<'a> {
     pub addr: SocketAddr,
     /// The number of the next message.
@@ -113,7 +113,7 @@ impl Worker<'_> {
         }
         let requests: String = puts.iter().map(Put::request).collect();
         let mut alive = line.send(&requests).is_ok();
-        // Also if not all could be sent: what was sent may have been answered.
+        // Replies may have arrived even if not all requests could be sent.
         let mut known = 0;
         for at in 0..puts.len() {
             if !puts[at].confirm {
@@ -124,7 +124,7 @@ impl Worker<'_> {
                 break;
             };
             self.note_answer(&mut puts[at], &reply, false);
-            // Replies come in order: what was put before this one is stored as well.
+            // Replies come in order, so the earlier puts are stored as well.
             puts[known..at].iter_mut().for_each(|put| put.answer = Answer::Stored(None));
             known = at + 1;
         }
@@ -152,7 +152,7 @@ impl Worker<'_> {
         put
     }
 
-    /// `duplicate`: whether the reply must be that of a duplicate.
+    /// `duplicate` tells whether the reply must be that of a duplicate.
     pub fn note_answer(&mut self, put: &mut Put, reply: &Fields, duplicate: bool) {
         let (id, due) = (number(reply, "id"), micros(reply, "due"));
         put.answer = match (id, due) {
@@ -219,7 +219,7 @@ impl Worker<'_> {
         self.notes
     }
 
-    /// Takes so many messages; the first take waits a little. Says whether the server lives.
+    /// Sends `count` takes; the first waits a little. Returns whether the server is alive.
     pub fn take(
         &mut self,
         line: &mut Line<Fields>,

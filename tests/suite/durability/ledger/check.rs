@@ -1,4 +1,4 @@
-//! Compares what a server has after a restart with what its clients know.
+//! Compares the content of a restarted server with the ledger.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -8,14 +8,14 @@ use serde_json::Value;
 use super::{Fault, Found, IDLE, JOBS, KEPT, Ledger, TOPICS, key, put_request};
 use crate::suite::support::line::Line;
 
-/// Requests that are sent at once.
+/// The number of requests in flight.
 const PIPELINE: usize = 64;
 
-/// Keys that are put a second time when the server is back.
+/// The number of dedupe keys that are tested after the restart.
 const DEDUPED: usize = 5;
 
 impl Ledger {
-    /// Asks the server for all that there is.
+    /// Reads everything from the server. Returns the content and the violations.
     pub fn check(&self, addr: SocketAddr, cut: u64) -> (Found, Vec<Fault>) {
         let mut check = Check {
             ledger: self,
@@ -58,7 +58,7 @@ impl Check<'_> {
         self.line.reply().unwrap_or_default()
     }
 
-    /// All messages of the topic, up to the first that cannot be read.
+    /// The messages of a topic, up to the first that cannot be read.
     fn read(&mut self, topic: &str) -> Vec<(u64, String)> {
         let mut messages = Vec::new();
         let from = format!(r#"{{"action":"get","topic":"{topic}","since":0,"meta":true}}"#);
@@ -86,7 +86,7 @@ impl Check<'_> {
         }
     }
 
-    /// Ids grow, and so do the numbers of each client's keys, which end in them.
+    /// Checks that ids increase, and with them the numbers at the end of each client's keys.
     fn check_order(&mut self, topic: &str, messages: &[(u64, String)]) {
         let mut last_id = 0;
         let mut last_of = HashMap::new();
@@ -167,7 +167,7 @@ impl Check<'_> {
         self.check_settings(topic(IDLE).unwrap_or(&Value::Null));
     }
 
-    /// A lease is not seen from outside but in the count of them.
+    /// Checks the leases by their count, which is all that the protocol shows.
     fn check_leases(&mut self, jobs: &Value) {
         let held = self.ledger.leases.iter().filter(|lease| lease.is_held(self.cut)).count();
         if jobs["leased"].as_u64().unwrap_or_default() < held as u64 {
@@ -175,7 +175,7 @@ impl Check<'_> {
         }
     }
 
-    /// The value is the last that was confirmed, or one that was sent after it.
+    /// The value must be the last confirmed one, or one that was sent after it.
     fn check_settings(&mut self, idle: &Value) {
         for name in ["state", "policy"] {
             let before = self.ledger.before.settings.get(name).cloned().unwrap_or_default();
@@ -187,7 +187,7 @@ impl Check<'_> {
                 }
                 allowed.push(setting.value.into());
             }
-            // Any of these requests makes the topic, which then has a state.
+            // Any of these requests creates the topic, which then has the default state.
             let is_new = allowed[0].is_null() && idle[name] == "started";
             if !allowed.contains(&idle[name]) && !is_new {
                 let text = format!("{name} of {IDLE}: one of {allowed:?}, now {idle}");
@@ -209,7 +209,7 @@ impl Check<'_> {
         }
     }
 
-    /// What is put now comes after all that anyone has seen.
+    /// Checks that a new put has an id above all that any client has seen.
     fn check_next_id(&mut self) {
         let reply = self.ask(r#"{"action":"put","topic":"probe","message":"-0","confirm":true}"#);
         let found = self.found.messages.values().flatten().map(|(id, _)| *id);

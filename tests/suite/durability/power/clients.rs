@@ -1,5 +1,5 @@
 //! The clients of a server that is about to lose its power: three put with confirm, one takes with
-//! a lease and acks, one puts without confirm. Each notes what it knows, and when it knew it.
+//! a lease and acks, one puts without confirm. Each notes its knowledge, with the moment.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,25 +12,25 @@ use crate::suite::durability::ledger::{JOBS, KEPT, LOOSE, Ledger, With, put_requ
 use crate::suite::support::line::Line;
 use crate::suite::support::random::Random;
 
-/// What a server may answer while its disk fails.
+/// The error codes that a server may return while its disk fails.
 pub const FAILED: [&str; 2] = ["store_failed", "full"];
 
-/// What all clients of a server have in common.
+/// The common state of a server's clients.
 pub struct Clients<'a> {
     pub addr: SocketAddr,
     pub journal: &'a Path,
     pub ledger: &'a Mutex<Ledger>,
-    /// Which of the store's servers this is: no key is used twice.
+    /// The number of the server in its store's life, so that no key is used twice.
     pub generation: usize,
 }
 
 impl Clients<'_> {
-    /// The journal's length.
+    /// The length of the journal.
     pub fn moment(&self) -> u64 {
         std::fs::metadata(self.journal).unwrap().len()
     }
 
-    /// Puts with confirm until the server is gone, and tells of every reply.
+    /// Puts with confirm until the server is gone, and reports each reply.
     pub fn put(&self, name: &str, mut random: Random, progress: &Sender<()>) {
         let mut line: Line = Line::connect(self.addr);
         let mut number = 0;
@@ -65,7 +65,7 @@ impl Clients<'_> {
         }
     }
 
-    /// Takes, and acks most of it.
+    /// Takes, and acks most messages.
     pub fn take(&self, mut random: Random) {
         let mut line: Line = Line::connect(self.addr);
         let take = format!(r#"{{"action":"take","topic":"{JOBS}","lease":86400,"wait":0.05}}"#);
@@ -109,7 +109,7 @@ impl Clients<'_> {
             if line.send(&(requests + r#"{"action":"ping"}"#)).is_err() {
                 return;
             }
-            // What failed is answered, too.
+            // A failed put without confirm is answered as well.
             while !worked(&match line.reply() {
                 Some(reply) => reply,
                 None => return,
@@ -118,8 +118,8 @@ impl Clients<'_> {
     }
 }
 
-/// Acks a message; false once the server is gone. An ack that failed may be done all the same: then the
-/// next finds no lease, which confirms it.
+/// Acks a message. Returns false once the server is gone. A failed ack may be carried out all the
+/// same: then the next one finds no lease, which confirms it.
 fn ack_until_done(line: &mut Line, ack: &str) -> bool {
     let mut failed = false;
     loop {
@@ -131,7 +131,7 @@ fn ack_until_done(line: &mut Line, ack: &str) -> bool {
     }
 }
 
-/// Whether the request was carried out; if not, its error must be one of a failing disk.
+/// Whether the request was carried out. Any error must be one of a failing disk.
 pub fn worked(reply: &Value) -> bool {
     match reply["code"].as_str() {
         None => true,

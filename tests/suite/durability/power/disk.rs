@@ -1,5 +1,5 @@
-//! What a disk may hold after the power was cut: everything that was synced, and of the rest what
-//! chance wrote: each write whole, not at all, or some of its sectors.
+//! The possible states of a disk after a power cut: everything that was synced, and a random part
+//! of the other writes, each whole, missing, or torn between sectors.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,10 +7,10 @@ use std::path::Path;
 
 use crate::suite::support::random::Random;
 
-/// What a disk writes whole or not at all.
+/// The unit, in bytes, that a disk writes whole or not at all.
 const SECTOR: usize = 512;
 
-/// A folder's files.
+/// The files of a folder.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Disk {
     pub files: BTreeMap<String, Vec<u8>>,
@@ -25,7 +25,7 @@ impl Disk {
         Disk { files: entries.map(read).collect() }
     }
 
-    /// Makes the folder hold this and nothing else.
+    /// Makes the folder hold exactly these files.
     pub fn write(&self, folder: &Path) {
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder).unwrap();
@@ -35,7 +35,7 @@ impl Disk {
     }
 }
 
-/// A record of the journal that faults.c writes, and where it ends.
+/// A record of the journal of `faults.c`, and its end.
 #[derive(Debug)]
 pub struct Record {
     pub end: u64,
@@ -46,7 +46,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// A write to this file.
+    /// Whether this is a write to the file.
     pub fn is_write(&self, name: &str) -> bool {
         self.kind == b'W' && self.name == name
     }
@@ -55,13 +55,13 @@ impl Record {
         self.kind == b'F'
     }
 
-    /// A sync of this file, whether or not it worked.
+    /// Whether this is a sync of the file, successful or not.
     pub fn is_sync(&self, name: &str) -> bool {
         matches!(self.kind, b'S' | b'F') && self.name == name
     }
 }
 
-/// Whether a later sync covers the last write to this file.
+/// Whether a later sync covers the last write to the file.
 pub fn is_synced(records: &[Record], name: &str) -> bool {
     let written = records.iter().rfind(|record| record.is_write(name));
     let covers = |sync: &Record, end| sync.kind == b'S' && sync.position >= end;
@@ -70,7 +70,7 @@ pub fn is_synced(records: &[Record], name: &str) -> bool {
     })
 }
 
-/// The journal's records.
+/// The records of a journal.
 pub fn records(journal: &[u8]) -> Vec<Record> {
     let mut records = Vec::new();
     let mut at = 0;
@@ -84,7 +84,7 @@ pub fn records(journal: &[u8]) -> Vec<Record> {
         let data_at = name_at + number(4, 4) as usize;
         let (kind, position) = (number(0, 4) as u8, number(8, 8));
         let end = data_at + number(16, 8) as usize;
-        // A server that is killed may leave the last one in two.
+        // A killed server may leave the last record incomplete.
         if end > journal.len() {
             break;
         }
@@ -96,7 +96,7 @@ pub fn records(journal: &[u8]) -> Vec<Record> {
     records
 }
 
-/// What became of the writes that were not synced.
+/// Counts of the writes that were not synced.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Chance {
     pub kept: usize,
@@ -104,12 +104,12 @@ pub struct Chance {
     pub torn: usize,
 }
 
-/// A change, and whether it is on the disk for sure.
+/// A change that may not be on the disk.
 struct Pending<T> {
     end: u64,
     change: T,
     synced: bool,
-    /// A sync of it failed: later ones do not cover it.
+    /// A sync of it failed: later syncs do not cover it.
     doubtful: bool,
 }
 
@@ -124,26 +124,26 @@ enum Entry<'a> {
     Renamed(&'a str, &'a str),
 }
 
-/// A file by whatever name.
+/// A file, independent of its name.
 #[derive(Default)]
 struct File<'a> {
     before: &'a [u8],
     changes: Vec<Pending<Change<'a>>>,
 }
 
-/// What happened since a moment when all was on the disk.
+/// The changes since a moment at which everything was on the disk.
 #[derive(Default)]
 pub struct History<'a> {
     files: Vec<File<'a>>,
-    /// As the server saw it.
+    /// The names as the server sees them.
     names: BTreeMap<&'a str, usize>,
-    /// As the disk has it for sure.
+    /// The names that are certainly on the disk.
     names_before: BTreeMap<&'a str, usize>,
     entries: Vec<Pending<Entry<'a>>>,
 }
 
 impl<'a> History<'a> {
-    /// Up to the cut, which is a length of the journal.
+    /// The changes up to `cut`, a length of the journal.
     pub fn new(start: &'a Disk, records: &'a [Record], cut: u64) -> History<'a> {
         let mut history = History::default();
         for (number, (name, bytes)) in start.files.iter().enumerate() {
@@ -197,7 +197,7 @@ impl<'a> History<'a> {
         self.entries.push(pending(record, entry));
     }
 
-    /// One of the disks that there may be.
+    /// One of the possible disks.
     pub fn disk(&self, random: &mut Random) -> (Disk, Chance) {
         let mut chance = Chance::default();
         let files = self
@@ -207,7 +207,7 @@ impl<'a> History<'a> {
         (Disk { files: files.collect() }, chance)
     }
 
-    /// File systems keep changes of a folder in order: some first part of them is on the disk.
+    /// File systems keep the order of changes to a folder: a prefix of them is on the disk.
     fn names_left(&self, random: &mut Random) -> BTreeMap<&'a str, usize> {
         let synced = self.entries.iter().rposition(|entry| entry.synced).map_or(0, |at| at + 1);
         let more = random.below((self.entries.len() - synced) as u64 + 1) as usize;
@@ -234,7 +234,7 @@ impl<'a> History<'a> {
 impl File<'_> {
     fn left(&self, random: &mut Random, chance: &mut Chance) -> Vec<u8> {
         let mut bytes = self.before.to_vec();
-        // Sometimes nearly all of it was written, sometimes nearly nothing.
+        // The share of written sectors varies from nearly none to nearly all.
         let written = random.below(101);
         for pending in &self.changes {
             match pending.change {
@@ -283,7 +283,7 @@ fn write(bytes: &mut Vec<u8>, at: usize, data: &[u8]) {
     bytes[at..at + data.len()].copy_from_slice(data);
 }
 
-/// The data in pieces that end where the file's sectors do.
+/// Splits the data at the sector borders of the file.
 fn sectors(at: usize, data: &[u8]) -> Vec<(usize, &[u8])> {
     let first = (SECTOR - at % SECTOR).min(data.len());
     let (head, rest) = data.split_at(first);
@@ -299,7 +299,7 @@ mod tests {
         Record { end, kind, name: name.to_owned(), position, data: data.to_vec() }
     }
 
-    /// The contents of the file in a thousand of the disks that there may be.
+    /// The file's contents in a thousand of the possible disks.
     fn contents(records: &[Record], cut: u64) -> Vec<Option<Vec<u8>>> {
         let start = Disk::default();
         let history = History::new(&start, records, cut);
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(contents(&journal, 2), [missing.clone(), empty, one.clone()]);
         assert_eq!(contents(&journal, 3), [missing, one.clone()]);
         assert_eq!(contents(&journal, 4), vec![one.clone()]);
-        // The last sync had begun before the second write: it says nothing of it.
+        // The last sync began before the second write, so it does not cover it.
         assert_eq!(contents(&journal, 6), [one, both]);
     }
 

@@ -1,5 +1,5 @@
-//! Messages that were put without confirm, and what is confirmed behind them: the log is read up to
-//! the first hole, so that a hole in the former would take the latter with it.
+//! Messages put without confirm, and later confirmed ones. SQLite reads the log up to the first
+//! hole, so a hole in an unconfirmed message would lose the confirmed ones after it.
 
 use std::fs;
 
@@ -12,16 +12,16 @@ use crate::suite::support::line::Line;
 use crate::suite::support::process::{Process, dsmq};
 use crate::suite::support::random::Random;
 
-/// Disks that are tried of those that there may be.
+/// The number of possible disks that are tested.
 const DISKS: usize = 6;
 
-/// More than the log may hold before it is moved into the file.
+/// More than the log may have before a checkpoint.
 const LOG_BYTES: usize = 12 << 20;
 
-/// Bytes of a message, about.
+/// The approximate size of a message in bytes.
 const MESSAGE: usize = 20_000;
 
-/// SQLite passes over the failure of a checkpoint that it began by itself.
+/// SQLite ignores the failure of a checkpoint that it starts by itself.
 #[test]
 fn a_sync_that_fails_in_a_checkpoint_costs_nothing_that_is_confirmed_later() {
     let case = Case::new();
@@ -40,13 +40,14 @@ fn a_sync_that_fails_in_a_checkpoint_costs_nothing_that_is_confirmed_later() {
     case.check(&ledger);
 }
 
-/// A confirm of what an earlier put has stored waits for that one, whoever reads meanwhile.
+/// A confirm that depends on an earlier put waits for a sync of that put, even while a reader is
+/// active.
 #[test]
 fn a_duplicate_is_confirmed_when_the_first_is_on_the_disk() {
     let case = Case::new();
     let (server, mut line, mut ledger) = case.start();
     case.put_twice(&mut line, &mut ledger, "client-1");
-    // It reads the file and not the log, and keeps the log from being moved there.
+    // The reader reads the file without its log, and prevents a complete checkpoint.
     let reader = rusqlite::Connection::open(case.shim.folder().join(STORE)).unwrap();
     reader.execute_batch("BEGIN; SELECT * FROM sqlite_schema").unwrap();
     case.put_twice(&mut line, &mut ledger, "client-2");
@@ -58,7 +59,7 @@ fn a_duplicate_is_confirmed_when_the_first_is_on_the_disk() {
 /// A duplicate writes nothing, so its sync is the only operation that can fail.
 #[test]
 fn a_sync_that_fails_for_a_duplicate_costs_nothing_that_is_confirmed_later() {
-    // The first failure is made good before the reply, the second is reported.
+    // The server repairs the first failure before the reply, and reports the second.
     for (failures, code) in [(1, None), (2, Some("store_failed"))] {
         let case = Case::new();
         let (server, mut line, mut ledger) = case.start();
@@ -78,7 +79,7 @@ fn a_sync_that_fails_for_a_duplicate_costs_nothing_that_is_confirmed_later() {
     }
 }
 
-/// A take without a lease removes its message in the commit whose sync fails.
+/// A take without lease removes its message in the commit whose sync fails.
 #[test]
 fn a_take_that_cannot_be_synced_returns_its_message() {
     let case = Case::new();
@@ -94,7 +95,7 @@ fn a_take_that_cannot_be_synced_returns_its_message() {
     assert_eq!(taken["deliveries"], 1, "{taken}");
 }
 
-/// A disk that failed a sync loses its power too, while the server sets right what it can.
+/// A disk that failed a sync also loses its power while the server repairs the log.
 #[test]
 fn after_a_sync_that_failed_every_moment_is_as_good_as_any_other() {
     let mut case = Case::new();
@@ -109,7 +110,7 @@ fn after_a_sync_that_failed_every_moment_is_as_good_as_any_other() {
     ledger.settle(found, u64::MAX);
     case.empty_the_log();
     let (server, mut line) = case.start_again();
-    // Confirmed, then only stored, then refused.
+    // Confirmed, then stored without confirm, then refused.
     case.put(&mut line, &mut ledger, "client-100");
     for number in 100..130 {
         let key = format!("client-{number}");
@@ -127,7 +128,7 @@ fn after_a_sync_that_failed_every_moment_is_as_good_as_any_other() {
 
 pub struct Case {
     pub shim: Shim,
-    /// What is on the disk for sure when the journal begins.
+    /// The content that is certainly on the disk when the journal starts.
     start: Disk,
 }
 
@@ -155,7 +156,7 @@ impl Case {
         (server, Line::connect(addr))
     }
 
-    /// All is in the file, and on the disk; the journal begins anew.
+    /// Moves everything into the synced file and restarts the journal.
     fn empty_the_log(&mut self) {
         let sqlite = rusqlite::Connection::open(self.shim.folder().join(STORE)).unwrap();
         sqlite.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -186,12 +187,12 @@ impl Case {
         let put = put_request(LOOSE, &key, with, MESSAGE).replace(r#","confirm":true"#, "");
         let sent = ledger.sent(LOOSE, key, with, self.moment());
         line.send(&(put + r#"{"action":"ping"}"#)).unwrap();
-        // A put that failed is answered, too.
+        // A failed put without confirm is answered as well.
         while line.reply().unwrap()["ok"] != true {}
         sent
     }
 
-    /// The first time without confirm.
+    /// Puts without confirm, then again with confirm.
     fn put_twice(&self, line: &mut Line, ledger: &mut Ledger, key: &str) {
         let first = self.put_without_confirm(line, ledger, key.to_owned(), With::Dedupe);
         line.send(&put_request(LOOSE, key, With::Dedupe, MESSAGE)).unwrap();
@@ -200,12 +201,12 @@ impl Case {
         ledger.confirmed(first, second["id"].as_u64(), self.moment());
     }
 
-    /// The power was cut at the end.
+    /// Checks the disks of a power cut at the end.
     pub fn check(&self, ledger: &Ledger) {
         self.check_from(ledger, self.moment());
     }
 
-    /// The power was cut then, or after any later change.
+    /// Checks the disks of a power cut at this moment and after each later change.
     fn check_from(&self, ledger: &Ledger, moment: u64) {
         let journal = fs::read(self.shim.journal()).unwrap();
         let records = records(&journal);

@@ -1,4 +1,5 @@
-//! Replies that promise what an earlier request wrote: each comes after a sync that covers it.
+//! Replies that promise changes of earlier requests: each comes after a sync that covers the
+//! change.
 
 use std::fs;
 
@@ -11,10 +12,10 @@ use crate::suite::durability::faults::shim::{EIO, Kind};
 use crate::suite::durability::ledger::{IDLE, JOBS, KEPT, LOOSE, Ledger, With, put_request};
 use crate::suite::support::line::Line;
 
-/// A request, a field of its reply, and what is in it.
+/// A request, a field of its reply, and its value.
 type Exchange = (&'static str, &'static str, &'static str);
 
-/// Requests that leave the store as it is, or change looks alone.
+/// Requests that leave the store as it is, or change only looks.
 const BETWEEN: [&[Exchange]; 13] = [
     &[],
     &[(r#"{"action":"take","topic":"idle"}"#, "empty", "true")],
@@ -44,7 +45,8 @@ fn put_is_synced_before_a_duplicate_confirms_it() {
     }
 }
 
-/// A put without confirm, the exchanges, and the same put with confirm: whether all is synced then.
+/// Sends a put without confirm, the exchanges, and the same put with confirm. Returns whether
+/// everything is synced then.
 fn is_synced_after(between: &[Exchange], with: With) -> bool {
     let case = Case::new();
     let (_server, mut line, mut ledger) = case.start();
@@ -53,7 +55,7 @@ fn is_synced_after(between: &[Exchange], with: With) -> bool {
     ask(&mut line, r#"{"action":"policy","topic":"idle","policy":"broadcast"}"#);
     ask(&mut line, &put_request(LOOSE, "client-0", With::Nothing, 0));
     case.put_without_confirm(&mut line, &mut ledger, "client-1".to_owned(), with);
-    // In one go: a stop and a start may share a transaction.
+    // Sent at once: a stop and a start may share a transaction.
     line.send(&between.iter().map(|(request, ..)| *request).collect::<String>()).unwrap();
     for (request, field, value) in between {
         let reply = line.reply().unwrap();
@@ -77,7 +79,7 @@ fn peeks_cause_no_sync() {
     let after = records(&fs::read(case.shim.journal()).unwrap());
     let syncs = after[before..].iter().filter(|record| record.is_sync(LOG)).count();
     assert_eq!(syncs, 0, "of {PEEKS} peeks");
-    // The next confirm syncs the looks with it.
+    // The next confirm also syncs the looks.
     case.put(&mut line, &mut ledger, "client-2");
     assert!(is_synced(&records(&fs::read(case.shim.journal()).unwrap()), LOG));
 }
@@ -165,7 +167,7 @@ fn stop_again(case: &Case, line: &mut Line, ledger: &mut Ledger) {
     ledger.set(stop, case.moment());
 }
 
-/// The reply to the second attempt. One sync that fails is made good before the reply.
+/// The reply to the second attempt. The server repairs a single failed sync before the reply.
 fn fail_once(case: &Case, line: &mut Line, request: &str) -> Value {
     case.shim.fail(Kind::Sync, 1, 2, EIO);
     let failed = ask(line, request);

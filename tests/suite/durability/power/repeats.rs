@@ -1,6 +1,6 @@
-//! A client whose replies often promise what an earlier request wrote: duplicates that confirm puts
-//! without confirm, and second attempts of requests that failed. Requests that change nothing come
-//! between them, since a store must not take one for the other. docs/explanation/reliability.md lists them.
+//! A client whose replies often promise changes of earlier requests: duplicates that confirm puts
+//! without confirm, and second attempts of failed requests. Requests that change nothing come in
+//! between, because a store must tell the two apart. `docs/explanation/reliability.md` lists them.
 
 use std::sync::mpsc::Sender;
 
@@ -11,27 +11,27 @@ use crate::suite::durability::ledger::{IDLE, KEPT, LOOSE, With, put_request};
 use crate::suite::support::line::Line;
 use crate::suite::support::random::Random;
 
-/// Most puts without confirm whose duplicates are still to come.
+/// The most puts without confirm that still lack their duplicate.
 const OPEN: usize = 4;
 
 pub struct Repeater<'a> {
     clients: &'a Clients<'a>,
     line: Line,
     random: Random,
-    /// Of the last key.
+    /// The number of the last key.
     number: usize,
     open: Vec<Open>,
     /// Confirmed messages that can be deleted.
     stored: Vec<(&'static str, u64)>,
     failed_deletes: Vec<Delete>,
-    /// The values that were sent last.
+    /// The values sent last.
     state: &'static str,
     policy: &'static str,
 }
 
-/// A put without confirm whose duplicate is still to come.
+/// A put without confirm that still lacks its duplicate.
 struct Open {
-    /// Its number in the ledger.
+    /// Its index in the ledger.
     put: usize,
     topic: &'static str,
     /// The same put with confirm.
@@ -39,12 +39,12 @@ struct Open {
 }
 
 struct Delete {
-    /// Its number in the ledger.
+    /// Its index in the ledger.
     delete: usize,
     request: String,
 }
 
-/// The steps return `None` once the server is gone.
+/// Each step returns `None` once the server is gone.
 impl<'a> Repeater<'a> {
     pub fn new(clients: &'a Clients<'a>, random: Random) -> Repeater<'a> {
         Repeater {
@@ -60,7 +60,7 @@ impl<'a> Repeater<'a> {
         }
     }
 
-    /// Works until the server is gone, and reports every step.
+    /// Works until the server is gone, and reports each step.
     pub fn run(mut self, progress: &Sender<()>) {
         if self.drain().is_none() {
             return;
@@ -70,7 +70,7 @@ impl<'a> Repeater<'a> {
         }
     }
 
-    /// Few steps write something that is promised: its sync would make up for a missing one.
+    /// Few steps write anything that is promised, because such a sync would hide a missing one.
     fn step(&mut self) -> Option<()> {
         match self.random.below(64) {
             0..14 if self.open.len() < OPEN => self.put_without_confirm(),
@@ -108,7 +108,7 @@ impl<'a> Repeater<'a> {
         self.stored.extend(id.map(|id| (open.topic, id)));
     }
 
-    /// The ping's reply comes once the put is carried out; an error of the put comes before it.
+    /// The ping's reply comes after the put. An error of the put comes before it.
     fn put_without_confirm(&mut self) -> Option<()> {
         let open = self.put();
         let requests = open.request.replace(r#","confirm":true"#, "") + r#"{"action":"ping"}"#;
@@ -133,7 +133,7 @@ impl<'a> Repeater<'a> {
         Some(())
     }
 
-    /// The put may be stored although its first reply is an error; then the second is a duplicate.
+    /// The put may be stored although its first reply is an error. Then the second is a duplicate.
     fn put_until_confirmed(&mut self) -> Option<()> {
         let open = self.put();
         let mut reply = self.ask(&open.request)?;
@@ -175,7 +175,7 @@ impl<'a> Repeater<'a> {
         self.set_again()
     }
 
-    /// If the request failed before, this is its second attempt.
+    /// Repeats the request. If the first attempt failed, this is the second.
     fn set_again(&mut self) -> Option<()> {
         if self.random.below(2) == 0 {
             self.set(&[("state", self.state)])
@@ -213,7 +213,7 @@ impl<'a> Repeater<'a> {
         Some(())
     }
 
-    /// A second attempt may find the message deleted: that is confirmed, too.
+    /// A second attempt may find the message deleted, which also confirms it.
     fn delete(&mut self) -> Option<()> {
         let failed = self.failed_deletes.pop();
         let again = failed.is_some();
@@ -240,7 +240,7 @@ impl<'a> Repeater<'a> {
         Some(())
     }
 
-    /// A topic that had a message, and is purged when it has none.
+    /// Purges a topic that had messages when it has none.
     fn drain(&mut self) -> Option<()> {
         let put = format!(r#"{{"action":"put","topic":"{IDLE}","message":0,"confirm":true}}"#);
         let take = format!(r#"{{"action":"take","topic":"{IDLE}"}}"#);
