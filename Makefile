@@ -63,7 +63,7 @@ schedules:
 
 # A server is killed again and again over one store file, and must keep what it promised.
 kills:
-	DSMQ_KILLS=$(KILLS) cargo test --release --test tests suite::durability::kill::what_was_promised -- --nocapture
+	DSMQ_KILLS=$(KILLS) cargo test --release --test tests suite::durability::kill::confirmed_changes -- --nocapture
 
 # Store files are damaged, and what is damaged must not be handed out.
 damage:

@@ -307,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_steps_that_are_missing_are_taken_or_none() {
+    fn migrations_run_completely_or_not_at_all() {
         let sqlite = Connection::open_in_memory().unwrap();
         let version = |sqlite: &Connection| {
             sqlite.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap()

@@ -117,7 +117,7 @@ fn counts(store: &SqliteStore, name: &str) -> Counts {
 }
 
 #[test]
-fn everything_comes_back() {
+fn all_state_survives_a_restart() {
     let folder = Folder::new();
     let store = folder.open();
     let with = |options| put_with(&store, "t", b"\"with\"", options).unwrap();
@@ -179,7 +179,7 @@ fn everything_comes_back() {
 }
 
 #[test]
-fn a_purge_is_done_when_it_returns_and_what_is_left_goes_after_a_restart_too() {
+fn purge_is_immediate_and_its_sweep_survives_a_restart() {
     let folder = Folder::new();
     let store = folder.open();
     for n in 0..3_000 {
@@ -207,7 +207,7 @@ fn a_purge_is_done_when_it_returns_and_what_is_left_goes_after_a_restart_too() {
 }
 
 #[test]
-fn a_file_that_is_not_ours_or_in_use_is_refused_in_a_line() {
+fn foreign_or_locked_file_is_refused_in_one_line() {
     let folder = Folder::new();
     let store = folder.open();
     let own = format!("another dsmq has it open (process {})", std::process::id());
@@ -226,7 +226,7 @@ fn a_file_that_is_not_ours_or_in_use_is_refused_in_a_line() {
 
 /// `version-1.sql` has a row in every table.
 #[test]
-fn a_file_of_version_1_is_served() {
+fn file_of_schema_version_1_is_served() {
     let folder = Folder::new();
     let written = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/version-1.sql"));
     folder.sqlite().execute_batch(written).unwrap();
@@ -247,7 +247,7 @@ fn a_file_of_version_1_is_served() {
 }
 
 #[test]
-fn damage_is_told_and_never_handed_out() {
+fn damaged_message_is_an_error_and_never_delivered() {
     let folder = Folder::new();
     let store = folder.open();
     let ids = [&b"\"first\""[..], b"\"second\"", b"\"third\""].map(|body| put(&store, "t", body));
@@ -284,7 +284,7 @@ fn damage_is_told_and_never_handed_out() {
 }
 
 #[test]
-fn damage_to_a_topic_is_told_at_opening() {
+fn damaged_topic_row_is_reported_when_opening() {
     let folder = Folder::new();
     put(&folder.open(), "t", b"1");
     folder.sqlite().execute("UPDATE topics SET name = 'T'", []).unwrap();
@@ -309,7 +309,7 @@ fn message_returned_after_a_failed_promise_is_noted() {
 }
 
 #[test]
-fn a_backup_is_whole_and_spares_what_is_there() {
+fn backup_is_complete_and_never_overwrites() {
     let folder = Folder::new();
     let store = folder.open();
     put(&store, "t", b"1");

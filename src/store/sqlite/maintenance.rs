@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_flag_is_reported_with_the_remedy() {
+    fn missing_flag_is_reported_with_its_remedy() {
         let threads = "THREADSAFE=1".to_owned();
         for options in [vec![], vec![threads.clone()], vec!["DEFAULT_MEMSTATUS=1".to_owned()]] {
             let advice = advice(&options).unwrap();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_remedy_is_what_builds_in_this_repository_use() {
+    fn advised_flags_equal_those_of_this_repository() {
         let config = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/.cargo/config.toml"));
         let (name, flags) = FLAGS.split_once('=').unwrap();
         assert!(config.contains(&format!("{name} = {flags}")), "{config}");

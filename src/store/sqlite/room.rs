@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn the_spare_file_takes_room_until_it_is_given_up() {
+    fn spare_file_takes_space_until_released() {
         use std::os::unix::fs::MetadataExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("queue.db");

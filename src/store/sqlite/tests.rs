@@ -25,12 +25,12 @@ fn batch(topic: &str, body: &[u8]) -> Batch {
 }
 
 #[test]
-fn in_memory_holds_the_contract() {
+fn memory_store_fulfils_the_contract() {
     contract::hold(&|| Arc::new(open()));
 }
 
 #[test]
-fn in_a_file_holds_the_contract() {
+fn file_store_fulfils_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     let number = Cell::new(0);
     contract::hold(&|| {
@@ -44,14 +44,14 @@ fn file(path: &Path) -> SqliteStore {
 }
 
 #[test]
-fn a_batch_that_fails_fails_alone() {
+fn failing_batch_fails_alone() {
     let folder = tempfile::tempdir().unwrap();
     for store in [open(), file(&folder.path().join("dsmq.db"))] {
-        fails_alone(&store);
+        check_failing_batch(&store);
     }
 }
 
-fn fails_alone(store: &SqliteStore) {
+fn check_failing_batch(store: &SqliteStore) {
     store.apply(&mut batch("t", b"1"));
     lock(&store.writer).tables.limit_pages(100);
     let (mut before, mut too_much) = (batch("t", b"2"), batch("t", &[b'7'; 1 << 20]));
@@ -74,7 +74,7 @@ fn fails_alone(store: &SqliteStore) {
 }
 
 #[test]
-fn a_person_reads_the_messages_in_one_view() {
+fn messages_view_shows_topics_and_bodies() {
     let store = open();
     store.apply(&mut batch("greetings", b"\"Hello!\""));
     store.apply(&mut batch("greetings", format!("\"{}\"", "x".repeat(4_000)).as_bytes()));
@@ -116,7 +116,7 @@ fn use_every_statement(store: &SqliteStore) {
 }
 
 #[test]
-fn no_statement_is_compiled_again_at_each_execution() {
+fn no_statement_is_recompiled_at_each_run() {
     let folder = tempfile::tempdir().unwrap();
     let bound = Rules { max_bytes: Some(64 << 20), ..Rules::default() };
     let file = folder.path().join("dsmq.db");
@@ -130,7 +130,7 @@ fn no_statement_is_compiled_again_at_each_execution() {
 /// SQLite rolls back by itself when there is no space for another topic. Then nothing later in the
 /// same transaction may happen.
 #[test]
-fn nothing_happens_after_sqlite_rolled_back() {
+fn nothing_is_stored_after_sqlite_rolled_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dsmq.db");
     let rules = Rules { dead_letter_after: 1, ..Rules::default() };

@@ -21,10 +21,10 @@ use crate::suite::support::process::{Process, dsmq, run};
 use crate::suite::support::random::{Random, number, seed};
 
 /// The most notes and violations to print.
-const FAULTS_TOLD: usize = 20;
+const FAULTS_PRINTED: usize = 20;
 
 #[test]
-fn what_is_damaged_is_never_handed_out() {
+fn damaged_messages_are_never_delivered() {
     let (damages, seed) = (number("DSMQ_DAMAGES", 25), seed());
     let began = Instant::now();
     let folder = Folder::new("damage");
@@ -33,9 +33,9 @@ fn what_is_damaged_is_never_handed_out() {
     let killed = Image::killed(&stopped, &folder, &mut random);
     let images = [stopped, killed];
     for image in &images {
-        whole_file_is_well(&folder, image);
+        check_undamaged_file(&folder, image);
     }
-    another_file_is_not_well(&folder, &images[0]);
+    check_changed_expectation(&folder, &images[0]);
     let mut tally = Tally::default();
     for case in 0..damages {
         let image = &images[random.below(2) as usize];
@@ -75,7 +75,7 @@ struct Tally {
 impl Tally {
     fn told(&self) -> String {
         let lines = |list: &[String]| -> String {
-            list.iter().take(FAULTS_TOLD).map(|line| format!("\n- {line}")).collect()
+            list.iter().take(FAULTS_PRINTED).map(|line| format!("\n- {line}")).collect()
         };
         format!("notes:{}\nviolations:{}", lines(&self.notes), lines(&self.faults))
     }
@@ -130,7 +130,7 @@ impl Tally {
 }
 
 /// An undamaged file must have no findings.
-fn whole_file_is_well(folder: &Folder, image: &Image) {
+fn check_undamaged_file(folder: &Folder, image: &Image) {
     let copy = folder.path("whole.db");
     copy_store(&image.store, &copy);
     assert_eq!(check(&copy), Ok(true), "{}", image.store.display());
@@ -142,7 +142,7 @@ fn whole_file_is_well(folder: &Folder, image: &Image) {
 }
 
 /// A message that differs from the expected one must be found: the test changes the expectation.
-fn another_file_is_not_well(folder: &Folder, image: &Image) {
+fn check_changed_expectation(folder: &Folder, image: &Image) {
     let mut other = image.clone();
     let left = |at: &(usize, u64)| !image.taken.contains(at);
     let some: Vec<_> = image.put.keys().copied().filter(left).take(3).collect();

@@ -46,7 +46,7 @@ const FILLED: usize = 1_000;
 const DELAYS: Duration = Duration::from_secs(3);
 
 #[test]
-fn what_was_promised_outlives_the_server() {
+fn confirmed_changes_survive_kills() {
     let (kills, seed) = (number("DSMQ_KILLS", 10), seed());
     let began = Instant::now();
     let next = AtomicU64::new(1);
@@ -74,7 +74,7 @@ fn what_was_promised_outlives_the_server() {
 
 /// The examiner detects what a store must not do: the test tampers with the file between two lives.
 #[test]
-fn what_is_done_to_a_file_meanwhile_is_found() {
+fn examiner_detects_tampering() {
     let tampers = [
         ("lost", "DELETE FROM log WHERE id IN (SELECT id FROM log ORDER BY id DESC LIMIT 200)"),
         ("twice", "UPDATE log SET id = id + 10000000000 WHERE body IS NOT NULL"),
@@ -99,7 +99,7 @@ fn what_is_done_to_a_file_meanwhile_is_found() {
 
 /// The examiner detects taken or acked messages that return: an earlier copy replaces the file.
 #[test]
-fn a_file_of_an_earlier_time_is_found() {
+fn examiner_detects_an_older_file() {
     let next = AtomicU64::new(1);
     let mut killer = Killer::new(&next, seed());
     let takes = killer.fill();

@@ -107,7 +107,7 @@ const LONE_LOG: &str = "but its log queue.db-wal is there and may hold confirmed
                         the log\n";
 
 #[test]
-fn a_log_without_its_file_is_refused_and_kept() {
+fn log_without_its_file_is_refused_and_kept() {
     let store = Store::new();
     let log = store.with_a_log();
     assert!(!log.is_empty());
@@ -139,7 +139,7 @@ fn a_log_without_its_file_is_refused_and_kept() {
 }
 
 #[test]
-fn the_start_line_says_what_the_store_holds() {
+fn start_line_reports_the_messages_of_the_store() {
     let store = Store::new();
     let (server, addr) = store.server();
     store.expect_logged("queue.db (a new store), at most");
@@ -254,7 +254,7 @@ fn lose(loss: &Loss) {
 }
 
 #[test]
-fn a_loss_is_logged_and_reported_when_nobody_asks_for_anything() {
+fn idle_server_logs_and_reports_a_lost_file() {
     let store = Store::new();
     let (_server, addr) = store.server();
     fs::remove_file(store.path("queue.db")).unwrap();
@@ -263,7 +263,7 @@ fn a_loss_is_logged_and_reported_when_nobody_asks_for_anything() {
 }
 
 #[test]
-fn a_server_without_its_file_leaves_that_of_the_next_server_alone() {
+fn server_without_its_file_spares_the_next_servers_file() {
     let store = Store::new();
     let (first, addr) = store.server();
     put(&mut Peer::connect(addr), 1);
@@ -281,7 +281,7 @@ fn a_server_without_its_file_leaves_that_of_the_next_server_alone() {
 }
 
 #[test]
-fn a_stop_saves_everything_if_only_the_log_was_removed() {
+fn stop_saves_everything_if_only_the_log_was_removed() {
     let store = Store::new();
     let (server, addr) = store.server();
     assert_eq!(put(&mut Peer::connect(addr), 1)["ok"], true);
@@ -292,7 +292,7 @@ fn a_stop_saves_everything_if_only_the_log_was_removed() {
 }
 
 #[test]
-fn a_backup_and_a_lock_have_the_permissions_of_their_store() {
+fn backup_and_lock_have_the_permissions_of_the_store() {
     let store = Store::new();
     let mode = |name: &str| fs::metadata(store.path(name)).unwrap().permissions().mode() & 0o777;
     for allowed in [0o600, 0o660, 0o644] {

@@ -52,7 +52,7 @@ fn cuts() -> usize {
 }
 
 #[test]
-fn what_was_confirmed_outlives_a_power_cut() {
+fn confirmed_changes_survive_power_cuts() {
     let total = cut_power(cuts(), "full", Crowd::All);
     assert!(total.faults.is_empty());
     assert!(total.unsynced > 0, "the power was never cut while something was not synced");
@@ -60,7 +60,7 @@ fn what_was_confirmed_outlives_a_power_cut() {
 }
 
 #[test]
-fn duplicates_and_second_attempts_outlive_a_power_cut() {
+fn duplicates_and_retries_survive_power_cuts() {
     // These lives are short, and one in eight shows a missing sync.
     let total = cut_power(2 * cuts(), "full", Crowd::Repeater);
     assert!(total.faults.is_empty());
@@ -68,7 +68,7 @@ fn duplicates_and_second_attempts_outlive_a_power_cut() {
 }
 
 #[test]
-fn with_sync_normal_the_end_may_be_lost_and_nothing_is_damaged() {
+fn sync_normal_loses_only_the_latest_changes() {
     let total = cut_power(cuts().div_ceil(2), "normal", Crowd::All);
     let is_loss = |fault: &Fault| matches!(fault, Fault::Lost(_) | Fault::Back(_));
     let worse: Vec<_> = total.faults.into_iter().filter(|fault| !is_loss(fault)).collect();

@@ -65,7 +65,7 @@ fn put(peer: &mut Peer, message: &str) {
 }
 
 #[test]
-fn what_was_put_is_there_after_a_stop_and_a_start() {
+fn messages_survive_a_restart() {
     let store = Store::new();
     let (server, addr) = store.server(&[]);
     let mut peer = Peer::connect(addr);
@@ -84,7 +84,7 @@ fn what_was_put_is_there_after_a_stop_and_a_start() {
 }
 
 #[test]
-fn a_second_server_on_the_file_is_refused_and_disturbs_nobody() {
+fn second_server_on_the_file_is_refused() {
     let store = Store::new();
     let (server, addr) = store.server(&[]);
     let mut peer = Peer::connect(addr);
@@ -99,7 +99,7 @@ fn a_second_server_on_the_file_is_refused_and_disturbs_nobody() {
 }
 
 #[test]
-fn what_cannot_be_a_store_is_refused_in_one_line() {
+fn invalid_store_paths_are_refused_in_one_line() {
     let store = Store::new();
     let refused = |path: &str, why: &str| {
         let ended = store.run(&["--port", "0", "--store", path]);
@@ -116,7 +116,7 @@ fn what_cannot_be_a_store_is_refused_in_one_line() {
 
 #[test]
 #[cfg(unix)]
-fn a_second_server_is_refused_by_whatever_name() {
+fn second_server_is_refused_under_any_name() {
     let store = Store::new();
     let (server, addr) = store.server(&[]);
     let mut peer = Peer::connect(addr);
@@ -141,7 +141,7 @@ fn a_second_server_is_refused_by_whatever_name() {
 
 /// Runs the command as a user without root's permissions.
 #[cfg(unix)]
-fn powerless(command: &mut Command) -> &mut Command {
+fn without_root(command: &mut Command) -> &mut Command {
     use std::os::unix::process::CommandExt;
     let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
     if root { command.uid(65_534).gid(65_534) } else { command }
@@ -149,7 +149,7 @@ fn powerless(command: &mut Command) -> &mut Command {
 
 #[test]
 #[cfg(unix)]
-fn a_file_that_cannot_be_written_is_refused_and_can_be_checked() {
+fn unwritable_file_is_refused_but_can_be_checked() {
     use std::os::unix::fs::PermissionsExt;
     let store = Store::new();
     let (server, addr) = store.server(&[]);
@@ -163,18 +163,18 @@ fn a_file_that_cannot_be_written_is_refused_and_can_be_checked() {
     // A folder in which a lock file can be created, and one in which it cannot.
     for folder in [0o777, 0o555] {
         mode(store.folder.path().to_owned(), folder);
-        let refused = run(powerless(&mut store.dsmq(&["--port", "0"])), "");
+        let refused = run(without_root(&mut store.dsmq(&["--port", "0"])), "");
         let why = "dsmq: cannot open the store: queue.db: the file is not writable\n";
         assert_eq!((refused.code, refused.stderr.as_str()), (Some(1), why));
     }
-    let checked = run(powerless(&mut store.dsmq(&["check", "queue.db"])), "");
+    let checked = run(without_root(&mut store.dsmq(&["check", "queue.db"])), "");
     assert_eq!(checked.code, Some(0), "{checked:?}");
     mode(store.folder.path().to_owned(), 0o755);
     assert_eq!(store.files(), ["queue.db"]);
 }
 
 #[test]
-fn a_full_store_says_so_and_goes_on_when_there_is_room() {
+fn full_store_refuses_puts_until_takes_free_space() {
     let store = Store::new();
     let (_server, addr) = store.server(&["--max-store", "1MiB"]);
     let mut peer = Peer::connect(addr);
@@ -206,7 +206,7 @@ fn a_full_store_says_so_and_goes_on_when_there_is_room() {
 }
 
 #[test]
-fn it_is_checked_and_copied_while_it_is_used() {
+fn check_and_backup_work_beside_a_server() {
     let store = Store::new();
     let (_server, addr) = store.server(&[]);
     let mut peer = Peer::connect(addr);
@@ -227,7 +227,7 @@ fn it_is_checked_and_copied_while_it_is_used() {
 }
 
 #[test]
-fn a_damaged_message_is_found_by_a_check_and_never_handed_out() {
+fn damaged_message_is_reported_and_never_delivered() {
     let store = Store::new();
     let (server, addr) = store.server(&[]);
     put(&mut Peer::connect(addr), r#""an apple""#);
@@ -357,7 +357,7 @@ fn the_shell_follows_a_topic_and_shows_each_message_once() {
 }
 
 #[test]
-fn backup_into_a_missing_folder_makes_nothing() {
+fn backup_into_a_missing_folder_creates_nothing() {
     let store = Store::new();
     let (_server, addr) = store.server(&[]);
     put(&mut Peer::connect(addr), "1");

@@ -19,7 +19,7 @@ fn stores(rules: Rules, folder: &Folder) -> [SqliteStore; 2] {
 }
 
 #[test]
-fn the_oldest_of_any_topic_make_room() {
+fn oldest_messages_of_all_topics_are_dropped_first() {
     let folder = Folder::new();
     for store in stores(bounded(WhenFull::DropOldest), &folder) {
         let names = ["a", "b", "c"];
@@ -56,7 +56,7 @@ fn the_oldest_of_any_topic_make_room() {
 }
 
 #[test]
-fn a_full_store_refuses_until_there_is_room() {
+fn full_store_refuses_until_it_has_room() {
     let folder = Folder::new();
     for store in stores(bounded(WhenFull::Refuse), &folder) {
         let body = format!("\"{}\"", "x".repeat(1_000));
@@ -82,7 +82,7 @@ fn a_full_store_refuses_until_there_is_room() {
 }
 
 #[test]
-fn what_is_older_than_it_may_be_goes() {
+fn messages_over_the_maximum_age_are_dropped() {
     let folder = Folder::new();
     let keep = 100_000_000;
     for store in stores(Rules { keep: Some(keep), ..Rules::default() }, &folder) {
@@ -101,7 +101,7 @@ fn what_is_older_than_it_may_be_goes() {
 }
 
 #[test]
-fn room_is_given_back() {
+fn free_pages_are_given_back() {
     let folder = Folder::new();
     for store in stores(Rules::default(), &folder) {
         for _ in 0..3_000 {
@@ -119,7 +119,7 @@ fn room_is_given_back() {
 }
 
 #[test]
-fn no_more_is_dropped_than_must_be() {
+fn no_more_messages_are_dropped_than_needed() {
     let folder = Folder::new();
     for store in stores(bounded(WhenFull::DropOldest), &folder) {
         let body = format!("\"{}\"", "x".repeat(300_000));
@@ -133,7 +133,7 @@ fn no_more_is_dropped_than_must_be() {
 }
 
 #[test]
-fn what_is_refused_makes_no_topic() {
+fn refused_put_creates_no_topic() {
     let folder = Folder::new();
     for store in stores(bounded(WhenFull::Refuse), &folder) {
         let body = format!("\"{}\"", "x".repeat(1_000));
@@ -149,7 +149,7 @@ fn what_is_refused_makes_no_topic() {
 }
 
 #[test]
-fn topics_take_only_their_share() {
+fn topics_take_only_their_share_of_the_store() {
     let folder = Folder::new();
     for store in stores(bounded(WhenFull::DropOldest), &folder) {
         let mut made = 0;
@@ -170,7 +170,7 @@ fn topics_take_only_their_share() {
 }
 
 #[test]
-fn what_is_held_is_bounded_too() {
+fn leases_and_peeks_are_bounded() {
     let folder = Folder::new();
     for store in stores(bounded(WhenFull::Refuse), &folder) {
         while put_with(&store, "t", b"1", PutOptions::default()).is_ok() {}
@@ -196,7 +196,7 @@ fn what_is_held_is_bounded_too() {
 }
 
 #[test]
-fn what_is_due_needs_no_room() {
+fn due_messages_need_no_room() {
     let folder = Folder::new();
     let rules = Rules { dead_letter_after: 1, ..bounded(WhenFull::Refuse) };
     for store in stores(rules, &folder) {

@@ -165,7 +165,7 @@ fn log(folder: &Folder) -> File {
 }
 
 #[test]
-fn the_log_stays_short_beside_a_small_store() {
+fn log_stays_short_for_a_small_store() {
     let folder = Folder::new("short-log");
     let store = folder.path(STORE);
     let args = ["--port", "0", "--max-store", "1MiB", "--log", "error", "--store"];
@@ -182,7 +182,7 @@ fn the_log_stays_short_beside_a_small_store() {
 }
 
 #[test]
-fn the_log_never_fills_a_small_disk() {
+fn log_never_fills_a_small_disk() {
     let folder = Folder::new("small-disk");
     let args = ["--max-store", "1MiB"];
     let disk = SmallDisk::start(&folder.path("disk"), 8 << 10, &args, log(&folder));
@@ -198,7 +198,7 @@ fn the_log_never_fills_a_small_disk() {
 }
 
 #[test]
-fn a_full_disk_refuses_puts_and_nothing_else() {
+fn full_disk_refuses_only_puts() {
     let folder = Folder::new("full-disk");
     let disk = SmallDisk::start(&folder.path("disk"), 8 << 10, &[], log(&folder));
     let Some(disk) = disk else { return };
@@ -226,7 +226,7 @@ fn a_full_disk_refuses_puts_and_nothing_else() {
 }
 
 #[test]
-fn a_store_that_filled_its_disk_works_again_once_it_is_drained() {
+fn drained_store_recovers_from_a_full_disk() {
     fill_and_drain(24, 1_000);
     // This file has fewer free pages than are usually given back.
     fill_and_drain(4, 100);

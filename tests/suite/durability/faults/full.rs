@@ -21,22 +21,22 @@ const MESSAGE: usize = 3_000;
 const TOO_MANY: usize = 10_000;
 
 #[test]
-fn a_file_that_cannot_grow_refuses_puts_until_it_can() {
+fn file_at_its_size_limit_refuses_puts() {
     let home = Home::new();
     home.shim.limit(ROOM);
     let (server, addr) = home.start_on_shim().unwrap();
     let mut client = Client::connect(addr);
     client.fill();
-    client.is_served();
+    client.check_takes_while_full();
     home.shim.limit(0);
-    client.goes_on();
+    client.check_recovery();
     drop(server);
     assert!(home.shim.counts().injected > 0);
     check(&home, &client);
 }
 
 #[test]
-fn a_full_file_system_refuses_puts_until_there_is_room() {
+fn full_file_system_refuses_puts_until_it_has_space() {
     let home = Home::new();
     let log = File::create(home.errors()).unwrap();
     let disk = SmallDisk::start(&home.shim.beside("disk"), 4 << 10, &["--log", "error"], log);
@@ -44,9 +44,9 @@ fn a_full_file_system_refuses_puts_until_there_is_room() {
     fs::write(disk.path("ballast"), vec![0; 1 << 20]).unwrap();
     let mut client = Client::connect(disk.addr);
     client.fill();
-    client.is_served();
+    client.check_takes_while_full();
     fs::remove_file(disk.path("ballast")).unwrap();
-    client.goes_on();
+    client.check_recovery();
     disk.kill_and_copy_to(&home.shim.folder());
     check(&home, &client);
 }
@@ -102,7 +102,7 @@ impl Client {
     }
 
     /// Checks that stored messages are delivered while puts are refused.
-    fn is_served(&mut self) {
+    fn check_takes_while_full(&mut self) {
         let get = format!(r#"{{"action":"get","topic":"{KEPT}","since":0,"meta":true}}"#);
         assert!(self.ask(&get)["id"].is_u64());
         let (taken, acked) = self.take_and_ack(20);
@@ -135,7 +135,7 @@ impl Client {
     }
 
     /// Checks that everything works again on the same connection.
-    fn goes_on(&mut self) {
+    fn check_recovery(&mut self) {
         for _ in 0..50 {
             let reply = self.put();
             assert_eq!(reply["ok"], true, "{reply}");

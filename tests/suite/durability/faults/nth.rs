@@ -23,17 +23,17 @@ fn every() -> usize {
 }
 
 #[test]
-fn the_nth_write_fails() {
+fn nth_write_fails() {
     fail_each(Kind::Write);
 }
 
 #[test]
-fn the_nth_sync_fails() {
+fn nth_sync_fails() {
     fail_each(Kind::Sync);
 }
 
 #[test]
-fn the_nth_allocation_fails() {
+fn nth_allocation_fails() {
     fail_each(Kind::Malloc);
 }
 

@@ -16,7 +16,7 @@ use super::work::{Delivery, End, Notes};
 const KEY_AGE: Duration = Duration::from_secs(90);
 
 /// The most faults to print.
-const FAULTS_TOLD: usize = 20;
+const FAULTS_PRINTED: usize = 20;
 
 #[derive(Default)]
 pub struct Model {
@@ -100,7 +100,7 @@ impl Model {
 
     /// Panics with the faults, if there are any.
     pub fn must_hold(&self, seed: u64) {
-        let told = self.faults.iter().take(FAULTS_TOLD).map(|fault| format!("- {fault}\n"));
+        let told = self.faults.iter().take(FAULTS_PRINTED).map(|fault| format!("- {fault}\n"));
         let count = self.faults.len();
         assert!(
             count == 0,

@@ -54,7 +54,7 @@ impl<'a> Examiner<'a> {
             whole.push(seen);
         }
         self.check_since(&mut line, &whole);
-        self.ask_for_keys(&mut line);
+        self.test_dedupe_keys(&mut line);
         self.ack_held(&mut line);
         self.change_settings(&mut line);
         self.model.begin_life();
@@ -228,7 +228,7 @@ impl<'a> Examiner<'a> {
     }
 
     /// Repeats unanswered puts under their keys, and puts other messages under known keys.
-    fn ask_for_keys(&mut self, line: &mut Line<Fields>) {
+    fn test_dedupe_keys(&mut self, line: &mut Line<Fields>) {
         let (known, unanswered): (Vec<u64>, Vec<u64>) = self.model.keyed.keys().partition(|n| {
             let keyed = &self.model.keyed[n];
             keyed.id.is_some() || keyed.put.answer != Answer::None

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_synced_is_there_and_the_rest_may_be() {
+    fn synced_writes_survive_and_others_may() {
         let journal = [
             record(1, b'C', "f", 0, b""),
             record(2, b'W', "f", 0, b"one"),
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_torn_between_sectors_and_nowhere_else() {
+    fn writes_are_torn_only_between_sectors() {
         let journal = [
             record(1, b'C', "f", 0, b""),
             record(2, b'T', "f", 1024, b""),
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sync_failed_for_may_be_lost_in_spite_of_a_later_one() {
+    fn later_sync_does_not_save_data_of_a_failed_one() {
         let journal = [
             record(1, b'C', "f", 0, b""),
             record(2, b'S', "", 1, b""),

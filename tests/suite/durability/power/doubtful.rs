@@ -23,7 +23,7 @@ const MESSAGE: usize = 20_000;
 
 /// SQLite ignores the failure of a checkpoint that it starts by itself.
 #[test]
-fn a_sync_that_fails_in_a_checkpoint_costs_nothing_that_is_confirmed_later() {
+fn failed_checkpoint_sync_loses_no_later_confirm() {
     let case = Case::new();
     let (server, mut line, mut ledger) = case.start();
     case.shim.fail(Kind::Sync, 1, 1, EIO);
@@ -43,7 +43,7 @@ fn a_sync_that_fails_in_a_checkpoint_costs_nothing_that_is_confirmed_later() {
 /// A confirm that depends on an earlier put waits for a sync of that put, even while a reader is
 /// active.
 #[test]
-fn a_duplicate_is_confirmed_when_the_first_is_on_the_disk() {
+fn duplicate_is_confirmed_after_the_first_is_synced() {
     let case = Case::new();
     let (server, mut line, mut ledger) = case.start();
     case.put_twice(&mut line, &mut ledger, "client-1");
@@ -58,7 +58,7 @@ fn a_duplicate_is_confirmed_when_the_first_is_on_the_disk() {
 
 /// A duplicate writes nothing, so its sync is the only operation that can fail.
 #[test]
-fn a_sync_that_fails_for_a_duplicate_costs_nothing_that_is_confirmed_later() {
+fn failed_sync_of_a_duplicate_loses_no_later_confirm() {
     // The server repairs the first failure before the reply, and reports the second.
     for (failures, code) in [(1, None), (2, Some("store_failed"))] {
         let case = Case::new();
@@ -81,7 +81,7 @@ fn a_sync_that_fails_for_a_duplicate_costs_nothing_that_is_confirmed_later() {
 
 /// A take without lease removes its message in the commit whose sync fails.
 #[test]
-fn a_take_that_cannot_be_synced_returns_its_message() {
+fn take_that_cannot_be_synced_returns_its_message() {
     let case = Case::new();
     let (_server, mut line, mut ledger) = case.start();
     case.put(&mut line, &mut ledger, "client-1");
@@ -97,7 +97,7 @@ fn a_take_that_cannot_be_synced_returns_its_message() {
 
 /// A disk that failed a sync also loses its power while the server repairs the log.
 #[test]
-fn after_a_sync_that_failed_every_moment_is_as_good_as_any_other() {
+fn power_cut_at_any_moment_of_a_log_repair_loses_nothing() {
     let mut case = Case::new();
     let (server, mut line, mut ledger) = case.start();
     for number in 0..100 {
