@@ -40,7 +40,7 @@ use self::damage::failed;
 pub use self::file::{IN_USE, find_file};
 use self::location::Location;
 pub use self::maintenance::{backup, check, compile_flags_advice, sqlite_version};
-use self::room::Reserve;
+use self::room::Room;
 use self::tables::{Bounds, Tables};
 use super::drop_log::DropLog;
 use super::leader::{Leader, Works};
@@ -57,16 +57,14 @@ pub struct SqliteStore {
     /// `None` in memory. Fields drop in this order: closing the file removes the log that
     /// `location` checks.
     location: Option<Location>,
-    /// Dropped before the connections close, because the last checkpoint may need the reserved
-    /// space.
-    reserve: Option<Reserve>,
+    room: Option<Arc<Room>>,
     /// The reading connection of a file. It closes before the writer: the last connection to close
     /// checkpoints the whole log into the file.
     reader: Option<Mutex<Tables>>,
     writer: Mutex<Writer>,
     is_new: bool,
     /// The lock file, locked while the store is open.
-    _lock: Option<File>,
+    lock: Option<File>,
     leader: Leader,
     states: RwLock<HashMap<Topic, Arc<TopicState>>>,
     last_id: AtomicU64,
@@ -117,12 +115,13 @@ impl SqliteStore {
             format!("{path}: the row of topic {name:?} is damaged: restore a backup")
         })?;
         let writer = Writer { tables, counters, drop_log: DropLog::default(), size };
-        let store = SqliteStore::new(writer, clock, rules);
+        let mut store = SqliteStore::new(writer, clock, rules);
         // The first tick finds everything that is due.
         store.due.store(0, Ordering::Release);
-        let (reader, location) = (Some(Mutex::new(reader)), Some(location));
-        let reserve = Some(Reserve(room));
-        Ok(SqliteStore { reader, location, reserve, is_new, _lock: Some(lock), ..store })
+        store.reader = Some(Mutex::new(reader));
+        (store.location, store.room, store.lock) = (Some(location), Some(room), Some(lock));
+        store.is_new = is_new;
+        Ok(store)
     }
 
     fn new(writer: Writer, clock: Clock, rules: Rules) -> SqliteStore {
@@ -134,9 +133,9 @@ impl SqliteStore {
             writer: Mutex::new(writer),
             reader: None,
             location: None,
-            reserve: None,
+            room: None,
             is_new: true,
-            _lock: None,
+            lock: None,
             leader: Leader::default(),
             due: AtomicU64::new(Id::MAX),
             refused: AtomicU64::new(0),
@@ -165,7 +164,16 @@ impl SqliteStore {
     /// fault.
     fn check(&self) -> Result<()> {
         self.check_location(true)?;
-        self.reserve.as_ref().map_or(Ok(()), |reserve| reserve.0.check())
+        self.room.as_ref().map_or(Ok(()), |room| room.check())
+    }
+}
+
+impl Drop for SqliteStore {
+    /// Frees the reserved disk space, which the last checkpoint may need, and unlocks the file last.
+    fn drop(&mut self) {
+        if let Some(room) = &self.room {
+            room.release();
+        }
     }
 }
 

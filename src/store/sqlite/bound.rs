@@ -43,12 +43,14 @@ const FREE_PAGES_KEPT: u64 = 16;
 impl Transaction<'_> {
     /// Adds to the estimated size.
     pub fn count_added(&self, bytes: u64) {
-        self.size.set(self.size.get().plus(bytes));
+        let size = self.size.get();
+        self.size.set(Size { added: size.added + bytes, ..size });
     }
 
     /// Subtracts from the estimated size.
     pub fn count_removed(&self, bytes: u64) {
-        self.size.set(self.size.get().minus(bytes));
+        let size = self.size.get();
+        self.size.set(Size { removed: size.removed + bytes, ..size });
     }
 
     /// Whether the store with `more` bytes would be larger than `bound`.
@@ -125,7 +127,7 @@ impl Transaction<'_> {
             }
             self.measure()?;
         }
-        if self.size.get().many_free() {
+        if self.size.get().many_free {
             self.due_at(self.now);
         }
         Ok(())
@@ -232,19 +234,6 @@ pub struct Pages {
     pub free: u64,
 }
 
-impl Pages {
-    fn used(self) -> u64 {
-        self.all.saturating_sub(self.free)
-    }
-
-    /// Whether free pages should be given back: more than will soon be needed, or, on a full disk,
-    /// enough to give other programs space again.
-    fn many_free(self, is_disk_full: bool) -> bool {
-        self.free > FREE_PAGES && self.free > self.all / 4
-            || is_disk_full && self.free > FREE_PAGES_IF_FULL
-    }
-}
-
 /// The size of the store: SQLite's pages at the last measurement, plus estimates of the changes
 /// since. A measurement runs two pragmas, which SQLite compiles each time.
 #[derive(Clone, Copy)]
@@ -252,31 +241,22 @@ pub struct Size {
     used: u64,
     added: u64,
     removed: u64,
-    many_free: bool,
+    /// Whether pages should be given back.
+    pub many_free: bool,
 }
 
 impl Size {
     /// The size of these pages at `page_bytes` each.
     pub fn new(pages: Pages, page_bytes: u64, is_disk_full: bool) -> Size {
-        let many_free = pages.many_free(is_disk_full);
-        Size { used: pages.used() * page_bytes, added: 0, removed: 0, many_free }
+        let Pages { all, free } = pages;
+        // More than will soon be needed, or, on a full disk, enough to give other programs space again.
+        let many_free =
+            free > FREE_PAGES && free > all / 4 || is_disk_full && free > FREE_PAGES_IF_FULL;
+        Size { used: all.saturating_sub(free) * page_bytes, added: 0, removed: 0, many_free }
     }
 
     pub fn estimate(self) -> u64 {
         (self.used + self.added).saturating_sub(self.removed)
-    }
-
-    /// Whether pages should be given back.
-    pub fn many_free(self) -> bool {
-        self.many_free
-    }
-
-    pub fn plus(self, bytes: u64) -> Size {
-        Size { added: self.added + bytes, ..self }
-    }
-
-    pub fn minus(self, bytes: u64) -> Size {
-        Size { removed: self.removed + bytes, ..self }
     }
 
     /// Bytes added or removed since the last measurement, whichever is more.

@@ -89,10 +89,7 @@ impl Transaction<'_> {
     /// Stores a message of another store under the id that it has there.
     pub fn import(&mut self, topic: &Topic, message: &StoredMessage) -> error::Result<Outcome> {
         let size = message.body.len();
-        let number = match self.number(topic) {
-            Some(number) => number,
-            None => self.new_topic_with_room(topic, size)?,
-        };
+        let number = self.number_or_new_with_room(topic, size)?;
         self.check_room(size)?;
         match message.place {
             ScanCursor::Log(id) => self.import_to_log(number, id, message)?,

@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use super::location::{beside, leads_to, with_mode_of};
 use crate::error::{Code, Error};
@@ -152,15 +152,6 @@ impl Room {
         resized.inspect_err(|_| self.release())?;
         self.log_bytes.store(log, Ordering::Relaxed);
         Ok(())
-    }
-}
-
-/// Removes the spare file when dropped. Drop it before the store's file is closed.
-pub struct Reserve(pub Arc<Room>);
-
-impl Drop for Reserve {
-    fn drop(&mut self) {
-        self.0.release();
     }
 }
 

@@ -1,5 +1,7 @@
 //! Takes: selects the next message, leases or removes it, and ends leases by ack, nack or expiry.
 
+use std::ops::Range;
+
 use rusqlite::Row;
 
 use super::bound::ROW_BYTES;
@@ -132,7 +134,7 @@ impl Transaction<'_> {
         before: i64,
     ) -> Result<bool> {
         let taken_to = self.counts(number)?.taken_to.cast_signed();
-        let start = batch.taken.len();
+        let mut start = batch.taken.len();
         let line = self.read_plain(batch, number, (taken_to, before, most as i64))?;
         let Some(last) = line.last() else { return Ok(false) };
         let last = last.id;
@@ -143,31 +145,16 @@ impl Transaction<'_> {
         let counts = self.counts(number)?;
         counts.taken_to = last;
         counts.in_line = counts.in_line.saturating_sub(line.len() as u64);
-        let mut start = start;
         for message in line {
             let body = start..start + message.size;
             start = body.end;
-            if message.expires.is_some_and(|at| at <= self.now) {
+            if message.expires.is_none_or(|at| at > self.now) {
+                let row = ReadyRow { rank: RANK_DEFAULT, id: message.id, deliveries: 0 };
+                self.deliver(batch, number, &message, body, lease, &row)?;
+            } else if lease.is_none() {
                 // After a leased take the timer removes it.
-                if lease.is_none() {
-                    self.forget(number, &message)?;
-                }
-                continue;
+                self.forget(number, &message)?;
             }
-            let origin = self.origin(number, message.id)?;
-            match lease {
-                Some(lease) => self.insert_lease(number, &message, lease, 1, RANK_DEFAULT)?,
-                None => self.forget(number, &message)?,
-            }
-            self.counts(number)?.takes += 1;
-            batch.outcomes.push(Ok(Outcome::Taken(Some(Taken {
-                id: message.id,
-                body,
-                deliveries: 1,
-                priority: priority(RANK_DEFAULT),
-                expires: message.expires,
-                origin,
-            }))));
         }
         Ok(true)
     }
@@ -219,19 +206,38 @@ impl Transaction<'_> {
         if stored.expires.is_some_and(|at| at <= self.now) {
             return self.remove(number, &stored);
         }
-        let origin = self.origin(number, stored.id)?;
-        let deliveries = ready.deliveries.saturating_add(1);
+        if lease.is_none() {
+            self.remove_large(number, &stored)?;
+            self.run(schema::DELETE, params)?;
+        }
+        let body = start..batch.taken.len();
+        self.deliver(batch, number, &stored, body, lease, ready)
+    }
+
+    /// Records the take of a message, which without a lease has left the log. `body` is its place in
+    /// `batch.taken`.
+    fn deliver(
+        &mut self,
+        batch: &mut Batch,
+        number: i64,
+        message: &StoredRow,
+        body: Range<usize>,
+        lease: Option<u64>,
+        row: &ReadyRow,
+    ) -> Result<()> {
+        let origin = self.origin(number, message.id)?;
+        let deliveries = row.deliveries.saturating_add(1);
         match lease {
-            Some(lease) => self.insert_lease(number, &stored, lease, deliveries, ready.rank)?,
-            None => self.remove(number, &stored)?,
+            Some(lease) => self.insert_lease(number, message, lease, deliveries, row.rank)?,
+            None => self.forget(number, message)?,
         }
         self.counts(number)?.takes += 1;
         batch.outcomes.push(Ok(Outcome::Taken(Some(Taken {
-            id: stored.id,
-            body: start..batch.taken.len(),
+            id: message.id,
+            body,
             deliveries,
-            priority: priority(ready.rank),
-            expires: stored.expires,
+            priority: priority(row.rank),
+            expires: message.expires,
             origin,
         }))));
         Ok(())

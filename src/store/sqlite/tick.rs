@@ -136,12 +136,10 @@ impl Transaction<'_> {
     }
 
     fn expire_messages(&mut self) -> Result<()> {
-        let expired =
+        let expired: Vec<(i64, i64, i64)> =
             self.due_rows(schema::EXPIRED, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         for (at, topic, id) in expired {
             self.run(schema::DELETE_EXPIRY, (at, topic, id))?;
-            let id: i64 = id;
-            let _: i64 = at;
             if self.exists(topic) {
                 self.expire(topic, id.cast_unsigned())?;
             }
@@ -164,7 +162,7 @@ impl Transaction<'_> {
             self.due_at(self.now);
         }
         self.measure()?;
-        if self.size.get().many_free() {
+        if self.size.get().many_free {
             // Moving many pages needs more log than a full disk has space for.
             let full = self.tables.is_disk_full();
             let sql = if full { schema::GIVE_BACK_FEW } else { schema::GIVE_BACK };
@@ -175,7 +173,7 @@ impl Transaction<'_> {
                 Ok(())
             })?;
             self.measure()?;
-            if self.size.get().many_free() {
+            if self.size.get().many_free {
                 self.due_at(self.now);
             } else {
                 // The checkpoint shortens the file.

@@ -14,7 +14,7 @@ use super::tables::Tables;
 use super::{failed, schema};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::ops::{Batch, ID_END, Id, Op, Outcome, Policy, Topic};
+use crate::ops::{Batch, ID_END, Id, Op, Outcome, Topic};
 use crate::store::{Counts, Rules, TopicState, errors};
 
 pub struct Transaction<'a> {
@@ -88,10 +88,7 @@ impl<'a> Transaction<'a> {
         match op {
             Op::Put(put) => {
                 let body = batch.body(put);
-                let number = match self.number(&put.topic) {
-                    Some(number) => number,
-                    None => self.new_topic_with_room(&put.topic, body.len())?,
-                };
+                let number = self.number_or_new_with_room(&put.topic, body.len())?;
                 self.put(number, body, put.options.as_deref())
             }
             Op::Take { .. } => Ok(Outcome::Taken(None)),
@@ -101,8 +98,16 @@ impl<'a> Transaction<'a> {
             Op::Peek { topic } => self.peek(batch, topic),
             Op::Delete { topic, id } => self.delete(topic, *id),
             Op::Purge { topic } => self.purge(topic),
-            Op::SetStopped { topic, stopped } => self.set_stopped(topic, *stopped),
-            Op::SetPolicy { topic, policy } => self.set_policy(topic, *policy),
+            Op::SetStopped { topic, stopped } => {
+                let number = self.number_or_new(topic)?;
+                self.counts(number)?.stopped = *stopped;
+                Ok(Outcome::Done)
+            }
+            Op::SetPolicy { topic, policy } => {
+                let number = self.number_or_new(topic)?;
+                self.counts(number)?.policy = Some(*policy);
+                Ok(Outcome::Done)
+            }
             Op::Import { topic, message } => self.import(topic, message),
             Op::Advance { topic, to } => self.advance(topic, *to),
         }
@@ -143,8 +148,11 @@ impl<'a> Transaction<'a> {
         Ok(number)
     }
 
-    /// Creates a topic for a message of this size, unless the message does not fit.
-    pub fn new_topic_with_room(&mut self, topic: &Topic, size: usize) -> Result<i64> {
+    /// The topic's number. Creates the topic only if a message of this size fits beside it.
+    pub fn number_or_new_with_room(&mut self, topic: &Topic, size: usize) -> Result<i64> {
+        if let Some(number) = self.number(topic) {
+            return Ok(number);
+        }
         self.check_room(size + topic_bytes(topic) as usize)?;
         self.number_or_new(topic)
     }
@@ -232,18 +240,6 @@ impl<'a> Transaction<'a> {
             return Ok(None);
         }
         self.tables.origin(number, id).map_err(|error| self.record_failure(error))
-    }
-
-    fn set_stopped(&mut self, topic: &Topic, stopped: bool) -> Result<Outcome> {
-        let number = self.number_or_new(topic)?;
-        self.counts(number)?.stopped = stopped;
-        Ok(Outcome::Done)
-    }
-
-    fn set_policy(&mut self, topic: &Topic, policy: Policy) -> Result<Outcome> {
-        let number = self.number_or_new(topic)?;
-        self.counts(number)?.policy = Some(policy);
-        Ok(Outcome::Done)
     }
 }
 
