@@ -125,7 +125,8 @@ impl SqliteStore {
     }
 
     fn new(writer: Writer, clock: Clock, rules: Rules) -> SqliteStore {
-        let states = writer.counters.topics().map(|state| (state.topic().clone(), state.clone()));
+        let states = writer.counters.records().iter().map(|record| &record.topic_state);
+        let states = states.map(|state| (state.topic().clone(), state.clone()));
         SqliteStore {
             states: RwLock::new(states.collect()),
             last_id: AtomicU64::new(writer.counters.last_id().max(clock())),

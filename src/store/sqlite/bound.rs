@@ -5,7 +5,7 @@
 //! they have, for each topic, a lower bound of its oldest id.
 
 use super::schema;
-use super::tick::LogRow;
+use super::tick::{LogRow, SWEEP_BYTES, SWEEP_ROWS};
 use super::transaction::Transaction;
 use crate::error::{Code, Error, Result};
 use crate::limits;
@@ -32,6 +32,9 @@ const HOLD_SHARE: u64 = 25;
 
 /// The most messages that one transaction drops to stay within the bound. The next one goes on.
 const MAX_DROPS: u64 = 20_000;
+
+/// Messages that are dropped between two measurements of the size.
+const ROWS_PER_DROP: usize = 64;
 
 /// The size is measured again after this many bytes by estimate, or after this share of the bound.
 const MEASURE_BYTES: u64 = 1024 * 1024;
@@ -75,7 +78,8 @@ impl Transaction<'_> {
             self.check_free_pages(needed)?;
         }
         let Some(bound) = self.rules.max_bytes else { return Ok(()) };
-        let waits = self.rules.when_full == WhenFull::DropOldest && self.counters.has_messages();
+        let waits =
+            self.rules.when_full == WhenFull::DropOldest && self.counters.oldest().is_some();
         if waits && needed <= bound.saturating_sub(EMPTY_BYTES) {
             return Ok(());
         }
@@ -104,8 +108,8 @@ impl Transaction<'_> {
         {
             self.refused += 1;
             let text = format!(
-                "the store is full (--max-store, {bound} bytes), and its leases take more: ack your \
-                 messages, or take without lease"
+                "the store is full (--max-store, {bound} bytes) and cannot record another lease or \
+                 peek: ack your messages, or take without lease"
             );
             return Err(Error::new(Code::Full, text));
         }
@@ -122,7 +126,7 @@ impl Transaction<'_> {
         }
         while drops && self.dropped < MAX_DROPS && self.exceeds(bound, 0)? {
             let over = self.size.get().upper_bound() - bound;
-            if !self.drop_oldest(i64::MAX, Amount { rows: ROWS_PER_DROP, bytes: over })? {
+            if !self.drop_oldest(i64::MAX, ROWS_PER_DROP, over)? {
                 break;
             }
             self.measure()?;
@@ -137,8 +141,7 @@ impl Transaction<'_> {
     pub fn drop_aged(&mut self) -> Result<()> {
         let Some(keep) = self.rules.keep else { return Ok(()) };
         let cut = self.now.saturating_sub(keep);
-        let all = Amount { rows: usize::MAX, bytes: u64::MAX };
-        let more = self.drop_oldest(cut.cast_signed(), all)?;
+        let more = self.drop_oldest(cut.cast_signed(), SWEEP_ROWS, SWEEP_BYTES)?;
         if let Some((oldest, _)) = self.counters.oldest() {
             let again = if more { 0 } else { limits::RETRY.as_micros() as u64 };
             self.due_at(oldest.saturating_add(keep).max(self.now + again));
@@ -146,9 +149,9 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Drops some of the oldest messages of all, with ids up to `to`. Returns false if there are
-    /// none.
-    fn drop_oldest(&mut self, to: i64, most: Amount) -> Result<bool> {
+    /// Drops some of the oldest messages of all, with ids up to `to`: at most `rows`, and no more than
+    /// `bytes` need. Returns false if there are none.
+    fn drop_oldest(&mut self, to: i64, rows: usize, bytes: u64) -> Result<bool> {
         while let Some((hint, number)) = self.counters.pop_oldest() {
             if hint.cast_signed() > to {
                 self.counters.push_oldest(hint, number);
@@ -161,16 +164,15 @@ impl Transaction<'_> {
                 self.counters.push_oldest(oldest.cast_unsigned(), number);
                 continue;
             }
-            self.drop_run(number, next.min(to), most)?;
+            let old = self.oldest_rows(number, next.min(to), rows, bytes)?;
+            self.drop_rows(number, &old)?;
             return Ok(true);
         }
         Ok(false)
     }
 
-    /// Drops some of a topic's oldest messages, leased ones included.
-    fn drop_run(&mut self, number: i64, to: i64, most: Amount) -> Result<()> {
-        let mut old = self.oldest_rows(number, to)?;
-        old.truncate(most.rows_within(&old));
+    /// Drops a topic's oldest messages, leased ones included.
+    fn drop_rows(&mut self, number: i64, old: &[LogRow]) -> Result<()> {
         let Some(last) = old.last().map(|old| old.id) else { return Ok(()) };
         for sql in schema::SWEEP_LOG {
             self.run(sql, (number, last))?;
@@ -200,30 +202,6 @@ impl Transaction<'_> {
         self.dropped += old.len() as u64;
         self.count_removed(bytes as u64 + old.len() as u64 * MESSAGE_OVERHEAD);
         Ok(())
-    }
-}
-
-/// Messages that are dropped between two measurements of the size.
-const ROWS_PER_DROP: usize = 64;
-
-/// How much to drop: this many messages or this many bytes, whichever is reached first, and at
-/// least one message.
-#[derive(Clone, Copy)]
-struct Amount {
-    rows: usize,
-    bytes: u64,
-}
-
-impl Amount {
-    /// The number of leading rows within this amount.
-    fn rows_within(self, rows: &[LogRow]) -> usize {
-        let mut bytes = 0;
-        let before = rows.iter().take(self.rows).take_while(|row| {
-            let enough = bytes >= self.bytes;
-            bytes += row.size as u64 + MESSAGE_OVERHEAD;
-            !enough
-        });
-        before.count()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use rusqlite::{Result, Row};
 
-use super::bound::ROW_BYTES;
 use super::put::{RANK_DEFAULT, priority, rank};
 use super::schema;
 use super::tables::Tables;
@@ -120,20 +119,9 @@ impl Transaction<'_> {
             self.make_ready(number, rank, id, message.deliveries)?;
         }
         self.next_id = self.next_id.max(id + 1);
-        self.import_notes(number, id, message)
-    }
-
-    fn import_notes(&mut self, number: i64, id: Id, message: &StoredMessage) -> error::Result<()> {
-        let StoredMessage { looks, origin, .. } = message;
-        if *looks == 0 && origin.is_none() {
-            return Ok(());
+        if message.looks > 0 || message.origin.is_some() {
+            self.insert_note(number, id, message.looks, message.origin.as_deref())?;
         }
-        let from = origin.as_ref().map(|origin| (origin.0.as_str(), origin.1.cast_signed()));
-        let (from_topic, from_id) = from.unzip();
-        let params = (number, id.cast_signed(), looks.cast_signed(), from_topic, from_id);
-        self.run(schema::INSERT_NOTE, params)?;
-        self.count_added(ROW_BYTES);
-        self.counts(number)?.noted += 1;
         Ok(())
     }
 

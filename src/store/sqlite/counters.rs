@@ -23,7 +23,7 @@ pub struct TopicCounters {
     /// The number of records before the transaction.
     committed: usize,
     /// Estimated size of the topics without their messages.
-    topic_bytes: u64,
+    pub topic_bytes: u64,
     /// The records that the transaction changed, with their earlier states.
     before: Vec<(usize, RecordState)>,
     /// Slots by a lower bound of their oldest id. Entries that differ from `queued_at` of their
@@ -66,10 +66,6 @@ impl TopicCounters {
     fn add(&mut self, record: TopicRecord) {
         self.topic_bytes += topic_bytes(record.topic_state.topic());
         self.records.push(record);
-    }
-
-    pub fn topic_bytes(&self) -> u64 {
-        self.topic_bytes
     }
 
     /// The record of the topic with this number, for changes. `None` after a purge gave it another
@@ -165,10 +161,6 @@ impl TopicCounters {
         None
     }
 
-    pub fn has_messages(&mut self) -> bool {
-        self.oldest().is_some()
-    }
-
     /// Writes the changed rows of `topics`, within the transaction.
     pub fn save(&self, tables: &Tables) -> Result<()> {
         let new = (self.committed..self.records.len()).map(|index| (index, RecordState::default()));
@@ -212,13 +204,8 @@ impl TopicCounters {
         Ok(Ok(counters))
     }
 
-    pub fn topics(&self) -> impl Iterator<Item = &Arc<TopicState>> {
-        self.records.iter().map(|record| &record.topic_state)
-    }
-
-    /// The state of each topic, by name.
-    pub fn states(&self) -> impl Iterator<Item = (&str, &RecordState)> {
-        self.records.iter().map(|record| (record.topic_state.topic().as_str(), &record.state))
+    pub fn records(&self) -> &[TopicRecord] {
+        &self.records
     }
 
     /// The highest id that a message has.

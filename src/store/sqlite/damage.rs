@@ -12,34 +12,15 @@ use crate::error::{Code, Error};
 use crate::ops::Id;
 use crate::store::errors;
 
-/// The checked columns of a row of `log` or `delayed`. In `delayed`, `id` is the due time and
-/// `expires` the ttl.
-#[derive(Clone, Copy, Debug)]
-pub struct Row<'a> {
-    pub topic: i64,
-    pub id: i64,
-    pub expires: Option<i64>,
-    pub body: &'a [u8],
-}
-
-impl Row<'_> {
-    pub fn crc(&self) -> u32 {
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(&self.topic.to_le_bytes());
-        crc.update(&self.id.to_le_bytes());
-        crc.update(&self.expires.unwrap_or(-1).to_le_bytes());
-        crc.update(self.body);
-        crc.finalize()
-    }
-
-    /// Fails with [`Damaged`] unless the checksum matches.
-    pub fn check(&self, crc: Option<i64>) -> rusqlite::Result<()> {
-        if crc == Some(i64::from(self.crc())) {
-            return Ok(());
-        }
-        let damaged = Box::new(Damaged { id: self.id.cast_unsigned() });
-        Err(rusqlite::Error::FromSqlConversionFailure(1, Type::Text, damaged))
-    }
+/// The checksum of a message in `log` or `delayed`. In `delayed`, `id` is the due time and `expires` the
+/// ttl.
+pub fn of_message(topic: i64, id: i64, expires: Option<i64>, body: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&topic.to_le_bytes());
+    crc.update(&id.to_le_bytes());
+    crc.update(&expires.unwrap_or(-1).to_le_bytes());
+    crc.update(body);
+    crc.finalize()
 }
 
 /// The error of a message whose checksum does not match.
@@ -49,6 +30,11 @@ pub struct Damaged {
 }
 
 impl Damaged {
+    pub fn error(id: Id) -> rusqlite::Error {
+        let damaged = Box::new(Damaged { id });
+        rusqlite::Error::FromSqlConversionFailure(1, Type::Text, damaged)
+    }
+
     pub fn of(error: &rusqlite::Error) -> Option<&Damaged> {
         match error {
             rusqlite::Error::FromSqlConversionFailure(_, _, why) => why.downcast_ref(),

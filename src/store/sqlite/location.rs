@@ -4,7 +4,8 @@
 //! find them. So a promise requires that both paths lead to the open files. Only paths are
 //! inspected: opening and closing the file again would drop SQLite's locks.
 
-use std::fs::OpenOptions;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -13,7 +14,7 @@ use crate::sync::lock;
 
 /// The paths of the open file and its log, with the identity of each file.
 pub struct Location {
-    files: Vec<OpenFile>,
+    files: [OpenFile; 2],
     /// The fault that the last check found. A change is logged.
     fault: Mutex<Option<String>>,
 }
@@ -22,7 +23,9 @@ impl Location {
     /// Notes the identity of the open file and its log. The next server looks for the file under
     /// `given`; SQLite keeps the log beside `path`.
     pub fn new(given: &Path, path: &Path) -> std::result::Result<Location, String> {
-        let files = open_files(given, path)?;
+        // Absolute, because the working directory may change. Not canonical, because a link may change.
+        let given = std::path::absolute(given).map_err(|error| error.to_string())?;
+        let files = [OpenFile::new(given)?, OpenFile::new(beside(path, "-wal"))?];
         Ok(Location { files, fault: Mutex::new(None) })
     }
 
@@ -58,86 +61,50 @@ impl Drop for Location {
     }
 }
 
-#[cfg(unix)]
-fn open_files(given: &Path, path: &Path) -> std::result::Result<Vec<OpenFile>, String> {
-    // Absolute, because the working directory may change. Not canonical, because a link may change.
-    let given = std::path::absolute(given).map_err(|error| error.to_string())?;
-    let files = [given, beside(path, "-wal")];
-    let opened = files.into_iter().map(|path| match Identity::of(&path) {
-        Ok(identity) => Ok(OpenFile { path, identity }),
-        Err(error) => Err(format!("{}: {error}", path.display())),
-    });
-    opened.collect()
-}
-
-/// Other systems do not remove open files.
-#[cfg(not(unix))]
-fn open_files(_: &Path, _: &Path) -> std::result::Result<Vec<OpenFile>, String> {
-    Ok(Vec::new())
-}
-
 /// An open file and its identity.
 struct OpenFile {
-    #[cfg(unix)]
-    path: std::path::PathBuf,
-    #[cfg(unix)]
+    path: PathBuf,
     identity: Identity,
 }
 
 impl OpenFile {
-    #[cfg(unix)]
+    fn new(path: PathBuf) -> std::result::Result<OpenFile, String> {
+        match identity(fs::metadata(&path)) {
+            Ok(identity) => Ok(OpenFile { path, identity }),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        }
+    }
+
     fn fault(&self) -> Option<String> {
         let path = self.path.display();
-        match Identity::of(&self.path) {
+        match identity(fs::metadata(&self.path)) {
             Ok(identity) if identity == self.identity => None,
             Ok(_) => Some(format!("{path} has been replaced by another file")),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Some(format!("{path} has been removed or moved"))
             }
             Err(error) => Some(format!("cannot inspect {path} ({error})")),
         }
     }
+}
 
+/// Device and inode, which identify a file among all that exist at the same time. Other systems than
+/// Unix neither remove nor replace open files.
+type Identity = (u64, u64);
+
+fn identity(file: io::Result<Metadata>) -> io::Result<Identity> {
+    #[cfg(unix)]
+    use std::os::unix::fs::MetadataExt;
+    #[cfg(unix)]
+    return file.map(|file| (file.dev(), file.ino()));
     #[cfg(not(unix))]
-    fn fault(&self) -> Option<String> {
-        None
-    }
-}
-
-/// Identifies a file among all that exist at the same time.
-#[cfg(unix)]
-#[derive(PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-#[cfg(unix)]
-impl Identity {
-    fn of(path: &Path) -> std::io::Result<Identity> {
-        std::fs::metadata(path).map(Identity::from)
-    }
-}
-
-#[cfg(unix)]
-impl From<std::fs::Metadata> for Identity {
-    fn from(file: std::fs::Metadata) -> Identity {
-        use std::os::unix::fs::MetadataExt;
-        Identity { device: file.dev(), inode: file.ino() }
-    }
+    file.map(|_| (0, 0))
 }
 
 /// Whether the path leads to this open file.
-#[cfg(unix)]
-pub fn leads_to(path: &Path, file: &std::fs::File) -> bool {
-    let identity = file.metadata().map(Identity::from).ok();
-    identity.is_some() && Identity::of(path).ok() == identity
-}
-
-/// Other systems do not remove open files.
-#[cfg(not(unix))]
-pub fn leads_to(_: &Path, _: &std::fs::File) -> bool {
-    true
+pub fn leads_to(path: &Path, file: &File) -> bool {
+    let identities = (identity(fs::metadata(path)), identity(file.metadata()));
+    matches!(identities, (Ok(found), Ok(opened)) if found == opened)
 }
 
 /// The path with `suffix` appended to the file's name.
@@ -148,13 +115,11 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Gives new files at most the permissions of `path`.
-#[cfg(unix)]
+#[cfg_attr(not(unix), expect(unused_variables, reason = "only Unix has modes"))]
 pub fn with_mode_of(path: &Path, options: &mut OpenOptions) {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-    if let Ok(file) = std::fs::metadata(path) {
+    #[cfg(unix)]
+    if let Ok(file) = fs::metadata(path) {
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
         options.mode(file.permissions().mode() & 0o777);
     }
 }
-
-#[cfg(not(unix))]
-pub fn with_mode_of(_: &Path, _: &mut OpenOptions) {}

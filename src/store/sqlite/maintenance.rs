@@ -6,9 +6,9 @@ use std::io;
 use std::path::Path;
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OptionalExtension, Result};
+use rusqlite::{Connection, Result};
 
-use super::counters::{RecordState, TopicCounters};
+use super::counters::{TopicCounters, TopicRecord};
 use super::location::{beside, with_mode_of};
 use super::tables::Tables;
 use super::{file, schema};
@@ -57,18 +57,22 @@ impl Check<'_> {
 
     fn all(&mut self) -> Result<()> {
         self.tables.statement(schema::BEGIN_TO_READ)?.raw_execute()?;
-        self.sqlite()?;
+        self.integrity()?;
         match TopicCounters::load(self.tables)? {
-            Ok(counters) => {
-                counters.states().try_for_each(|(name, state)| self.topic(name, state))?
-            }
+            Ok(counters) => counters.records().iter().try_for_each(|record| self.topic(record))?,
             Err(name) => self.fault(format!("the row of topic {name:?} is damaged")),
         }
-        self.strays()
+        for (description, sql) in schema::STRAYS {
+            let strays = self.tables.statement(sql)?.query_one((), |row| row.get::<_, i64>(0))?;
+            if strays != 0 {
+                self.fault(format!("{strays} {description}"));
+            }
+        }
+        Ok(())
     }
 
     /// Runs SQLite's integrity check.
-    fn sqlite(&mut self) -> Result<()> {
+    fn integrity(&mut self) -> Result<()> {
         let mut check = self.tables.statement(schema::INTEGRITY)?;
         let mut rows = check.query([])?;
         while let Some(row) = rows.next()? {
@@ -81,26 +85,30 @@ impl Check<'_> {
     }
 
     /// Checks a topic's messages and its counts.
-    fn topic(&mut self, name: &str, state: &RecordState) -> Result<()> {
-        let (length, bytes) = self.messages(name, state.number)?;
-        let counts = &state.counts;
-        let taken_to = counts.taken_to.cast_signed();
-        let rows = |sql| self.count(sql, (state.number, taken_to));
-        let counted = [
-            ("messages", counts.length, length),
-            ("bytes", counts.bytes, bytes),
-            ("messages in line", counts.in_line, rows(schema::COUNT_IN_LINE)?),
-            ("messages ready", counts.ready, rows(schema::COUNT_READY)?),
-            ("messages leased", counts.leased, rows(schema::COUNT_LEASED)?),
-            ("messages delayed", counts.delayed, rows(schema::COUNT_DELAYED)?),
-            ("messages noted", counts.noted, rows(schema::COUNT_NOTED)?),
+    fn topic(&mut self, record: &TopicRecord) -> Result<()> {
+        let (name, number) = (record.topic_state.topic().as_str(), record.state.number);
+        let (length, bytes) = self.messages(name, number)?;
+        let saved = &record.state.counts;
+        let params = (number, saved.taken_to.cast_signed());
+        let rows = self.tables.statement(schema::COUNTS)?.query_one(params, |row| {
+            Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])
+        })?;
+        let [in_line, ready, leased, delayed, noted] = rows.map(i64::cast_unsigned);
+        let counts = [
+            ("messages", saved.length, length),
+            ("bytes", saved.bytes, bytes),
+            ("messages in line", saved.in_line, in_line),
+            ("messages ready", saved.ready, ready),
+            ("messages leased", saved.leased, leased),
+            ("messages delayed", saved.delayed, delayed),
+            ("messages noted", saved.noted, noted),
         ];
-        for (what, saved, found) in counted.into_iter().filter(|(_, saved, found)| saved != found) {
-            self.fault(format!(
-                "topic {name:?}: its row counts {saved} {what}, the tables have {found}"
-            ));
+        for (unit, saved, found) in counts.into_iter().filter(|(_, saved, found)| saved != found) {
+            let text =
+                format!("topic {name:?}: its row counts {saved} {unit}, the tables have {found}");
+            self.fault(text);
         }
-        self.delayed(name, state.number)?;
+        self.delayed(name, number)?;
         self.checked.topics += 1;
         self.checked.messages += length;
         self.checked.bytes += bytes;
@@ -132,22 +140,6 @@ impl Check<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Finds rows that belong to nothing.
-    fn strays(&mut self) -> Result<()> {
-        for (what, sql) in schema::STRAYS {
-            match self.count(sql, ())? {
-                0 => {}
-                strays => self.fault(format!("{strays} {what}")),
-            }
-        }
-        Ok(())
-    }
-
-    fn count(&self, sql: &str, params: impl rusqlite::Params) -> Result<u64> {
-        let count = self.tables.statement(sql)?.query_one(params, |row| row.get::<_, i64>(0));
-        Ok(count.optional()?.unwrap_or_default().cast_unsigned())
     }
 }
 

@@ -170,7 +170,7 @@ impl Transaction<'_> {
         self.insert(number, taken.id, Some(rank), taken.expires, body)?;
         self.make_ready(number, rank, taken.id, taken.deliveries.saturating_sub(1))?;
         if let Some(origin) = &taken.origin {
-            self.note_origin(number, taken.id, &origin.0, origin.1)?;
+            self.insert_note(number, taken.id, 0, Some(origin))?;
         }
         let record = self.record(number)?;
         record.state.counts.takes = record.state.counts.takes.saturating_sub(1);
@@ -179,10 +179,18 @@ impl Transaction<'_> {
         Ok(Outcome::Done)
     }
 
-    pub fn note_origin(&mut self, topic: i64, id: Id, from: &Topic, from_id: Id) -> Result<()> {
-        let params = (topic, id.cast_signed(), from.as_str(), from_id.cast_signed());
-        self.run(schema::ADD_ORIGIN, params)?;
-        self.count_added(ROW_BYTES + from.as_str().len() as u64);
+    /// Notes the peeks of a message, and the topic and id that a dead letter had before.
+    pub fn insert_note(
+        &mut self,
+        topic: i64,
+        id: Id,
+        looks: u64,
+        origin: Option<&(Topic, Id)>,
+    ) -> Result<()> {
+        let (from, from_id) = origin.map(|(from, id)| (from.as_str(), id.cast_signed())).unzip();
+        let params = (topic, id.cast_signed(), looks.cast_signed(), from, from_id);
+        self.run(schema::INSERT_NOTE, params)?;
+        self.count_added(ROW_BYTES + from.map_or(0, str::len) as u64);
         self.counts(topic)?.noted += 1;
         Ok(())
     }

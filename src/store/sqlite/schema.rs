@@ -222,8 +222,6 @@ pub const NEXT_DEDUPE: &str = "SELECT min(until) FROM dedupe";
 
 pub const ADD_LOOK: &str = "INSERT INTO notes (topic, id, looks) VALUES (?1, ?2, 1)
     ON CONFLICT DO UPDATE SET looks = looks + 1 RETURNING looks";
-pub const ADD_ORIGIN: &str =
-    "INSERT INTO notes (topic, id, from_topic, from_id) VALUES (?1, ?2, ?3, ?4)";
 pub const ORIGIN: &str = "SELECT from_topic, from_id FROM notes
     WHERE topic = ?1 AND id = ?2 AND from_topic IS NOT NULL";
 pub const INSERT_NOTE: &str =
@@ -282,12 +280,12 @@ pub const SCAN_DELAYED: &str = "SELECT due, body, ttl, crc, rank, number FROM de
 pub const INTEGRITY: &str = "PRAGMA integrity_check";
 pub const ALL_OF_TOPIC: &str =
     "SELECT id, body, expires, crc FROM log WHERE topic = ?1 ORDER BY id";
-pub const COUNT_IN_LINE: &str =
-    "SELECT count(*) FROM log WHERE topic = ?1 AND id > ?2 AND rank IS NULL";
-pub const COUNT_READY: &str = "SELECT count(*) FROM ready WHERE topic = ?1 AND ?2 = ?2";
-pub const COUNT_LEASED: &str = "SELECT count(*) FROM leases WHERE topic = ?1 AND ?2 = ?2";
-pub const COUNT_DELAYED: &str = "SELECT count(*) FROM delayed WHERE topic = ?1 AND ?2 = ?2";
-pub const COUNT_NOTED: &str = "SELECT count(*) FROM notes WHERE topic = ?1 AND ?2 = ?2";
+pub const COUNTS: &str = "SELECT
+    (SELECT count(*) FROM log WHERE topic = ?1 AND id > ?2 AND rank IS NULL),
+    (SELECT count(*) FROM ready WHERE topic = ?1),
+    (SELECT count(*) FROM leases WHERE topic = ?1),
+    (SELECT count(*) FROM delayed WHERE topic = ?1),
+    (SELECT count(*) FROM notes WHERE topic = ?1)";
 /// Rows that belong to nothing, with a description.
 pub const STRAYS: [(&str, &str); 2] = [
     (

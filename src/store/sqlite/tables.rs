@@ -8,9 +8,10 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, Error, OptionalExtension, Result, Row, ToSql, ffi};
 
 use super::bound::{Pages, Size};
+use super::damage::{self, Damaged};
 use super::log::Log;
 use super::room::Room;
-use super::{damage, schema};
+use super::schema;
 use crate::limits;
 use crate::ops::{Chunk, Id, Topic};
 use crate::store::SyncMode;
@@ -269,16 +270,17 @@ impl Tables {
     /// Checks a row that begins with id, body, expires and crc, and has this body.
     pub fn checked(&self, topic: i64, row: &Row<'_>, body: &[u8]) -> Result<StoredRow> {
         let (id, expires) = (row.get(0)?, row.get(2)?);
-        if self.is_file() {
-            damage::Row { topic, id, expires, body }.check(row.get(3)?)?;
+        let crc: Option<u32> = self.crc(topic, id, expires, body);
+        let id = id.cast_unsigned();
+        if crc.is_some() && crc.map(i64::from) != row.get(3)? {
+            return Err(Damaged::error(id));
         }
-        let expires = expires.map(i64::cast_unsigned);
-        Ok(StoredRow { id: id.cast_unsigned(), expires, size: body.len() })
+        Ok(StoredRow { id, expires: expires.map(i64::cast_unsigned), size: body.len() })
     }
 
     /// The checksum of a message's row, in a file.
     pub fn crc(&self, topic: i64, id: i64, expires: Option<i64>, body: &[u8]) -> Option<u32> {
-        self.is_file().then(|| damage::Row { topic, id, expires, body }.crc())
+        self.is_file().then(|| damage::of_message(topic, id, expires, body))
     }
 
     /// Appends a large message's body to `bytes`.

@@ -28,26 +28,17 @@ pub struct Lease {
     pub id: Id,
     pub deliveries: u32,
     pub rank: i64,
-    /// The message's size and expiry, so that removing it need not read its row.
-    size: usize,
-    expires: Option<Id>,
+    /// The message as it was taken, so that removing it need not read its row.
+    message: StoredRow,
 }
 
 impl Lease {
     /// Reads a row that begins with these columns.
     pub fn read(row: &Row<'_>) -> rusqlite::Result<Lease> {
-        Ok(Lease {
-            topic: row.get(0)?,
-            id: row.get::<_, i64>(1)?.cast_unsigned(),
-            deliveries: row.get(2)?,
-            rank: row.get(3)?,
-            size: row.get::<_, i64>(4)? as usize,
-            expires: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
-        })
-    }
-
-    fn message(&self) -> StoredRow {
-        StoredRow { id: self.id, expires: self.expires, size: self.size }
+        let id = row.get::<_, i64>(1)?.cast_unsigned();
+        let expires = row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned);
+        let message = StoredRow { id, expires, size: row.get::<_, i64>(4)? as usize };
+        Ok(Lease { topic: row.get(0)?, id, deliveries: row.get(2)?, rank: row.get(3)?, message })
     }
 }
 
@@ -266,7 +257,7 @@ impl Transaction<'_> {
     pub fn ack(&mut self, topic: &Topic, id: Id, deliveries: u32) -> Result<Outcome> {
         let lease = self.find_lease(topic, id, deliveries)?;
         self.end_lease(&lease)?;
-        self.remove(lease.topic, &lease.message())?;
+        self.remove(lease.topic, &lease.message)?;
         Ok(Outcome::Done)
     }
 
@@ -284,21 +275,14 @@ impl Transaction<'_> {
 
     /// The live lease of this delivery, or the error `gone`.
     fn find_lease(&mut self, topic: &Topic, id: Id, deliveries: u32) -> Result<Lease> {
-        let lease = match self.number(topic) {
-            Some(number) => self.live_lease(number, id, deliveries)?,
-            None => None,
-        };
-        lease.ok_or_else(errors::gone)
-    }
-
-    fn live_lease(&mut self, number: i64, id: Id, deliveries: u32) -> Result<Option<Lease>> {
+        let Some(number) = self.number(topic) else { return Err(errors::gone()) };
         let now = self.now.cast_signed();
         let lease = self.first(schema::LEASE, (number, id.cast_signed()), |row| {
             let live = row.get::<_, i64>(6)? > now && row.get(7)?;
             let lease = Lease::read(row)?;
             Ok((live && lease.deliveries == deliveries).then_some(lease))
         })?;
-        Ok(lease.flatten())
+        lease.flatten().ok_or_else(errors::gone)
     }
 
     fn end_lease(&mut self, lease: &Lease) -> Result<()> {
@@ -367,7 +351,7 @@ impl Transaction<'_> {
         };
         self.remove(lease.topic, &stored)?;
         let (id, _) = self.append(dead, &body, None, None)?;
-        self.note_origin(dead, id, topic, lease.id)
+        self.insert_note(dead, id, 0, Some(&(topic.clone(), lease.id)))
     }
 
     pub fn peek(&mut self, batch: &mut Batch, topic: &Topic) -> Result<Outcome> {

@@ -2,6 +2,7 @@
 //! keys, and frees the space of purged topics. Each tick does a little, so that requests can run in
 //! between.
 
+use super::bound::MESSAGE_OVERHEAD;
 use super::schema;
 use super::take::Lease;
 use super::transaction::Transaction;
@@ -15,7 +16,7 @@ const MAX_ROWS: i64 = 256;
 
 /// The most rows and bytes that one transaction sweeps. The last message may exceed the bytes.
 pub const SWEEP_ROWS: usize = 1_000;
-pub const SWEEP_BYTES: usize = 2 * 1024 * 1024;
+pub const SWEEP_BYTES: u64 = 2 * 1024 * 1024;
 
 /// A row of `log`, as far as removal needs it.
 #[derive(Clone, Copy)]
@@ -184,7 +185,7 @@ impl Transaction<'_> {
     }
 
     fn sweep_topic(&mut self, number: i64) -> Result<()> {
-        if let Some(last) = self.oldest_rows(number, i64::MAX)?.last() {
+        if let Some(last) = self.oldest_rows(number, i64::MAX, SWEEP_ROWS, SWEEP_BYTES)?.last() {
             for sql in schema::SWEEP_LOG {
                 self.run(sql, (number, last.id))?;
             }
@@ -198,16 +199,23 @@ impl Transaction<'_> {
         self.run(schema::DELETE_TRASH, [number]).map(|_| ())
     }
 
-    /// A topic's oldest messages up to an id, as many as one transaction removes.
-    pub fn oldest_rows(&self, number: i64, to: i64) -> Result<Vec<LogRow>> {
+    /// A topic's oldest messages with ids up to `to`: at most `most`, until they take `bytes`, and at
+    /// least one.
+    pub fn oldest_rows(
+        &self,
+        number: i64,
+        to: i64,
+        most: usize,
+        bytes: u64,
+    ) -> Result<Vec<LogRow>> {
         self.with(schema::OLDEST_ROWS, |read| {
-            let (mut old, mut bytes) = (Vec::new(), 0);
-            let mut rows = read.query((number, to, SWEEP_ROWS as i64))?;
-            while bytes < SWEEP_BYTES
+            let (mut old, mut found) = (Vec::new(), 0);
+            let mut rows = read.query((number, to, most as i64))?;
+            while found < bytes
                 && let Some(row) = rows.next()?
             {
                 let size = row.get::<_, Option<i64>>(1)?.unwrap_or(0) as usize;
-                bytes += size;
+                found += size as u64 + MESSAGE_OVERHEAD;
                 old.push(LogRow { id: row.get(0)?, size, plain: row.get(2)? });
             }
             Ok(old)

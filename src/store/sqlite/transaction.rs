@@ -135,7 +135,7 @@ impl<'a> Transaction<'a> {
             return Err(errors::too_many_topics());
         }
         if let Some(bound) = self.rules.max_bytes
-            && self.counters.topic_bytes() + topic_bytes(topic) > bound / errors::TOPICS_SHARE
+            && self.counters.topic_bytes + topic_bytes(topic) > bound / errors::TOPICS_SHARE
         {
             return Err(errors::too_much_for_topics(bound));
         }

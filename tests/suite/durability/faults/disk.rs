@@ -217,7 +217,7 @@ fn full_disk_refuses_only_puts() {
     disk.make_room();
     // The server recovers without any request but those for its health.
     client.becomes_healthy();
-    until(|| logged(&folder, "has room again") == 1);
+    until(|| logged(&folder, "has space again") == 1);
     client.put_ok(100);
     disk.kill_and_copy_to(&folder.path("."));
     let checked = run(dsmq(&["check"]).arg(folder.path(STORE)), "");
