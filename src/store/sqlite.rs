@@ -29,7 +29,6 @@ mod transaction;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -44,7 +43,7 @@ use self::room::Room;
 use self::tables::{Bounds, Tables};
 use super::drop_log::DropLog;
 use super::leader::{Leader, Works};
-use super::{Due, ReadCache, Rules, Store, SyncMode, TopicState, Usage};
+use super::{Due, ReadCache, Rules, Store, TopicState, Usage};
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{Batch, Chunk, Completion, Id, ScanCursor, StoredMessage, Topic};
@@ -88,50 +87,25 @@ impl SqliteStore {
     /// Opens a store that lives as long as the process.
     pub fn in_memory(clock: Clock, rules: Rules) -> Result<SqliteStore> {
         let tables = Tables::in_memory().map_err(failed)?;
-        let size = tables.size().map_err(failed)?;
-        let writer = Writer {
-            tables,
-            counters: TopicCounters::default(),
-            drop_log: DropLog::default(),
-            size,
-        };
-        Ok(SqliteStore::new(writer, clock, rules))
+        SqliteStore::new(tables, TopicCounters::default(), clock, rules).map_err(failed)
     }
 
-    /// Opens the store in a file and locks it against other servers. The error is one line for the
-    /// operator.
-    pub fn in_file(
-        path: &Path,
-        sync: SyncMode,
+    fn new(
+        tables: Tables,
+        counters: TopicCounters,
         clock: Clock,
         rules: Rules,
-    ) -> std::result::Result<SqliteStore, String> {
-        let file::Opened { tables, reader, lock, location, room, is_new } =
-            file::open(path, sync, rules.max_bytes)?;
-        let describe = |error| format!("{}: {}", path.display(), file::explain(error));
-        let size = tables.size().map_err(describe)?;
-        let counters = TopicCounters::load(&tables).map_err(describe)?.map_err(|name| {
-            let path = path.display();
-            format!("{path}: the row of topic {name:?} is damaged: restore a backup")
-        })?;
-        let writer = Writer { tables, counters, drop_log: DropLog::default(), size };
-        let mut store = SqliteStore::new(writer, clock, rules);
-        // The first tick finds everything that is due.
-        store.due.store(0, Ordering::Release);
-        store.reader = Some(Mutex::new(reader));
-        (store.location, store.room, store.lock) = (Some(location), Some(room), Some(lock));
-        store.is_new = is_new;
-        Ok(store)
-    }
-
-    fn new(writer: Writer, clock: Clock, rules: Rules) -> SqliteStore {
-        let states = writer.counters.records().iter().map(|record| &record.topic_state);
-        let states = states.map(|state| (state.topic().clone(), state.clone()));
-        SqliteStore {
-            states: RwLock::new(states.collect()),
-            last_id: AtomicU64::new(writer.counters.last_id().max(clock())),
-            size: AtomicU64::new(writer.size.estimate()),
-            writer: Mutex::new(writer),
+    ) -> rusqlite::Result<SqliteStore> {
+        let size = tables.size()?;
+        let states = counters.records().iter().map(|record| &record.topic_state);
+        let states = states.map(|state| (state.topic().clone(), state.clone())).collect();
+        let last_id = counters.last_id().max(clock());
+        let drop_log = DropLog::default();
+        Ok(SqliteStore {
+            states: RwLock::new(states),
+            last_id: AtomicU64::new(last_id),
+            size: AtomicU64::new(size.estimate()),
+            writer: Mutex::new(Writer { tables, counters, drop_log, size }),
             reader: None,
             location: None,
             room: None,
@@ -143,7 +117,7 @@ impl SqliteStore {
             clock,
             rules,
             cache: ReadCache::default(),
-        }
+        })
     }
 
     /// Reads through the reading connection of a file, or the only connection in memory.

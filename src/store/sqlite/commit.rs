@@ -98,7 +98,9 @@ impl SqliteStore {
         drop_log.add(done.dropped, done.refused);
         self.refused.fetch_add(done.refused, Ordering::Relaxed);
         promised?;
-        tables.committed();
+        if let Some(log) = &tables.log {
+            log.committed(tables.sqlite());
+        }
         Ok(())
     }
 
@@ -208,9 +210,9 @@ impl SqliteStore {
                 }
             }
         }
-        if let Failure::NotSynced(error) = &failure {
+        if let (Some(log), Failure::NotSynced(error)) = (&writer.tables.log, &failure) {
             // Last, because no transaction begins until the log has been rewritten.
-            writer.tables.failed(error);
+            log.failed(error);
         }
         let error = failure.into_error();
         batches

@@ -6,16 +6,19 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
+use super::counters::TopicCounters;
 use super::location::{Location, beside, with_mode_of};
+use super::log::Log;
 use super::room::{self, Room};
-use super::schema;
 use super::tables::Tables;
-use crate::store::SyncMode;
+use super::{Clock, SqliteStore, schema};
+use crate::store::{Rules, SyncMode};
 
 /// How long to wait for another program that reads the file.
 const BUSY: Duration = Duration::from_secs(5);
@@ -24,32 +27,30 @@ const BUSY: Duration = Duration::from_secs(5);
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 8 * 1024;
 
-/// An open file: the writing and the reading connection, and the lock that excludes other servers.
-pub struct Opened {
-    pub tables: Tables,
-    pub reader: Tables,
-    pub lock: File,
-    pub location: Location,
-    pub room: Arc<Room>,
-    /// Whether the file had no tables before.
-    pub is_new: bool,
-}
-
-/// Opens or creates the file. The error is one line for the operator.
-pub fn open(path: &Path, sync: SyncMode, max_bytes: Option<u64>) -> Result<Opened, String> {
-    let opened = one_name(path).and_then(|name| open_one(path, &name, sync, max_bytes));
-    opened.map_err(|why| format!("{}: {why}", path.display()))
+impl SqliteStore {
+    /// Opens or creates the store in a file and locks it against other servers. The error is one line
+    /// for the operator.
+    pub fn in_file(
+        path: &Path,
+        sync: SyncMode,
+        clock: Clock,
+        rules: Rules,
+    ) -> Result<SqliteStore, String> {
+        let opened = one_name(path).and_then(|name| open(path, &name, sync, clock, rules));
+        opened.map_err(|why| format!("{}: {why}", path.display()))
+    }
 }
 
 /// Opens the file with the canonical name `path`. `given` is the name on the command line.
-fn open_one(
+fn open(
     given: &Path,
     path: &Path,
     sync: SyncMode,
-    max_bytes: Option<u64>,
-) -> Result<Opened, String> {
+    clock: Clock,
+    rules: Rules,
+) -> Result<SqliteStore, String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let sqlite = connect(path, flags, WRITER_CACHE_KIB).map_err(explain)?;
+    let mut sqlite = connect(path, flags, WRITER_CACHE_KIB).map_err(explain)?;
     // Checked before the lock, so that another program's file gets no lock file beside it.
     version(&sqlite)?;
     let lock = keep_others_out(path)?;
@@ -57,18 +58,23 @@ fn open_one(
     let _ = room::remove_spare(path);
     let version = version(&sqlite)?;
     prepare(&sqlite, sync, version).map_err(explain)?;
-    let reader =
-        connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB).map_err(explain)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let reader = connect(path, flags, READER_CACHE_KIB).map_err(explain)?;
     let location = Location::new(given, path)?;
-    let room = Arc::new(Room::new(path, max_bytes));
-    Ok(Opened {
-        tables: Tables::of_file(sqlite, sync, room.clone()).map_err(explain)?,
-        reader: Tables::of_file_to_read(reader).map_err(explain)?,
-        lock,
-        location,
-        room,
-        is_new: version == 0,
-    })
+    let room = Arc::new(Room::new(path, rules.max_bytes));
+    let log = Log::new(&mut sqlite, sync, room.clone()).map_err(explain)?;
+    let tables = Tables::new(sqlite, true, Some(log)).map_err(explain)?;
+    let reader = Tables::new(reader, true, None).map_err(explain)?;
+    let counters = TopicCounters::load(&tables)
+        .map_err(explain)?
+        .map_err(|name| format!("the row of topic {name:?} is damaged: restore a backup"))?;
+    let mut store = SqliteStore::new(tables, counters, clock, rules).map_err(explain)?;
+    // The first tick finds everything that is due.
+    store.due.store(0, Ordering::Release);
+    store.reader = Some(Mutex::new(reader));
+    (store.location, store.room, store.lock) = (Some(location), Some(room), Some(lock));
+    store.is_new = version == 0;
+    Ok(store)
 }
 
 /// The canonical name, under which the file is locked. Refuses files that have several names.
@@ -154,16 +160,14 @@ pub fn folder_of(path: &Path) -> &Path {
 
 /// Opens a file for reading, also while a server uses it.
 pub fn open_to_read(path: &Path) -> Result<Tables, String> {
-    let opened = one_file(path).and_then(|path| open_one_to_read(&path));
+    let opened = one_file(path).and_then(|path| {
+        let sqlite = connect_to_read(&path).map_err(explain)?;
+        match version(&sqlite)? {
+            0 => Err("the file has no store yet".to_owned()),
+            _ => Tables::new(sqlite, true, None).map_err(explain),
+        }
+    });
     opened.map_err(|why| format!("{}: {why}", path.display()))
-}
-
-fn open_one_to_read(path: &Path) -> Result<Tables, String> {
-    let sqlite = connect_to_read(path).map_err(explain)?;
-    match version(&sqlite)? {
-        0 => Err("the file has no store yet".to_owned()),
-        _ => Tables::of_file_to_read(sqlite).map_err(explain),
-    }
 }
 
 /// A reading connection, also on read-only media. Without a log nobody else can be writing there,

@@ -10,6 +10,7 @@ use super::*;
 use crate::error::Code;
 use crate::ops::{Op, Outcome, Policy, PutOptions, Taken};
 use crate::store::Counts;
+use crate::store::SyncMode;
 
 pub const START: Id = 1_780_000_000_000_000;
 

@@ -164,21 +164,17 @@ pub fn backup(from: &Path, to: &Path) -> std::result::Result<u64, String> {
     let tables = file::open_to_read(from)?;
     // The process id keeps concurrent backups to the same place apart.
     let partial = beside(to, &format!("-partial-{}", std::process::id()));
-    let describe = |error: String| format!("{}: {error}", to.display());
-    let made = make(from, &partial).map_err(|error| error.to_string());
-    let copied = made.and_then(|()| copy(tables.sqlite(), &partial)).and_then(|()| {
-        let renamed = sync(&partial).and_then(|()| fs::rename(&partial, to));
-        renamed.and_then(|()| sync_folder(to)).map_err(|error| error.to_string())
-    });
-    if let Err(error) = copied {
+    let copied = create(from, &partial)
+        .and_then(|()| copy(tables.sqlite(), &partial))
+        .and_then(|()| publish(&partial, to));
+    copied.map_err(|error| {
         let _ = fs::remove_file(&partial);
-        return Err(describe(error));
-    }
-    fs::metadata(to).map(|file| file.len()).map_err(|error| describe(error.to_string()))
+        format!("{}: {error}", to.display())
+    })
 }
 
 /// Creates the empty copy with the permissions of the original.
-fn make(from: &Path, partial: &Path) -> io::Result<()> {
+fn create(from: &Path, partial: &Path) -> io::Result<()> {
     let mut options = File::options();
     options.write(true).create(true).truncate(true);
     with_mode_of(from, &mut options);
@@ -188,21 +184,21 @@ fn make(from: &Path, partial: &Path) -> io::Result<()> {
 }
 
 /// Copies all pages in one step: a backup in several steps restarts whenever the store is written.
-fn copy(from: &Connection, partial: &Path) -> std::result::Result<(), String> {
-    let mut to = Connection::open(partial).map_err(file::explain)?;
-    let backup = Backup::new(from, &mut to).map_err(file::explain)?;
-    match backup.step(-1).map_err(file::explain)? {
+fn copy(from: &Connection, partial: &Path) -> io::Result<()> {
+    let step = Connection::open(partial)
+        .and_then(|mut to| Backup::new(from, &mut to).and_then(|backup| backup.step(-1)));
+    match step.map_err(|error| io::Error::other(file::explain(error)))? {
         StepResult::Done => Ok(()),
-        _ => Err("another program has locked the store: try again".to_owned()),
+        _ => Err(io::Error::other("another program has locked the store: try again")),
     }
 }
 
-fn sync(path: &Path) -> io::Result<()> {
-    File::options().write(true).open(path)?.sync_all()
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(file::folder_of(path))?.sync_all()
+/// Syncs the copy and gives it its name. Returns its size in bytes.
+fn publish(partial: &Path, to: &Path) -> io::Result<u64> {
+    File::options().write(true).open(partial)?.sync_all()?;
+    fs::rename(partial, to)?;
+    File::open(file::folder_of(to))?.sync_all()?;
+    fs::metadata(to).map(|file| file.len())
 }
 
 /// The compile flags of `.cargo/config.toml`, as an environment variable. `cargo install` does not

@@ -1,8 +1,6 @@
 //! One SQLite connection and its statements. It knows rows and checksums, not the rules of the
 //! store.
 
-use std::sync::Arc;
-
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, Error, OptionalExtension, Result, Row, ToSql, ffi};
@@ -10,11 +8,9 @@ use rusqlite::{CachedStatement, Connection, Error, OptionalExtension, Result, Ro
 use super::bound::{Pages, Size};
 use super::damage::{self, Damaged};
 use super::log::Log;
-use super::room::Room;
 use super::schema;
 use crate::limits;
 use crate::ops::{Chunk, Id, Topic};
-use crate::store::SyncMode;
 
 /// Capacity of rusqlite's statement cache: more than there are statements.
 const STATEMENTS: usize = 100;
@@ -27,7 +23,7 @@ pub struct Tables {
     /// Whether this is a file. Memory needs no checksums and no saved counters.
     file: bool,
     /// The file's log, on the writing connection.
-    log: Option<Log>,
+    pub log: Option<Log>,
     /// Every SQL text that was run.
     #[cfg(test)]
     run: std::cell::RefCell<std::collections::BTreeSet<String>>,
@@ -59,18 +55,8 @@ impl Tables {
         Tables::new(sqlite, false, None)
     }
 
-    /// The writing connection of a file that was opened and checked.
-    pub fn of_file(mut sqlite: Connection, sync: SyncMode, room: Arc<Room>) -> Result<Tables> {
-        let log = Log::new(&mut sqlite, sync, room)?;
-        Tables::new(sqlite, true, Some(log))
-    }
-
-    /// A reading connection of a file that was opened and checked.
-    pub fn of_file_to_read(sqlite: Connection) -> Result<Tables> {
-        Tables::new(sqlite, true, None)
-    }
-
-    fn new(sqlite: Connection, file: bool, log: Option<Log>) -> Result<Tables> {
+    /// A connection to tables that were checked. The writing connection of a file has a log.
+    pub fn new(sqlite: Connection, file: bool, log: Option<Log>) -> Result<Tables> {
         sqlite.set_prepared_statement_cache_capacity(STATEMENTS);
         // Without this setting SQLite recompiles a statement with a bound LIMIT at each execution,
         // which is two thirds of the instructions of a take.
@@ -143,27 +129,6 @@ impl Tables {
     /// Syncs all commits, if the store promises that.
     pub fn sync(&self) -> Result<()> {
         self.log.as_ref().map_or(Ok(()), Log::sync)
-    }
-
-    /// Called after a commit, when its promises are settled.
-    pub fn committed(&self) {
-        if let Some(log) = &self.log {
-            log.committed(&self.sqlite);
-        }
-    }
-
-    /// Notes an error of the log, to be repaired before the next transaction.
-    pub fn failed(&self, error: &Error) {
-        if let Some(log) = &self.log {
-            log.failed(error);
-        }
-    }
-
-    /// Requests a checkpoint after the next commit.
-    pub fn checkpoint_next(&self) {
-        if let Some(log) = &self.log {
-            log.checkpoint_next();
-        }
     }
 
     /// Rolls back after an error, unless SQLite has done so by itself.

@@ -2,9 +2,12 @@
 
 use std::cell::Cell;
 
+use std::path::Path;
+
 use super::*;
 use crate::error::Code;
 use crate::ops::{Op, Outcome, PutOptions, Taken};
+use crate::store::SyncMode;
 use crate::store::contract;
 
 impl SqliteStore {

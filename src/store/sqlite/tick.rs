@@ -176,9 +176,9 @@ impl Transaction<'_> {
             self.measure()?;
             if self.size.get().many_free {
                 self.due_at(self.now);
-            } else {
+            } else if let Some(log) = &self.tables.log {
                 // The checkpoint shortens the file.
-                self.tables.checkpoint_next();
+                log.checkpoint_next();
             }
         }
         Ok(())
