@@ -64,7 +64,7 @@ fn check_failing_batch(store: &SqliteStore) {
     let stored = [&before, &too_much, &new_topic, &behind].map(|b| b.outcomes[0].is_ok());
     assert_eq!(stored, [true, false, false, true]);
     assert_eq!(too_much.outcomes[0].as_ref().unwrap_err().code, Code::Full);
-    assert!(store.topic("new").is_none(), "a topic is not made by a put that failed");
+    assert!(store.topic("new").is_none(), "a failed put created a topic");
     let state = store.topic("t").unwrap();
     let chunk = store.read(&state, 0, 256).unwrap();
     let bodies: Vec<_> = (0..).map_while(|i| chunk.get(i)).map(|m| m.body.to_vec()).collect();
@@ -73,7 +73,7 @@ fn check_failing_batch(store: &SqliteStore) {
     lock(&store.writer).tables.limit_pages(1 << 20);
     let mut again = batch("new", &[b'7'; 1 << 20]);
     store.apply(&mut again);
-    assert!(again.outcomes[0].is_ok(), "service goes on when there is room");
+    assert!(again.outcomes[0].is_ok(), "the put works once there is space");
 }
 
 #[test]
@@ -159,5 +159,5 @@ fn nothing_is_stored_after_sqlite_rolled_back() {
         }
         assert_eq!(check(&path).unwrap().faults, [""; 0], "after {n} topics");
     }
-    assert!(refused > 0, "there was always room");
+    assert!(refused > 0, "the store never ran out of space");
 }

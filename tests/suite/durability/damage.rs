@@ -44,7 +44,7 @@ fn damaged_messages_are_never_delivered() {
         let injury = Injury::inflict(&copy, &mut random);
         tally.case(&folder, image, &format!("case {case}, {injury}"), injury.in_wal);
     }
-    println!("{}", tally.told());
+    println!("{}", tally.report());
     println!(
         "{damages} damaged files in {:.0?}: {} refused at opening, {} found at reading, {} found \
          only by check, {} cut short in the log beside the file, {} found by nothing, since nothing \
@@ -57,7 +57,7 @@ fn damaged_messages_are_never_delivered() {
         tally.harmless,
         tally.faults.len(),
     );
-    assert!(tally.faults.is_empty(), "DSMQ_SEED={seed}: the violations are told above");
+    assert!(tally.faults.is_empty(), "DSMQ_SEED={seed}: see the violations above");
 }
 
 /// The results of the cases.
@@ -73,7 +73,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn told(&self) -> String {
+    fn report(&self) -> String {
         let lines = |list: &[String]| -> String {
             list.iter().take(FAULTS_PRINTED).map(|line| format!("\n- {line}")).collect()
         };
@@ -104,9 +104,9 @@ impl Tally {
             return;
         };
         self.faults.extend(survey.wrong.iter().take(3).map(|wrong| format!("{name}: {wrong}")));
-        let lacking = survey.lacking(image);
+        let violations = survey.violations(image);
         let cut = in_wal && survey.is_cut_short(image);
-        match (survey.errors.is_empty(), well, lacking.is_empty()) {
+        match (survey.errors.is_empty(), well, violations.is_empty()) {
             (false, false, _) => self.read += 1,
             // The damage was found when reading, but not by the check.
             (false, true, _) => {
@@ -117,12 +117,12 @@ impl Tally {
             (true, true, true) => self.harmless += 1,
             (true, true, false) if cut => {
                 self.cut += 1;
-                let some = lacking.len();
+                let some = violations.len();
                 self.notes.push(format!("{name}: the last commits are gone, {some} differences"));
             }
             (true, true, false) => {
-                let some = &lacking[..lacking.len().min(3)];
-                let count = lacking.len();
+                let some = &violations[..violations.len().min(3)];
+                let count = violations.len();
                 self.faults.push(format!("{name}: check finds nothing, and {count}: {some:?}"));
             }
         }
@@ -138,7 +138,7 @@ fn check_undamaged_file(folder: &Folder, image: &Image) {
     let survey = survey.unwrap_or_else(|| panic!("{}", folder.text("stderr")));
     assert_eq!(ended, Some(0));
     let odd = [survey.wrong.first(), survey.errors.keys().next()];
-    assert_eq!((odd, survey.lacking(image).first()), ([None, None], None));
+    assert_eq!((odd, survey.violations(image).first()), ([None, None], None));
 }
 
 /// A message that differs from the expected one must be found: the test changes the expectation.
@@ -156,7 +156,7 @@ fn check_changed_expectation(folder: &Folder, image: &Image) {
     let survey = survey.unwrap_or_else(|| panic!("{}", folder.text("stderr")));
     let wrong = |action| survey.wrong.iter().filter(|wrong| wrong.starts_with(action)).count();
     assert_eq!(["get", "subscribe"].map(wrong), [2, 2], "{:?}", survey.wrong);
-    assert_eq!(survey.lacking(&other).len(), 2, "one is missing, one is there that must not be");
+    assert_eq!(survey.violations(&other).len(), 2, "one message is missing and one is unexpected");
     assert!(!survey.is_cut_short(&other));
 }
 

@@ -54,7 +54,7 @@ impl Home {
     }
 
     /// The standard error of all servers so far.
-    fn said(&self) -> String {
+    fn stderr(&self) -> String {
         fs::read_to_string(self.errors()).unwrap()
     }
 

@@ -93,7 +93,7 @@ fn examiner_detects_tampering() {
             Some((_process, addr)) => killer.examiner.examine(addr, takes),
             None => killer.examiner.model.fault("it does not start".to_owned()),
         }
-        assert!(!killer.examiner.model.faults.is_empty(), "{name} is not noticed");
+        assert!(!killer.examiner.model.faults.is_empty(), "{name} was not detected");
     }
 }
 
@@ -110,7 +110,7 @@ fn examiner_detects_an_older_file() {
     let (_process, addr) = killer.start();
     killer.examiner.examine(addr, takes);
     let told = killer.examiner.model.faults.join("\n");
-    assert!(told.contains("gone or never put, and there"), "{told}");
+    assert!(told.contains("unexpected message, taken or never put"), "{told}");
 }
 
 struct Killer<'a> {
@@ -254,7 +254,7 @@ impl<'a> Killer<'a> {
         }
         let said = integrity(&copy).unwrap_or_else(|error| error.to_string());
         if said != "ok" {
-            self.examiner.model.fault(format!("PRAGMA integrity_check says {said}"));
+            self.examiner.model.fault(format!("PRAGMA integrity_check reports {said}"));
         }
     }
 
@@ -262,7 +262,7 @@ impl<'a> Killer<'a> {
     fn finish(&mut self, takes: [u64; TOPICS.len()]) {
         let (process, addr) = self.start();
         self.examiner.examine(addr, takes);
-        self.examiner.outwait(addr, DELAYS);
+        self.examiner.wait_for_delayed(addr, DELAYS);
         self.examiner.drain(addr);
         self.examiner.model.must_hold(self.seed);
         drop(process);

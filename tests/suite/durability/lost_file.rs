@@ -230,7 +230,7 @@ fn lose(loss: &Loss) {
         let reply = peer.expect_error("store_failed");
         assert!(reply["error"].as_str().unwrap().contains(loss.error), "{reply}");
     }
-    assert_eq!(messages(&mut peer), [1], "what is there is still read");
+    assert_eq!(messages(&mut peer), [1], "stored messages can still be read");
     let health = healthz(addr);
     if cfg!(feature = "http") {
         assert!(health.starts_with("HTTP/1.1 503") && health.contains(loss.error), "{health}");

@@ -39,7 +39,7 @@ impl Survey {
     }
 
     /// Confirmed messages that are missing, and messages that must not be there.
-    pub fn lacking(&self, image: &Image) -> Vec<String> {
+    pub fn violations(&self, image: &Image) -> Vec<String> {
         let there: BTreeSet<_> = image.put.keys().copied().collect();
         let there: BTreeSet<_> = there.difference(&image.taken).copied().collect();
         let missing = there.difference(&self.seen).map(|at| format!("missing {at:?}"));
@@ -78,7 +78,7 @@ impl Survey {
     fn error(&mut self, action: &str, reply: &Fields) {
         match text(reply, "code") {
             Some(code) => *self.errors.entry(format!("{action}: {code}")).or_default() += 1,
-            None => self.wrong.push(format!("{action} is answered {}", shown(reply))),
+            None => self.wrong.push(format!("{action} is answered {}", shortened(reply))),
         }
     }
 
@@ -99,8 +99,8 @@ impl Survey {
         let body = text(reply, "message").unwrap_or_default();
         if image.put.get(&(topic, id)).map(String::as_str) != Some(body) {
             let early = image.delayed.iter().any(|(t, _, b)| (*t, b.as_str()) == (topic, body));
-            let what = if early { "before it is due" } else { "which nobody put so" };
-            self.wrong.push(format!("{action} of {} {what}: {}", TOPICS[topic], shown(reply)));
+            let what = if early { "before it is due" } else { "that was not put" };
+            self.wrong.push(format!("{action} of {} {what}: {}", TOPICS[topic], shortened(reply)));
         }
         Some(id)
     }
@@ -113,7 +113,7 @@ impl Survey {
         for fields in list {
             let name = text(&fields, "topic").unwrap_or_default().trim_matches('"');
             if !TOPICS.contains(&name) {
-                self.wrong.push(format!("there is a topic {}", shown(&fields)));
+                self.wrong.push(format!("there is a topic {}", shortened(&fields)));
             }
         }
     }
@@ -174,7 +174,7 @@ impl Survey {
                 let body = text(&fields, "message").unwrap_or_default().to_owned();
                 let entry = (topic, micros(&fields, "due").unwrap_or(0), body);
                 if !image.delayed.contains(&entry) {
-                    self.wrong.push(format!("delayed in {name}: {}", shown(&fields)));
+                    self.wrong.push(format!("delayed in {name}: {}", shortened(&fields)));
                 }
                 self.delayed.insert(entry);
             }
@@ -202,7 +202,7 @@ impl Survey {
                         let of_topic = text(&reply, "topic").map(|t| t.trim_matches('"'));
                         let id = self.message("subscribe", topic, &reply, image).unwrap_or(0);
                         if of_topic != Some(name) || id <= last {
-                            self.wrong.push(format!("pushed behind {last}: {}", shown(&reply)));
+                            self.wrong.push(format!("pushed behind {last}: {}", shortened(&reply)));
                         }
                         last = id;
                     }
@@ -233,7 +233,7 @@ impl Survey {
 }
 
 /// A reply, shortened.
-fn shown(reply: &Fields) -> String {
+fn shortened(reply: &Fields) -> String {
     let whole: BTreeMap<_, _> = reply
         .iter()
         .map(|(name, text)| (name, text.get().chars().take(80).collect::<String>()))

@@ -90,7 +90,7 @@ impl Client {
 
     fn ask(&mut self, request: &Value) -> Value {
         self.line.send(&request.to_string()).unwrap();
-        self.line.reply().expect("the server is there")
+        self.line.reply().expect("the server answers")
     }
 
     fn put(&mut self, bytes: usize) -> Value {

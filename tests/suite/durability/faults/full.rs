@@ -57,7 +57,7 @@ fn check(home: &Home, client: &Client) {
     let (_server, addr) = home.start();
     let (_, faults) = client.ledger.check(addr, 0);
     assert_eq!(faults, []);
-    let said = home.said();
+    let said = home.stderr();
     assert!(!said.contains("panicked"), "{said}");
 }
 
@@ -74,7 +74,7 @@ impl Client {
 
     fn ask(&mut self, request: &str) -> Value {
         self.line.send(request).unwrap();
-        self.line.reply().expect("the server is there")
+        self.line.reply().expect("the server answers")
     }
 
     fn put(&mut self) -> Value {

@@ -137,7 +137,7 @@ impl Prepared {
         let mut ledger = Ledger::default();
         ledger.settle(self.found.clone(), 0);
         let outcome = serve(&home, plan, &mut ledger);
-        let said = home.said();
+        let said = home.stderr();
         if said.contains("panicked") {
             return Err(said);
         }
@@ -167,7 +167,7 @@ fn serve(home: &Home, plan: Plan, ledger: &mut Ledger) -> Result<Outcome, String
     let (_server, addr) = match home.start_on_shim() {
         Ok(started) => started,
         Err(ended) => {
-            let one_line = home.said().lines().count() == 1;
+            let one_line = home.stderr().lines().count() == 1;
             let injected = home.shim.counts().injected > 0;
             let well = one_line && injected && ended.code == Some(1);
             return if well { Ok(Outcome::Refused) } else { Err(format!("{ended:?}")) };
@@ -198,9 +198,9 @@ fn serve(home: &Home, plan: Plan, ledger: &mut Ledger) -> Result<Outcome, String
     let told = session.told;
     session.round()?;
     if session.told > told {
-        return Err("there are errors after the fault".to_owned());
+        return Err("errors continue after the failure".to_owned());
     }
-    session.hear()?;
+    session.check_pushes()?;
     Ok(Outcome::Served(session.told))
 }
 
@@ -288,7 +288,7 @@ impl Session<'_> {
     }
 
     /// Checks that every confirmed put was pushed.
-    fn hear(&mut self) -> Result<(), String> {
+    fn check_pushes(&mut self) -> Result<(), String> {
         let mut heard = Vec::new();
         while heard.last() != self.confirmed.last() {
             let push = self.listening.reply().ok_or("the subscriber was left")?;

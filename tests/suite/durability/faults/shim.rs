@@ -132,7 +132,7 @@ impl Shim {
 impl Drop for Shim {
     fn drop(&mut self) {
         if self.keeps.get() || std::thread::panicking() {
-            println!("what is left of it: {}", self.home.display());
+            println!("its files are kept in {}", self.home.display());
         } else {
             fs::remove_dir_all(&self.home).unwrap();
         }

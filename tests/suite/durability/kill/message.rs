@@ -113,7 +113,7 @@ pub fn number_of(text: &str) -> Result<u64, String> {
     if text_of(number) == text {
         Ok(number)
     } else {
-        Err(format!("message {number} is not as it was put: {}", start_of(text)))
+        Err(format!("message {number} was changed: {}", start_of(text)))
     }
 }
 

@@ -176,7 +176,7 @@ impl Model {
         let message = Message { put, state, id: None, deliveries: 0, held: None, again };
         self.live.insert(number, message);
         if let Answer::Stored(Some(id)) = answer {
-            self.learn(number, id);
+            self.note_id(number, id);
         }
     }
 
@@ -187,7 +187,7 @@ impl Model {
     }
 
     /// Notes that a message has this id.
-    fn learn(&mut self, number: u64, id: u64) {
+    fn note_id(&mut self, number: u64, id: u64) {
         let owner = *self.ids.entry(id).or_insert(number);
         if owner != number {
             self.fault(format!("id {id} is that of message {number} and of {owner}"));
@@ -220,7 +220,7 @@ impl Model {
         let mut gone = false;
         for delivery in &deliveries {
             self.figures.takes += u64::from(delivery.lease.is_none());
-            self.learn(number, delivery.id);
+            self.note_id(number, delivery.id);
             if gone {
                 self.fault(format!("handed out when it was gone: {deliveries:?}"));
                 break;
@@ -291,7 +291,8 @@ impl Model {
 
     fn settle_seen(&mut self, topic: usize, place: Seen, number: u64, began: Instant) {
         let Some(message) = self.live.get_mut(&number) else {
-            let fault = format!("gone or never put, and there: {place:?} of {}", TOPICS[topic]);
+            let fault =
+                format!("unexpected message, taken or never put: {place:?} of {}", TOPICS[topic]);
             self.fault(format!("message {number} was {fault}"));
             return;
         };
@@ -303,7 +304,7 @@ impl Model {
         let stale = put.stale_from().is_some_and(|stale| stale <= began);
         let mut strange = put.topic != topic || stale;
         match place {
-            Seen::Log(id) => self.learn(number, id),
+            Seen::Log(id) => self.note_id(number, id),
             Seen::Delayed(due) => {
                 let told = if let Answer::Due(told) = put.answer { told } else { due };
                 strange |= put.delay.is_none() || message.id.is_some() || told != due;

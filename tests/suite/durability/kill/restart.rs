@@ -70,7 +70,7 @@ impl<'a> Examiner<'a> {
         let reply = self.ask(line, r#"{"action":"ping","meta":true}"#);
         let newest = self.model.newest;
         if number(&reply, "since").is_none_or(|since| since < newest) {
-            self.model.fault(format!("a session begins at {reply:?}, and there was {newest}"));
+            self.model.fault(format!("a new session starts at {reply:?}, after {newest} was seen"));
         }
     }
 
@@ -198,7 +198,7 @@ impl<'a> Examiner<'a> {
         let known: BTreeMap<_, _> =
             list.iter().filter_map(|fields| Some((place(fields)?, fields.clone()))).collect();
         if known.len() < list.len() {
-            self.model.fault(format!("topics that nobody made: {reply:?}"));
+            self.model.fault(format!("unexpected topics: {reply:?}"));
         }
         known
     }
@@ -222,7 +222,7 @@ impl<'a> Examiner<'a> {
             let get = format!(r#"{{"action":"get","topic":"{name}","since":{since},"meta":true}}"#);
             let reply = self.ask(line, &get);
             if self.seen(topic, &reply) != Some((Seen::Log(next.0), next.1)) {
-                self.model.fault(format!("behind {since} must be {next:?}: {reply:?}"));
+                self.model.fault(format!("the message after {since} must be {next:?}: {reply:?}"));
             }
         }
     }
@@ -350,7 +350,7 @@ impl<'a> Examiner<'a> {
     }
 
     /// Waits until the delayed messages are due, and checks that each arrives.
-    pub fn outwait(&mut self, addr: SocketAddr, most: Duration) {
+    pub fn wait_for_delayed(&mut self, addr: SocketAddr, most: Duration) {
         let mut line = Line::connect(addr);
         let until = now() + u64::try_from(most.as_micros()).unwrap();
         for topic in 0..TOPICS.len() {

@@ -171,7 +171,8 @@ impl Check<'_> {
     fn check_leases(&mut self, jobs: &Value) {
         let held = self.ledger.leases.iter().filter(|lease| lease.is_held(self.cut)).count();
         if jobs["leased"].as_u64().unwrap_or_default() < held as u64 {
-            self.faults.push(Fault::Lost(format!("leases: {held} were told of, now {jobs}")));
+            self.faults
+                .push(Fault::Lost(format!("leases: {held} were confirmed, the server has {jobs}")));
         }
     }
 

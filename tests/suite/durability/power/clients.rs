@@ -56,7 +56,7 @@ impl Clients<'_> {
             }
             for put in puts {
                 let Some(reply) = line.reply() else { return };
-                if worked(&reply) {
+                if succeeded(&reply) {
                     let moment = self.moment();
                     self.ledger.lock().unwrap().confirmed(put, reply["id"].as_u64(), moment);
                 }
@@ -71,7 +71,7 @@ impl Clients<'_> {
         let take = format!(r#"{{"action":"take","topic":"{JOBS}","lease":86400,"wait":0.05}}"#);
         loop {
             let Some(reply) = line.send(&take).ok().and_then(|()| line.reply()) else { return };
-            if !worked(&reply) || reply["empty"] == true {
+            if !succeeded(&reply) || reply["empty"] == true {
                 continue;
             }
             let (id, deliveries) = (reply["id"].as_u64().unwrap(), &reply["deliveries"]);
@@ -93,7 +93,7 @@ impl Clients<'_> {
     }
 
     /// Puts without confirm, a few at a time.
-    pub fn put_loosely(&self, mut random: Random) {
+    pub fn put_without_confirm_loop(&self, mut random: Random) {
         let mut line: Line = Line::connect(self.addr);
         let mut number = 0;
         loop {
@@ -110,7 +110,7 @@ impl Clients<'_> {
                 return;
             }
             // A failed put without confirm is answered as well.
-            while !worked(&match line.reply() {
+            while !succeeded(&match line.reply() {
                 Some(reply) => reply,
                 None => return,
             }) {}
@@ -124,7 +124,7 @@ fn ack_until_done(line: &mut Line, ack: &str) -> bool {
     let mut failed = false;
     loop {
         let Some(reply) = line.send(ack).ok().and_then(|()| line.reply()) else { return false };
-        if (failed && reply["code"] == "gone") || worked(&reply) {
+        if (failed && reply["code"] == "gone") || succeeded(&reply) {
             return true;
         }
         failed = true;
@@ -132,7 +132,7 @@ fn ack_until_done(line: &mut Line, ack: &str) -> bool {
 }
 
 /// Whether the request was carried out. Any error must be one of a failing disk.
-pub fn worked(reply: &Value) -> bool {
+pub fn succeeded(reply: &Value) -> bool {
     match reply["code"].as_str() {
         None => true,
         Some(code) => {

@@ -269,10 +269,10 @@ fn pending<T>(record: &Record, change: T) -> Pending<T> {
     Pending { end: record.end, change, synced: false, doubtful: false }
 }
 
-fn sync<T>(pending: &mut [Pending<T>], covered: u64, worked: bool) {
+fn sync<T>(pending: &mut [Pending<T>], covered: u64, succeeded: bool) {
     for one in pending.iter_mut().filter(|one| one.end <= covered && !one.synced) {
-        one.synced = worked && !one.doubtful;
-        one.doubtful |= !worked;
+        one.synced = succeeded && !one.doubtful;
+        one.doubtful |= !succeeded;
     }
 }
 

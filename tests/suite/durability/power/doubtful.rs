@@ -34,7 +34,7 @@ fn failed_checkpoint_sync_loses_no_later_confirm() {
             break;
         }
     }
-    assert!(case.shim.counts().injected > 0, "there was no checkpoint");
+    assert!(case.shim.counts().injected > 0, "no checkpoint took place");
     case.put(&mut line, &mut ledger, "client-1000000");
     drop(server);
     case.check(&ledger);

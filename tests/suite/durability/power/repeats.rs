@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 
 use serde_json::{Value, json};
 
-use super::clients::{Clients, FAILED, worked};
+use super::clients::{Clients, FAILED, succeeded};
 use crate::suite::durability::ledger::{IDLE, KEPT, LOOSE, With, put_request};
 use crate::suite::support::line::Line;
 use crate::suite::support::random::Random;
@@ -112,7 +112,7 @@ impl<'a> Repeater<'a> {
     fn put_without_confirm(&mut self) -> Option<()> {
         let open = self.put();
         let requests = open.request.replace(r#","confirm":true"#, "") + r#"{"action":"ping"}"#;
-        if worked(&self.ask(&requests)?) {
+        if succeeded(&self.ask(&requests)?) {
             self.open.push(open);
         } else {
             self.line.reply()?;
@@ -124,7 +124,7 @@ impl<'a> Repeater<'a> {
         let at = self.random.below(self.open.len() as u64) as usize;
         let open = self.open.swap_remove(at);
         let reply = self.ask(&open.request)?;
-        if worked(&reply) {
+        if succeeded(&reply) {
             assert_eq!(reply["duplicate"], true, "{reply}");
             self.confirmed(&open, &reply);
         } else {
@@ -137,7 +137,7 @@ impl<'a> Repeater<'a> {
     fn put_until_confirmed(&mut self) -> Option<()> {
         let open = self.put();
         let mut reply = self.ask(&open.request)?;
-        while !worked(&reply) {
+        while !succeeded(&reply) {
             reply = self.ask(&open.request)?;
         }
         self.confirmed(&open, &reply);
@@ -205,7 +205,7 @@ impl<'a> Repeater<'a> {
         }
         self.line.send(&requests).ok()?;
         for setting in settings {
-            if worked(&self.line.reply()?) {
+            if succeeded(&self.line.reply()?) {
                 let moment = self.clients.moment();
                 self.clients.ledger.lock().unwrap().set(setting, moment);
             }
@@ -230,7 +230,7 @@ impl<'a> Repeater<'a> {
             }
         };
         let reply = self.ask(&delete.request)?;
-        if worked(&reply) {
+        if succeeded(&reply) {
             assert!(again || reply["deleted"] == true, "{reply}");
             let moment = self.clients.moment();
             self.clients.ledger.lock().unwrap().acked(delete.delete, moment);
@@ -244,15 +244,15 @@ impl<'a> Repeater<'a> {
     fn drain(&mut self) -> Option<()> {
         let put = format!(r#"{{"action":"put","topic":"{IDLE}","message":0,"confirm":true}}"#);
         let take = format!(r#"{{"action":"take","topic":"{IDLE}"}}"#);
-        worked(&self.ask(&put)?);
+        succeeded(&self.ask(&put)?);
         loop {
             let reply = self.ask(&take)?;
-            if worked(&reply) && reply["empty"] == true {
+            if succeeded(&reply) && reply["empty"] == true {
                 break;
             }
         }
         let reply = self.ask(&format!(r#"{{"action":"purge","topic":"{IDLE}"}}"#))?;
-        assert!(!worked(&reply) || reply["purged"] == 0, "{reply}");
+        assert!(!succeeded(&reply) || reply["purged"] == 0, "{reply}");
         Some(())
     }
 }
