@@ -1,14 +1,14 @@
-//! The invariants of DESIGN.md section 1 that can be read from the source text: which layer may name
-//! which, and what no layer may name. A failure prints each offending line with its file and number.
+//! Checks the invariants of the layout on the source text: the direction of imports, and names that
+//! are forbidden in a layer. A failure prints each offending line with its file and number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// What code that every layer may use is named.
+/// The modules that every layer may use.
 const SHARED: [&str; 4] = ["ops", "error", "limits", "sync"];
 
-/// Each layer, and which others it may name beside itself and those that are shared.
+/// Each layer with the layers that it may import beside itself and the shared modules.
 const LAYERS: [(&str, &[&str]); 15] = [
     ("main", &["cli"]),
     ("cli", &["server", "compat", "protocol", "broker", "store", "config", "client", "text"]),
@@ -27,10 +27,10 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("sync", &[]),
 ];
 
-/// These use nothing but what their row says.
+/// Layers that may not use the shared modules unless their row lists them.
 const ALONE: [&str; 4] = ["wire", "config", "client", "text"];
 
-/// Names that the root of the crate passes on, and whose they are.
+/// Names that the crate root re-exports, and the layers that define them.
 const PASSED_ON: [(&str, &str); 8] = [
     ("Client", "client"),
     ("Config", "config"),
@@ -42,16 +42,29 @@ const PASSED_ON: [(&str, &str); 8] = [
     ("run", "server"),
 ];
 
-/// Channels without a bound, and why they hold little.
+/// Files with an unbounded channel, and the reason why it holds little.
 const UNBOUNDED: [(&str, &str); 3] = [
     ("src/cli/bench.rs", "carries nothing: its end says that the work is done"),
     ("src/store/redis.rs", "one answer for each shard"),
     ("src/store/redis/nodes.rs", "one answer for each node"),
 ];
 
-/// A source file without comments and without what only tests and fuzz targets compile.
+/// Public methods of the broker without a caller: the server calls them, on its own behalf.
+const WITHOUT_CALLER: [&str; 9] = [
+    "new",
+    "blocks",
+    "close",
+    "allow_shutdown",
+    "probe",
+    "protocol_counts",
+    "held",
+    "timers",
+    "run_timer",
+];
+
+/// A source file without comments and without items that are compiled only for tests or fuzzing.
 struct Source {
-    /// As `src/broker/place.rs`.
+    /// As `src/broker/cursor.rs`.
     path: String,
     lines: Vec<String>,
 }
@@ -88,7 +101,7 @@ impl Source {
         Source { path: path.to_owned(), lines }
     }
 
-    /// The module's path, as `["broker", "place"]`.
+    /// The module's path, as `["broker", "cursor"]`.
     fn modules(&self) -> Vec<&str> {
         let path = self.path.trim_start_matches("src/").trim_end_matches(".rs");
         path.split('/').collect()
@@ -98,14 +111,14 @@ impl Source {
         self.modules()[0]
     }
 
-    /// The lines of which something is true, each as `src/broker.rs:12: use ...`.
+    /// The lines for which `offend` is true, each as `src/broker.rs:12: use ...`.
     fn lines_that(&self, offend: impl Fn(&str) -> bool) -> Vec<String> {
         let numbered = self.lines.iter().enumerate();
         let offending = numbered.filter(|(_, line)| offend(line));
         offending.map(|(index, line)| format!("{}:{}: {line}", self.path, index + 1)).collect()
     }
 
-    /// The modules of the crate's root that are named, each with the number of its line.
+    /// The top-level modules that this file names, each with the index of its line.
     fn named(&self) -> Vec<(usize, String)> {
         let text = self.lines.join("\n");
         let depth = self.modules().len();
@@ -125,15 +138,15 @@ impl Source {
     }
 }
 
-/// Whether this marks what tests and fuzz targets alone compile.
+/// Whether this attribute restricts an item to tests or fuzzing.
 fn is_test_attribute(code: &str) -> bool {
     let cfg = code.starts_with("#[cfg(") && !code.contains("not(test)");
     let cfg = cfg && (code.contains("test") || code.contains("fuzzing"));
-    // Of `any`, all must be for tests: a feature is not.
+    // `any(test, feature = "x")` also compiles the item for users of the feature.
     (cfg && !code.contains("any(") || code == "#[cfg(any(test, fuzzing))]") || code == "#[test]"
 }
 
-/// The name that a path begins with, or the names, if it is a group: `{a, b::{c}}` has `a` and `b`.
+/// The first name of a path, or those of a group: `{a, b::{c}}` gives `a` and `b`.
 fn first_names(path: &str) -> Vec<String> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let name = |text: &str| text.trim_start().chars().take_while(|c| is_name(*c)).collect();
@@ -157,7 +170,7 @@ fn first_names(path: &str) -> Vec<String> {
     names
 }
 
-/// Every source file that is not for tests alone.
+/// Every source file except those compiled only for tests.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut texts, mut folders) = (BTreeMap::new(), vec![root.join("src")]);
@@ -184,7 +197,7 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// The paths, without `.rs`, of modules in files of their own that tests alone compile.
+/// The paths, without `.rs`, of modules in their own files that are compiled only for tests.
 fn test_modules(texts: &BTreeMap<String, String>) -> BTreeSet<String> {
     let mut modules = BTreeSet::new();
     for (path, text) in texts {
@@ -211,7 +224,7 @@ fn imports_run_one_way(source: &Source) -> Vec<String> {
     }
     let row = LAYERS.iter().find(|(name, _)| *name == layer);
     let Some((_, may)) = row else {
-        return vec![format!("{}: a layer that is unknown", source.path)];
+        return vec![format!("{}: unknown layer", source.path)];
     };
     let is_shared = |name: &str| SHARED.contains(&name) && !ALONE.contains(&layer);
     let named = source.named().into_iter().filter_map(|(line, name)| {
@@ -224,7 +237,7 @@ fn imports_run_one_way(source: &Source) -> Vec<String> {
     named.collect()
 }
 
-/// Whether a line has this word, not as a part of a longer one or of a path.
+/// Whether a line contains this word, not inside a longer word and not after `::`.
 fn has_word(line: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_');
     line.match_indices(word).any(|(at, _)| {
@@ -280,6 +293,41 @@ fn is_unbounded(line: &str) -> bool {
     channel && !line.contains("fn channel") || line.contains("unbounded")
 }
 
+fn broker_methods_take_a_caller(source: &Source) -> Vec<String> {
+    let methods = broker_methods(source).into_iter().filter(|(_, name, signature)| {
+        !signature.contains("&Caller") && !WITHOUT_CALLER.contains(&name.as_str())
+    });
+    let lines =
+        methods.map(|(line, ..)| format!("{}:{}: {}", source.path, line + 1, source.lines[line]));
+    lines.collect()
+}
+
+/// The public methods in `impl Broker`, each with the index of its line and its whole signature.
+fn broker_methods(source: &Source) -> Vec<(usize, String, String)> {
+    let (mut methods, mut depth) = (Vec::new(), None);
+    if source.layer() != "broker" {
+        return methods;
+    }
+    for (index, line) in source.lines.iter().enumerate() {
+        if line == "impl Broker {" {
+            depth = Some(0);
+        }
+        let Some(open) = &mut depth else { continue };
+        if let (1, Some(function)) = (*open, line.strip_prefix("pub fn ")) {
+            let name = first_names(function).concat();
+            let rest = source.lines[index..].iter();
+            let begin = rest.clone().take_while(|line| !line.ends_with(['{', '}'])).count();
+            let signature: Vec<_> = rest.take(begin + 1).map(String::as_str).collect();
+            methods.push((index, name, signature.join(" ")));
+        }
+        *open += line.matches('{').count() as isize - line.matches('}').count() as isize;
+        if *open == 0 {
+            depth = None;
+        }
+    }
+    methods
+}
+
 #[track_caller]
 fn check(rule: Rule) {
     let broken: Vec<String> = sources().iter().flat_map(rule).collect();
@@ -287,12 +335,12 @@ fn check(rule: Rule) {
 }
 
 #[test]
-fn each_layer_names_those_beneath_it_alone() {
+fn layers_import_only_lower_layers() {
     check(imports_run_one_way);
 }
 
 #[test]
-fn rusqlite_and_redis_are_named_in_the_store_alone() {
+fn only_the_store_names_rusqlite_and_redis() {
     check(databases_are_named_in_the_store_alone);
 }
 
@@ -317,8 +365,22 @@ fn every_channel_has_a_bound_or_a_reason() {
 }
 
 #[test]
-fn each_rule_finds_what_breaks_it() {
-    let rules: [(Rule, &str, &str); 16] = [
+fn every_broker_method_takes_a_caller() {
+    check(broker_methods_take_a_caller);
+    let sources = sources();
+    let methods: Vec<_> = sources.iter().flat_map(broker_methods).collect();
+    assert!(methods.len() > 20, "few methods are found");
+    for name in WITHOUT_CALLER {
+        let is_used = methods
+            .iter()
+            .any(|(_, method, signature)| method == name && !signature.contains("&Caller"));
+        assert!(is_used, "{name} needs no exception");
+    }
+}
+
+#[test]
+fn each_rule_reports_a_violation() {
+    let rules: [(Rule, &str, &str); 19] = [
         (imports_run_one_way, "src/protocol/x.rs", "use crate::compat::o3one;"),
         (
             imports_run_one_way,
@@ -339,12 +401,29 @@ fn each_rule_finds_what_breaks_it() {
         (nothing_panics, "src/cli/x.rs", "#[cfg(test)]\nmod tests {\n}\nlet x = y.unwrap();"),
         (channels_are_bounded, "src/server/x.rs", "let (a, b) = mpsc::channel();"),
         (channels_are_bounded, "src/server/x.rs", "let (a, b) = mpsc::unbounded_channel();"),
+        (
+            broker_methods_take_a_caller,
+            "src/broker/x.rs",
+            "impl Broker {\n    pub fn f(&self) {\n        let _: &Caller;\n    }\n}",
+        ),
+        (
+            broker_methods_take_a_caller,
+            "src/broker.rs",
+            "impl Broker {\n    pub fn f(\n        &self,\n        n: u8,\n    ) -> u8 {\n    }\n}",
+        ),
+        (
+            broker_methods_take_a_caller,
+            "src/broker/x.rs",
+            "impl Broker {\n    pub fn f(&self, _: &Caller) {\n    }\n    pub fn g(&self) -> u8 { 1 }\n}",
+        ),
     ];
     for (rule, path, text) in rules {
         assert_eq!(rule(&Source::new(path, text)).len(), 1, "{path}: {text}");
     }
     let in_tests = "#[cfg(test)]\nmod tests {\n    use crate::store::Rules;\n    x.unwrap();\n}\n";
     let in_comment = "/// See [`crate::store`].\n// x.unwrap()\nlet x = 1; // y.unwrap()\n";
+    let allowed = "impl Broker {\n    pub fn blocks(&self) {\n    }\n    pub fn f(\n        &self,\n        _: &Caller,\n    ) {\n    }\n    fn g(&self) {\n    }\n}\nimpl X {\n    pub fn h(&self) {\n    }\n}";
+    assert!(broker_methods_take_a_caller(&Source::new("src/broker/x.rs", allowed)).is_empty());
     for text in [in_tests, in_comment, "let (a, b) = mpsc::channel(1);"] {
         let source = Source::new("src/compat/x.rs", text);
         let rules = [imports_run_one_way, nothing_panics, channels_are_bounded];
