@@ -1,5 +1,7 @@
-//! The store: what must be atomic. Ids and their order, priority, leases, delay, dedupe, and what
-//! is visible to whom; batches in, runs out. It knows nothing of sessions, sockets or who waits.
+//! The store: everything that must be atomic. It assigns ids and applies order, priority, leases, delays,
+//! dedupe and bounds, for batches of operations. SQLite and Redis implement [`Store`].
+//!
+//! It knows no sessions, sockets or waiting clients.
 
 mod cache;
 #[cfg(test)]
@@ -30,20 +32,20 @@ use crate::ops::{
 };
 pub use crate::ops::{SyncMode, WhenFull};
 
-/// A lease that ends when its message is acknowledged or put back, or when the store is opened again:
-/// two hundred years, in microseconds.
+/// A lease that ends only when its message is acknowledged or put back, or when the store is opened
+/// again: 200 years, in microseconds.
 pub const UNTIL_RESTART: u64 = 200 * 365 * 24 * 3_600 * 1_000_000;
 
-/// A place that keeps messages. Any thread may call every method at any time.
+/// A store of messages. Any thread may call every method at any time; most calls may block.
 pub trait Store: Send + Sync {
-    /// Carries out the batch in one transaction, writes each outcome into it and gives it to the
-    /// completion. By then everyone sees the stored messages and nobody the removed ones.
+    /// Carries out the batch in one transaction, writes the outcomes into it and passes it to the
+    /// completion. At that point every reader sees the stored messages and none the removed ones.
     ///
-    /// The calling thread may carry out other batches with it. It waits if the completion says that a
-    /// thread waits for it ([`Completion::waiter`]), or if the batch spans partitions of a shared store.
+    /// The calling thread may carry out the batches of other threads. The call blocks until the batch is
+    /// complete if [`Completion::waiter`] names a thread, or if the batch spans several partitions.
     fn submit(&self, batch: Batch, completion: Box<dyn Completion>);
 
-    /// [`Store::submit`], for a thread that waits until the batch is complete.
+    /// Carries out the batch and waits until it is complete.
     fn apply(&self, batch: &mut Batch) {
         if !batch.is_empty() {
             completion::apply(batch, |batch, completion| self.submit(batch, completion));
@@ -54,35 +56,34 @@ pub trait Store: Send + Sync {
     /// [`limits::CHUNK_BYTES`](crate::limits::CHUNK_BYTES) unless the first alone is larger.
     fn read(&self, state: &TopicState, after: Id, limit: usize) -> Result<Arc<Chunk>>;
 
-    /// A run of the topic's last `limit` messages, oldest first; fewer if together they are over
+    /// The newest `limit` messages of the topic, oldest first; fewer if together they exceed
     /// [`limits::HISTORY_BYTES`](crate::limits::HISTORY_BYTES).
     fn read_last(&self, state: &TopicState, limit: usize) -> Result<Arc<Chunk>>;
 
-    /// The topic's delayed messages in the order in which they become due, with due times in place
-    /// of ids; bounded as [`Store::read_last`] is.
+    /// The topic's delayed messages in the order of their due times, which stand in place of the ids.
+    /// The limits of [`Store::read_last`] apply.
     fn delayed(&self, state: &TopicState, limit: usize) -> Result<Chunk>;
 
-    /// The runs that clients read last.
+    /// The cache of recently read chunks.
     fn cache(&self) -> &ReadCache;
 
-    /// The ids of the oldest and of the newest message of the topic.
+    /// The ids of the oldest and the newest message in the topic.
     fn ends(&self, state: &TopicState) -> Result<(Option<Id>, Option<Id>)>;
 
-    /// All that is stored of the topic after this place, leased, delayed and expired messages
-    /// included: at most [`limits::COPY_MESSAGES`](crate::limits::COPY_MESSAGES) and about
-    /// [`limits::COPY_BYTES`](crate::limits::COPY_BYTES). An empty answer ends the scan.
+    /// The stored messages after this position, including leased, delayed and expired ones: at most [`limits::COPY_MESSAGES`](crate::limits::COPY_MESSAGES) and about
+    /// [`limits::COPY_BYTES`](crate::limits::COPY_BYTES). An empty result ends the scan.
     fn scan(&self, state: &TopicState, after: ScanCursor) -> Result<Vec<StoredMessage>>;
 
-    /// The state of a topic, without asking the tables; `None` before its first put.
+    /// The state of a topic from memory; `None` before its first put.
     fn topic(&self, name: &str) -> Option<Arc<TopicState>>;
 
     /// All topics, in no order.
     fn topics(&self) -> Vec<Arc<TopicState>>;
 
-    /// The last id given out, the largest if the store has several partitions.
+    /// The highest assigned id over all partitions, as far as this server knows.
     fn last_id(&self) -> Id;
 
-    /// The last ids given out: a message put from now on has a larger one. Asks a shared store.
+    /// The highest assigned ids: every later message has a higher one. Queries a shared store.
     fn watermark(&self) -> Watermark {
         Watermark::at(self.last_id())
     }
@@ -90,76 +91,75 @@ pub trait Store: Send + Sync {
     /// Microseconds since 1970 by the store's clock.
     fn now(&self) -> Id;
 
-    /// When [`Store::tick`] of this partition next has something to do, by the store's clock.
-    /// The timer reads it after each batch, without asking the tables.
+    /// The time by the store's clock when [`Store::tick`] of this partition next has work. It comes from
+    /// memory: the timer reads it after each batch.
     fn due(&self, partition: usize) -> Id;
 
-    /// Does some of what is due in this partition by now, if anything is: ends leases, puts delayed
-    /// messages, removes expired ones. Returns the topics whose waiting clients can be served.
+    /// Carries out a bounded amount of the due work of this partition: ends leases, puts delayed messages,
+    /// removes expired ones. Returns the topics with messages for waiting clients.
     fn tick(&self, partition: usize) -> Result<Due>;
 
-    /// The store's kind, size and health. Waits for nothing; the store logs a new fault.
+    /// The store's kind, size and health. Never blocks. The store itself logs a new fault.
     fn usage(&self) -> Usage;
 
-    /// The methods of a store that other servers use too; `None` if only this process does.
+    /// The methods of a shared store; `None` for a store that only this process uses.
     fn shared(&self) -> Option<&dyn SharedStore> {
         None
     }
 }
 
-/// A store that several servers share. This server learns of the changes of others after a delay.
+/// A store that several servers share. Changes by other servers become visible after a delay.
 pub trait SharedStore {
-    /// Asks the store for the topic's state and updates its head.
+    /// Reads the topic's state from the store and publishes it in its [`TopicState`].
     fn refresh(&self, topic: &str) -> Result<()>;
 
-    /// How many partitions the store has; [`part`](crate::ops::part) tells which one holds a topic. One
-    /// may be unreachable while the others work, so none waits for another.
+    /// The number of partitions; [`partition`](crate::ops::partition) maps a topic to its partition. One
+    /// can be unreachable while the others work, so none waits for another.
     fn partitions(&self) -> usize;
 
-    /// Has `waker` woken when other servers have changed something that [`Store::tick`] of this
+    /// Sets the waker to call when another server has made a change that [`Store::tick`] of this
     /// partition reports.
     fn on_change(&self, partition: usize, waker: Waker);
 
-    /// As [`Store::watermark`], without waiting: the store is asked meanwhile, and the first read of
-    /// the result waits for the answer.
+    /// [`Store::watermark`] without blocking: the query runs in the background, and the first use of the
+    /// result waits for it.
     fn watermark_lazy(&self) -> Watermark;
 
-    /// How far the ids of different topics may be out of the order of their puts, in microseconds.
+    /// Microseconds by which ids in different topics can deviate from the order of their puts.
     fn clock_skew(&self) -> u64;
 
-    /// How long a message may be on its way to a consumer before it returns to its topic, in
-    /// microseconds.
+    /// Microseconds after which a message in transit to a consumer returns to its topic.
     fn consumer_lease(&self) -> u64;
 
     /// The nodes that hold the store.
     fn nodes(&self) -> Vec<Node>;
 }
 
-/// What a store is, how large, and whether it works.
+/// The kind, size and health of a store.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
     /// `memory`, `file`, `redis` or `redis-cluster`.
     pub kind: &'static str,
-    /// Whether a call may wait for a disk or a network, and not only for other calls.
+    /// Whether calls can wait for a disk or a network, beyond waiting for other calls.
     pub blocks: bool,
     /// Whether the store was empty when this process opened it.
     pub is_new: bool,
-    /// Why a change cannot be stored now so that the next server finds it.
+    /// Why changes currently cannot be stored durably; `None` if the store works.
     pub fault: Option<Error>,
-    /// Bytes that messages take with all that belongs to them.
+    /// Bytes of the messages and all their records.
     pub bytes: u64,
     pub max_bytes: Option<u64>,
-    /// Requests that were refused since the start because it was full.
+    /// Requests refused since the start because the store was full.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
     pub refused: u64,
 }
 
-/// What a tick did.
+/// The topics that a tick changed.
 #[derive(Debug, Default)]
 pub struct Due {
-    /// Topics in which messages were put.
+    /// Topics with new messages.
     pub put: Vec<Topic>,
-    /// Topics in which messages can be taken again.
+    /// Topics with messages that can be taken again.
     pub returned: Vec<Topic>,
 }
 
@@ -171,12 +171,12 @@ impl Due {
     }
 }
 
-/// The store that lives as long as this process: SQLite in memory.
+/// Opens a store in memory (SQLite), which ends with this process.
 pub fn in_memory(rules: Rules) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(sqlite::SqliteStore::in_memory(system_clock, rules)?))
 }
 
-/// The same with another clock, and a look at how many rows its tables have.
+/// A store in memory with another clock, and a function that counts the rows of its tables.
 #[cfg(test)]
 pub fn in_memory_with(clock: fn() -> Id, rules: Rules) -> (Arc<dyn Store>, Box<dyn Fn() -> i64>) {
     let store = sqlite::SqliteStore::in_memory(clock, rules);
@@ -184,11 +184,11 @@ pub fn in_memory_with(clock: fn() -> Id, rules: Rules) -> (Arc<dyn Store>, Box<d
     (store.clone(), Box::new(move || store.rows()))
 }
 
-/// The store in a file, which outlives this process.
+/// Opens a store in a SQLite file.
 ///
 /// # Errors
 ///
-/// A line that says why the file cannot be served.
+/// One line that says why the file cannot be opened.
 pub fn in_file(
     path: &Path,
     sync: SyncMode,
@@ -197,55 +197,55 @@ pub fn in_file(
     Ok(Arc::new(sqlite::SqliteStore::in_file(path, sync, system_clock, rules)?))
 }
 
-/// The store in a Redis, which others share.
+/// Opens a store in Redis, which other servers may use too.
 ///
 /// # Errors
 ///
-/// A line that says why it cannot be served.
+/// One line that says why Redis cannot be used.
 #[cfg(feature = "redis")]
 pub fn in_redis(at: &RedisAt<'_>, rules: Rules) -> std::result::Result<Arc<dyn Store>, String> {
     Ok(Arc::new(redis::RedisStore::open(at, rules, None)?))
 }
 
-/// What a look through a store's file came to.
+/// The result of [`check`].
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
     pub topics: u64,
     pub messages: u64,
-    /// Bytes of their JSON text.
+    /// Bytes of the JSON text of all messages.
     pub bytes: u64,
-    /// What is wrong, a line each; nothing if all is well.
+    /// One line for each fault; empty if the file is consistent.
     pub faults: Vec<String>,
 }
 
-/// Looks through a store's file, also while a server uses it.
+/// Checks the consistency of a store's file, even while a server uses it.
 ///
 /// # Errors
 ///
-/// A line that says why it cannot be looked at.
+/// One line that says why the file cannot be read.
 pub fn check(path: &Path) -> std::result::Result<Checked, String> {
     sqlite::check(path)
 }
 
-/// Whether a store's file is there, without opening it.
+/// Checks that a store's file exists, without opening it.
 ///
 /// # Errors
 ///
-/// Why it is not.
+/// One line that says why it cannot be found.
 pub fn find_file(path: &Path) -> std::result::Result<(), String> {
     sqlite::find_file(path)
 }
 
-/// Copies a store's file, also while a server uses it; returns the copy's size in bytes.
+/// Copies a store's file, even while a server uses it; returns the size of the copy in bytes.
 ///
 /// # Errors
 ///
-/// A line that says why it cannot be copied.
+/// One line that says why it cannot be copied.
 pub fn backup(from: &Path, to: &Path) -> std::result::Result<u64, String> {
     sqlite::backup(from, to)
 }
 
-/// A store in this file with another clock, for tests that neither cut the power.
+/// A store in this file with another clock and without syncs, and a function that counts its rows.
 #[cfg(test)]
 pub fn in_file_with(
     path: &Path,
@@ -257,26 +257,26 @@ pub fn in_file_with(
     (store.clone(), Box::new(move || store.rows()))
 }
 
-/// What a store is told once.
+/// The rules of a store, fixed when it is opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rules {
-    /// After so many deliveries a message that comes back is a dead letter; 0 is never.
+    /// The number of deliveries after which a returned message becomes a dead letter; 0 means never.
     pub dead_letter_after: u32,
-    /// How large the store may become.
+    /// The maximum of [`Usage::bytes`]; `None` means no limit.
     pub max_bytes: Option<u64>,
     pub when_full: WhenFull,
-    /// How old a message may become, in microseconds.
+    /// The maximum age of a message in microseconds; `None` means no limit.
     pub keep: Option<u64>,
 }
 
-/// Microseconds since 1970 by this machine's clock.
+/// Microseconds since 1970 by the machine's wall clock.
 fn system_clock() -> Id {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since_1970.map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
 }
 
 impl dyn Store + '_ {
-    /// [`SharedStore::refresh`]; the heads of other stores are always up to date.
+    /// [`SharedStore::refresh`]; the topic states of other stores are always current.
     pub fn refresh(&self, topic: &str) -> Result<()> {
         self.shared().map_or(Ok(()), |shared| shared.refresh(topic))
     }

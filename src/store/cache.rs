@@ -1,7 +1,14 @@
-//! The read cache: runs of messages that were read or put a moment ago, for the next client that reads
-//! the same messages. All clients share a cached run, and the forms in which protocols encoded it.
+//! The read cache: chunks that were recently read or put, shared by all clients that read the same topic.
 //!
-//! Part of the store. It knows no sessions: a cursor holds its own run and asks the cache for the next.
+//! Fan-out depends on it. When a message reaches a topic with a thousand subscribers, the first one
+//! loads the chunk and the others share it, with the forms into which protocols encoded it. With
+//! [`WriteThrough`] not even the first reads the tables: the put itself fills the cache.
+//!
+//! A chunk is immutable, so the cache needs no invalidation. It records the topic's number of removals
+//! at the time of reading; if the topic has had removals since, the chunk is stale and is read again. The
+//! same applies once one of its messages has expired. New messages never make a chunk stale: they follow it.
+//!
+//! Part of the store. It knows no sessions: a cursor holds its own chunk and asks the cache for the next.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -13,8 +20,10 @@ use crate::limits;
 use crate::ops::{Batch, Chunk, Id, Op, Outcome, Topic};
 use crate::sync::lock;
 
-/// At most [`limits::READ_CACHE_BYTES`] and [`limits::READ_CACHE_CHUNKS`]; the least recently used run leaves
-/// first. It is searched from the newest on, which is what most clients want.
+/// Recently used chunks: at most [`limits::READ_CACHE_BYTES`] and [`limits::READ_CACHE_CHUNKS`].
+///
+/// The least recently used chunk is evicted first. A linear search starts at the most recently used
+/// chunk, which is the one that most clients read.
 #[derive(Debug, Default)]
 pub struct ReadCache(Mutex<Entries>);
 
@@ -27,22 +36,22 @@ struct Entries {
 
 #[derive(Debug)]
 struct Entry {
-    /// The number of the run's topic.
+    /// The topic's number, which changes with a purge.
     topic: i64,
-    /// The run has the messages that follow any of these ids.
+    /// The ids after which the chunk has the next message.
     places: Range<Id>,
     chunk: Arc<Chunk>,
     bytes: usize,
 }
 
-/// What an entry takes beside its messages, about.
+/// Estimated bytes of an entry without its messages.
 const ENTRY_BYTES: usize = 512;
 
-/// What a message takes beside its body and its topic's name, about.
+/// Estimated bytes of a message without its body and the name of its topic.
 const MESSAGE_BYTES: usize = 96;
 
 impl ReadCache {
-    /// A run that has the message that follows `after`.
+    /// A chunk with the topic's first message after `after`. It may be stale.
     pub fn find(&self, state: &TopicState, after: Id) -> Option<Arc<Chunk>> {
         let number = state.number();
         let Entries { chunks, .. } = &mut *lock(&self.0);
@@ -57,7 +66,8 @@ impl ReadCache {
         Some(chunk)
     }
 
-    /// Keeps a run, unless it is one large message: encoding that costs more than reading it.
+    /// Adds a chunk, except a single message above [`limits::CHUNK_BYTES`]: encoding it costs more than
+    /// reading it, so sharing would save little.
     pub fn keep(&self, state: &TopicState, chunk: &Arc<Chunk>) {
         if chunk.is_empty() || chunk.bytes() > limits::CHUNK_BYTES {
             return;
@@ -76,21 +86,21 @@ impl ReadCache {
         }
     }
 
-    /// Bytes that the cached runs take, about.
+    /// Estimated bytes of all entries.
     #[cfg(test)]
     fn bytes(&self) -> usize {
         lock(&self.0).bytes
     }
 }
 
-/// What a run takes, with its messages in one encoded form.
+/// Estimated bytes of a chunk with its messages in one encoded form.
 fn size_of_chunk(state: &TopicState, chunk: &Chunk) -> usize {
     let per_message = MESSAGE_BYTES + state.topic().as_str().len();
     ENTRY_BYTES + 2 * chunk.bytes() + chunk.len() * per_message
 }
 
 impl dyn Store + '_ {
-    /// [`Store::read`], or a cached run with the message that follows `after`.
+    /// [`Store::read`] through the cache. A cached chunk may begin before `after`.
     pub fn chunk(&self, state: &TopicState, after: Id, limit: usize) -> Result<Arc<Chunk>> {
         if let Some(chunk) = self.cache().find(state, after)
             && !self.is_stale(state, &chunk)
@@ -102,22 +112,23 @@ impl dyn Store + '_ {
         Ok(chunk)
     }
 
-    /// Whether messages of the run have been removed, or may not be handed out any more.
+    /// Whether messages of the chunk may have been removed or have expired.
     pub fn is_stale(&self, state: &TopicState, chunk: &Chunk) -> bool {
         chunk.removals() != state.removals() || chunk.expires().is_some_and(|at| at <= self.now())
     }
 }
 
-/// Brings the messages of a batch into the cache, so that followers need not read them from the tables.
+/// Adds the messages of a batch to the cache, so that subscribers need not read them from the tables.
 ///
-/// Made before the batch is carried out: any removal from then on makes the run stale.
+/// It must be created before the batch is submitted: it records the topic's removals then, so any later
+/// removal, even one by the batch itself, makes the chunk stale.
 pub struct WriteThrough {
     state: Arc<TopicState>,
     removals: u64,
 }
 
 impl WriteThrough {
-    /// For the topic of the batch's first plain put; `None` for a topic without messages so far.
+    /// For the topic of the batch's first put without options; `None` if the topic does not exist yet.
     pub fn new(store: &dyn Store, batch: &Batch) -> Option<WriteThrough> {
         let topic = batch.ops.iter().find_map(plain_put)?;
         let state = store.topic(topic.as_str())?;
@@ -125,14 +136,15 @@ impl WriteThrough {
         Some(WriteThrough { state, removals })
     }
 
-    /// Caches the messages, after the batch was carried out.
+    /// Caches the messages once the batch is complete.
     pub fn finish(&self, store: &dyn Store, batch: &Batch) {
         if let Some(chunk) = self.chunk(batch) {
             store.cache().keep(&self.state, &Arc::new(chunk));
         }
     }
 
-    /// The messages that follow one another in the topic, from the first on.
+    /// The batch's consecutive messages of the topic, from the first one. A message of another batch or
+    /// a put with options between them ends the chunk.
     fn chunk(&self, batch: &Batch) -> Option<Chunk> {
         let mut chunk: Option<Chunk> = None;
         for (op, outcome) in batch.ops.iter().zip(&batch.outcomes) {
@@ -173,7 +185,7 @@ mod tests {
         TopicState::new(Topic::new("t").unwrap(), number)
     }
 
-    /// A run of these ids, which begins after `after`.
+    /// A chunk of these ids that begins after `after`.
     fn chunk(after: Id, ids: &[Id], body: &[u8]) -> Arc<Chunk> {
         let mut chunk = Chunk::new(after, 0);
         ids.iter().for_each(|id| chunk.push(*id, body, None));
@@ -181,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_found_by_topic_and_place() {
+    fn chunks_are_found_by_topic_and_position() {
         let (cache, t, u) = (ReadCache::default(), state(1), state(2));
         cache.keep(&t, &chunk(10, &[12, 14], b"1"));
         cache.keep(&t, &chunk(14, &[15], b"1"));
@@ -194,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn least_recently_used_runs_leave_once_the_bound_is_crossed() {
+    fn least_recently_used_chunk_is_evicted_at_the_byte_limit() {
         let (cache, t) = (ReadCache::default(), state(1));
         let body = vec![b'1'; limits::CHUNK_BYTES];
         let fit = (limits::READ_CACHE_BYTES / size_of_chunk(&t, &chunk(0, &[1], &body))) as Id;
@@ -205,13 +217,13 @@ mod tests {
         keep(fit);
         assert!(cache.bytes() <= limits::READ_CACHE_BYTES);
         let gone: Vec<Id> = (0..=fit).filter(|after| cache.find(&t, *after).is_none()).collect();
-        assert_eq!(gone, [1], "the run at 0 was used after this one");
+        assert_eq!(gone, [1], "the chunk at 0 was used after this one");
         (0..10 * fit).for_each(keep);
         assert!(cache.bytes() <= limits::READ_CACHE_BYTES);
     }
 
     #[test]
-    fn small_runs_are_bounded_by_their_number() {
+    fn number_of_small_chunks_is_bounded() {
         let (cache, t) = (ReadCache::default(), state(1));
         let chunks = limits::READ_CACHE_CHUNKS as Id;
         (0..=chunks).for_each(|after| cache.keep(&t, &chunk(after, &[after + 1], b"1")));
@@ -220,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_run_of_a_place_is_found() {
+    fn newest_chunk_of_a_position_is_found() {
         let (cache, t) = (ReadCache::default(), state(1));
         cache.keep(&t, &chunk(10, &[11], b"1"));
         cache.keep(&t, &chunk(10, &[12], b"1"));
@@ -228,14 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn a_large_message_is_not_kept() {
+    fn large_message_is_not_cached() {
         let (cache, t) = (ReadCache::default(), state(1));
         cache.keep(&t, &chunk(10, &[11], &vec![b'1'; limits::CHUNK_BYTES + 1]));
         assert!(cache.find(&t, 10).is_none());
     }
 
     #[test]
-    fn clients_that_read_the_same_messages_share_a_run() {
+    fn readers_of_the_same_messages_share_a_chunk() {
         let store = in_memory(Rules::default()).unwrap();
         store.apply(&mut batch(&["t", "t", "t"]));
         let state = store.topic("t").unwrap();
@@ -254,7 +266,7 @@ mod tests {
         batch
     }
 
-    /// How many messages followers of "t" find in the cache after the batch.
+    /// How many messages of "t" are in the cache after the batch.
     fn found(store: &dyn Store, mut batch: Batch, meanwhile: impl FnOnce()) -> Option<usize> {
         let state = store.topic("t")?;
         let after = state.newest();
@@ -273,7 +285,11 @@ mod tests {
         assert!(WriteThrough::new(&*store, &batch(&["t"])).is_none(), "the topic is new");
         put(&["t", "u"]);
         assert_eq!(found(&*store, batch(&["t", "u", "t"]), || {}), Some(2));
-        assert_eq!(found(&*store, batch(&["t"]), || put(&["t"])), None, "one lies between");
+        assert_eq!(
+            found(&*store, batch(&["t"]), || put(&["t"])),
+            None,
+            "another message precedes it"
+        );
         let mut expires = batch(&["t"]);
         let options = PutOptions { ttl: Some(1), ..PutOptions::default() };
         expires.put(Topic::new("t").unwrap(), b"1", Some(Box::new(options)));
@@ -283,6 +299,10 @@ mod tests {
             take.ops.push(Op::Take { topic: Topic::new("t").unwrap(), lease: None });
             store.apply(&mut take);
         };
-        assert_eq!(found(&*store, batch(&["t"]), take), None, "stale, to be on the safe side");
+        assert_eq!(
+            found(&*store, batch(&["t"]), take),
+            None,
+            "stale: a message was removed meanwhile"
+        );
     }
 }

@@ -1,10 +1,11 @@
-//! What a full store drops and refuses, for the log.
+//! Log lines about messages that a full store drops and requests that it refuses.
 
 use std::time::Instant;
 
 use crate::limits;
 
-/// What a bound has cost: logged now and then, however much it is, and at the end.
+/// Counts dropped messages and refused requests, and logs them at most once in
+/// [`limits::DROPS_LOGGED`], and at the end.
 #[derive(Default)]
 pub struct DropLog {
     logged: Option<Instant>,
@@ -13,7 +14,7 @@ pub struct DropLog {
 }
 
 impl DropLog {
-    /// These too.
+    /// Adds to the counts, and logs them if the last line is old enough.
     pub fn add(&mut self, dropped: u64, refused: u64) {
         self.dropped += dropped;
         self.refused += refused;
@@ -27,12 +28,14 @@ impl DropLog {
     fn log(&mut self) {
         if self.dropped > 0 {
             let dropped = std::mem::take(&mut self.dropped);
-            tracing::warn!("{dropped} of the oldest messages were dropped (--max-store, --keep)");
+            tracing::warn!(
+                "dropped the {dropped} oldest messages to stay within --max-store or --keep"
+            );
         }
         if self.refused > 0 {
             let refused = std::mem::take(&mut self.refused);
             tracing::warn!(
-                "the store is full: {refused} requests were refused (--max-store, or what it is on)"
+                "the store is full: refused {refused} requests (raise --max-store or free disk space)"
             );
         }
     }

@@ -1,4 +1,6 @@
-//! Heads: what is known of a topic without a lock on the store.
+//! The state of a topic that any thread reads without the store's lock: counts, newest id, rates.
+//!
+//! Part of the store, which publishes it after each commit. It knows neither tables nor Redis.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -8,43 +10,44 @@ use crate::limits;
 use crate::ops::{Id, Policy, Topic};
 use crate::sync::lock;
 
-/// What a topic shows without asking the tables. One for each topic, shared by all who use it.
+/// The published state of one topic, shared by all threads.
 #[derive(Debug)]
 pub struct TopicState {
     topic: Topic,
-    /// The store's own number for the topic, another one after a purge.
+    /// The store's internal number of the topic; a purge assigns a new one.
     number: AtomicI64,
     newest: AtomicU64,
     removals: AtomicU64,
     counts: Mutex<(Counts, Meter)>,
     /// Whether a take without a lease may have removed messages since the store was opened.
     is_taken_from: AtomicBool,
-    /// How many messages were put back after such a take, and the ids of the last of them.
+    /// How many messages were put back after such a take.
     put_backs: AtomicU64,
+    /// The ids of the last of them, at most [`limits::PUT_BACKS`].
     put_back_ids: Mutex<VecDeque<Id>>,
 }
 
-/// A topic's numbers, as of the last commit.
+/// The counts of a topic as of the last commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages that are kept, and bytes of their JSON text.
+    /// Stored messages without delayed ones, and the bytes of their JSON text.
     pub length: u64,
     pub bytes: u64,
-    /// Messages under a lease, or returned with a delay that has not passed.
+    /// Messages under a lease, or returned by `nack` with a delay that has not passed.
     pub leased: u64,
-    /// Messages that are not due yet.
+    /// Messages put with a delay that has not passed.
     pub delayed: u64,
     /// Puts and takes since the store was opened.
     pub puts: u64,
     pub takes: u64,
-    /// Messages that were removed since then because they were the oldest, by a bound.
+    /// Oldest messages removed since then to stay within `--max-store` or `--keep`.
     pub dropped: u64,
-    /// Messages that wait in `ready`: prioritised ones and returned ones.
+    /// Messages in `ready`: those with a priority and returned ones.
     pub ready: u64,
-    /// Messages that are taken in the order of the log, and the id up to which that was done.
+    /// Messages to take in the order of their ids, and the id up to which they have been taken.
     pub in_line: u64,
     pub taken_to: Id,
-    /// Messages of which more is known than stands in the log: looks, or where they came from.
+    /// Messages with extra fields outside the log: the number of peeks, or the origin of a dead letter.
     pub noted: u64,
     pub stopped: bool,
     pub policy: Option<Policy>,
@@ -72,12 +75,12 @@ impl TopicState {
         self.number.load(Ordering::Acquire)
     }
 
-    /// The id of the newest message that was put; 0 if there was none.
+    /// The id of the newest message ever put; 0 if there was none.
     pub fn newest(&self) -> Id {
         self.newest.load(Ordering::Acquire)
     }
 
-    /// How often messages were removed.
+    /// How many commits removed messages. A change makes cached chunks stale.
     pub fn removals(&self) -> u64 {
         self.removals.load(Ordering::Acquire)
     }
@@ -86,12 +89,12 @@ impl TopicState {
         lock(&self.counts).0
     }
 
-    /// Puts and takes a second, over the last ten seconds.
+    /// Puts and takes per second, averaged over the last ten seconds.
     pub fn rates(&self, now: Id) -> (f64, f64) {
         lock(&self.counts).1.rates(now)
     }
 
-    /// Called after a commit, at `now` by the store's clock.
+    /// Publishes the state after a commit at `now` by the store's clock.
     pub fn publish(&self, number: i64, counts: Counts, newest: Id, removed: bool, now: Id) {
         self.number.store(number, Ordering::Release);
         let (before, meter) = &mut *lock(&self.counts);
@@ -104,19 +107,20 @@ impl TopicState {
         self.newest.fetch_max(newest, Ordering::AcqRel);
     }
 
-    /// Notes that takes without a lease remove messages. Called before the first removal is visible.
+    /// Records that takes without a lease remove messages. Called before the first removal is visible:
+    /// otherwise a reader could pass the gap without knowing that the message may return.
     pub fn take_from(&self) {
         if !self.is_taken_from() {
             self.is_taken_from.store(true, Ordering::Release);
         }
     }
 
-    /// Whether a message may be missing that comes back under its id.
+    /// Whether a removed message may return under its old id.
     pub fn is_taken_from(&self) -> bool {
         self.is_taken_from.load(Ordering::Acquire)
     }
 
-    /// Notes that a message is back under its id. Called when it is visible.
+    /// Records that a message has returned under its old id. Called once it is visible.
     pub fn put_back(&self, id: Id) {
         let mut ids = lock(&self.put_back_ids);
         if ids.len() == limits::PUT_BACKS {
@@ -126,7 +130,7 @@ impl TopicState {
         self.put_backs.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Notes that messages may be back whose ids are not known.
+    /// Records that messages with unknown ids may have returned.
     #[cfg(feature = "redis")]
     pub fn miss_put_backs(&self) {
         let mut ids = lock(&self.put_back_ids);
@@ -139,7 +143,8 @@ impl TopicState {
         self.put_backs.load(Ordering::Acquire)
     }
 
-    /// The same, and the ids of all after the first `known`; no ids if not all are remembered.
+    /// The number of returned messages, and the ids of those after the first `known`; no ids if some
+    /// are no longer remembered.
     pub fn put_backs_after(&self, known: u64) -> (u64, Option<Vec<Id>>) {
         let ids = lock(&self.put_back_ids);
         let count = self.put_backs();
@@ -149,10 +154,10 @@ impl TopicState {
     }
 }
 
-/// Puts and takes of each of the last seconds.
+/// Puts and takes in each of the last [`METER_SECONDS`].
 #[derive(Debug, Default)]
 struct Meter {
-    /// The last second that was counted.
+    /// The latest second with a count.
     second: u64,
     counts: [(u32, u32); METER_SECONDS],
 }
@@ -160,7 +165,7 @@ struct Meter {
 const METER_SECONDS: usize = 10;
 
 impl Meter {
-    /// Forgets what is older than the seconds that are kept.
+    /// Clears the slots of the seconds that have passed.
     fn advance(&mut self, now: Id) {
         let second = now / 1_000_000;
         let passed = second.saturating_sub(self.second).min(METER_SECONDS as u64);
