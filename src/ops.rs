@@ -1,5 +1,5 @@
-//! What passes between the layers: topics, ids and messages, batches of operations and their outcomes,
-//! runs of messages. Every layer may use it; it knows no store, no socket and nobody who waits.
+//! The data that passes between the layers: topics, ids, messages, chunks, and batches of operations with
+//! their outcomes. Every layer may use it. It knows no store, socket or waiting client.
 
 mod batch;
 mod chunk;

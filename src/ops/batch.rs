@@ -1,18 +1,18 @@
-//! Batches: what a connection asks of the store at a time, and what became of it.
+//! Batches: the operations that a connection submits to the store together, and their outcomes.
 
 use std::ops::Range;
 
 use super::{Id, StoredMessage, Topic};
 use crate::error::{Code, Error, Result};
 
-/// Operations that are carried out together, in order. It is reused: `clear` keeps its memory.
+/// Operations that the store carries out together, in order. [`Batch::clear`] keeps the memory for reuse.
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
     pub ops: Vec<Op>,
-    /// One for each operation, once the store has had the batch.
+    /// One for each operation, once the batch is complete.
     pub outcomes: Vec<Result<Outcome>>,
-    /// The messages that were taken.
+    /// The bodies of taken and peeked messages.
     pub taken: Vec<u8>,
     confirms: bool,
 }
@@ -21,7 +21,7 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 pub enum Op {
     Put(Put),
-    /// The next message of the topic for the caller alone; gone at once unless there is a lease.
+    /// Takes the next message of the topic: leases it, or removes it if there is no lease.
     Take {
         topic: Topic,
         lease: Option<u64>,
@@ -37,7 +37,7 @@ pub enum Op {
         deliveries: u32,
         delay: u64,
     },
-    /// A message that was taken, and did not reach its taker.
+    /// Returns a taken message that did not reach its client.
     PutBack {
         topic: Topic,
         message: Box<Requeue>,
@@ -60,12 +60,12 @@ pub enum Op {
         topic: Topic,
         policy: Policy,
     },
-    /// A message of another store, with all that is known of it, which is put behind the topic's.
+    /// Appends a message of another store with all its fields. Its id must be above the topic's ids.
     Import {
         topic: Topic,
         message: Box<StoredMessage>,
     },
-    /// The topic has given out ids up to this one, in another store.
+    /// Raises the highest id of the topic to that in another store.
     Advance {
         topic: Topic,
         to: Id,
@@ -76,14 +76,14 @@ pub enum Op {
 #[derive(Clone, Debug)]
 pub struct Put {
     pub topic: Topic,
-    /// Where its JSON text stands in the batch.
+    /// The position of its JSON text in the batch.
     pub body: Range<usize>,
     pub options: Option<Box<PutOptions>>,
-    /// Whether somebody is told that it is done.
+    /// Whether the client receives a confirmation.
     pub confirms: bool,
 }
 
-/// What few puts have.
+/// The options of a put. Boxed, because few puts have any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PutOptions {
     pub priority: u8,
@@ -98,49 +98,50 @@ impl Default for PutOptions {
     }
 }
 
-/// How consumers share a topic's messages.
+/// How the messages of a topic are distributed among its consumers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     Broadcast,
     RoundRobin,
 }
 
-/// What an operation came to.
+/// The outcome of an operation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// A put, stored now or, if it is a duplicate, before; behind the topic's message with the id
-    /// `after`, which is not known of a duplicate.
+    /// A put: stored now, or earlier if it is a duplicate. `after` is the id of the topic's previous
+    /// message; a duplicate has none.
     Stored { id: Id, after: Id, duplicate: bool },
-    /// A put that is due at this time.
+    /// A put with a delay, which becomes due at this time.
     Due { at: Id, duplicate: bool },
     /// A take.
     Taken(Option<Taken>),
-    /// A peek: the message, and how often it was looked at.
+    /// A peek: the message and its number of peeks.
     Peeked(Option<(Taken, u64)>),
-    /// An ack, a nack, a message put back or brought in, a setting.
+    /// An ack, nack, put-back, import or setting.
     Done,
-    /// A delete: whether there was such a message.
+    /// A delete: whether the message existed.
     Deleted(bool),
-    /// A purge: how many messages it removed.
+    /// A purge: the number of removed messages.
     Purged(u64),
-    /// Not done, nor is any operation behind it: the batch has taken as much as it may.
+    /// This operation and all later ones were not carried out: the batch has reached its limit of taken
+    /// bytes. [`Batch::go_on`] prepares the rest.
     Later,
 }
 
-/// A message in a taker's hands.
+/// A message that a client has taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
     pub id: Id,
-    /// Where its JSON text stands in the batch's `taken`.
+    /// The position of its JSON text in [`Batch::taken`].
     pub body: Range<usize>,
     pub deliveries: u32,
     pub priority: u8,
     pub expires: Option<Id>,
-    /// The topic and id that a dead letter had.
+    /// The original topic and id of a dead letter.
     pub origin: Option<Box<(Topic, Id)>>,
 }
 
-/// A message that goes back as if it had not been taken.
+/// A message that returns to its topic as if it had not been taken.
 #[derive(Clone, Debug)]
 pub struct Requeue {
     pub taken: Taken,
@@ -162,7 +163,7 @@ impl Policy {
     }
 }
 
-/// What stands for an outcome that a store does not give.
+/// The error for an operation without an outcome from the store.
 pub fn not_done() -> Result<Outcome> {
     Err(Error::new(Code::StoreFailed, "the store did not answer: try again"))
 }
@@ -187,7 +188,7 @@ impl Op {
 }
 
 impl Batch {
-    /// What its only operation came to, once the store has had it.
+    /// The outcome of the only operation of a complete batch.
     pub fn only(&mut self) -> Result<Outcome> {
         self.outcomes.pop().unwrap_or_else(not_done)
     }
@@ -200,7 +201,7 @@ impl Batch {
         self.ops.push(Op::Put(Put { topic, body, options, confirms: false }));
     }
 
-    /// A batch of some of its operations, in their order.
+    /// A batch of the operations with these indices.
     #[cfg(feature = "redis")]
     pub fn some(&self, indexes: &[usize]) -> Batch {
         let mut some = Batch::default();
@@ -218,7 +219,7 @@ impl Batch {
         some
     }
 
-    /// The put that was added last is to be confirmed.
+    /// Marks the last put as to be confirmed.
     pub fn confirm(&mut self) {
         if let Some(Op::Put(put)) = self.ops.last_mut() {
             put.confirms = true;
@@ -226,14 +227,14 @@ impl Batch {
         self.confirms = true;
     }
 
-    /// Whether a reply promises that something of it was done. An unconfirmed put promises nothing, nor
-    /// does a peek; an import is synced by the end of its copy.
+    /// Whether a reply promises that a change is durable, so that the store must sync before it completes
+    /// the batch. Unconfirmed puts and peeks promise nothing; the last batch of a copy syncs its imports.
     pub fn needs_sync(&self) -> bool {
         let promises = |op: &Op| !matches!(op, Op::Put(_) | Op::Peek { .. } | Op::Import { .. });
         self.confirms || self.ops.iter().any(promises)
     }
 
-    /// The messages that were taken without a lease: the store does not have them any more.
+    /// The messages taken without a lease, which the store has removed.
     pub fn taken_for_good(&self) -> impl Iterator<Item = (Topic, Requeue)> {
         self.ops.iter().zip(&self.outcomes).filter_map(|(op, outcome)| match (op, outcome) {
             (Op::Take { topic, lease: None }, Ok(Outcome::Taken(Some(taken)))) => {
@@ -248,17 +249,17 @@ impl Batch {
         self.ops.is_empty()
     }
 
-    /// Bytes of messages to put.
+    /// Bytes of the bodies to put.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Bytes of messages that it has memory for.
+    /// Allocated bytes for bodies.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity() + self.taken.capacity()
     }
 
-    /// Forgets the operations; what memory a large batch took beyond `keep_bytes` is given back.
+    /// Removes all operations and outcomes. Frees the memory if it exceeds `keep_bytes`.
     pub fn clear(&mut self, keep_bytes: usize) {
         if self.capacity() > keep_bytes {
             *self = Batch::default();
@@ -271,7 +272,7 @@ impl Batch {
         self.confirms = false;
     }
 
-    /// The largest id that a put of the batch was given; 0 if there was none.
+    /// The highest id assigned to a put of the batch; 0 if none was stored.
     pub fn last_id(&self) -> Id {
         let ids = self.outcomes.iter().map(|outcome| match outcome {
             Ok(Outcome::Stored { id, duplicate: false, .. }) => *id,
@@ -280,7 +281,7 @@ impl Batch {
         ids.max().unwrap_or(0)
     }
 
-    /// The topics in which messages were stored, in order, a run of the same one once.
+    /// The topics of stored messages in order, without consecutive repetitions.
     pub fn topics_put(&self) -> impl Iterator<Item = &Topic> {
         let mut before: Option<&Topic> = None;
         self.ops.iter().zip(&self.outcomes).filter_map(move |(op, outcome)| match (op, outcome) {
@@ -294,13 +295,13 @@ impl Batch {
         })
     }
 
-    /// How many operations were done.
+    /// The number of operations before the first [`Outcome::Later`].
     pub fn done(&self) -> usize {
         let later = |outcome: &Result<Outcome>| matches!(outcome, Ok(Outcome::Later));
         self.outcomes.iter().position(later).unwrap_or(self.outcomes.len())
     }
 
-    /// Forgets the operations that were done, and gets ready for the others.
+    /// Removes the completed operations and prepares the batch to submit the others.
     pub fn go_on(&mut self) {
         self.ops.drain(..self.done().min(self.ops.len()));
         self.outcomes.clear();

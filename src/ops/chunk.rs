@@ -1,24 +1,24 @@
-//! Runs: messages as they leave the store, several at a time.
+//! Chunks: consecutive messages of one topic, as the store returns them and all readers share them.
 
 use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::{Id, Message, Topic};
 
-/// A few messages of one topic that follow one another, as they were read: nothing of the topic
-/// lies between them, nor between `after` and the first.
+/// Consecutive messages of one topic. When the chunk was read, the topic had no other message between
+/// them, nor between the id `after` and the first.
 #[derive(Debug, Default)]
 pub struct Chunk {
     after: Id,
     entries: Vec<Entry>,
     bytes: Vec<u8>,
-    /// The topic's removals when it was read.
+    /// The topic's number of removals when the chunk was read.
     removals: u64,
-    /// When the first of its messages expires.
+    /// The earliest expiry of its messages.
     expires: Option<Id>,
-    /// Where dead letters came from, by their index in the run.
+    /// Index, original topic and original id of each dead letter.
     origins: Vec<(usize, Topic, Id)>,
-    /// The messages as a protocol writes them, each made once for all who stand in this run.
+    /// The encoded forms, each produced once for all readers.
     pushes: OnceLock<Encoded>,
     events: OnceLock<Encoded>,
     frames: OnceLock<Encoded>,
@@ -27,23 +27,23 @@ pub struct Chunk {
 #[derive(Debug)]
 struct Entry {
     id: Id,
-    /// Where the message ends in the run's bytes; it begins where the one before it ends.
+    /// The end of the body in the chunk's bytes; it starts at the end of the previous one.
     end: usize,
 }
 
-/// How a protocol writes messages that it pushes.
+/// A wire form of pushed messages.
 #[derive(Clone, Copy, Debug)]
 pub enum Encoding {
-    /// As objects of the JSON protocol.
+    /// Objects of the JSON protocol.
     Push,
-    /// As server-sent events.
+    /// Server-sent events.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone writes them"))]
     Event,
-    /// As CoreMQ's frames.
+    /// CoreMQ frames.
     Frame,
 }
 
-/// A run's messages on their way out, and where each ends.
+/// The messages of a chunk in one wire form, and the end of each.
 #[derive(Debug, Default)]
 pub struct Encoded {
     pub bytes: Vec<u8>,
@@ -61,14 +61,14 @@ impl Chunk {
         self.expires = self.expires.into_iter().chain(expires).min();
     }
 
-    /// The last message that was pushed is a dead letter of this topic and id.
+    /// Records the origin of the last message, which is a dead letter.
     pub fn set_origin(&mut self, topic: Topic, id: Id) {
         if let Some(last) = self.entries.len().checked_sub(1) {
             self.origins.push((last, topic, id));
         }
     }
 
-    /// Turns a run that was read backwards, newest first, round.
+    /// Reverses a chunk that was read newest first.
     pub fn reversed(self) -> Chunk {
         let mut chunk = Chunk::new(self.entries.last().map_or(self.after, |first| first.id - 1), 0);
         chunk.removals = self.removals;
@@ -92,7 +92,7 @@ impl Chunk {
         self.entries.is_empty()
     }
 
-    /// The message at `index`, if the run goes so far.
+    /// The message at `index`; `None` at or after the end.
     pub fn get(&self, index: usize) -> Option<Message<'_>> {
         let entry = self.entries.get(index)?;
         let start = match index.checked_sub(1) {
@@ -102,29 +102,29 @@ impl Chunk {
         Some(Message { id: entry.id, body: self.bytes.get(start..entry.end)? })
     }
 
-    /// Where the dead letter at `index` came from.
+    /// The original topic and id of the dead letter at `index`.
     pub fn origin(&self, index: usize) -> Option<(&Topic, Id)> {
         let origin = self.origins.iter().find(|(at, ..)| *at == index);
         origin.map(|(_, topic, id)| (topic, *id))
     }
 
-    /// Bytes of messages.
+    /// Bytes of all bodies.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The index of the first message after `after`, if the run is sure to hold it.
+    /// The index of the first message after `after`; `None` if the chunk does not cover this id.
     pub fn position(&self, after: Id) -> Option<usize> {
         let within = self.after <= after && after < self.last_id();
         within.then(|| self.entries.partition_point(|entry| entry.id <= after))
     }
 
-    /// The id of the last message; where there is none, the id that the run was to begin after.
+    /// The id of the last message; if the chunk is empty, the id after which it begins.
     pub fn last_id(&self) -> Id {
         self.entries.last().map_or(self.after, |entry| entry.id)
     }
 
-    /// The id after which it begins: nothing of the topic lies between this id and the first message.
+    /// The id after which the chunk begins. The topic has no message between it and the first one.
     pub fn after(&self) -> Id {
         self.after
     }
@@ -137,7 +137,7 @@ impl Chunk {
         self.expires
     }
 
-    /// The messages as `encode` writes them in this form; it is asked once.
+    /// The messages in this form. Calls `encode` the first time.
     pub fn encoded(&self, form: Encoding, encode: impl FnOnce(&Chunk) -> Encoded) -> &Encoded {
         let encoded = match form {
             Encoding::Push => &self.pushes,
@@ -149,13 +149,13 @@ impl Chunk {
 }
 
 impl Encoded {
-    /// The messages with these indices, as they stand behind one another.
+    /// The bytes of the messages with these indices.
     pub fn part(&self, range: &Range<usize>) -> &[u8] {
         let start = self.end_before(range.start);
         self.bytes.get(start..self.end_before(range.end).max(start)).unwrap_or_default()
     }
 
-    /// Where in that part each of them ends.
+    /// The end of each of these messages, relative to the start of [`Encoded::part`].
     pub fn ends_in(&self, range: &Range<usize>) -> impl Iterator<Item = usize> {
         let start = self.end_before(range.start);
         self.ends.get(range.clone()).unwrap_or_default().iter().map(move |end| end - start)

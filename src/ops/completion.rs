@@ -1,4 +1,5 @@
-//! Completions: what happens once a store has carried out a batch. They know neither the store nor the broker.
+//! Completions: callbacks that receive a batch once the store has carried it out, and the threads that
+//! wait for one. They know neither the store nor the broker.
 
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::{self, Thread};
@@ -8,18 +9,18 @@ use crate::sync::lock;
 
 /// Receives a batch once the store has carried it out.
 pub trait Completion: Send {
-    /// Takes the batch with its outcomes. It may store them and wake a thread or a task. It never
-    /// blocks, submits a batch or takes a lock of the broker: the thread of another connection runs it.
+    /// Takes the batch with its outcomes. It may store them and wake a thread or a task. It must not
+    /// block, submit a batch or take a lock of the broker: it runs on the thread of any connection.
     fn complete(self: Box<Self>, batch: Batch);
 
-    /// The thread that waits for this batch and may carry out others meanwhile; `None` if none does.
+    /// The thread that waits for this batch and may lead meanwhile; `None` if no thread waits.
     fn waiter(&self) -> Option<&Arc<ThreadWaiter<Batch>>> {
         None
     }
 }
 
-/// Times that a waiting thread yields its core before it parks, 0 on a machine with one core. The
-/// leader never yields.
+/// Number of times that a waiting thread yields its core before it parks; 0 on a machine with one core.
+/// The leader never yields.
 ///
 /// A commit in memory can take less time than the wake-up of a parked thread. After a yield the answer
 /// is often there, and neither the waiting thread nor the leader pays for a futex call. Confirmed puts
@@ -40,29 +41,30 @@ pub struct ThreadWaiter<T> {
 
 struct State<T> {
     result: Option<T>,
-    /// Whether the thread is asked to lead.
+    /// Whether another thread has asked this one to lead.
     leads: bool,
     /// Whether the thread is parked, or about to be.
     sleeps: bool,
 }
 
 impl<T> ThreadWaiter<T> {
-    /// Made by the thread that is going to wait.
+    /// Must be called by the thread that will wait.
     pub fn new() -> Arc<ThreadWaiter<T>> {
         let state = State { result: None, leads: false, sleeps: false };
         Arc::new(ThreadWaiter { thread: thread::current(), state: Mutex::new(state) })
     }
 
     pub fn give(&self, result: T) {
-        self.tell(|state| state.result = Some(result));
+        self.update(|state| state.result = Some(result));
     }
 
     /// Asks the thread to lead.
     pub fn ask_to_lead(&self) {
-        self.tell(|state| state.leads = true);
+        self.update(|state| state.leads = true);
     }
 
-    fn tell(&self, change: impl FnOnce(&mut State<T>)) {
+    /// Changes the state and wakes the thread if it is parked.
+    fn update(&self, change: impl FnOnce(&mut State<T>)) {
         let mut state = lock(&self.state);
         change(&mut state);
         let sleeps = std::mem::take(&mut state.sleeps);
@@ -72,7 +74,7 @@ impl<T> ThreadWaiter<T> {
         }
     }
 
-    /// Whether the result is there.
+    /// Whether the result has arrived.
     pub fn is_done(&self) -> bool {
         lock(&self.state).result.is_some()
     }
@@ -81,7 +83,7 @@ impl<T> ThreadWaiter<T> {
         lock(&self.state).result.take()
     }
 
-    /// Waits for the result, and calls `lead` each time that the thread is asked to lead before that.
+    /// Waits for the result. Calls `lead` whenever another thread asks this one to lead.
     pub fn wait(&self, lead: impl Fn()) {
         let mut yields = *YIELDS;
         loop {
@@ -116,7 +118,7 @@ impl Completion for Arc<ThreadWaiter<Batch>> {
     }
 }
 
-/// Submits a batch by `submit` and waits on this thread until it is complete.
+/// Submits a batch with `submit` and blocks until it is complete.
 pub fn apply(batch: &mut Batch, submit: impl FnOnce(Batch, Box<dyn Completion>)) {
     let waiter = ThreadWaiter::new();
     submit(std::mem::take(batch), Box::new(waiter.clone()));

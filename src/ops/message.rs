@@ -1,4 +1,4 @@
-//! The nouns of the broker: a topic's name, a message's id, and a message as it is handed out.
+//! Topic names, message ids, and messages as the store returns them.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::limits;
 /// the last id where that is larger. Positive, below 2^53, strictly increasing over a store.
 pub type Id = u64;
 
-/// Ids end here, so that a double holds every one of them exactly.
+/// Upper bound of ids, exclusive: a double represents every smaller integer exactly.
 pub const ID_END: Id = 1 << 53;
 
 /// A message's priority: 0 to 9; higher ones are taken first.
@@ -20,7 +20,7 @@ pub const PRIORITY_MAX: u8 = 9;
 /// The priority of a message that was put without one.
 pub const PRIORITY_DEFAULT: u8 = 4;
 
-/// What the topic of another topic's dead letters ends in.
+/// The suffix of a topic for the dead letters of another topic.
 pub const DEAD_SUFFIX: &str = ".dead";
 
 /// The name of a topic: 1 to 256 bytes of UTF-8 without control characters.
@@ -28,7 +28,7 @@ pub const DEAD_SUFFIX: &str = ".dead";
 pub struct Topic(Arc<str>);
 
 impl Topic {
-    /// Checks a name and keeps it.
+    /// Checks the name.
     pub fn new(name: &str) -> Result<Topic> {
         if name.is_empty() {
             return Err(Error::new(Code::BadTopic, "the topic is empty: give it a name"));
@@ -54,8 +54,8 @@ impl Topic {
         &self.0
     }
 
-    /// The topic for the dead letters of this one; `None` if they stay: if it is one itself, or its
-    /// name has no room for the suffix.
+    /// The topic for the dead letters of this one. `None` if messages never become dead letters here:
+    /// the topic is itself for dead letters, or its name leaves no room for the suffix.
     pub fn dead(&self) -> Option<Topic> {
         if self.0.ends_with(DEAD_SUFFIX) {
             return None;
@@ -76,14 +76,14 @@ impl fmt::Display for Topic {
     }
 }
 
-/// A message on its way out: its id and its JSON text, byte for byte as it was put.
+/// A message: its id and its JSON text, byte for byte as it was put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     pub id: Id,
     pub body: &'a [u8],
 }
 
-/// An id as unix seconds, with all of its six decimals.
+/// Displays an id as Unix seconds with six decimals.
 pub struct Timestamp(pub Id);
 
 impl fmt::Display for Timestamp {

@@ -1,37 +1,37 @@
-//! The nodes of a store that is elsewhere, as one server sees them.
+//! The Redis nodes of a store as this server sees them, for statistics and health checks.
 
 use std::time::Duration;
 
-/// A node that holds a store, or some parts of it.
+/// A node that holds a store, or some of its partitions.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
-    /// Where it is, without a password.
+    /// Host and port, without a password.
     pub address: String,
-    /// The parts of the store that are there.
+    /// The partitions on this node.
     pub partitions: Vec<u16>,
+    /// Set while the node is unreachable.
     pub away: Option<Away>,
-    /// How long it took to answer last.
+    /// Time of the last reply.
     pub round_trip: Duration,
-    /// Those that follow it, if it tells.
+    /// Its replicas, if the node reports them.
     pub replicas: Option<Replicas>,
-    /// How long it is, if it is so, that not all that other servers did there is known here.
+    /// How long changes by other servers may have been missing here; `None` if all are known.
     pub news_lag: Option<Duration>,
 }
 
-/// It cannot be used.
+/// Why and for how long a node has been unreachable.
 #[derive(Clone, Debug)]
 pub struct Away {
-    /// How long it has been so.
     pub time: Duration,
     pub why: String,
 }
 
-/// The replicas of a node that follow it.
+/// The connected replicas of a node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Replicas {
     pub count: u32,
-    /// What the one that is furthest behind has not said that it has.
+    /// Bytes that the slowest replica has not acknowledged.
     pub lag_bytes: u64,
-    /// How long the most silent of them has said nothing.
+    /// Time since the last acknowledgement of the replica that has been silent for longest.
     pub lag: Duration,
 }

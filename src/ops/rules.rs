@@ -1,14 +1,14 @@
-//! Choices of the operator that the store obeys. The configuration reads them.
+//! Settings of the store that the operator chooses: `--sync` and `--when-full`.
 
-/// What a commit to a file waits for. Killing the server loses nothing confirmed in any of them.
+/// What a commit to a file waits for. In every mode, confirmed messages survive a killed server.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SyncMode {
-    /// The disk: a confirmed message survives a power failure.
+    /// Wait for the disk: confirmed messages survive a power failure.
     #[default]
     Full,
-    /// The system: a power failure may lose the last moments, confirmed or not.
+    /// Wait for the system: a power failure can lose the most recent messages, confirmed or not.
     Normal,
-    /// The system, even where the file must be whole: a power failure may destroy the file.
+    /// Never sync, not even at checkpoints: a power failure can corrupt the file.
     Off,
 }
 
@@ -22,12 +22,12 @@ impl SyncMode {
     }
 }
 
-/// What a full store does with a put.
+/// The reaction of a full store to a put.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum WhenFull {
-    /// It removes the oldest messages of any topic, taken ones included.
+    /// Remove the oldest messages of any topic, including leased ones.
     DropOldest,
-    /// It answers with an error of code `full`.
+    /// Refuse the put with the error `full`.
     #[default]
     Refuse,
 }

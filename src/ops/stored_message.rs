@@ -1,37 +1,37 @@
-//! Messages with all that is known of them, as they go from one store to another.
+//! Messages with all their fields, as `dsmq copy` moves them from store to store.
 
 use super::{Id, Topic};
 
-/// Where a message stands among all that is kept of its topic: those in the log by their ids, and
-/// behind them those that are not due yet, by when they are.
+/// A position in a topic's stored messages: first the log in the order of ids, then the delayed messages
+/// in the order of their due times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanCursor {
     Log(Id),
-    /// The number is the store's own: it tells messages that are due at one time apart.
+    /// `number` is internal to the store: it distinguishes messages with the same due time.
     Delayed {
         due: Id,
         number: u64,
     },
 }
 
-/// A message, whoever has it in hands.
+/// A message with all its fields, leased or not.
 #[derive(Clone, Debug)]
 pub struct StoredMessage {
     pub place: ScanCursor,
     pub body: Box<[u8]>,
     pub priority: u8,
-    /// How often it was delivered; the one who holds it now has had one of them.
+    /// Number of deliveries, including the current one.
     pub deliveries: u32,
-    /// When it expires. Of a message that is not due: how long after it is.
+    /// When it expires, in microseconds since 1970; for a delayed message, microseconds after its due time.
     pub expires: Option<u64>,
-    /// The topic and id that a dead letter had.
+    /// The original topic and id of a dead letter.
     pub origin: Option<Box<(Topic, Id)>>,
-    /// How often it was peeked at.
+    /// Number of peeks.
     pub looks: u64,
 }
 
 impl ScanCursor {
-    /// Before everything.
+    /// The position before all messages.
     pub const START: ScanCursor = ScanCursor::Log(0);
 }
 
@@ -47,7 +47,7 @@ impl StoredMessage {
         here && self.known() == other.known()
     }
 
-    /// What does not depend on the store.
+    /// The fields that do not depend on the store.
     fn known(&self) -> impl PartialEq + '_ {
         let StoredMessage { place: _, body, priority, deliveries, expires, origin, looks } = self;
         (body, priority, deliveries, expires, origin, looks)

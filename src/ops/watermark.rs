@@ -1,5 +1,7 @@
-//! Moments: the last ids given out, which tell what was put before from what is put after. A store
-//! of several parts gives out ids in each of them.
+//! Watermarks: the highest ids assigned when a session or subscription starts.
+//!
+//! A message belongs to a session if its id is above the session's watermark. A partitioned store
+//! (Redis Cluster) assigns ids in each partition separately, so a watermark has one id for each.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,43 +9,47 @@ use std::time::Instant;
 
 use super::{DEAD_SUFFIX, Id};
 
-/// The last ids given out at some time, one for each part of the store.
+/// The highest assigned id of each partition at one point in time.
 #[derive(Clone, Debug)]
 pub struct Watermark {
+    /// Lower bound for all partitions: every later message, in any partition, has a higher id.
     floor: Id,
-    /// One for each part, if there are several.
+    /// The highest id of each partition; `None` for a store with one partition.
     partitions: Option<Arc<[Id]>>,
-    /// Others may have given out later ids by this time.
+    /// A pending query to a shared store, which may raise the ids above.
     pending: Option<(Instant, Arc<dyn WatermarkQuery>)>,
 }
 
-/// A store that others share is being asked for the last ids.
+/// A pending query to a shared store for its highest ids.
 pub trait WatermarkQuery: fmt::Debug + Send + Sync {
-    /// The last id that the part had given out by this time; `None` if it cannot be known. Waits for the answer.
+    /// The highest id that the partition had assigned at `at`; `None` if the query fails. Waits for the
+    /// answer.
     fn last_id(&self, partition: usize, at: Instant) -> Option<Id>;
 }
 
 impl Watermark {
-    /// When this was the last id.
+    /// The watermark of a store with one partition.
     pub fn at(id: Id) -> Watermark {
         Watermark { floor: id, partitions: None, pending: None }
     }
 
-    /// When these were the last ids of the parts, and all that was put since has an id above
-    /// `floor`, whatever its part.
+    /// The watermark of a partitioned store. Every later message, in any partition, must have an id above
+    /// `floor`.
     #[cfg(feature = "redis")]
     pub fn of_partitions(floor: Id, last_ids: Arc<[Id]>) -> Watermark {
         Watermark { floor, partitions: Some(last_ids), pending: None }
     }
 
-    /// The same at this time, which is not over for the store: there may be later ids, of which it tells.
+    /// Marks the watermark as provisional: `query` supplies the ids as of `at` once the store has answered.
     #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "one process knows its ids"))]
-    pub fn pending(self, at: Instant, inquiry: Arc<dyn WatermarkQuery>) -> Watermark {
-        Watermark { pending: Some((at, inquiry)), ..self }
+    pub fn pending(self, at: Instant, query: Arc<dyn WatermarkQuery>) -> Watermark {
+        Watermark { pending: Some((at, query)), ..self }
     }
 
-    /// An id for all topics: nothing that was put since has it or a smaller one. In a store of several
-    /// parts something that was put shortly before may have a larger one.
+    /// An id below every message put after this watermark, in any topic.
+    ///
+    /// In a partitioned store a message put shortly *before* the watermark can also be above this id.
+    /// Without partitions, waits for a pending query.
     pub fn floor(&self) -> Id {
         match self.partitions {
             Some(_) => self.floor,
@@ -51,22 +57,24 @@ impl Watermark {
         }
     }
 
-    /// What is put to this topic from now on has a larger id than this, and nothing else.
+    /// The watermark of one topic: exactly the messages put later have a higher id. Waits for a pending
+    /// query.
     pub fn of(&self, topic: &str) -> Id {
         let Some(ids) = &self.partitions else { return self.floor() };
         let partition = partition(topic, ids.len());
         self.later(partition, ids.get(partition).copied().unwrap_or(self.floor))
     }
 
+    /// The id of a partition, raised by the answer to a pending query.
     fn later(&self, partition: usize, known: Id) -> Id {
-        let answer =
-            self.pending.as_ref().and_then(|(at, inquiry)| inquiry.last_id(partition, *at));
+        let answer = self.pending.as_ref().and_then(|(at, query)| query.last_id(partition, *at));
         answer.map_or(known, |id| id.max(known))
     }
 }
 
-/// The part of a store of so many in which a topic stands, with the topic of its dead letters. It is
-/// the same for every server that ever was.
+/// The partition that holds a topic and the topic of its dead letters.
+///
+/// Part of the storage format: all servers of all versions must compute the same partition.
 pub fn partition(topic: &str, partitions: usize) -> usize {
     if partitions <= 1 {
         return 0;
@@ -83,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_topic_stands_with_its_dead_letters_and_where_it_always_stood() {
+    fn topic_shares_a_fixed_partition_with_its_dead_letters() {
         assert_eq!(["a", "b", "weather", ".dead"].map(|topic| partition(topic, 16)), [3, 9, 14, 0]);
         for topic in ["a", "weather", "jobs.eu", "", "ü"] {
             for partitions in [1, 2, 16, 1_000] {
@@ -99,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_has_an_id_for_each_part() {
+    fn watermark_has_an_id_for_each_partition() {
         let one = Watermark::at(7);
         assert_eq!((one.floor(), one.of("a"), one.of("b")), (7, 7, 7));
         let ids: Arc<[Id]> = (0..16).map(|partition| partition * 10).collect();
@@ -117,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_later_counts_unless_it_is_less_than_what_is_known() {
+    fn late_answer_never_lowers_the_watermark() {
         let pending = |watermark: Watermark, answer| {
             watermark.pending(Instant::now(), Arc::new(LateAnswer(answer)))
         };
@@ -128,7 +136,7 @@ mod tests {
         let ids: Arc<[Id]> = (0..16).map(|partition| partition * 10).collect();
         let many = Watermark { floor: 5, partitions: Some(ids), pending: None };
         let many = pending(many, Some(40));
-        // "a" is in the third part, "b" in the ninth.
+        // "a" is in partition 3, "b" in partition 9.
         assert_eq!((many.floor(), many.of("a"), many.of("b")), (5, 43, 90));
     }
 }
