@@ -5,22 +5,19 @@ mod batch;
 mod chunk;
 pub mod completion;
 mod message;
-mod node;
-mod rules;
-mod stored_message;
+mod operator;
 mod watermark;
 
 pub use self::batch::{Batch, Op, Outcome, Policy, PutOptions, Requeue, Taken, not_done};
 pub use self::chunk::{Chunk, Encoded, Encoding};
 pub use self::completion::{Completion, ThreadWaiter};
 pub use self::message::{
-    DEAD_SUFFIX, ID_END, Id, Message, PRIORITY_DEFAULT, PRIORITY_MAX, Timestamp, Topic,
+    DEAD_SUFFIX, ID_END, Id, Message, PRIORITY_DEFAULT, PRIORITY_MAX, ScanCursor, StoredMessage,
+    Timestamp, Topic,
 };
 #[cfg(feature = "redis")]
-pub use self::node::Replicas;
-pub use self::node::{Away, Node};
-pub use self::rules::{SyncMode, WhenFull};
-pub use self::stored_message::{ScanCursor, StoredMessage};
+pub use self::operator::Replicas;
+pub use self::operator::{Away, Node, SyncMode, WhenFull};
 #[cfg(feature = "redis")]
 pub use self::watermark::WatermarkQuery;
 pub use self::watermark::{Watermark, partition};
