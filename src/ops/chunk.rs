@@ -10,7 +10,7 @@ use super::{Id, Message, Topic};
 #[derive(Debug, Default)]
 pub struct Chunk {
     after: Id,
-    entries: Vec<Entry>,
+    entries: Vec<MessageEnd>,
     bytes: Vec<u8>,
     /// The topic's number of removals when the chunk was read.
     removals: u64,
@@ -25,7 +25,7 @@ pub struct Chunk {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct MessageEnd {
     id: Id,
     /// The end of the body in the chunk's bytes; it starts at the end of the previous one.
     end: usize,
@@ -57,7 +57,7 @@ impl Chunk {
 
     pub fn push(&mut self, id: Id, body: &[u8], expires: Option<Id>) {
         self.bytes.extend_from_slice(body);
-        self.entries.push(Entry { id, end: self.bytes.len() });
+        self.entries.push(MessageEnd { id, end: self.bytes.len() });
         self.expires = self.expires.into_iter().chain(expires).min();
     }
 

@@ -36,10 +36,10 @@ static YIELDS: LazyLock<u32> =
 /// A thread that waits for a result.
 pub struct ThreadWaiter<T> {
     thread: Thread,
-    state: Mutex<State<T>>,
+    state: Mutex<WaiterState<T>>,
 }
 
-struct State<T> {
+struct WaiterState<T> {
     result: Option<T>,
     /// Whether another thread has asked this one to lead.
     leads: bool,
@@ -50,7 +50,7 @@ struct State<T> {
 impl<T> ThreadWaiter<T> {
     /// Must be called by the thread that will wait.
     pub fn new() -> Arc<ThreadWaiter<T>> {
-        let state = State { result: None, leads: false, sleeps: false };
+        let state = WaiterState { result: None, leads: false, sleeps: false };
         Arc::new(ThreadWaiter { thread: thread::current(), state: Mutex::new(state) })
     }
 
@@ -64,7 +64,7 @@ impl<T> ThreadWaiter<T> {
     }
 
     /// Changes the state and wakes the thread if it is parked.
-    fn update(&self, change: impl FnOnce(&mut State<T>)) {
+    fn update(&self, change: impl FnOnce(&mut WaiterState<T>)) {
         let mut state = lock(&self.state);
         change(&mut state);
         let sleeps = std::mem::take(&mut state.sleeps);

@@ -30,12 +30,12 @@ pub struct ReadCache(Mutex<Entries>);
 #[derive(Debug, Default)]
 struct Entries {
     /// The least recently used first.
-    chunks: VecDeque<Entry>,
+    chunks: VecDeque<CachedChunk>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CachedChunk {
     /// The topic's number, which changes with a purge.
     topic: i64,
     /// The ids after which the chunk has the next message.
@@ -55,7 +55,7 @@ impl ReadCache {
     pub fn find(&self, state: &TopicState, after: Id) -> Option<Arc<Chunk>> {
         let number = state.number();
         let Entries { chunks, .. } = &mut *lock(&self.0);
-        let has = |entry: &Entry| entry.topic == number && entry.places.contains(&after);
+        let has = |entry: &CachedChunk| entry.topic == number && entry.places.contains(&after);
         let index = chunks.iter().rposition(has)?;
         let chunk = chunks.get(index)?.chunk.clone();
         if index + 1 < chunks.len()
@@ -74,7 +74,7 @@ impl ReadCache {
         }
         let bytes = size_of_chunk(state, chunk);
         let places = chunk.after()..chunk.last_id();
-        let entry = Entry { topic: state.number(), places, chunk: chunk.clone(), bytes };
+        let entry = CachedChunk { topic: state.number(), places, chunk: chunk.clone(), bytes };
         let mut entries = lock(&self.0);
         entries.chunks.push_back(entry);
         entries.bytes += bytes;
