@@ -1,4 +1,4 @@
-//! What every store must do, as checks that every store's tests call.
+//! The contract of [`Store`], as checks that the tests of every store run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,39 +11,38 @@ use crate::ops::{Batch, Chunk, Id, Outcome, Topic};
 /// Makes an empty store whose clock is [`clock`].
 pub type Open<'a> = &'a dyn Fn() -> Arc<dyn Store>;
 
-/// The clock of the stores under test. It is one for all: each check sets it for itself, and
-/// none may count on it to stand still.
+/// The clock of all stores under test. Other checks may advance it at any time.
 static NOW: AtomicU64 = AtomicU64::new(1_780_000_000_000_000);
 
 pub fn clock() -> Id {
     NOW.load(Ordering::SeqCst)
 }
 
-/// Time passes, for every store under test.
+/// Advances the clock of every store under test.
 #[cfg(feature = "redis")]
 pub fn advance(microseconds: u64) {
     NOW.fetch_add(microseconds, Ordering::SeqCst);
 }
 
-/// Every check, against fresh stores.
+/// Runs every check, each against fresh stores.
 pub fn hold(open: Open<'_>) {
     ids_rise_over_all_topics(open);
     hold_in_parts(open);
 }
 
-/// Every check but that ids of different topics can be compared.
+/// Runs every check except the order of ids between topics, which a partitioned store lacks.
 pub fn hold_in_parts(open: Open<'_>) {
     ids_rise_and_follow_the_clock(open);
-    a_clock_that_steps_back_hides_nothing(open);
-    bodies_come_back_byte_for_byte(open);
-    runs_begin_where_they_are_asked_to(open);
-    runs_are_bounded(open);
+    clock_step_back_hides_nothing(open);
+    bodies_are_returned_byte_for_byte(open);
+    chunks_begin_after_the_given_id(open);
+    chunks_are_bounded(open);
     topics_do_not_mix(open);
-    the_newest_is_the_newest(open);
-    a_batch_is_visible_when_put_returns(open);
-    writers_that_meet_lose_nothing(open);
+    newest_is_the_last_message_put(open);
+    batch_is_visible_once_complete(open);
+    concurrent_writers_lose_nothing(open);
     readers_never_see_past_a_commit(open);
-    the_last_topic_too_many_is_refused_alone(open);
+    topic_above_the_limit_is_refused_alone(open);
 }
 
 fn topic(name: &str) -> Topic {
@@ -75,7 +74,7 @@ fn messages(chunk: &Chunk) -> Vec<(Id, Vec<u8>)> {
     (0..).map_while(|i| chunk.get(i)).map(|m| (m.id, m.body.to_vec())).collect()
 }
 
-/// All of a topic, run by run.
+/// All messages of a topic, chunk by chunk.
 fn all(store: &dyn Store, name: &str) -> Vec<(Id, Vec<u8>)> {
     let state = state(store, name);
     let (mut all, mut after) = (Vec::new(), 0);
@@ -106,10 +105,10 @@ fn ids_rise_and_follow_the_clock(open: Open<'_>) {
 
     let later = NOW.fetch_add(1_000_000, Ordering::SeqCst) + 1_000_000;
     let second = put(&*store, &[("a", b"4")]);
-    assert!(second[0] >= later, "an id is not behind the clock");
+    assert!(second[0] >= later, "an id is at least the clock");
 }
 
-fn a_clock_that_steps_back_hides_nothing(open: Open<'_>) {
+fn clock_step_back_hides_nothing(open: Open<'_>) {
     let store = open();
     let before = put(&*store, &[("a", b"1")]);
     NOW.fetch_sub(500_000_000, Ordering::SeqCst);
@@ -120,7 +119,7 @@ fn a_clock_that_steps_back_hides_nothing(open: Open<'_>) {
     assert_eq!(bodies, [b"1", b"2"]);
 }
 
-fn bodies_come_back_byte_for_byte(open: Open<'_>) {
+fn bodies_are_returned_byte_for_byte(open: Open<'_>) {
     let store = open();
     let sizes = [2, 3, 100, 900, 1_999, 2_000, 2_001, 2_002, 2_030, 4_096, 65_536, 70_000, 1 << 20];
     let mut bodies: Vec<Vec<u8>> =
@@ -137,24 +136,28 @@ fn bodies_come_back_byte_for_byte(open: Open<'_>) {
     assert_eq!(all(&*store, "t"), expected);
 }
 
-fn runs_begin_where_they_are_asked_to(open: Open<'_>) {
+fn chunks_begin_after_the_given_id(open: Open<'_>) {
     let store = open();
     let ids = put(&*store, &[("t", b"0"), ("other", b"x"), ("t", b"1"), ("t", b"2")]);
     let state = state(&*store, "t");
     let read = |after, limit| messages(&store.read(&state, after, limit).unwrap());
     assert_eq!(read(0, 2), [(ids[0], b"0".to_vec()), (ids[2], b"1".to_vec())]);
     assert_eq!(read(ids[0], 9), [(ids[2], b"1".to_vec()), (ids[3], b"2".to_vec())]);
-    assert_eq!(read(ids[1], 1), [(ids[2], b"1".to_vec())], "an id of another topic is a place too");
+    assert_eq!(
+        read(ids[1], 1),
+        [(ids[2], b"1".to_vec())],
+        "an id of another topic is a valid position"
+    );
     assert_eq!(read(ids[3], 9), []);
 
     let chunk = store.read(&state, ids[0], 9).unwrap();
     assert_eq!(chunk.position(ids[0]), Some(0));
     assert_eq!(chunk.position(ids[2]), Some(1));
-    assert_eq!(chunk.position(ids[0] - 1), None, "what lies before a run is not known to it");
-    assert_eq!(chunk.position(ids[3]), None, "what lies behind a run is not known to it");
+    assert_eq!(chunk.position(ids[0] - 1), None, "before the chunk");
+    assert_eq!(chunk.position(ids[3]), None, "after the chunk");
 }
 
-fn runs_are_bounded(open: Open<'_>) {
+fn chunks_are_bounded(open: Open<'_>) {
     let store = open();
     let body = [b'7'; 500];
     for _ in 0..3 {
@@ -177,7 +180,7 @@ fn runs_are_bounded(open: Open<'_>) {
 
 fn topics_do_not_mix(open: Open<'_>) {
     let store = open();
-    assert!(store.topic("a").is_none(), "a topic is made by its first put");
+    assert!(store.topic("a").is_none(), "the first put creates a topic");
     for i in 0..50u8 {
         put(&*store, &[("a", &[b'0' + i % 10]), ("a*", b"9"), ("é", b"8")]);
     }
@@ -186,7 +189,7 @@ fn topics_do_not_mix(open: Open<'_>) {
     assert!(all(&*store, "é").iter().all(|(_, body)| body == b"8"));
 }
 
-fn the_newest_is_the_newest(open: Open<'_>) {
+fn newest_is_the_last_message_put(open: Open<'_>) {
     let store = open();
     for body in [b"1".to_vec(), vec![b'2'; 5_000], b"3".to_vec()] {
         let ids = put(&*store, &[("t", &body), ("other", b"0")]);
@@ -196,7 +199,7 @@ fn the_newest_is_the_newest(open: Open<'_>) {
     }
 }
 
-fn a_batch_is_visible_when_put_returns(open: Open<'_>) {
+fn batch_is_visible_once_complete(open: Open<'_>) {
     let store = open();
     for round in 1..=100 {
         let ids = put(&*store, &[("t", b"1"), ("t", b"2")]);
@@ -205,7 +208,7 @@ fn a_batch_is_visible_when_put_returns(open: Open<'_>) {
     }
 }
 
-fn writers_that_meet_lose_nothing(open: Open<'_>) {
+fn concurrent_writers_lose_nothing(open: Open<'_>) {
     const WRITERS: usize = 8;
     const ROUNDS: usize = 200;
     let store = open();
@@ -220,7 +223,7 @@ fn writers_that_meet_lose_nothing(open: Open<'_>) {
                     let next = messages(&store.read(&state(store, "all"), ids[0], 1).unwrap());
                     assert_eq!(next[0].0, ids[2], "a batch is not interleaved with another");
                     let last = all(store, &own).pop();
-                    assert_eq!(last, Some((ids[1], body)), "a put is seen by who made it");
+                    assert_eq!(last, Some((ids[1], body)), "a writer reads its own put");
                 }
             });
         }
@@ -232,7 +235,7 @@ fn writers_that_meet_lose_nothing(open: Open<'_>) {
     bodies.sort_unstable();
     assert!(
         bodies.into_iter().eq((0..WRITERS * ROUNDS).flat_map(|i| [i, i])),
-        "none is lost or doubled"
+        "lost or duplicated messages"
     );
 }
 
@@ -249,14 +252,14 @@ fn readers_never_see_past_a_commit(open: Open<'_>) {
         while !writer.is_finished() {
             let newest = state.newest();
             let chunk = store.read_last(&state, 1).unwrap();
-            assert!(chunk.last_id() >= newest, "what is called the newest can be read");
+            assert!(chunk.last_id() >= newest, "the newest id can be read");
             let seen = messages(&store.read(&state, newest.saturating_sub(1), 256).unwrap());
             assert_eq!(seen.first().map(|(id, _)| *id), Some(newest));
         }
     });
 }
 
-fn the_last_topic_too_many_is_refused_alone(open: Open<'_>) {
+fn topic_above_the_limit_is_refused_alone(open: Open<'_>) {
     let store = open();
     let mut names = (0..).map(|i| format!("t{i}"));
     for _ in 0..limits::TOPICS / 1_000 {

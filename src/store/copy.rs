@@ -1,9 +1,8 @@
-//! Copies topics from store to store: each message with its id and all that is known of it.
+//! Copies topics from store to store: every message with its id and all its fields, for `dsmq copy`.
 //!
-//! Ids are kept, and messages go in their order; so what an interrupted copy has left is the beginning
-//! of the same topic, and the next one goes on behind it. Anything else in the topic is somebody's
-//! own, and nothing is written. Nobody else may use either store meanwhile: at the end both are
-//! counted.
+//! A copy keeps the ids and the order. An interrupted copy therefore leaves a prefix of the topic, and
+//! the next copy resumes after it. If the target topic has any other message, nothing is written. No
+//! server may use either store meanwhile: the copy compares the counts of both at the end.
 
 use std::sync::Arc;
 
@@ -11,32 +10,35 @@ use super::{Store, TopicState};
 use crate::error::Error;
 use crate::ops::{Batch, Op, ScanCursor, StoredMessage, Topic};
 
-/// One of the two stores, and what it is called.
+/// The source or the target of a copy, with its name for errors.
 pub struct Side {
     pub name: String,
     pub store: Arc<dyn Store>,
 }
 
-/// What was copied, or was there from before.
+/// The totals of a copy, including messages of an earlier, interrupted one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
     pub topics: u64,
     pub messages: u64,
     pub bytes: u64,
-    /// So many of the messages were there.
+    /// How many of the messages an earlier copy had written.
     pub before: u64,
 }
 
-/// How far it is.
+/// The progress within one topic.
 pub struct Progress<'a> {
     pub topic: &'a Topic,
     pub messages: u64,
-    /// Messages of the topic.
+    /// Total of the messages in the topic.
     pub of: u64,
 }
 
-/// Copies the topics of these names, or all; a name that ends in `*` is the beginning of names. An
-/// error is for the person who asked for it.
+/// Copies the topics with these names, or all if there are none. A name that ends in `*` is a prefix.
+///
+/// # Errors
+///
+/// One line for the operator: which store and topic, why, and what to do.
 pub fn copy(
     from: &Side,
     to: &Side,
@@ -44,15 +46,15 @@ pub fn copy(
     mut progress: impl FnMut(&Progress<'_>),
 ) -> Result<Copied, String> {
     let states = chosen(from, names)?;
-    // Before anything is written.
+    // Check every target topic before writing to any.
     let mut topics = Vec::new();
     for state in states {
-        let topic = begun(from, to, state, &mut progress)?;
+        let topic = find_resume_point(from, to, state, &mut progress)?;
         topics.push(topic);
     }
     let mut all = Copied::default();
     for mut topic in topics {
-        topic.go_on(from, to, &mut progress)?;
+        topic.run(from, to, &mut progress)?;
         let Copied { messages, bytes, before, .. } = topic.copied;
         all.topics += 1;
         all.messages += messages;
@@ -62,7 +64,7 @@ pub fn copy(
     Ok(all)
 }
 
-/// The topics of these names, in the order of their names.
+/// The topics with these names, sorted by name.
 fn chosen(from: &Side, names: &[String]) -> Result<Vec<Arc<TopicState>>, String> {
     let mut states = from.store.topics();
     let is_of = |state: &TopicState, name: &str| {
@@ -79,16 +81,17 @@ fn chosen(from: &Side, names: &[String]) -> Result<Vec<Arc<TopicState>>, String>
     Ok(states)
 }
 
-/// A topic on its way.
+/// The copy of one topic.
 struct Copying {
     state: Arc<TopicState>,
-    /// Up to where it is copied.
+    /// The position up to which messages have been copied.
     place: ScanCursor,
     copied: Copied,
 }
 
-/// How much of the topic is there from an earlier copy; an error, if anything else is.
-fn begun(
+/// Compares the target topic with the source: equal messages come from an earlier copy, and the copy
+/// resumes after them. Any other message is an error.
+fn find_resume_point(
     from: &Side,
     to: &Side,
     state: Arc<TopicState>,
@@ -96,23 +99,24 @@ fn begun(
 ) -> Result<Copying, String> {
     let mut copying = Copying { state, place: ScanCursor::START, copied: Copied::default() };
     let Some(there) = to.store.topic(copying.state.topic().as_str()) else { return Ok(copying) };
-    let mut theirs = Walk::new(to, there);
-    let mut ours = Walk::new(from, copying.state.clone());
-    while let Some(message) = theirs.next()? {
-        let own = ours.next()?.filter(|own| own.is_copy_of(&message));
-        let Some(own) = own else { return Err(taken(to, copying.state.topic())) };
+    let mut copied = MessageScan::new(to, there);
+    let mut originals = MessageScan::new(from, copying.state.clone());
+    while let Some(message) = copied.next()? {
+        let own = originals.next()?.filter(|original| original.is_copy_of(&message));
+        let Some(own) = own else { return Err(not_a_copy(to, copying.state.topic())) };
         copying.count(&own);
         copying.copied.before += 1;
-        copying.tell(progress);
+        copying.report(progress);
     }
     Ok(copying)
 }
 
-fn taken(to: &Side, topic: &Topic) -> String {
+/// The error for a target topic with other messages.
+fn not_a_copy(to: &Side, topic: &Topic) -> String {
     let name = topic.as_str();
     format!(
-        "{}: the topic {name:?} is there already, with messages of its own: purge it there, or name \
-         the topics to copy; nothing was written",
+        "{}: the topic {name:?} already has other messages: purge it there, or name the topics to \
+         copy; nothing was written",
         to.name
     )
 }
@@ -128,14 +132,14 @@ impl Copying {
         self.copied.bytes += message.body.len() as u64;
     }
 
-    fn tell(&self, progress: &mut impl FnMut(&Progress<'_>)) {
+    fn report(&self, progress: &mut impl FnMut(&Progress<'_>)) {
         let counts = self.state.counts();
         let of = counts.length + counts.delayed;
         progress(&Progress { topic: self.topic(), messages: self.copied.messages, of });
     }
 
-    /// Copies what is not there, and counts.
-    fn go_on(
+    /// Copies the remaining messages and the settings, and compares the counts.
+    fn run(
         &mut self,
         from: &Side,
         to: &Side,
@@ -151,34 +155,35 @@ impl Copying {
             let topic = self.topic();
             let import = |message| Op::Import { topic: topic.clone(), message: Box::new(message) };
             self.apply(to, some.into_iter().map(import))?;
-            self.tell(progress);
+            self.report(progress);
         }
-        self.apply(to, self.end())?;
+        self.apply(to, self.final_ops())?;
         self.compare(from, to)
     }
 
-    /// What is done last, and promised: with it all that was before is kept for good.
-    fn end(&self) -> impl Iterator<Item = Op> {
+    /// The final operations: settings and the highest id. Their sync makes the whole copy durable.
+    fn final_ops(&self) -> impl Iterator<Item = Op> {
         let (topic, counts) = (self.topic(), self.state.counts());
         let stopped = Op::SetStopped { topic: topic.clone(), stopped: counts.stopped };
         let policy = |policy| Op::SetPolicy { topic: topic.clone(), policy };
-        // Who has had a message that is there no more has had all that are older.
+        // A client's cursor may be at the id of a removed message. New ids must be above it: otherwise
+        // the client would miss them.
         let newest = Op::Advance { topic: topic.clone(), to: self.state.newest() };
         [stopped].into_iter().chain(counts.policy.map(policy)).chain([newest])
     }
 
-    /// All of it is done, or this is why something is not.
+    /// Applies the operations; the first failure ends the copy.
     fn apply(&self, to: &Side, ops: impl IntoIterator<Item = Op>) -> Result<(), String> {
         let mut batch = Batch::default();
         batch.ops.extend(ops);
         to.store.apply(&mut batch);
         batch.outcomes.drain(..).try_for_each(|outcome| outcome.map(drop)).map_err(|error| {
             let failed = failed(to, self.topic(), &error);
-            format!("{failed}; what was copied stays there, and the same command goes on from it")
+            format!("{failed}; the copied messages stay, and the same command resumes after them")
         })
     }
 
-    /// Whether both stores have what was copied, neither more nor less.
+    /// Checks that both stores have exactly the number of copied messages.
     fn compare(&self, from: &Side, to: &Side) -> Result<(), String> {
         for side in [from, to] {
             let topic = self.topic();
@@ -188,8 +193,8 @@ impl Copying {
             let found = counts.length + counts.delayed;
             if found != self.copied.messages {
                 return Err(format!(
-                    "{}: the topic {:?} has {found} messages, and {} were copied: somebody else uses \
-                     the store; stop them, purge the topic where it was copied to, and copy it again",
+                    "{}: the topic {:?} has {found} messages, and {} were copied: another program uses \
+                     the store: stop it, purge the topic in the target, and copy it again",
                     side.name,
                     topic.as_str(),
                     self.copied.messages
@@ -204,17 +209,17 @@ fn failed(side: &Side, topic: &Topic, error: &Error) -> String {
     format!("{}: topic {:?}: {error}", side.name, topic.as_str())
 }
 
-/// All that is kept of a topic, one after the other.
-struct Walk<'a> {
+/// Iterates over all stored messages of a topic, one scan at a time.
+struct MessageScan<'a> {
     side: &'a Side,
     state: Arc<TopicState>,
     place: ScanCursor,
     some: std::vec::IntoIter<StoredMessage>,
 }
 
-impl Walk<'_> {
-    fn new(side: &Side, state: Arc<TopicState>) -> Walk<'_> {
-        Walk { side, state, place: ScanCursor::START, some: Vec::new().into_iter() }
+impl MessageScan<'_> {
+    fn new(side: &Side, state: Arc<TopicState>) -> MessageScan<'_> {
+        MessageScan { side, state, place: ScanCursor::START, some: Vec::new().into_iter() }
     }
 
     fn next(&mut self) -> Result<Option<StoredMessage>, String> {

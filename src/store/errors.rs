@@ -27,7 +27,7 @@ pub fn disk_full() -> Error {
 
 /// An imported message whose id is not above all ids of its topic.
 pub fn not_behind() -> Error {
-    let text = "the topic has this message already, or newer ones: who else puts there?";
+    let text = "the topic already has this message or newer ones: does another program put to it?";
     Error::new(Code::StoreFailed, text)
 }
 

@@ -1,5 +1,5 @@
-//! Tests of the copy: what goes from store to store comes back the same, and what stops on its way
-//! goes on. `random` makes topics up, `in_redis` tries it all there.
+//! Tests of the copy: messages arrive unchanged, and an interrupted copy resumes. `random` generates
+//! topics; `in_redis` runs the same checks over Redis.
 
 #[cfg(feature = "redis")]
 mod in_redis;
@@ -24,7 +24,7 @@ fn clock() -> Id {
     NOW.get()
 }
 
-/// Opens one store, which is empty at first, by these rules; one at a time.
+/// Opens a store with these rules. The first time it is empty; only one may be open at a time.
 type Open = Box<dyn Fn(Rules) -> Arc<dyn Store>>;
 
 fn file(path: PathBuf) -> Open {
@@ -69,7 +69,7 @@ fn put(side: &Side, name: &str, bodies: &[&[u8]]) -> Vec<Id> {
     batch.outcomes.drain(..).map(id).collect()
 }
 
-/// A message as a taker has it.
+/// A taken message.
 type Taken = (Id, Vec<u8>, u32, u8, Option<Id>, Option<Box<(Topic, Id)>>);
 
 fn take(side: &Side, name: &str) -> Option<Taken> {
@@ -90,7 +90,7 @@ fn take_all(side: &Side, name: &str) -> Vec<Taken> {
 }
 
 fn kept(side: &Side, name: &str) -> Vec<StoredMessage> {
-    let mut walk = Walk::new(side, side.store.topic(name).unwrap());
+    let mut walk = MessageScan::new(side, side.store.topic(name).unwrap());
     (0..).map_while(|_| walk.next().unwrap()).collect()
 }
 
@@ -117,7 +117,7 @@ fn assert_same_messages(from: &Side, to: &Side, name: &str) {
     }
 }
 
-/// What time does is done.
+/// Carries out all due work.
 fn settle(side: &Side) {
     for part in 0..side.store.partitions() {
         while side.store.due(part) <= clock() {
@@ -133,22 +133,22 @@ fn names(side: &Side) -> Vec<String> {
     names
 }
 
-/// Every check, against stores of a kind.
+/// Runs every check against one kind of store.
 fn hold(make: &dyn Fn() -> Open) {
     random::topics_come_back_the_same(make);
-    what_is_a_topics_own_is_refused_before_anything_is_written(make);
-    what_stops_on_its_way_goes_on(make);
-    an_emptied_topic_is_filled_again(make);
-    what_is_not_behind_is_refused_alone(make);
-    some_is_bounded(make);
-    ids_go_on_behind_what_was_copied(make);
+    foreign_messages_are_refused_before_any_write(make);
+    interrupted_copy_resumes(make);
+    emptied_topic_is_copied_again(make);
+    import_of_an_old_id_is_refused_alone(make);
+    scan_is_bounded(make);
+    ids_continue_after_the_copy(make);
     topics_are_chosen_by_name(make);
-    who_uses_a_store_meanwhile_is_found(make);
+    concurrent_use_of_a_store_is_detected(make);
 }
 
 #[test]
-fn files_hold_what_is_copied() {
-    // The files stay for as long as any store: one that has lost its file stores nothing.
+fn file_contract_holds() {
+    // The folder must outlive every store: a store without its file fails.
     let (folder, number) = (tempfile::tempdir().unwrap(), Cell::new(0));
     hold(&|| {
         number.set(number.get() + 1);
@@ -157,7 +157,7 @@ fn files_hold_what_is_copied() {
 }
 
 #[test]
-fn a_file_is_whole_behind_a_copy() {
+fn file_is_consistent_after_a_copy() {
     for case in 0..10 {
         NOW.set(START);
         let (from, folder) = (memory(), tempfile::tempdir().unwrap());
@@ -171,9 +171,9 @@ fn a_file_is_whole_behind_a_copy() {
     }
 }
 
-/// Parts of a store may give out the same id. Where a large text stands is known by its id.
+/// Partitions can assign equal ids, and a large body is stored under its id.
 #[test]
-fn large_messages_of_one_id_are_kept_apart_in_a_file() {
+fn large_messages_with_equal_ids_stay_distinct() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dsmq.db");
     let to = side("file", store::in_file_with(&path, clock, Rules::default()).0);
@@ -204,23 +204,23 @@ fn large_messages_of_one_id_are_kept_apart_in_a_file() {
     whole(&names);
 }
 
-fn what_is_a_topics_own_is_refused_before_anything_is_written(make: &dyn Fn() -> Open) {
+fn foreign_messages_are_refused_before_any_write(make: &dyn Fn() -> Open) {
     let (from, to) = (memory(), new(&make()));
     for name in ["a", "b", "c"] {
         put(&from, name, &[b"1", b"2"]);
     }
     put(&to, "b", &[b"1"]);
     let refused = copy_all(&from, &to).unwrap_err();
-    let why = "new: the topic \"b\" is there already, with messages of its own: purge it there, or \
+    let why = "new: the topic \"b\" already has other messages: purge it there, or \
                name the topics to copy; nothing was written";
     assert_eq!(refused, why);
     assert_eq!(names(&to), ["b"]);
     assert_eq!(length(&to, "b"), 1);
-    // So is one of which somebody took what was copied.
+    // A topic from which a copied message was taken is refused too.
     copy(&from, &to, &["a".to_owned()], |_| {}).unwrap();
     take(&to, "a").unwrap();
     assert!(copy(&from, &to, &["a".to_owned()], |_| {}).is_err());
-    // And one that has what is not due alone.
+    // So is a topic with only a delayed message.
     let options = PutOptions { delay: Some(1), ..PutOptions::default() };
     let mut batch = Batch::default();
     batch.put(topic("c"), b"1", Some(Box::new(options)));
@@ -228,7 +228,7 @@ fn what_is_a_topics_own_is_refused_before_anything_is_written(make: &dyn Fn() ->
     assert!(copy(&from, &to, &["c".to_owned()], |_| {}).is_err());
 }
 
-fn what_stops_on_its_way_goes_on(make: &dyn Fn() -> Open) {
+fn interrupted_copy_resumes(make: &dyn Fn() -> Open) {
     let from = memory();
     for name in ["a", "b", "c"] {
         (0..9).for_each(|_| drop(put(&from, name, &vec![&[b'7'; 100][..]; 900])));
@@ -237,8 +237,8 @@ fn what_stops_on_its_way_goes_on(make: &dyn Fn() -> Open) {
     let bound = Rules { max_bytes: Some(3 << 20), when_full: WhenFull::Refuse, ..Rules::default() };
     let to = side("new", open(bound));
     let stopped = copy_all(&from, &to).unwrap_err();
-    let goes_on = "what was copied stays there, and the same command goes on from it";
-    assert!(stopped.contains("the store is full") && stopped.ends_with(goes_on), "{stopped}");
+    let resumes = "the copied messages stay, and the same command resumes after them";
+    assert!(stopped.contains("the store is full") && stopped.ends_with(resumes), "{stopped}");
     let there: u64 = names(&to).iter().map(|name| length(&to, name)).sum();
     assert!((1_000..3 * 8_100).contains(&there), "{there}");
     drop(to);
@@ -249,12 +249,12 @@ fn what_stops_on_its_way_goes_on(make: &dyn Fn() -> Open) {
     for name in ["a", "b", "c"] {
         assert_same(&from, &to, name);
     }
-    // Once more, and nothing happens.
+    // A repeated copy changes nothing.
     assert_eq!(copy_all(&from, &to), Ok(Copied { before: 3 * 8_100, ..all }));
 }
 
-/// Messages there were taken, and others came: their ids are no matter any more.
-fn an_emptied_topic_is_filled_again(make: &dyn Fn() -> Open) {
+/// Messages of the target topic were put and taken: its highest id must not prevent the copy.
+fn emptied_topic_is_copied_again(make: &dyn Fn() -> Open) {
     let (from, to) = (memory(), new(&make()));
     put(&from, "t", &[b"1", b"2", b"3"]);
     put(&from, "purged", &[b"1", &[b'2'; 10_000]]);
@@ -274,7 +274,7 @@ fn an_emptied_topic_is_filled_again(make: &dyn Fn() -> Open) {
     assert_eq!(bodies, [&b"1"[..], b"2", b"3", b"new"]);
 }
 
-fn what_is_not_behind_is_refused_alone(make: &dyn Fn() -> Open) {
+fn import_of_an_old_id_is_refused_alone(make: &dyn Fn() -> Open) {
     let to = new(&make());
     let last = put(&to, "t", &[b"1"])[0];
     let import = |id| {
@@ -302,7 +302,7 @@ fn what_is_not_behind_is_refused_alone(make: &dyn Fn() -> Open) {
     assert_eq!(ids.len(), 4);
 }
 
-fn some_is_bounded(make: &dyn Fn() -> Open) {
+fn scan_is_bounded(make: &dyn Fn() -> Open) {
     let store = new(&make());
     let some = |name: &str| {
         let state = store.store.topic(name).unwrap();
@@ -323,7 +323,7 @@ fn some_is_bounded(make: &dyn Fn() -> Open) {
     }
 }
 
-fn ids_go_on_behind_what_was_copied(make: &dyn Fn() -> Open) {
+fn ids_continue_after_the_copy(make: &dyn Fn() -> Open) {
     let (from, open) = (memory(), make());
     NOW.set(clock() + 3_600_000_000);
     put(&from, "t", &[b"1", b"2"]);
@@ -358,7 +358,7 @@ fn topics_are_chosen_by_name(make: &dyn Fn() -> Open) {
     assert_eq!(copied(&["a", "c*"]), Err("memory: there is no topic \"c*\"".to_owned()));
 }
 
-fn who_uses_a_store_meanwhile_is_found(make: &dyn Fn() -> Open) {
+fn concurrent_use_of_a_store_is_detected(make: &dyn Fn() -> Open) {
     let (from, to) = (memory(), new(&make()));
     put(&from, "t", &vec![&b"1"[..]; 3_000]);
     let mut more = 3;

@@ -279,7 +279,7 @@ fn what_cannot_be_copied_is_refused_in_a_line() {
     }
     let none = "dsmq: queue.db: there is no topic \"a*\"";
     places.says(&["copy", "queue.db", "copy.db", "t", "a*"], 2, none);
-    let own = "dsmq: copy.db: the topic \"t\" is there already, with messages of its own: purge it \
+    let own = "dsmq: copy.db: the topic \"t\" already has other messages: purge it \
                there, or name the topics to copy; nothing was written";
     places.says(&["copy", "queue.db", "copy.db"], 2, own);
     let one = "copied: topics 1, messages 1, bytes 10";
@@ -294,7 +294,7 @@ fn a_copy_that_has_no_room_says_so_and_goes_on_in_a_larger_store() {
     assert_eq!((full.code, full.stdout.len()), (Some(2), 0), "{full:?}");
     let said = full.stderr.lines().last().unwrap();
     assert!(said.starts_with("dsmq: copy.db: topic \"many\": the store is full (--max-store"));
-    assert!(said.ends_with("and the same command goes on from it"), "{said}");
+    assert!(said.ends_with("and the same command resumes after them"), "{said}");
     assert_eq!(places.run(&["copy", "queue.db", "copy.db"]).code, Some(0));
     assert!(places.all("copy.db", "many", MANY) == places.all("queue.db", "many", MANY));
 }

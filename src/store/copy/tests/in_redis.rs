@@ -1,11 +1,11 @@
-//! The same in Redis: in one part, in several, and over the nodes of a cluster.
+//! The same checks over Redis: one partition, several partitions, and the nodes of a cluster.
 
 use super::*;
 use crate::store::{RedisCluster, RedisServer};
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn redis_holds_what_is_copied() {
+fn redis_contract_holds() {
     let server = Arc::new(RedisServer::start());
     hold(&|| {
         let (server, prefix) = (server.clone(), server.prefix());
@@ -15,7 +15,7 @@ fn redis_holds_what_is_copied() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn parts_hold_what_is_copied() {
+fn partitions_contract_holds() {
     let server = Arc::new(RedisServer::start());
     hold(&|| {
         let (server, prefix) = (server.clone(), server.prefix());
@@ -25,7 +25,7 @@ fn parts_hold_what_is_copied() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_cluster_holds_what_is_copied() {
+fn cluster_contract_holds() {
     let server = Arc::new(RedisCluster::start());
     hold(&|| {
         let (server, prefix) = (server.clone(), server.prefix());

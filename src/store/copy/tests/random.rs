@@ -1,4 +1,4 @@
-//! Random topics: all that can happen to a message has happened to some.
+//! Random topics: every operation has been applied to some of their messages.
 
 use super::*;
 use crate::ops::{Requeue, Taken as Handed};
@@ -23,13 +23,13 @@ impl Random {
         self.next() % end
     }
 
-    /// So many seconds, once in so many times.
+    /// Fewer than `most` seconds with a probability of 1 in `once_in`; otherwise `None`.
     fn seconds(&mut self, once_in: u64, most: u64) -> Option<u64> {
         (self.below(once_in) == 0).then(|| self.below(most) * SECOND)
     }
 }
 
-/// Makes topics up.
+/// Generates topics with random operations.
 struct Life<'a> {
     side: &'a Side,
     random: Random,
@@ -64,7 +64,7 @@ impl Life<'_> {
         let options = (self.random.below(2) == 0).then(|| {
             let priority = if self.random.below(2) == 0 { 4 } else { self.random.below(10) as u8 };
             let ttl = self.random.seconds(3, 200);
-            // What is due at one time in two topics would be put in the one order or the other.
+            // Due times must differ: the order of equal ones in two topics is undefined.
             let delay = self.random.seconds(3, 100).map(|delay| delay + at as u64);
             Box::new(PutOptions { priority, ttl, delay, dedupe: None })
         });
@@ -106,7 +106,7 @@ pub fn live(side: &Side, seed: u64) {
     (0..300).for_each(|_| life.act());
 }
 
-/// From a store of the kind into memory, and on into another of the kind.
+/// Copies from one store into memory, and from there into a second store of the same kind.
 pub fn topics_come_back_the_same(make: &dyn Fn() -> Open) {
     let (mut letters, mut many) = (0, 0);
     for case in 0..CASES {
@@ -116,7 +116,7 @@ pub fn topics_come_back_the_same(make: &dyn Fn() -> Open) {
         let from = side("from", open(rules));
         live(&from, case);
         drop(from);
-        // Now what is returned is no dead letter.
+        // Without the dead-letter rule, returned messages stay in their topic.
         let from = new(&open);
         let (between, back) = (memory(), new(&make()));
         let copied = copy_all(&from, &between).unwrap();
@@ -136,14 +136,15 @@ fn is_letter(message: &StoredMessage) -> bool {
     message.origin.is_some()
 }
 
-/// What is put now gets an id as the store gives them: that is no part of a copy.
+/// Takes all messages. Those put since the last step of the clock have ids that each store assigned
+/// itself, so these ids are set to 0.
 fn taken_of(side: &Side, name: &str) -> Vec<Taken> {
     let mut all = take_all(side, name);
     all.iter_mut().filter(|taken| taken.0 >= clock()).for_each(|taken| taken.0 = 0);
     all
 }
 
-/// Leases end, and what was delayed comes: from now on all stores do the same.
+/// Ends all leases and delays: from here on all stores must behave alike.
 fn live_on(sides: &[Side]) {
     NOW.set(clock() + 70 * SECOND);
     sides.iter().for_each(settle);
