@@ -7,9 +7,7 @@
 //! [`change_feed`]. docs/reference/redis.md lists the keys.
 
 mod address;
-mod backoff;
 mod change_feed;
-mod check;
 #[cfg(test)]
 pub mod cluster_tests;
 mod copy;
@@ -18,7 +16,6 @@ mod node_pool;
 mod nodes;
 mod open;
 mod preflight;
-mod probe;
 mod request;
 mod scripts;
 mod shard;

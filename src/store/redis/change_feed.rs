@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Connection, RedisError, RedisResult, cmd};
 
-use super::backoff::{Backoff, RETRY};
+use super::node_health::{Backoff, RETRY};
 use super::node_pool::{self, NodePool};
 use super::shard::Shard;
 use super::topic_cache::UpdateSource;

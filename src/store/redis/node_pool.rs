@@ -1,7 +1,7 @@
 //! The way to Redis: connections that calls share, and what becomes of a call when it does not answer.
 //!
 //! A call waits for an answer no longer than [`ANSWER`]. While Redis is away calls fail at once: the
-//! [`probe`](super::probe) finds out when it is back.
+//! [`probe`](super::node_health) finds out when it is back.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

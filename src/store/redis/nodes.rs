@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, ConnectionInfo, Value, cmd};
 
 use super::address::{Address, RedisAt};
-use super::check::check;
 use super::node_pool::{Failed, NodePool};
-use super::preflight::preflight;
+use super::preflight::{check, preflight};
 use crate::sync::lock;
 
 /// How often a call goes where it is sent.

@@ -3,9 +3,8 @@
 use redis::{Cmd, ConnectionInfo, Value, cmd};
 
 use super::address::{PARTS, PARTS_MAX, RedisAt};
-use super::check::check;
 use super::nodes::Nodes;
-use super::preflight::preflight;
+use super::preflight::{check, preflight};
 use super::scripts;
 use super::shard::Shard;
 use crate::store::{Rules, WhenFull};

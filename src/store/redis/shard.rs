@@ -13,7 +13,7 @@ use super::change_feed::{ChangeFeed, PendingChanges};
 use super::node_pool::Failed;
 use super::nodes::{Nodes, Route};
 use super::request;
-use super::scripts::{self, Script};
+use super::scripts::{self, Script, optional};
 use super::topic_cache::{TopicCache, Total, UpdateSource};
 use super::watermarks::NextQuery;
 use crate::error::{Code, Error, Result};
@@ -145,16 +145,10 @@ impl Shard {
         let mut call = cmd("EVALSHA");
         call.arg(scripts::digest(script)).arg(1).arg(&self.key);
         call.arg(&self.common.server);
-        let mut optional = |number: Option<u64>| {
-            match number {
-                Some(number) => call.arg(number),
-                None => call.arg(""),
-            };
-        };
-        optional(self.common.clock.map(|clock| clock()));
-        optional(self.max_bytes());
-        optional((when_full == WhenFull::DropOldest).then_some(1));
-        optional(keep);
+        optional(&mut call, self.common.clock.map(|clock| clock()));
+        optional(&mut call, self.max_bytes());
+        optional(&mut call, (when_full == WhenFull::DropOldest).then_some(1));
+        optional(&mut call, keep);
         call.arg(dead_letter_after).arg(self.max_topics());
         call.arg(u8::from(self.common.nodes.is_cluster()));
         call
