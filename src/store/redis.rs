@@ -15,10 +15,10 @@ mod node_health;
 mod node_pool;
 mod nodes;
 mod open;
+mod partition;
 mod preflight;
 mod request;
 mod scripts;
-mod shard;
 mod split;
 #[cfg(test)]
 pub mod tests;
@@ -33,14 +33,14 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use self::address::Named;
 pub use self::address::RedisAt;
+use self::address::StoreUrl;
 use self::change_feed::ChangeFeed;
 use self::nodes::Nodes;
-use self::open::Opened;
+use self::open::OpenResult;
 use self::topic_cache::UpdateSource;
 
-use self::shard::{Common, Shard};
+use self::partition::{Partition, SharedState};
 use super::{Due, ReadCache, Rules, SharedStore, Store, TopicState, Usage, system_clock};
 use crate::error::Result;
 use crate::limits;
@@ -53,31 +53,35 @@ use crate::ops::{
 const CONSUMER_LEASE: u64 = 60_000_000;
 
 /// From the order to open to its end.
-const OPEN: Duration = Duration::from_secs(10);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How far clocks of nodes may differ, and be from what is known of them, in microseconds.
 const CLOCK_ERROR: u64 = 1_000_000;
 
 pub struct RedisStore {
-    common: Arc<Common>,
+    shared: Arc<SharedState>,
     /// One, unless there is a cluster.
-    shards: Vec<Arc<Shard>>,
+    partitions: Vec<Arc<Partition>>,
     cache: ReadCache,
 }
 
 impl Drop for RedisStore {
     fn drop(&mut self) {
-        self.common.change_feed.end();
-        self.common.watermarks.end();
+        self.shared.change_feed.end();
+        self.shared.watermarks.end();
     }
 }
 
 impl RedisStore {
     /// Opens the store, which is made if it is not there.
-    pub fn open(at: &RedisAt<'_>, rules: Rules, clock: Option<fn() -> Id>) -> Opened<RedisStore> {
+    pub fn open(
+        at: &RedisAt<'_>,
+        rules: Rules,
+        clock: Option<fn() -> Id>,
+    ) -> OpenResult<RedisStore> {
         let nodes = match address::parse(at.url)? {
-            Named::One(info) => at.one(info)?,
-            Named::Cluster { seeds, partitions } => at.cluster(seeds, partitions)?,
+            StoreUrl::One(info) => at.one(info)?,
+            StoreUrl::Cluster { seeds, partitions } => at.cluster(seeds, partitions)?,
         };
         RedisStore::over(nodes, at, rules, clock)
     }
@@ -87,9 +91,9 @@ impl RedisStore {
         at: &RedisAt<'_>,
         rules: Rules,
         clock: Option<fn() -> Id>,
-    ) -> Opened<RedisStore> {
+    ) -> OpenResult<RedisStore> {
         open::check_share(&rules, nodes.routes().len())?;
-        let common = Arc::new(Common {
+        let shared = Arc::new(SharedState {
             nodes,
             change_feed: ChangeFeed::default(),
             watermarks: Arc::default(),
@@ -101,35 +105,35 @@ impl RedisStore {
             clock,
             total: Arc::default(),
         });
-        let shard = |(partition, route)| {
-            Arc::new(Shard::new(common.clone(), Arc::clone(route), &at.keys(partition)))
+        let partition = |(partition, route)| {
+            Arc::new(Partition::new(shared.clone(), Arc::clone(route), &at.keys(partition)))
         };
-        let shards: Vec<_> = common.nodes.routes().iter().enumerate().map(shard).collect();
-        let store = RedisStore { common, shards, cache: ReadCache::default() };
+        let partitions: Vec<_> = shared.nodes.routes().iter().enumerate().map(partition).collect();
+        let store = RedisStore { shared, partitions, cache: ReadCache::default() };
         store.listen()?;
-        watermarks::begin(&store.common, &store.shards).map_err(|error| error.to_string())?;
-        for shard in &store.shards {
-            shard.claim()?;
-            let all = shard.learn_all(UpdateSource::Startup);
+        watermarks::begin(&store.shared, &store.partitions).map_err(|error| error.to_string())?;
+        for partition in &store.partitions {
+            partition.claim()?;
+            let all = partition.load_topics(UpdateSource::Startup);
             all.map_err(|error| error.text.into_owned())?;
             // Whatever is due is found by the first tick.
-            shard.topic_cache.due_at(0);
+            partition.topic_cache.due_at(0);
         }
         store.probe();
-        if store.common.nodes.is_cluster() {
-            tracing::info!("parts of the store: {}", store.common.nodes.told());
+        if store.shared.nodes.is_cluster() {
+            tracing::info!("parts of the store: {}", store.shared.nodes.told());
         }
         Ok(store)
     }
 
     /// First it listens, then it asks: so nothing is missed.
-    fn listen(&self) -> Opened<()> {
-        let deadline = Instant::now() + OPEN;
+    fn listen(&self) -> OpenResult<()> {
+        let deadline = Instant::now() + OPEN_TIMEOUT;
         let (ready, listening) = mpsc::channel();
-        for shard in &self.shards {
-            change_feed::listen(shard, ready.clone()).map_err(|error| error.to_string())?;
+        for partition in &self.partitions {
+            change_feed::listen(partition, ready.clone()).map_err(|error| error.to_string())?;
         }
-        for _ in &self.shards {
+        for _ in &self.partitions {
             let left = deadline.saturating_duration_since(Instant::now());
             let listens = listening.recv_timeout(left).map_err(|_| "it does not answer".to_owned());
             listens.and_then(|listens| listens)?;
@@ -139,44 +143,45 @@ impl RedisStore {
 
     /// Has the nodes watched over, also those that are found later.
     fn probe(&self) {
-        let common = Arc::downgrade(&self.common);
-        let shards: Vec<_> = self.shards.iter().map(Arc::downgrade).collect();
-        self.common.nodes.probe(move |is_back| {
+        let shared = Arc::downgrade(&self.shared);
+        let partitions: Vec<_> = self.partitions.iter().map(Arc::downgrade).collect();
+        self.shared.nodes.probe(move |is_back| {
             // One that is away, or has become a replica, has parts no more.
-            if let Some(common) = common.upgrade() {
-                common.nodes.look();
+            if let Some(shared) = shared.upgrade() {
+                shared.nodes.refresh_slots();
             }
             if is_back {
-                let shards = shards.iter().filter_map(Weak::upgrade);
-                shards.for_each(|shard| shard.come_back());
+                let partitions = partitions.iter().filter_map(Weak::upgrade);
+                partitions.for_each(|partition| partition.on_reconnect());
             }
         });
     }
 
-    fn watermark_of(&self, last_id: impl Fn(&Shard) -> Id) -> Watermark {
-        if let [shard] = self.shards.as_slice() {
-            return Watermark::at(last_id(shard));
+    fn watermark_of(&self, last_id: impl Fn(&Partition) -> Id) -> Watermark {
+        if let [partition] = self.partitions.as_slice() {
+            return Watermark::at(last_id(partition));
         }
-        let ids: Arc<[Id]> = self.shards.iter().map(|shard| last_id(shard)).collect();
+        let ids: Arc<[Id]> = self.partitions.iter().map(|partition| last_id(partition)).collect();
         // In a part where nothing was put for long, what is put next has an id by its clock.
-        let since = self.shards.iter().zip(ids.iter());
-        let since = since.map(|(shard, id)| shard.now().saturating_sub(CLOCK_ERROR).max(*id));
+        let since = self.partitions.iter().zip(ids.iter());
+        let since =
+            since.map(|(partition, id)| partition.now().saturating_sub(CLOCK_ERROR).max(*id));
         Watermark::of_partitions(since.min().unwrap_or(0), ids)
     }
 
-    fn shard(&self, topic: &str) -> Result<&Arc<Shard>> {
-        self.shards.get(partition(topic, self.shards.len())).ok_or_else(scripts::senseless)
+    fn partition(&self, topic: &str) -> Result<&Arc<Partition>> {
+        self.partitions.get(partition(topic, self.partitions.len())).ok_or_else(scripts::bad_reply)
     }
 
     fn read_script(&self, how: &str, topic: &Topic, args: &[u64]) -> Result<Value> {
-        self.shard(topic.as_str())?.read(how, topic, args)
+        self.partition(topic.as_str())?.read(how, topic, args)
     }
 }
 
-impl Shard {
+impl Partition {
     /// The part's clock.
     fn now(&self) -> Id {
-        match self.common.clock {
+        match self.shared.clock {
             Some(clock) => clock(),
             None => self.topic_cache.clock(system_clock()),
         }
@@ -209,42 +214,44 @@ impl Shard {
 
 impl Store for RedisStore {
     fn last_id(&self) -> Id {
-        self.shards.iter().map(|shard| shard.topic_cache.last_id()).max().unwrap_or(0)
+        self.partitions.iter().map(|partition| partition.topic_cache.last_id()).max().unwrap_or(0)
     }
 
     fn watermark(&self) -> Watermark {
-        let query = self.common.watermarks.ask(self.shards.len());
-        let told = |shard: &Shard| query.last_id(shard.route.partition()).unwrap_or(0);
-        self.watermark_of(|shard| told(shard).max(shard.topic_cache.last_id()))
+        let query = self.shared.watermarks.ask(self.partitions.len());
+        let told = |partition: &Partition| query.last_id(partition.route.index()).unwrap_or(0);
+        self.watermark_of(|partition| told(partition).max(partition.topic_cache.last_id()))
     }
 
     /// The latest of its clocks.
     fn now(&self) -> Id {
-        self.shards.iter().map(|shard| shard.now()).max().unwrap_or(0)
+        self.partitions.iter().map(|partition| partition.now()).max().unwrap_or(0)
     }
 
     fn topic(&self, name: &str) -> Option<Arc<TopicState>> {
-        self.shard(name).ok()?.topic_cache.state(name)
+        self.partition(name).ok()?.topic_cache.state(name)
     }
 
     fn topics(&self) -> Vec<Arc<TopicState>> {
-        self.shards.iter().flat_map(|shard| shard.topic_cache.states()).collect()
+        self.partitions.iter().flat_map(|partition| partition.topic_cache.states()).collect()
     }
 
     fn submit(&self, mut batch: Batch, completion: Box<dyn Completion>) {
-        let of = |op: &Op| partition(op.topic().as_str(), self.shards.len());
+        let of = |op: &Op| partition(op.topic().as_str(), self.partitions.len());
         let mut partitions = batch.ops.iter().map(of);
         let Some(first) = partitions.next() else { return completion.complete(batch) };
-        match self.shards.get(first) {
-            Some(shard) if partitions.all(|partition| partition == first) => {
-                shard.submit(batch, completion)
+        match self.partitions.get(first) {
+            Some(partition) if partitions.all(|partition| partition == first) => {
+                partition.submit(batch, completion)
             }
             _ => {
-                split::apply(&mut batch, of, |partition, share| match self.shards.get(partition) {
-                    Some(shard) => {
-                        completion::apply(share, |batch, done| shard.submit(batch, done))
+                split::apply(&mut batch, of, |partition, share| {
+                    match self.partitions.get(partition) {
+                        Some(partition) => {
+                            completion::apply(share, |batch, done| partition.submit(batch, done))
+                        }
+                        None => request::fail(share, &scripts::bad_reply()),
                     }
-                    None => request::fail(share, &scripts::senseless()),
                 });
                 completion.complete(batch);
             }
@@ -255,7 +262,7 @@ impl Store for RedisStore {
         let limit = limit.clamp(1, limits::CHUNK_MESSAGES) as u64;
         let chunk = Chunk::new(after, state.removals());
         let messages = self.read_script("run", state.topic(), &[after.min(ID_END), limit])?;
-        request::read_run(chunk, messages).map(Arc::new)
+        request::read_messages(chunk, messages).map(Arc::new)
     }
 
     fn read_last(&self, state: &TopicState, limit: usize) -> Result<Arc<Chunk>> {
@@ -264,7 +271,7 @@ impl Store for RedisStore {
         }
         let chunk = Chunk::new(0, state.removals());
         let messages = self.read_script("last", state.topic(), &[limit as u64])?;
-        request::read_run(chunk, messages).map(|chunk| Arc::new(chunk.reversed()))
+        request::read_messages(chunk, messages).map(|chunk| Arc::new(chunk.reversed()))
     }
 
     fn delayed(&self, state: &TopicState, limit: usize) -> Result<Chunk> {
@@ -272,11 +279,11 @@ impl Store for RedisStore {
             return Ok(Chunk::default());
         }
         let messages = self.read_script("delayed", state.topic(), &[limit as u64])?;
-        request::read_run(Chunk::default(), messages)
+        request::read_messages(Chunk::default(), messages)
     }
 
     fn scan(&self, state: &TopicState, after: ScanCursor) -> Result<Vec<StoredMessage>> {
-        copy::kept(after, |how, args| self.read_script(how, state.topic(), args))
+        copy::scan(after, |how, args| self.read_script(how, state.topic(), args))
     }
 
     fn cache(&self) -> &ReadCache {
@@ -285,7 +292,7 @@ impl Store for RedisStore {
 
     fn ends(&self, state: &TopicState) -> Result<(Option<Id>, Option<Id>)> {
         let Value::Array(ends) = self.read_script("ends", state.topic(), &[])? else {
-            return Err(scripts::senseless());
+            return Err(scripts::bad_reply());
         };
         let mut ends = ends.into_iter().map(|end| match end {
             Value::Int(id) if id > 0 => Some(id.cast_unsigned()),
@@ -295,29 +302,31 @@ impl Store for RedisStore {
     }
 
     fn usage(&self) -> Usage {
-        let kind = if self.common.nodes.is_cluster() { "redis-cluster" } else { "redis" };
+        let kind = if self.shared.nodes.is_cluster() { "redis-cluster" } else { "redis" };
         Usage {
             kind,
             blocks: true,
             is_new: false,
             fault: None,
-            bytes: self.common.total.bytes(),
-            max_bytes: self.common.rules.max_bytes,
-            refused: self.common.refused.load(Ordering::Relaxed),
+            bytes: self.shared.total.bytes(),
+            max_bytes: self.shared.rules.max_bytes,
+            refused: self.shared.refused.load(Ordering::Relaxed),
         }
     }
 
     /// By the latest of the clocks: what is due in a part is by its own.
     fn due(&self, partition: usize) -> Id {
-        let Some(shard) = self.shards.get(partition) else { return Id::MAX };
-        if shard.pending_changes.any() {
+        let Some(partition) = self.partitions.get(partition) else { return Id::MAX };
+        if partition.pending_changes.any() {
             return 0;
         }
-        self.now().saturating_add(shard.topic_cache.due().saturating_sub(shard.now()))
+        self.now().saturating_add(partition.topic_cache.due().saturating_sub(partition.now()))
     }
 
     fn tick(&self, partition: usize) -> Result<Due> {
-        self.shards.get(partition).map_or_else(|| Ok(Due::default()), |shard| shard.tick())
+        self.partitions
+            .get(partition)
+            .map_or_else(|| Ok(Due::default()), |partition| partition.tick())
     }
     fn shared(&self) -> Option<&dyn SharedStore> {
         Some(self)
@@ -327,29 +336,31 @@ impl Store for RedisStore {
 impl SharedStore for RedisStore {
     fn refresh(&self, topic: &str) -> Result<()> {
         let answer = self.read_script("topic", &Topic::new(topic)?, &[])?;
-        let Value::Array(answer) = answer else { return Err(scripts::senseless()) };
-        self.shard(topic)?.learn(answer.into_iter().next(), UpdateSource::Local).map(drop)
+        let Value::Array(answer) = answer else { return Err(scripts::bad_reply()) };
+        self.partition(topic)?
+            .apply_update(answer.into_iter().next(), UpdateSource::Local)
+            .map(drop)
     }
 
     fn partitions(&self) -> usize {
-        self.shards.len()
+        self.partitions.len()
     }
 
     fn on_change(&self, partition: usize, waker: Waker) {
-        if let Some(shard) = self.shards.get(partition) {
-            shard.pending_changes.on_change(waker);
+        if let Some(partition) = self.partitions.get(partition) {
+            partition.pending_changes.on_change(waker);
         }
     }
 
     fn watermark_lazy(&self) -> Watermark {
         let now = Instant::now();
-        let query = self.common.watermarks.ask(self.shards.len());
-        self.watermark_of(|shard| shard.topic_cache.last_id()).pending(now, query)
+        let query = self.shared.watermarks.ask(self.partitions.len());
+        self.watermark_of(|partition| partition.topic_cache.last_id()).pending(now, query)
     }
 
     /// As far as clocks of different partitions may differ.
     fn clock_skew(&self) -> u64 {
-        if self.shards.len() > 1 { CLOCK_ERROR } else { 0 }
+        if self.partitions.len() > 1 { CLOCK_ERROR } else { 0 }
     }
 
     /// A server that crashed never returns the messages of its consumers; this lease does.
@@ -358,11 +369,13 @@ impl SharedStore for RedisStore {
     }
 
     fn nodes(&self) -> Vec<Node> {
-        let nodes = self.common.nodes.node_pools().into_iter().map(|(node_pool, partitions)| {
-            let lost =
-                self.shards.iter().filter(|shard| partitions.contains(&shard.route.partition()));
-            let lost = { lost }.any(|shard| shard.lost.load(Ordering::Acquire));
-            let news_lag = self.common.change_feed.lag().filter(|_| lost);
+        let nodes = self.shared.nodes.node_pools().into_iter().map(|(node_pool, partitions)| {
+            let lost = self
+                .partitions
+                .iter()
+                .filter(|partition| partitions.contains(&partition.route.index()));
+            let lost = { lost }.any(|partition| partition.feed_lost.load(Ordering::Acquire));
+            let news_lag = self.shared.change_feed.lag().filter(|_| lost);
             let partitions = partitions
                 .into_iter()
                 .filter_map(|partition| u16::try_from(partition).ok())

@@ -9,8 +9,8 @@ const CLUSTER: [(&str, &str); 2] =
     [("redis-cluster://", "redis://"), ("rediss-cluster://", "rediss://")];
 
 /// How many parts a cluster's store has that was made without saying it, and how many it may have.
-pub const PARTS: usize = 16;
-pub const PARTS_MAX: usize = 1_024;
+pub const PARTITIONS_DEFAULT: usize = 16;
+pub const PARTITIONS_MAX: usize = 1_024;
 
 /// How one Redis is named.
 const ONE: &str =
@@ -38,7 +38,7 @@ impl RedisAt<'_> {
 }
 
 /// What a URL of a store names.
-pub enum Named {
+pub enum StoreUrl {
     One(ConnectionInfo),
     Cluster {
         /// Some of its nodes.
@@ -49,7 +49,7 @@ pub enum Named {
 }
 
 /// Reads `redis://…` and the others, or `redis-cluster://[USER:PASSWORD@]HOST:PORT,…[?partitions=N]`.
-pub fn parse(url: &str) -> Result<Named, String> {
+pub fn parse(url: &str) -> Result<StoreUrl, String> {
     let info = |url: &str| url.into_connection_info().map_err(|error| wrong(url, &error));
     let cluster = CLUSTER.iter().find_map(|(cluster, one)| Some((url.strip_prefix(cluster)?, one)));
     let Some((rest, scheme)) = cluster else {
@@ -57,16 +57,16 @@ pub fn parse(url: &str) -> Result<Named, String> {
             Some((_, query)) if query.starts_with("parts=") => {
                 Err("one Redis has no parts: redis-cluster://HOST:PORT,… is a cluster".to_owned())
             }
-            _ => info(url).map(Named::One),
+            _ => info(url).map(StoreUrl::One),
         };
     };
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let number = query.strip_prefix("parts=").and_then(|number| number.parse().ok());
-    let partitions = number.filter(|partitions| (1..=PARTS_MAX).contains(partitions));
+    let partitions = number.filter(|partitions| (1..=PARTITIONS_MAX).contains(partitions));
     if partitions.is_none() && !query.is_empty() {
         // What stands there is not repeated: it may be a password.
         return Err(format!(
-            "behind ? stands parts=N, from 1 to {PARTS_MAX}, or nothing (a ? in a password is %3F)"
+            "behind ? stands parts=N, from 1 to {PARTITIONS_MAX}, or nothing (a ? in a password is %3F)"
         ));
     }
     let (user, hosts) = match rest.rsplit_once('@') {
@@ -79,7 +79,7 @@ pub fn parse(url: &str) -> Result<Named, String> {
         }
         info(&format!("{scheme}{user}{host}"))
     });
-    Ok(Named::Cluster { seeds: seeds.collect::<Result<_, _>>()?, partitions })
+    Ok(StoreUrl::Cluster { seeds: seeds.collect::<Result<_, _>>()?, partitions })
 }
 
 fn wrong(url: &str, error: &RedisError) -> String {
@@ -154,7 +154,7 @@ mod tests {
 
     fn cluster(url: &str) -> (Vec<String>, Option<usize>) {
         match parse(url).unwrap() {
-            Named::Cluster { seeds, partitions } => {
+            StoreUrl::Cluster { seeds, partitions } => {
                 let shown = |seed: &ConnectionInfo| {
                     let redis = seed.redis_settings();
                     let user = redis.username().zip(redis.password());
@@ -162,7 +162,7 @@ mod tests {
                 };
                 (seeds.iter().map(shown).collect(), partitions)
             }
-            Named::One(_) => panic!("{url} is one"),
+            StoreUrl::One(_) => panic!("{url} is one"),
         }
     }
 
@@ -174,7 +174,7 @@ mod tests {
         let (seeds, partitions) = cluster("redis-cluster://me:p%40ss@a,b:2/?parts=3");
         assert_eq!(seeds, [r#"a:6379 Some(("me", "p@ss"))"#, r#"b:2 Some(("me", "p@ss"))"#]);
         assert_eq!(partitions, Some(3));
-        assert!(matches!(parse("redis://h:1/2"), Ok(Named::One(_))));
+        assert!(matches!(parse("redis://h:1/2"), Ok(StoreUrl::One(_))));
         for wrong in ["", "a,", ",a", "a/1", "a?parts=0", "a?parts=1025", "a?x=1", "a:x"] {
             assert!(parse(&format!("redis-cluster://{wrong}")).is_err(), "{wrong}");
         }

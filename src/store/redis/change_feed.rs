@@ -10,20 +10,20 @@ use redis::{Connection, RedisError, RedisResult, cmd};
 
 use super::node_health::{Backoff, RETRY};
 use super::node_pool::{self, NodePool};
-use super::shard::Shard;
+use super::partition::Partition;
 use super::topic_cache::UpdateSource;
 use crate::store::{Due, system_clock};
 use crate::sync::lock;
 
 /// So long nothing is heard before the connection is tried.
-const SILENCE: Duration = Duration::from_secs(1);
+const PING_AFTER: Duration = Duration::from_secs(1);
 
 /// Its thread does little.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// Parts of which nothing is heard, or not all that was missed is known.
 #[derive(Default)]
-struct Lost {
+struct FeedOutage {
     partitions: usize,
     since: Option<Instant>,
 }
@@ -39,7 +39,7 @@ pub struct PendingChanges {
 /// Whether news comes, of all parts.
 #[derive(Default)]
 pub struct ChangeFeed {
-    lost: Mutex<Lost>,
+    lost: Mutex<FeedOutage>,
     ended: Mutex<bool>,
     end: Condvar,
 }
@@ -59,12 +59,12 @@ impl PendingChanges {
     }
 
     /// Tells those who wait, in a while.
-    pub fn tell(&self, due: Due) {
+    pub fn add(&self, due: Due) {
         let any = !due.put.is_empty() || !due.returned.is_empty();
-        let mut heard = lock(&self.due);
-        merge(&mut heard.put, due.put);
-        merge(&mut heard.returned, due.returned);
-        drop(heard);
+        let mut pending = lock(&self.due);
+        merge(&mut pending.put, due.put);
+        merge(&mut pending.returned, due.returned);
+        drop(pending);
         if any {
             self.any.store(true, Ordering::Release);
         }
@@ -107,25 +107,28 @@ fn merge<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
 }
 
 /// Listens on a thread of its own until the store is dropped; `ready` hears when it does, or cannot.
-pub fn listen(shard: &Arc<Shard>, ready: mpsc::Sender<Result<(), String>>) -> std::io::Result<()> {
-    let shard = Arc::downgrade(shard);
+pub fn listen(
+    weak: &Arc<Partition>,
+    ready: mpsc::Sender<Result<(), String>>,
+) -> std::io::Result<()> {
+    let weak = Arc::downgrade(weak);
     let thread = std::thread::Builder::new().name("news".into()).stack_size(STACK_BYTES);
-    thread.spawn(move || run(&shard, ready)).map(drop)
+    thread.spawn(move || run(&weak, ready)).map(drop)
 }
 
-fn run(shard: &Weak<Shard>, ready: mpsc::Sender<Result<(), String>>) {
+fn run(weak: &Weak<Partition>, ready: mpsc::Sender<Result<(), String>>) {
     let mut ready = Some(ready);
     let mut backoff = Backoff::default();
-    while let Some(partition) = shard.upgrade() {
+    while let Some(partition) = weak.upgrade() {
         let node_pool = partition.route.node_pool();
         let connected = partition.listen(&node_pool);
         drop(partition);
-        let heard = connected.and_then(|mut connection| {
-            hear(shard, &node_pool, &mut connection, &mut ready, &mut backoff)
+        let ended = connected.and_then(|mut connection| {
+            listen_until_error(weak, &node_pool, &mut connection, &mut ready, &mut backoff)
         });
-        let error = match heard {
-            Ok(Over::Ended) => return,
-            Ok(Over::Elsewhere) => continue,
+        let error = match ended {
+            Ok(ListenEnd::Ended) => return,
+            Ok(ListenEnd::Elsewhere) => continue,
             Err(error) => error,
         };
         if let Some(ready) = ready.take() {
@@ -133,21 +136,21 @@ fn run(shard: &Weak<Shard>, ready: mpsc::Sender<Result<(), String>>) {
             let _ = ready.send(Err(node_pool::explain(&error).text.into_owned()));
             return;
         }
-        let Some(partition) = shard.upgrade() else { return };
+        let Some(partition) = weak.upgrade() else { return };
         match node_pool::moved(&error) {
-            Some(address) => partition.common.nodes.move_to(&partition.route, &node_pool, &address),
+            Some(address) => partition.shared.nodes.move_to(&partition.route, &node_pool, &address),
             None => {
-                node_pool.node_health().ask();
-                partition.lose_news(&error);
-                partition.common.nodes.look();
+                node_pool.node_health().request_probe();
+                partition.mark_feed_lost(&error);
+                partition.shared.nodes.refresh_slots();
             }
         }
-        partition.common.change_feed.pause(backoff.failed());
+        partition.shared.change_feed.pause(backoff.failed());
     }
 }
 
 /// Why nobody listens here any more.
-enum Over {
+enum ListenEnd {
     /// The store was dropped.
     Ended,
     /// This part of it is at another node.
@@ -155,33 +158,33 @@ enum Over {
 }
 
 /// Listens until the connection fails.
-fn hear(
-    shard: &Weak<Shard>,
+fn listen_until_error(
+    weak: &Weak<Partition>,
     node_pool: &Arc<NodePool>,
     connection: &mut Connection,
     ready: &mut Option<mpsc::Sender<Result<(), String>>>,
     backoff: &mut Backoff,
-) -> RedisResult<Over> {
+) -> RedisResult<ListenEnd> {
     let mut listening = connection.as_pubsub();
-    match (ready.take(), shard.upgrade()) {
+    match (ready.take(), weak.upgrade()) {
         (Some(ready), _) => drop(ready.send(Ok(()))),
-        (None, Some(partition)) => partition.doubt.store(true, Ordering::Release),
-        (None, None) => return Ok(Over::Ended),
+        (None, Some(partition)) => partition.needs_resync.store(true, Ordering::Release),
+        (None, None) => return Ok(ListenEnd::Ended),
     }
     loop {
-        if !learn_what_was_missed(shard, backoff) {
+        if !resync_if_needed(weak, backoff) {
             continue;
         }
         match listening.get_message() {
-            Ok(told) => match shard.upgrade() {
-                Some(partition) => partition.hear(told.get_payload_bytes()),
-                None => return Ok(Over::Ended),
+            Ok(told) => match weak.upgrade() {
+                Some(partition) => partition.apply_remote(told.get_payload_bytes()),
+                None => return Ok(ListenEnd::Ended),
             },
             // Where this server was stopped and goes on, what came meanwhile is still there.
             Err(error) if error.is_timeout() || node_pool::is_interrupted(&error) => {
-                let Some(partition) = shard.upgrade() else { return Ok(Over::Ended) };
+                let Some(partition) = weak.upgrade() else { return Ok(ListenEnd::Ended) };
                 if !Arc::ptr_eq(node_pool, &partition.route.node_pool()) {
-                    return Ok(Over::Elsewhere);
+                    return Ok(ListenEnd::Elsewhere);
                 }
                 drop(partition);
                 listening.ping::<redis::Value>()?;
@@ -192,43 +195,43 @@ fn hear(
 }
 
 /// Asks for all that there is, if something may have been missed; false if that has to be tried again.
-fn learn_what_was_missed(shard: &Weak<Shard>, backoff: &mut Backoff) -> bool {
-    let Some(partition) = shard.upgrade() else { return true };
-    if !partition.doubt.swap(false, Ordering::AcqRel) {
+fn resync_if_needed(weak: &Weak<Partition>, backoff: &mut Backoff) -> bool {
+    let Some(partition) = weak.upgrade() else { return true };
+    if !partition.needs_resync.swap(false, Ordering::AcqRel) {
         return true;
     }
-    match partition.learn_all(UpdateSource::Resync) {
+    match partition.load_topics(UpdateSource::Resync) {
         Ok(due) => {
             *backoff = Backoff::default();
-            partition.find_news();
-            partition.pending_changes.tell(due);
+            partition.mark_feed_restored();
+            partition.pending_changes.add(due);
             true
         }
         Err(error) => {
             tracing::debug!("what Redis holds is not known yet: {error}");
-            partition.doubt.store(true, Ordering::Release);
-            partition.common.change_feed.pause(RETRY);
+            partition.needs_resync.store(true, Ordering::Release);
+            partition.shared.change_feed.pause(RETRY);
             false
         }
     }
 }
 
-impl Shard {
+impl Partition {
     /// A connection that hears what scripts publish.
     fn listen(&self, node_pool: &NodePool) -> RedisResult<Connection> {
-        let word = if self.common.nodes.is_cluster() { "SSUBSCRIBE" } else { "SUBSCRIBE" };
-        let mut connection = node_pool.connect_to_hear(SILENCE)?;
+        let word = if self.shared.nodes.is_cluster() { "SSUBSCRIBE" } else { "SUBSCRIBE" };
+        let mut connection = node_pool.connect_to_hear(PING_AFTER)?;
         connection.send_packed_command(&cmd(word).arg(&self.channel).get_packed_command())?;
         connection.recv_response()?.extract_error()?;
         Ok(connection)
     }
 
     /// The connection that heard of this part broke. It is logged once for all parts.
-    fn lose_news(&self, error: &RedisError) {
-        if self.lost.swap(true, Ordering::AcqRel) {
+    fn mark_feed_lost(&self, error: &RedisError) {
+        if self.feed_lost.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut lost = lock(&self.common.change_feed.lost);
+        let mut lost = lock(&self.shared.change_feed.lost);
         lost.partitions += 1;
         if lost.since.is_none() {
             lost.since = Some(Instant::now());
@@ -241,11 +244,11 @@ impl Shard {
     }
 
     /// All is known again.
-    fn find_news(&self) {
-        if !self.lost.swap(false, Ordering::AcqRel) {
+    fn mark_feed_restored(&self) {
+        if !self.feed_lost.swap(false, Ordering::AcqRel) {
             return;
         }
-        let mut lost = lock(&self.common.change_feed.lost);
+        let mut lost = lock(&self.shared.change_feed.lost);
         lost.partitions -= 1;
         if lost.partitions == 0
             && let Some(since) = lost.since.take()
@@ -256,18 +259,19 @@ impl Shard {
     }
 
     /// What some server's script did.
-    fn hear(&self, told: &[u8]) {
+    fn apply_remote(&self, told: &[u8]) {
         let Ok(told) = std::str::from_utf8(told) else { return };
         // The own answers tell the same.
-        if told.split(' ').next() == Some(self.common.server.as_str()) {
+        if told.split(' ').next() == Some(self.shared.server.as_str()) {
             return;
         }
         let before = self.topic_cache.due();
-        let Some(done) = self.topic_cache.learn(told, UpdateSource::Remote, system_clock()) else {
+        let Some(done) = self.topic_cache.apply_update(told, UpdateSource::Remote, system_clock())
+        else {
             return;
         };
         if !done.put.is_empty() || !done.returned.is_empty() || self.topic_cache.due() < before {
-            self.pending_changes.tell(done);
+            self.pending_changes.add(done);
         }
     }
 }

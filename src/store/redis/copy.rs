@@ -2,7 +2,7 @@
 
 use redis::{Cmd, Value};
 
-use super::scripts::{optional, senseless, text};
+use super::scripts::{bad_reply, optional, text};
 use crate::error::Result;
 use crate::ops::{PRIORITY_DEFAULT, PRIORITY_MAX, ScanCursor, StoredMessage, Topic};
 
@@ -38,13 +38,13 @@ pub fn write(call: &mut Cmd, message: &StoredMessage) {
 
 /// What is kept of a topic behind this place, by what `read` answers to how it is asked, and with
 /// which numbers.
-pub fn kept(
+pub fn scan(
     after: ScanCursor,
     read: impl Fn(&str, &[u64]) -> Result<Value>,
 ) -> Result<Vec<StoredMessage>> {
     let (due, number) = match after {
         ScanCursor::Log(id) => {
-            let some = all(read("kept", &[id])?, in_log)?;
+            let some = parse_all(read("kept", &[id])?, parse_logged)?;
             if !some.is_empty() {
                 return Ok(some);
             }
@@ -52,22 +52,25 @@ pub fn kept(
         }
         ScanCursor::Delayed { due, number } => (due, number),
     };
-    all(read("later", &[due, number])?, for_later)
+    parse_all(read("later", &[due, number])?, parse_delayed)
 }
 
-fn all(answer: Value, read: fn(Told) -> Option<StoredMessage>) -> Result<Vec<StoredMessage>> {
-    let Value::Array(answer) = answer else { return Err(senseless()) };
-    let read = |told| match told {
-        Value::Array(told) => read(Told(told.into_iter())),
+fn parse_all(
+    answer: Value,
+    read: fn(MessageFields) -> Option<StoredMessage>,
+) -> Result<Vec<StoredMessage>> {
+    let Value::Array(answer) = answer else { return Err(bad_reply()) };
+    let read = |fields| match fields {
+        Value::Array(fields) => read(MessageFields(fields.into_iter())),
         _ => None,
     };
-    answer.into_iter().map(|told| read(told).ok_or_else(senseless)).collect()
+    answer.into_iter().map(|fields| read(fields).ok_or_else(bad_reply)).collect()
 }
 
 /// What is told of a message, one after the other.
-struct Told(std::vec::IntoIter<Value>);
+struct MessageFields(std::vec::IntoIter<Value>);
 
-impl Told {
+impl MessageFields {
     fn number(&mut self) -> Option<u64> {
         match self.0.next()? {
             Value::Int(number) => u64::try_from(number).ok(),
@@ -87,21 +90,21 @@ impl Told {
     }
 }
 
-fn in_log(mut told: Told) -> Option<StoredMessage> {
-    let place = ScanCursor::Log(told.number()?);
-    let expires = told.number().map(|at| (at > 0).then_some(at))?;
-    let (body, priority) = (told.text()?, told.priority()?);
-    let (deliveries, looks) = (u32::try_from(told.number()?).ok()?, told.number()?);
-    let (topic, id) = (told.text()?, told.number()?);
+fn parse_logged(mut fields: MessageFields) -> Option<StoredMessage> {
+    let place = ScanCursor::Log(fields.number()?);
+    let expires = fields.number().map(|at| (at > 0).then_some(at))?;
+    let (body, priority) = (fields.text()?, fields.priority()?);
+    let (deliveries, looks) = (u32::try_from(fields.number()?).ok()?, fields.number()?);
+    let (topic, id) = (fields.text()?, fields.number()?);
     let topic = std::str::from_utf8(&topic).ok().and_then(|name| Topic::new(name).ok());
     let origin = topic.map(|topic| Box::new((topic, id)));
     Some(StoredMessage { place, body, priority, deliveries, expires, origin, looks })
 }
 
-fn for_later(mut told: Told) -> Option<StoredMessage> {
-    let place = ScanCursor::Delayed { due: told.number()?, number: told.number()? };
-    let (body, priority) = (told.text()?, told.priority()?);
+fn parse_delayed(mut fields: MessageFields) -> Option<StoredMessage> {
+    let place = ScanCursor::Delayed { due: fields.number()?, number: fields.number()? };
+    let (body, priority) = (fields.text()?, fields.priority()?);
     // None is less than 0.
-    let expires = told.number();
+    let expires = fields.number();
     Some(StoredMessage { place, body, priority, deliveries: 0, expires, origin: None, looks: 0 })
 }

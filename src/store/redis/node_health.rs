@@ -13,7 +13,7 @@ use crate::ops::{Away, Node, Replicas};
 use crate::sync::lock;
 
 /// From one probe to the next.
-const EVERY: Duration = Duration::from_secs(2);
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Behind the first failure; it doubles with each.
 pub const RETRY: Duration = Duration::from_millis(50);
@@ -23,33 +23,33 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 pub struct NodeHealth {
     /// Where it is, without a password.
     address: String,
-    state: Mutex<State>,
+    state: Mutex<HealthState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    gone: Option<Gone>,
+struct HealthState {
+    outage: Option<Outage>,
     /// How often it went away: a connection of an earlier round is of no more use.
-    round: u64,
-    told: Told,
+    epoch: u64,
+    reply: ProbeReply,
     /// Somebody wants it to be probed at once.
-    asked: bool,
+    probe_requested: bool,
     ended: bool,
     /// When a connection that broke was logged last.
     logged: Option<Instant>,
 }
 
-struct Gone {
+struct Outage {
     since: Instant,
     why: String,
     /// Whether a probe has found the same, and it is logged.
-    sure: bool,
+    confirmed: bool,
 }
 
 /// What a probe heard.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Told {
+pub struct ProbeReply {
     pub round_trip: Duration,
     /// Not every user may ask.
     pub replicas: Option<Replicas>,
@@ -61,79 +61,80 @@ impl NodeHealth {
     }
 
     /// The round of connections that are of use; `None` while it is away.
-    pub fn round(&self) -> Option<u64> {
+    pub fn epoch(&self) -> Option<u64> {
         let state = lock(&self.state);
-        state.gone.is_none().then_some(state.round)
+        state.outage.is_none().then_some(state.epoch)
     }
 
     /// How many replicas followed it when it was last probed, if it told.
     pub fn replicas(&self) -> Option<u32> {
-        lock(&self.state).told.replicas.as_ref().map(|replicas| replicas.count)
+        lock(&self.state).reply.replicas.as_ref().map(|replicas| replicas.count)
     }
 
     /// A connection of this round broke: until it is probed the node is away.
-    pub fn suspect(&self, round: u64, why: String) {
+    pub fn connection_broke(&self, epoch: u64, why: String) {
         let mut state = lock(&self.state);
-        if state.round == round {
-            state.leave(why);
+        if state.epoch == epoch {
+            state.mark_down(why);
         }
-        state.asked = true;
+        state.probe_requested = true;
         drop(state);
         self.changed.notify_all();
     }
 
     /// It shall be probed at once.
-    pub fn ask(&self) {
-        lock(&self.state).asked = true;
+    pub fn request_probe(&self) {
+        lock(&self.state).probe_requested = true;
         self.changed.notify_all();
     }
 
     /// It is away: calls fail at once.
-    pub fn leave(&self, why: &str) {
-        lock(&self.state).leave(why.to_owned());
+    pub fn mark_down(&self, why: &str) {
+        lock(&self.state).mark_down(why.to_owned());
     }
 
     /// A probe had no answer.
-    pub fn failed(&self, why: String) {
+    pub fn probe_failed(&self, why: String) {
         let mut state = lock(&self.state);
         if state.ended {
             return;
         }
-        state.leave(why);
-        let Some(gone) = state.gone.as_mut().filter(|gone| !gone.sure) else { return };
-        gone.sure = true;
+        state.mark_down(why);
+        let Some(outage) = state.outage.as_mut().filter(|outage| !outage.confirmed) else { return };
+        outage.confirmed = true;
         tracing::error!(
             "Redis at {} is away ({}): what needs it is refused until it is back",
             self.address,
-            gone.why
+            outage.why
         );
     }
 
     /// A probe was answered; true if the node was away before it.
-    pub fn answered(&self, told: Told) -> bool {
+    pub fn probe_succeeded(&self, reply: ProbeReply) -> bool {
         let mut state = lock(&self.state);
-        state.told = told;
-        let Some(gone) = state.gone.take() else { return false };
+        state.reply = reply;
+        let Some(outage) = state.outage.take() else { return false };
         let now = Instant::now();
-        if gone.sure {
-            let seconds = gone.since.elapsed().as_secs_f64();
+        if outage.confirmed {
+            let seconds = outage.since.elapsed().as_secs_f64();
             tracing::warn!("Redis at {} is back after {seconds:.1} s", self.address);
         } else if state.logged.is_none_or(|at| now - at >= limits::DROPS_LOGGED) {
             // It may break again and again.
             state.logged = Some(now);
-            let why = gone.why;
+            let why = outage.why;
             tracing::warn!("a connection to Redis at {} broke ({why}): it answers", self.address);
         }
         true
     }
 
     /// Waits until it is to be probed, so long at most; false once there is nobody to probe it for.
-    pub fn pause(&self, most: Duration) -> bool {
+    pub fn wait_for_probe(&self, most: Duration) -> bool {
         let state = lock(&self.state);
-        let waited =
-            self.changed.wait_timeout_while(state, most, |state| !state.asked && !state.ended);
+        let waited = self
+            .changed
+            .wait_timeout_while(state, most, |state| !state.probe_requested && !state.ended);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        state.asked = false;
+        state.probe_requested = false;
         !state.ended
     }
 
@@ -147,19 +148,19 @@ impl NodeHealth {
     pub fn node(&self) -> Node {
         let state = lock(&self.state);
         let away = state
-            .gone
+            .outage
             .as_ref()
-            .map(|gone| Away { time: gone.since.elapsed(), why: gone.why.clone() });
-        let Told { round_trip, replicas } = state.told.clone();
+            .map(|outage| Away { time: outage.since.elapsed(), why: outage.why.clone() });
+        let ProbeReply { round_trip, replicas } = state.reply.clone();
         Node { address: self.address.clone(), away, round_trip, replicas, ..Node::default() }
     }
 }
 
-impl State {
-    fn leave(&mut self, why: String) {
-        if self.gone.is_none() {
-            self.round += 1;
-            self.gone = Some(Gone { since: Instant::now(), why, sure: false });
+impl HealthState {
+    fn mark_down(&mut self, why: String) {
+        if self.outage.is_none() {
+            self.epoch += 1;
+            self.outage = Some(Outage { since: Instant::now(), why, confirmed: false });
         }
     }
 }
@@ -178,41 +179,41 @@ fn run(client: &Client, node_health: &NodeHealth, probed: &dyn Fn(bool, bool)) {
     let (mut connection, mut backoff) = (None, Backoff::default());
     loop {
         let pause = match probe(client, &mut connection) {
-            Ok(told) => {
+            Ok(reply) => {
                 backoff = Backoff::default();
-                probed(true, node_health.answered(told));
-                EVERY
+                probed(true, node_health.probe_succeeded(reply));
+                PROBE_INTERVAL
             }
             Err(why) => {
                 // From here on no call waits for it, also none that asks who has its parts now. One whose
                 // parts are elsewhere by now is watched no more.
-                node_health.leave(&why);
+                node_health.mark_down(&why);
                 probed(false, false);
-                node_health.failed(why);
+                node_health.probe_failed(why);
                 backoff.failed()
             }
         };
-        if !node_health.pause(pause) {
+        if !node_health.wait_for_probe(pause) {
             return;
         }
     }
 }
 
 /// Asks over the connection that there is, or else over a new one: that one broke says little.
-fn probe(client: &Client, connection: &mut Option<Connection>) -> Result<Told, String> {
-    if let Some(told) = connection.as_mut().and_then(|connection| ask(connection).ok()) {
-        return told;
+fn probe(client: &Client, connection: &mut Option<Connection>) -> Result<ProbeReply, String> {
+    if let Some(reply) = connection.as_mut().and_then(|connection| ask(connection).ok()) {
+        return reply;
     }
     *connection = None;
     let mut fresh =
         node_pool::connect(client, node_pool::ANSWER).map_err(|error| node_pool::reason(&error))?;
-    let told = ask(&mut fresh).map_err(|error| node_pool::reason(&error))?;
+    let reply = ask(&mut fresh).map_err(|error| node_pool::reason(&error))?;
     *connection = Some(fresh);
-    told
+    reply
 }
 
 /// An error is the connection's; what the node says no with is inside.
-fn ask(connection: &mut Connection) -> RedisResult<Result<Told, String>> {
+fn ask(connection: &mut Connection) -> RedisResult<Result<ProbeReply, String>> {
     let began = Instant::now();
     let ping = connection.req_command(&cmd("PING"))?;
     let round_trip = began.elapsed();
@@ -224,12 +225,12 @@ fn ask(connection: &mut Connection) -> RedisResult<Result<Told, String>> {
         Value::BulkString(info) => String::from_utf8_lossy(&info).into_owned(),
         Value::VerbatimString { text, .. } => text,
         // Not every user may ask.
-        _ => return Ok(Ok(Told { round_trip, replicas: None })),
+        _ => return Ok(Ok(ProbeReply { round_trip, replicas: None })),
     };
     if field(&info, "role:") == Some("slave") {
         return Ok(Err("it is a replica: only its master takes messages".to_owned()));
     }
-    Ok(Ok(Told { round_trip, replicas: replicas(&info) }))
+    Ok(Ok(ProbeReply { round_trip, replicas: replicas(&info) }))
 }
 
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
@@ -282,29 +283,29 @@ mod tests {
     #[test]
     fn a_connection_that_breaks_is_a_suspicion_until_a_probe_is_answered() {
         let node = NodeHealth::new("here:1".into());
-        let round = node.round().unwrap();
-        node.suspect(round, "broken".into());
-        assert_eq!(node.round(), None);
+        let epoch = node.epoch().unwrap();
+        node.connection_broke(epoch, "broken".into());
+        assert_eq!(node.epoch(), None);
         assert_eq!(node.node().away.unwrap().why, "broken");
         // It is to be probed at once.
-        assert!(node.pause(Duration::from_secs(60)));
-        assert!(node.answered(Told::default()), "it was away");
-        let next = node.round().unwrap();
-        assert!(next > round && node.node().away.is_none());
+        assert!(node.wait_for_probe(Duration::from_secs(60)));
+        assert!(node.probe_succeeded(ProbeReply::default()), "it was away");
+        let next = node.epoch().unwrap();
+        assert!(next > epoch && node.node().away.is_none());
         // What was begun before that breaks late, and says nothing of now.
-        node.suspect(round, "broken too".into());
-        assert_eq!(node.round(), Some(next));
-        assert!(!node.answered(Told::default()));
+        node.connection_broke(epoch, "broken too".into());
+        assert_eq!(node.epoch(), Some(next));
+        assert!(!node.probe_succeeded(ProbeReply::default()));
     }
 
     #[test]
     fn the_first_reason_is_told_as_long_as_it_is_away() {
         let node = NodeHealth::new("here:1".into());
-        node.failed("refused".into());
-        node.failed("still refused".into());
+        node.probe_failed("refused".into());
+        node.probe_failed("still refused".into());
         assert_eq!(node.node().away.unwrap().why, "refused");
         node.end();
-        assert!(!node.pause(Duration::from_secs(60)));
+        assert!(!node.wait_for_probe(Duration::from_secs(60)));
     }
 
     #[test]

@@ -47,15 +47,15 @@ struct Pool {
     /// Those that calls have.
     busy: usize,
     /// Of which round they are: those of another one are thrown away.
-    round: u64,
+    epoch: u64,
 }
 
 /// A call that failed.
 #[derive(Debug)]
-pub struct Failed {
+pub struct CallError {
     pub error: Error,
     /// Whether it may have been done all the same.
-    pub doubtful: bool,
+    pub may_be_done: bool,
     /// Whether that is because this server was stopped, and goes on.
     pub interrupted: bool,
     /// Where a cluster's node says that it is done, as `HOST:PORT`.
@@ -83,7 +83,7 @@ impl NodePool {
 
     /// Whether it is taken for away.
     pub fn is_away(&self) -> bool {
-        self.node_health.round().is_none()
+        self.node_health.epoch().is_none()
     }
 
     /// How the node is.
@@ -108,20 +108,20 @@ impl NodePool {
     }
 
     /// Makes a call.
-    pub fn call(&self, call: &Cmd) -> Result<Value, Failed> {
+    pub fn call(&self, call: &Cmd) -> Result<Value, CallError> {
         self.call_with(call, 0).map(|(answer, _)| answer)
     }
 
     /// Makes a call, and then waits for so many replicas to have what it did, if any: how many do.
-    pub fn call_with(&self, call: &Cmd, replicas: u32) -> Result<(Value, Option<u32>), Failed> {
-        let (mut connection, round) = self.take()?;
+    pub fn call_with(&self, call: &Cmd, replicas: u32) -> Result<(Value, Option<u32>), CallError> {
+        let (mut connection, epoch) = self.take()?;
         let answer = ask(&mut connection, call);
         let count = match &answer {
             Ok(_) if replicas > 0 => Some(wait(&mut connection, replicas, self.patience(replicas))),
             _ => None,
         };
         let error = answer.as_ref().err().or(count.as_ref().and_then(|count| count.as_ref().err()));
-        self.give_back(connection, round, error.filter(|error| is_broken(error)));
+        self.give_back(connection, epoch, error.filter(|error| is_broken(error)));
         match answer {
             // It is done, and what it answered is known: a master that fails now has not confirmed it.
             Ok(answer) => Ok((answer, count.map(|count| count.unwrap_or(0)))),
@@ -133,9 +133,9 @@ impl NodePool {
     /// the answers.
     pub fn read_all(&self, calls: &Pipeline) -> Option<Vec<Value>> {
         loop {
-            let (mut connection, round) = self.take().ok()?;
+            let (mut connection, epoch) = self.take().ok()?;
             let answers = ask_all(&mut connection, calls);
-            self.give_back(connection, round, answers.as_ref().err());
+            self.give_back(connection, epoch, answers.as_ref().err());
             match answers {
                 Err(error) if is_interrupted(&error) => {}
                 answers => return answers.ok(),
@@ -150,8 +150,8 @@ impl NodePool {
     }
 
     /// A connection that nobody else has.
-    fn take(&self) -> Result<(Connection, u64), Failed> {
-        let Some(round) = self.node_health.round() else {
+    fn take(&self) -> Result<(Connection, u64), CallError> {
+        let Some(epoch) = self.node_health.epoch() else {
             return Err(unavailable(format!("Redis at {} cannot be reached", self.address)));
         };
         let deadline = Instant::now() + ANSWER;
@@ -166,8 +166,8 @@ impl NodePool {
         }
         pool.busy += 1;
         // A connection broke since these were used: so did most likely all of them.
-        let gone = pool.begin(round);
-        let round = pool.round;
+        let gone = pool.begin(epoch);
+        let epoch = pool.epoch;
         let idle = pool.idle.pop().filter(|(_, used)| used.elapsed() < IDLE);
         drop(pool);
         drop(gone);
@@ -178,26 +178,26 @@ impl NodePool {
             }
         };
         let connection = idle.map_or_else(connect, |(connection, _)| Ok(connection));
-        connection.map(|connection| (connection, round)).map_err(|error| {
-            self.free(None, round);
-            self.node_health.suspect(round, reason(&error));
-            Failed { doubtful: false, ..failed(&error) }
+        connection.map(|connection| (connection, epoch)).map_err(|error| {
+            self.free(None, epoch);
+            self.node_health.connection_broke(epoch, reason(&error));
+            CallError { may_be_done: false, ..failed(&error) }
         })
     }
 
-    fn give_back(&self, connection: Connection, round: u64, broken: Option<&RedisError>) {
-        let Some(error) = broken else { return self.free(Some(connection), round) };
-        self.free(None, round);
+    fn give_back(&self, connection: Connection, epoch: u64, broken: Option<&RedisError>) {
+        let Some(error) = broken else { return self.free(Some(connection), epoch) };
+        self.free(None, epoch);
         // This server stood still, which says nothing of the node.
         if !is_interrupted(error) {
-            self.node_health.suspect(round, reason(error));
+            self.node_health.connection_broke(epoch, reason(error));
         }
     }
 
-    fn free(&self, connection: Option<Connection>, round: u64) {
+    fn free(&self, connection: Option<Connection>, epoch: u64) {
         let mut pool = lock(&self.pool);
         pool.busy -= 1;
-        if pool.round == round {
+        if pool.epoch == epoch {
             pool.idle.extend(connection.map(|connection| (connection, Instant::now())));
         }
         drop(pool);
@@ -207,11 +207,11 @@ impl NodePool {
 
 impl Pool {
     /// Connections of an earlier round, if this one is new.
-    fn begin(&mut self, round: u64) -> Vec<(Connection, Instant)> {
-        if round <= self.round {
+    fn begin(&mut self, epoch: u64) -> Vec<(Connection, Instant)> {
+        if epoch <= self.epoch {
             return Vec::new();
         }
-        self.round = round;
+        self.epoch = epoch;
         std::mem::take(&mut self.idle)
     }
 }
@@ -342,16 +342,16 @@ pub fn reason(error: &RedisError) -> String {
     }
 }
 
-fn failed(error: &RedisError) -> Failed {
-    Failed {
-        doubtful: is_broken(error),
+fn failed(error: &RedisError) -> CallError {
+    CallError {
+        may_be_done: is_broken(error),
         interrupted: is_interrupted(error),
         error: explain(error),
         moved: moved(error),
     }
 }
 
-fn unavailable(why: String) -> Failed {
+fn unavailable(why: String) -> CallError {
     let error = Error::new(Code::Unavailable, format!("{why}: try again"));
-    Failed { error, doubtful: false, interrupted: false, moved: None }
+    CallError { error, may_be_done: false, interrupted: false, moved: None }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, ConnectionInfo, Value, cmd};
 
 use super::address::{Address, RedisAt};
-use super::node_pool::{Failed, NodePool};
+use super::node_pool::{CallError, NodePool};
 use super::preflight::{check, preflight};
 use crate::sync::lock;
 
@@ -20,7 +20,7 @@ const REDIRECTS: usize = 5;
 const NO_NODE: &str = "no node is named";
 
 /// Between two looks at who has what.
-const LOOK: Duration = Duration::from_millis(100);
+const REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How many keys' hash slots there are.
 const SLOTS: u16 = 16_384;
@@ -37,7 +37,7 @@ pub struct Nodes {
     /// Where each part is.
     routes: Vec<Arc<Route>>,
     is_cluster: bool,
-    looked: Mutex<Option<Instant>>,
+    refreshed: Mutex<Option<Instant>>,
     moving: Mutex<()>,
     /// Called behind each probe of a node, and told whether it is back.
     probed: OnceLock<Arc<dyn Fn(bool) + Send + Sync>>,
@@ -45,15 +45,15 @@ pub struct Nodes {
 
 /// Where one part of the store is.
 pub struct Route {
-    partition: usize,
+    index: usize,
     /// The hash slot of its keys.
     slot: u16,
     node_pool: RwLock<Arc<NodePool>>,
 }
 
 impl Route {
-    pub fn partition(&self) -> usize {
-        self.partition
+    pub fn index(&self) -> usize {
+        self.index
     }
 
     /// The node that has it, as far as is known.
@@ -75,8 +75,8 @@ impl Nodes {
         is_cluster: bool,
     ) -> Nodes {
         let (pool, replicas) = (at.pool, at.replicas);
-        let (looked, moving, probed) = (Mutex::default(), Mutex::default(), OnceLock::new());
-        Nodes { info, pool, replicas, seeds, routes, is_cluster, looked, moving, probed }
+        let (refreshed, moving, probed) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        Nodes { info, pool, replicas, seeds, routes, is_cluster, refreshed, moving, probed }
     }
 
     /// One Redis that has all parts.
@@ -87,7 +87,7 @@ impl Nodes {
     ) -> redis::RedisResult<Nodes> {
         let node_pool = Arc::new(NodePool::new(info.clone(), at.pool)?);
         let route = |partition| {
-            Arc::new(Route { partition, slot: 0, node_pool: RwLock::new(node_pool.clone()) })
+            Arc::new(Route { index: partition, slot: 0, node_pool: RwLock::new(node_pool.clone()) })
         };
         let routes = (0..partitions).map(route).collect();
         Ok(Nodes::new(info, at, Vec::new(), routes, false))
@@ -103,16 +103,16 @@ impl Nodes {
             seeds.iter().map(|seed| NodePool::new(seed.clone(), at.pool).map(Arc::new));
         let node_pools: Vec<_> =
             node_pools.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-        let first = &first_that_answers(&node_pools)?;
+        let first = &first_reachable(&node_pools)?;
         let info = seeds.first().cloned().ok_or(NO_NODE)?;
         let routes = keys.iter().enumerate().map(|(partition, key)| {
             let node_pool = RwLock::new(first.clone());
-            slot(first, key).map(|slot| Arc::new(Route { partition, slot, node_pool }))
+            slot(first, key).map(|slot| Arc::new(Route { index: partition, slot, node_pool }))
         });
         let routes = routes.collect::<std::result::Result<_, String>>()?;
         let nodes = Nodes::new(info, at, seeds, routes, true);
-        let found = nodes.ask().ok_or("none of its nodes says which has what")?;
-        nodes.follow(&found);
+        let ranges = nodes.query_slots().ok_or("none of its nodes says which has what")?;
+        nodes.apply_slots(&ranges);
         Ok(nodes)
     }
 
@@ -128,12 +128,12 @@ impl Nodes {
     /// From now on nodes are watched over.
     pub fn probe(&self, probed: impl Fn(bool) + Send + Sync + 'static) {
         if self.probed.set(Arc::new(probed)).is_ok() {
-            self.node_pools().iter().for_each(|(node_pool, _)| self.begin_watch(node_pool, false));
+            self.node_pools().iter().for_each(|(node_pool, _)| self.start_probe(node_pool, false));
         }
     }
 
     /// One that is `new`, found after the store was opened, is checked as the others were then.
-    fn begin_watch(&self, node_pool: &Arc<NodePool>, new: bool) {
+    fn start_probe(&self, node_pool: &Arc<NodePool>, new: bool) {
         let Some(probed) = self.probed.get().cloned() else { return };
         let (unchecked, weak) = (Cell::new(new), Arc::downgrade(node_pool));
         let (in_cluster, replicas) = (self.is_cluster, self.replicas);
@@ -158,8 +158,8 @@ impl Nodes {
         for route in &self.routes {
             let node_pool = route.node_pool();
             match node_pools.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &node_pool)) {
-                Some((_, partitions)) => partitions.push(route.partition),
-                None => node_pools.push((node_pool, vec![route.partition])),
+                Some((_, partitions)) => partitions.push(route.index),
+                None => node_pools.push((node_pool, vec![route.index])),
             }
         }
         node_pools
@@ -172,7 +172,7 @@ impl Nodes {
         route: &Route,
         call: &Cmd,
         replicas: u32,
-    ) -> Result<(Value, Option<u32>), Failed> {
+    ) -> Result<(Value, Option<u32>), CallError> {
         let mut redirects = 0;
         loop {
             let node_pool = route.node_pool();
@@ -183,12 +183,12 @@ impl Nodes {
             redirects += 1;
             match &failed.moved {
                 Some(address) => self.move_to(route, &node_pool, address),
-                None => self.look(),
+                None => self.refresh_slots(),
             }
             // What may have been done is not done again. What was not is, if there is another to ask, or if
             // nodes do not agree yet.
             let asks_again = failed.moved.is_some() || !Arc::ptr_eq(&node_pool, &route.node_pool());
-            if failed.doubtful || !asks_again {
+            if failed.may_be_done || !asks_again {
                 return Err(failed);
             }
         }
@@ -198,34 +198,34 @@ impl Nodes {
     pub fn move_to(&self, route: &Route, from: &NodePool, address: &str) {
         // So are others, most likely. Who is asked may not know it yet: of this part the node that had it
         // knows best.
-        self.look();
+        self.refresh_slots();
         if let Some(address) = Address::parse(address, from.address())
-            && self.go(route, &address)
+            && self.set_address(route, &address)
         {
-            tracing::info!("part {} of the store is at {address} now", route.partition);
+            tracing::info!("part {} of the store is at {address} now", route.index);
         }
     }
 
     /// Asks who has what, unless that was done a moment ago or somebody does it.
-    pub fn look(&self) {
-        let mut looked = match self.looked.try_lock() {
-            Ok(looked) => looked,
+    pub fn refresh_slots(&self) {
+        let mut refreshed = match self.refreshed.try_lock() {
+            Ok(refreshed) => refreshed,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        if !self.is_cluster || looked.is_some_and(|at| at.elapsed() < LOOK) {
+        if !self.is_cluster || refreshed.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL) {
             return;
         }
-        if let Some(found) = self.ask()
-            && self.follow(&found)
+        if let Some(ranges) = self.query_slots()
+            && self.apply_slots(&ranges)
         {
             tracing::info!("parts of the store have moved: {}", self.told());
         }
-        *looked = Some(Instant::now());
+        *refreshed = Some(Instant::now());
     }
 
     /// What a node that answers says of all: slots from, to, and who has them.
-    fn ask(&self) -> Option<Vec<(u16, u16, Address)>> {
+    fn query_slots(&self) -> Option<Vec<(u16, u16, Address)>> {
         let node_pools = self.node_pools().into_iter().map(|(node_pool, _)| node_pool);
         let seeds = self.seeds.iter().filter_map(|seed| NodePool::new(seed.clone(), 1).ok());
         // Of one that is away a call fails at once.
@@ -236,12 +236,12 @@ impl Nodes {
     }
 
     /// Goes where the parts are; says whether one is elsewhere than before.
-    fn follow(&self, found: &[(u16, u16, Address)]) -> bool {
+    fn apply_slots(&self, ranges: &[(u16, u16, Address)]) -> bool {
         let mut moved = false;
         for route in &self.routes {
             let has = |(from, to, _): &&(u16, u16, Address)| (*from..=*to).contains(&route.slot);
-            if let Some((_, _, address)) = found.iter().find(has) {
-                moved |= self.go(route, address);
+            if let Some((_, _, address)) = ranges.iter().find(has) {
+                moved |= self.set_address(route, address);
             }
         }
         moved
@@ -257,32 +257,32 @@ impl Nodes {
     }
 
     /// From now on the part is at this address; false if it was there already.
-    fn go(&self, route: &Route, address: &Address) -> bool {
+    fn set_address(&self, route: &Route, address: &Address) -> bool {
         // One at a time: else two would make two links to one node.
         let _moving = lock(&self.moving);
         if route.node_pool().address() == address {
             return false;
         }
-        let Some(node_pool) = self.link_to(address) else { return false };
+        let Some(node_pool) = self.pool_for(address) else { return false };
         route.set(node_pool);
         true
     }
 
     /// The node at this address: the same for all parts.
-    fn link_to(&self, address: &Address) -> Option<Arc<NodePool>> {
+    fn pool_for(&self, address: &Address) -> Option<Arc<NodePool>> {
         let known =
             self.node_pools().into_iter().find(|(node_pool, _)| node_pool.address() == address);
         known.map(|(node_pool, _)| node_pool).or_else(|| {
             let info = self.info.clone().set_addr(address.of(self.info.addr()));
             let node_pool = NodePool::new(info, self.pool).map(Arc::new).ok()?;
-            self.begin_watch(&node_pool, true);
+            self.start_probe(&node_pool, true);
             Some(node_pool)
         })
     }
 }
 
 /// All are asked at once, since several may be silent.
-fn first_that_answers(node_pools: &[Arc<NodePool>]) -> std::result::Result<Arc<NodePool>, String> {
+fn first_reachable(node_pools: &[Arc<NodePool>]) -> std::result::Result<Arc<NodePool>, String> {
     let (greeted, answers) = mpsc::channel();
     for node_pool in node_pools {
         let (node_pool, greeted) = (node_pool.clone(), greeted.clone());
@@ -304,7 +304,7 @@ fn first_that_answers(node_pools: &[Arc<NodePool>]) -> std::result::Result<Arc<N
 /// The hash slot of a key.
 fn slot(node_pool: &NodePool, key: &str) -> std::result::Result<u16, String> {
     let answer = node_pool.call(cmd("CLUSTER").arg("KEYSLOT").arg(key));
-    let why = |failed: Failed| match failed.error.text.contains("cluster support disabled") {
+    let why = |failed: CallError| match failed.error.text.contains("cluster support disabled") {
         true => format!("{0} is a Redis of its own: --store redis://{0}", node_pool.address()),
         false => failed.error.text.into_owned(),
     };

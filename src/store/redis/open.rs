@@ -2,22 +2,22 @@
 
 use redis::{Cmd, ConnectionInfo, Value, cmd};
 
-use super::address::{PARTS, PARTS_MAX, RedisAt};
+use super::address::{PARTITIONS_DEFAULT, PARTITIONS_MAX, RedisAt};
 use super::nodes::Nodes;
+use super::partition::Partition;
 use super::preflight::{check, preflight};
 use super::scripts;
-use super::shard::Shard;
 use crate::store::{Rules, WhenFull};
 
 /// The layout of the keys.
 const SCHEMA: &str = "1";
 
 /// What opening a store comes to: an error is for the person who started the server.
-pub type Opened<T> = std::result::Result<T, String>;
+pub type OpenResult<T> = std::result::Result<T, String>;
 
 /// Says the first command that this user may not run on the store's keys, or that this is a replica. Redis can
 /// tell the first from 7.0 on.
-const ASK: &str = "
+const CHECK_PERMISSIONS: &str = "
     local prefix = string.sub(KEYS[1], 1, -6)
     local may = redis.acl_check_cmd
     for i, command in ipairs(ARGV) do
@@ -29,7 +29,7 @@ const ASK: &str = "
     return type(wrote) == 'table' and string.find(wrote.err, 'READONLY', 1, true) and 'replica' or ''";
 
 impl RedisAt<'_> {
-    pub fn one(&self, info: ConnectionInfo) -> Opened<Nodes> {
+    pub fn one(&self, info: ConnectionInfo) -> OpenResult<Nodes> {
         let nodes = Nodes::one(info, self, 1).map_err(|error| error.to_string())?;
         for (node_pool, _) in nodes.node_pools() {
             preflight(&node_pool)?;
@@ -39,7 +39,11 @@ impl RedisAt<'_> {
     }
 
     /// As many parts as were asked for when the store was made.
-    pub fn cluster(&self, seeds: Vec<ConnectionInfo>, partitions: Option<usize>) -> Opened<Nodes> {
+    pub fn cluster(
+        &self,
+        seeds: Vec<ConnectionInfo>,
+        partitions: Option<usize>,
+    ) -> OpenResult<Nodes> {
         let key = format!("{}store", self.keys(0));
         let first = Nodes::cluster(seeds.clone(), self, std::slice::from_ref(&key))?;
         let Some(route) = first.routes().first() else {
@@ -52,11 +56,16 @@ impl RedisAt<'_> {
             let answer = first.call(route, call, 0);
             answer.map(|(answer, _)| answer).map_err(|failed| failed.error.text.into_owned())
         };
-        let made = match made(&ask, &key, "parts", &partitions.unwrap_or(PARTS).to_string())? {
+        let made = match get_or_set(
+            &ask,
+            &key,
+            "parts",
+            &partitions.unwrap_or(PARTITIONS_DEFAULT).to_string(),
+        )? {
             Value::BulkString(made) => std::str::from_utf8(&made).ok().and_then(|n| n.parse().ok()),
             _ => None,
         };
-        let Some(made) = made.filter(|made| (1..=PARTS_MAX).contains(made)) else {
+        let Some(made) = made.filter(|made| (1..=PARTITIONS_MAX).contains(made)) else {
             return Err(format!("{key} makes no sense: is another program's data there?"));
         };
         if partitions.is_some_and(|partitions| partitions != made) {
@@ -77,19 +86,19 @@ impl RedisAt<'_> {
     }
 }
 
-impl Shard {
+impl Partition {
     /// Refuses what is no store of ours.
-    pub fn claim(&self) -> Opened<()> {
-        let (key, partitions) = (&self.key, self.common.nodes.routes().len());
+    pub fn claim(&self) -> OpenResult<()> {
+        let (key, partitions) = (&self.key, self.shared.nodes.routes().len());
         let ask = |call: &Cmd| self.call(call).map_err(|error| error.text.into_owned());
-        self.may_write()?;
-        made(&ask, key, "schema", SCHEMA)?;
+        self.check_permissions()?;
+        get_or_set(&ask, key, "schema", SCHEMA)?;
         match ask(cmd("HMGET").arg(key).arg("schema").arg("parts"))? {
             Value::Array(found) => match found.as_slice() {
                 [Value::BulkString(schema), _] if schema != SCHEMA.as_bytes() => Err(format!(
                     "{key} is of another version of dsmq: --redis-prefix names another"
                 )),
-                [_, Value::BulkString(_)] if partitions == 1 && !self.common.nodes.is_cluster() => {
+                [_, Value::BulkString(_)] if partitions == 1 && !self.shared.nodes.is_cluster() => {
                     Err(format!(
                         "{key} is a part of a cluster's store: --redis-prefix names another"
                     ))
@@ -101,12 +110,12 @@ impl Shard {
     }
 
     /// Refuses a node that would break scripts off in their middle, or takes none.
-    pub fn may_write(&self) -> Result<(), String> {
-        let is_cluster = self.common.nodes.is_cluster();
+    pub fn check_permissions(&self) -> Result<(), String> {
+        let is_cluster = self.shared.nodes.is_cluster();
         let mut ask: Cmd = cmd("EVAL");
-        ask.arg(ASK).arg(1).arg(&self.key).arg(scripts::commands());
+        ask.arg(CHECK_PERMISSIONS).arg(1).arg(&self.key).arg(scripts::commands());
         ask.arg(if is_cluster { "SPUBLISH" } else { "PUBLISH" });
-        if self.common.replicas > 0 {
+        if self.shared.replicas > 0 {
             ask.arg("WAIT");
         }
         let answer = self.call(&ask).map_err(|error| error.text.into_owned())?;
@@ -126,7 +135,12 @@ impl Shard {
 
 /// What a field of the store says, which says this from now on if it is not there. It is asked for first, since
 /// a Redis without memory refuses to write what is there.
-fn made(ask: &dyn Fn(&Cmd) -> Opened<Value>, key: &str, field: &str, value: &str) -> Opened<Value> {
+fn get_or_set(
+    ask: &dyn Fn(&Cmd) -> OpenResult<Value>,
+    key: &str,
+    field: &str,
+    value: &str,
+) -> OpenResult<Value> {
     let there = ask(cmd("HGET").arg(key).arg(field))?;
     if there != Value::Nil {
         return Ok(there);
@@ -136,7 +150,7 @@ fn made(ask: &dyn Fn(&Cmd) -> Opened<Value>, key: &str, field: &str, value: &str
 }
 
 /// Refuses a bound of which each part's share is too small.
-pub fn check_share(rules: &Rules, partitions: usize) -> Opened<()> {
+pub fn check_share(rules: &Rules, partitions: usize) -> OpenResult<()> {
     let Some(bytes) = rules.max_bytes.filter(|_| rules.when_full == WhenFull::DropOldest) else {
         return Ok(());
     };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use redis::{Cmd, Value};
 
-use super::scripts::{optional, outcome, senseless, text};
+use super::scripts::{bad_reply, optional, outcome, text};
 use super::topic_cache::policy_number;
 use super::{copy, node_pool};
 use crate::error::{Code, Error, Result};
@@ -17,7 +17,7 @@ pub const OPERATIONS: usize = 1_000;
 const BYTES: usize = 1024 * 1024;
 
 /// How many of the batches from the first on one call carries out, lest others wait for long.
-pub fn together(batches: &[&mut Batch]) -> usize {
+pub fn batches_per_call(batches: &[&mut Batch]) -> usize {
     let (mut operations, mut bytes) = (0, 0);
     let few = batches.iter().take_while(|batch| {
         operations += batch.ops.len();
@@ -156,7 +156,7 @@ fn same_takes(ops: &[Op]) -> usize {
 /// Writes the outcomes that the script told into the batch; what it left is for later.
 pub fn read(batch: &mut Batch, outcomes: Value, rules: &Rules) {
     let wanted = batch.ops.len();
-    let Value::Array(outcomes) = outcomes else { return fail(batch, &senseless()) };
+    let Value::Array(outcomes) = outcomes else { return fail(batch, &bad_reply()) };
     for told in outcomes {
         let outcome = outcome(batch, told, rules);
         batch.outcomes.push(outcome);
@@ -186,7 +186,7 @@ fn is_confirmed(op: &Op) -> bool {
 }
 
 /// Too few replicas have what the batch did: it is done, but not as it was promised.
-pub fn doubt(batch: &mut Batch, replicas: u32) {
+pub fn mark_unconfirmed(batch: &mut Batch, replicas: u32) {
     for (op, outcome) in batch.ops.iter().zip(&mut batch.outcomes) {
         if is_confirmed(op) && outcome.is_ok() && !matches!(outcome, Ok(Outcome::Later)) {
             let text = format!(
@@ -198,11 +198,11 @@ pub fn doubt(batch: &mut Batch, replicas: u32) {
 }
 
 fn outcome(batch: &mut Batch, told: Value, rules: &Rules) -> Result<Outcome> {
-    let Value::Array(told) = told else { return Err(senseless()) };
+    let Value::Array(told) = told else { return Err(bad_reply()) };
     let mut told = told.into_iter();
     let mut number = || match told.next() {
         Some(Value::Int(number)) => Ok(number.cast_unsigned()),
-        _ => Err(senseless()),
+        _ => Err(bad_reply()),
     };
     Ok(match number()?.cast_signed() {
         outcome::STORED => Outcome::Stored { id: number()?, after: number()?, duplicate: false },
@@ -227,7 +227,7 @@ fn outcome(batch: &mut Batch, told: Value, rules: &Rules) -> Result<Outcome> {
         outcome::DELETED => Outcome::Deleted(number()? > 0),
         outcome::PURGED => Outcome::Purged(number()?),
         outcome::REFUSED => return Err(refused(told.next(), rules)),
-        _ => return Err(senseless()),
+        _ => return Err(bad_reply()),
     })
 }
 
@@ -246,16 +246,16 @@ fn taken(batch: &mut Batch, id: Id, told: std::vec::IntoIter<Value>) -> Result<T
     })
 }
 
-struct Told {
+struct MessageParts {
     expires: Option<Id>,
     body: Vec<u8>,
     origin: Option<(Topic, Id)>,
 }
 
-fn message(id: Id, mut told: std::vec::IntoIter<Value>) -> Result<Told> {
+fn message(id: Id, mut told: std::vec::IntoIter<Value>) -> Result<MessageParts> {
     let (Some(Value::Int(expires)), Some(Value::BulkString(body))) = (told.next(), told.next())
     else {
-        return Err(senseless());
+        return Err(bad_reply());
     };
     let origin = match (told.next(), told.next()) {
         (Some(Value::BulkString(name)), Some(Value::Int(from_id))) => {
@@ -266,16 +266,16 @@ fn message(id: Id, mut told: std::vec::IntoIter<Value>) -> Result<Told> {
     };
     debug_assert!(id > 0);
     let expires = (expires > 0).then(|| expires.cast_unsigned());
-    Ok(Told { expires, body, origin })
+    Ok(MessageParts { expires, body, origin })
 }
 
 /// Adds the messages of an answer to a run.
-pub fn read_run(mut chunk: Chunk, messages: Value) -> Result<Chunk> {
-    let Value::Array(messages) = messages else { return Err(senseless()) };
+pub fn read_messages(mut chunk: Chunk, messages: Value) -> Result<Chunk> {
+    let Value::Array(messages) = messages else { return Err(bad_reply()) };
     for told in messages {
-        let Value::Array(told) = told else { return Err(senseless()) };
+        let Value::Array(told) = told else { return Err(bad_reply()) };
         let mut told = told.into_iter();
-        let Some(Value::Int(id)) = told.next() else { return Err(senseless()) };
+        let Some(Value::Int(id)) = told.next() else { return Err(bad_reply()) };
         let id = id.cast_unsigned();
         let message = message(id, told)?;
         chunk.push(id, &message.body, message.expires);
@@ -299,6 +299,6 @@ fn refused(why: Option<Value>, rules: &Rules) -> Error {
         b"no_memory" => node_pool::no_memory(),
         b"topics" => errors::too_many_topics(),
         b"topic_bytes" => errors::too_much_for_topics(bound),
-        _ => senseless(),
+        _ => bad_reply(),
     }
 }

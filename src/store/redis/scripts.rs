@@ -148,7 +148,7 @@ pub fn text(call: &mut Cmd, text: Option<&str>) {
 }
 
 /// An answer that none of our scripts gives.
-pub fn senseless() -> Error {
+pub fn bad_reply() -> Error {
     Error::new(
         Code::StoreFailed,
         "what Redis answers makes no sense: is another program's data there?",

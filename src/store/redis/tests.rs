@@ -85,7 +85,7 @@ impl Server {
     ) -> RedisStore {
         let url = self.url();
         let at = RedisAt { url: &url, prefix, pool: 8, replicas: 0 };
-        let Ok(Named::One(info)) = address::parse(&url) else { panic!("{url} is one") };
+        let Ok(StoreUrl::One(info)) = address::parse(&url) else { panic!("{url} is one") };
         let nodes = Nodes::one(info, &at, partitions).unwrap();
         RedisStore::over(nodes, &at, rules, Some(clock)).unwrap()
     }
@@ -328,7 +328,7 @@ fn batches_that_meet_keep_to_themselves() {
     let (mut large, mut none, mut small) = (takes("large", 2), takes("none", 1), takes("small", 3));
     let mut puts = Batch::default();
     (0..request::OPERATIONS + 1).for_each(|_| puts.put(topic("many"), b"1", None));
-    store.shards[0].commit(&mut [&mut large, &mut none, &mut small, &mut puts]);
+    store.partitions[0].commit(&mut [&mut large, &mut none, &mut small, &mut puts]);
     // What is more than a batch may take is left, and nobody else has less for it.
     assert!(matches!(large.outcomes[..], [Ok(Outcome::Taken(Some(_))), Ok(Outcome::Later)]));
     assert_eq!(large.taken.len(), 1 << 20);
@@ -344,7 +344,7 @@ fn batches_that_meet_keep_to_themselves() {
     let mut more = Batch::default();
     more.put(topic("many"), b"2", None);
     let mut some = takes("many", 1);
-    store.shards[0].commit(&mut [&mut more, &mut some]);
+    store.partitions[0].commit(&mut [&mut more, &mut some]);
     assert_eq!(code(&more.outcomes[0]), Some(Code::Full));
     assert_eq!(store.usage().refused, 1);
     assert!(taken(&some.outcomes[0]));

@@ -14,7 +14,7 @@ use crate::sync::lock;
 const FIELDS: usize = 19;
 
 /// Which of them is the number of messages that were put back and are there.
-const BACK: usize = 16;
+const PUT_BACKS: usize = 16;
 
 /// A head's number is the topic's place in its part, above these bits the part and, above those, how
 /// often it was purged.
@@ -27,8 +27,8 @@ const RETURNED: u64 = 2;
 
 pub struct TopicCache {
     /// Which part of the store this is.
-    partition: usize,
-    total: Arc<Total>,
+    index: usize,
+    total: Arc<StoreSize>,
     /// Those that are gone too: whoever holds a head goes on with it when its topic is there again.
     topics: RwLock<HashMap<Topic, Arc<Entry>>>,
     /// How many of them are there.
@@ -37,19 +37,19 @@ pub struct TopicCache {
     due: AtomicU64,
     bytes: AtomicU64,
     /// When the store was made: another one, if what was there is lost.
-    born: AtomicU64,
+    created: AtomicU64,
     /// What the store's clock is ahead of this machine's.
-    ahead: AtomicI64,
+    clock_offset: AtomicI64,
 }
 
 /// How large all parts of the store are together.
 #[derive(Default)]
-pub struct Total {
+pub struct StoreSize {
     bytes: AtomicU64,
     topics: AtomicU64,
 }
 
-impl Total {
+impl StoreSize {
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
     }
@@ -62,20 +62,20 @@ impl Total {
 struct Entry {
     topic_state: Arc<TopicState>,
     place: i64,
-    there: AtomicBool,
-    state: Mutex<State>,
+    exists: AtomicBool,
+    state: Mutex<EntryState>,
 }
 
 #[derive(Default)]
-struct State {
+struct EntryState {
     version: u64,
     removals: u64,
     /// Puts, takes and drops from before the store was opened.
     before: [u64; 3],
     /// The version that was known when all topics began to be asked for, and whether this one was named
     /// since then.
-    asked_at: u64,
-    named: bool,
+    listing_version: u64,
+    seen: bool,
 }
 
 /// What is learnt.
@@ -92,17 +92,17 @@ pub enum UpdateSource {
 }
 
 impl TopicCache {
-    pub fn new(partition: usize, total: Arc<Total>) -> TopicCache {
+    pub fn new(index: usize, total: Arc<StoreSize>) -> TopicCache {
         TopicCache {
-            partition,
+            index,
             total,
             topics: RwLock::default(),
             count: AtomicU64::new(0),
             last_id: AtomicU64::new(0),
             due: AtomicU64::new(Id::MAX),
             bytes: AtomicU64::new(0),
-            born: AtomicU64::new(0),
-            ahead: AtomicI64::new(0),
+            created: AtomicU64::new(0),
+            clock_offset: AtomicI64::new(0),
         }
     }
 
@@ -133,34 +133,34 @@ impl TopicCache {
 
     /// The store's clock, by this machine's.
     pub fn clock(&self, local: Id) -> Id {
-        local.saturating_add_signed(self.ahead.load(Ordering::Acquire))
+        local.saturating_add_signed(self.clock_offset.load(Ordering::Acquire))
     }
 
     pub fn state(&self, topic: &str) -> Option<Arc<TopicState>> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.get(topic).filter(|entry| entry.is_there()).map(|entry| entry.topic_state.clone())
+        topics.get(topic).filter(|entry| entry.exists()).map(|entry| entry.topic_state.clone())
     }
 
     pub fn states(&self) -> Vec<Arc<TopicState>> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        let there = topics.values().filter(|entry| entry.is_there());
-        there.map(|entry| entry.topic_state.clone()).collect()
+        let exists = topics.values().filter(|entry| entry.exists());
+        exists.map(|entry| entry.topic_state.clone()).collect()
     }
 
     /// Learns what a script tells, at `local` by this machine's clock; returns what those who wait
     /// must hear of, if it is news. `None` if it makes no sense.
-    pub fn learn(&self, told: &str, from: UpdateSource, local: Id) -> Option<Due> {
-        let mut lines = told.split('\n');
+    pub fn apply_update(&self, update_text: &str, from: UpdateSource, local: Id) -> Option<Due> {
+        let mut lines = update_text.split('\n');
         let mut topic_state = lines.next()?.split(' ').skip(1).map(str::parse::<u64>);
-        let [born, now, last, due, bytes] = std::array::from_fn(|_| topic_state.next());
-        let (born, now) = (born?.ok()?, now?.ok()?);
-        let known = self.born.load(Ordering::Acquire);
+        let [created, now, last, due, bytes] = std::array::from_fn(|_| topic_state.next());
+        let (created, now) = (created?.ok()?, now?.ok()?);
+        let known = self.created.load(Ordering::Acquire);
         // Late news of one that was lost says nothing of the one that took its place.
-        if born > 0 && born != known && (from != UpdateSource::Remote || born > known) {
-            self.born.store(born, Ordering::Release);
+        if created > 0 && created != known && (from != UpdateSource::Remote || created > known) {
+            self.created.store(created, Ordering::Release);
             self.forget(now);
         }
-        self.ahead.store(now.cast_signed() - local.cast_signed(), Ordering::Release);
+        self.clock_offset.store(now.cast_signed() - local.cast_signed(), Ordering::Release);
         let bytes = bytes?.ok()?;
         let before = self.bytes.swap(bytes, Ordering::AcqRel);
         self.total.bytes.fetch_add(bytes.wrapping_sub(before), Ordering::AcqRel);
@@ -183,7 +183,7 @@ impl TopicCache {
             // Who waits may have asked in vain meanwhile.
             let anew = from == UpdateSource::Resync;
             put_backs.iter().for_each(|id| entry.topic_state.put_back(*id));
-            if anew && fields.get(BACK).is_some_and(|back| *back > 0) {
+            if anew && fields.get(PUT_BACKS).is_some_and(|back| *back > 0) {
                 entry.topic_state.miss_put_backs();
             }
             if anew || flags & PUT > 0 || !put_backs.is_empty() {
@@ -202,11 +202,11 @@ impl TopicCache {
     /// The store is another one: nothing is known of its topics.
     fn forget(&self, now: Id) {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.values().for_each(|entry| self.lose(entry, &mut lock(&entry.state), now));
+        topics.values().for_each(|entry| self.remove(entry, &mut lock(&entry.state), now));
     }
 
     /// The topic is gone, and begins anew when it is there again.
-    fn lose(&self, entry: &Entry, state: &mut State, now: Id) {
+    fn remove(&self, entry: &Entry, state: &mut EntryState, now: Id) {
         if entry.forget(state, now) {
             self.count.fetch_sub(1, Ordering::AcqRel);
             self.total.topics.fetch_sub(1, Ordering::AcqRel);
@@ -214,21 +214,21 @@ impl TopicCache {
     }
 
     /// From here on all topics are asked for.
-    pub fn begin_all(&self) {
+    pub fn begin_listing(&self) {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         for entry in topics.values() {
             let mut state = lock(&entry.state);
-            (state.asked_at, state.named) = (state.version, false);
+            (state.listing_version, state.seen) = (state.version, false);
         }
     }
 
     /// All that there are have been named: the others are gone, unless something came of them meanwhile.
-    pub fn end_all(&self) {
+    pub fn end_listing(&self) {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         for entry in topics.values() {
             let mut state = lock(&entry.state);
-            if !state.named && state.version == state.asked_at && state.version > 0 {
-                self.lose(entry, &mut state, 0);
+            if !state.seen && state.version == state.listing_version && state.version > 0 {
+                self.remove(entry, &mut state, 0);
             }
         }
     }
@@ -242,7 +242,7 @@ impl TopicCache {
         // One that nobody can have put to: it is not ours.
         let topic = Topic::new(name).ok()?;
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let place = (topics.len() as i64 + 1) | ((self.partition as i64) << PARTITION_BITS);
+        let place = (topics.len() as i64 + 1) | ((self.index as i64) << PARTITION_BITS);
         let entry = topics.entry(topic.clone()).or_insert_with(|| {
             let before = match (from, numbers) {
                 (UpdateSource::Startup, [.., puts, takes, dropped, _, _, _, _]) => {
@@ -250,33 +250,33 @@ impl TopicCache {
                 }
                 _ => [0; 3],
             };
-            let state = Mutex::new(State { before, ..State::default() });
-            let (topic_state, there) =
+            let state = Mutex::new(EntryState { before, ..EntryState::default() });
+            let (topic_state, exists) =
                 (Arc::new(TopicState::new(topic, place)), AtomicBool::new(false));
             // Another server may take from it at any time.
             topic_state.take_from();
-            Arc::new(Entry { topic_state, place, there, state })
+            Arc::new(Entry { topic_state, place, exists, state })
         });
         Some(entry.clone())
     }
 }
 
 impl Entry {
-    fn is_there(&self) -> bool {
-        self.there.load(Ordering::Acquire)
+    fn exists(&self) -> bool {
+        self.exists.load(Ordering::Acquire)
     }
 
     /// It is gone; false if it was so before.
-    fn forget(&self, state: &mut State, now: Id) -> bool {
-        *state = State::default();
+    fn forget(&self, state: &mut EntryState, now: Id) -> bool {
+        *state = EntryState::default();
         self.topic_state.publish(self.topic_state.number(), Counts::default(), 0, true, now);
-        self.there.swap(false, Ordering::AcqRel)
+        self.exists.swap(false, Ordering::AcqRel)
     }
 
     /// Learns the topic's numbers, unless they are old; says whether the topic was not there before.
     fn update(
         &self,
-        state: &mut State,
+        state: &mut EntryState,
         numbers: &[u64; FIELDS],
         from: UpdateSource,
         now: Id,
@@ -307,8 +307,8 @@ impl Entry {
             // A Redis that lost its last moments counts them again. But what was asked for may have been
             // overtaken by what was heard meanwhile.
             UpdateSource::Startup | UpdateSource::Resync => {
-                state.named = true;
-                version <= state.version && state.version != state.asked_at
+                state.seen = true;
+                version <= state.version && state.version != state.listing_version
             }
         };
         if is_old {
@@ -333,7 +333,7 @@ impl Entry {
         let number = self.place | (purges.cast_signed() << PLACE_BITS);
         self.topic_state.publish(number, counts, newest, removals != state.removals, now);
         (state.version, state.removals) = (version, removals);
-        !self.there.swap(true, Ordering::AcqRel)
+        !self.exists.swap(true, Ordering::AcqRel)
     }
 }
 

@@ -3,121 +3,128 @@
 use super::*;
 
 /// What a script tells of the topic "t".
-fn told(born: u64, version: u64, newest: Id, removals: u64, flags: u64) -> String {
+fn update_text(created: u64, version: u64, newest: Id, removals: u64, flags: u64) -> String {
     let mut fields = [0; FIELDS];
     (fields[0], fields[2], fields[3], fields[5]) = (version, removals, newest, newest);
     let fields = fields.map(|field| field.to_string()).join(" ");
-    format!("server {born} 1000 {newest} 5000 77\nt\n{flags} {fields}")
+    format!("server {created} 1000 {newest} 5000 77\nt\n{flags} {fields}")
 }
 
-fn learn(known: &TopicCache, told: &str, from: UpdateSource) -> (usize, usize) {
-    let Due { put, returned } = known.learn(told, from, 400).unwrap();
+fn apply_update(cache: &TopicCache, update_text: &str, from: UpdateSource) -> (usize, usize) {
+    let Due { put, returned } = cache.apply_update(update_text, from, 400).unwrap();
     (put.len(), returned.len())
 }
 
 #[test]
 fn what_comes_late_changes_nothing_and_is_told_all_the_same() {
-    let known = TopicCache::new(0, Arc::default());
-    assert!(known.state("t").is_none());
-    assert_eq!(learn(&known, &told(1, 2, 20, 0, PUT), UpdateSource::Local), (1, 0));
-    let topic_state = known.state("t").unwrap();
-    assert_eq!((topic_state.newest(), topic_state.counts().length, known.last_id()), (20, 20, 20));
-    assert_eq!((known.clock(400), known.due(), known.bytes()), (1_000, 5_000, 77));
+    let cache = TopicCache::new(0, Arc::default());
+    assert!(cache.state("t").is_none());
+    assert_eq!(apply_update(&cache, &update_text(1, 2, 20, 0, PUT), UpdateSource::Local), (1, 0));
+    let topic_state = cache.state("t").unwrap();
+    assert_eq!((topic_state.newest(), topic_state.counts().length, cache.last_id()), (20, 20, 20));
+    assert_eq!((cache.clock(400), cache.due(), cache.bytes()), (1_000, 5_000, 77));
     // Who waits has not heard of this one, which another server did.
-    assert_eq!(learn(&known, &told(1, 1, 10, 0, PUT), UpdateSource::Remote), (1, 0));
-    assert_eq!((topic_state.newest(), topic_state.counts().length, known.last_id()), (20, 20, 20));
-    assert_eq!(learn(&known, &told(1, 3, 20, 1, RETURNED), UpdateSource::Remote), (0, 1));
+    assert_eq!(apply_update(&cache, &update_text(1, 1, 10, 0, PUT), UpdateSource::Remote), (1, 0));
+    assert_eq!((topic_state.newest(), topic_state.counts().length, cache.last_id()), (20, 20, 20));
+    assert_eq!(
+        apply_update(&cache, &update_text(1, 3, 20, 1, RETURNED), UpdateSource::Remote),
+        (0, 1)
+    );
     assert_eq!(topic_state.removals(), 1);
 }
 
 #[test]
 fn put_backs_are_told_with_their_ids_also_late() {
-    let known = TopicCache::new(0, Arc::default());
-    learn(&known, &told(1, 2, 20, 0, PUT), UpdateSource::Local);
-    let topic_state = known.state("t").unwrap();
+    let cache = TopicCache::new(0, Arc::default());
+    apply_update(&cache, &update_text(1, 2, 20, 0, PUT), UpdateSource::Local);
+    let topic_state = cache.state("t").unwrap();
     assert_eq!(
         (topic_state.put_backs_after(0), topic_state.is_taken_from()),
         ((0, Some(vec![])), true)
     );
-    let put_back = |version| told(1, version, 20, 2, RETURNED) + " 15 17";
-    assert_eq!(learn(&known, &put_back(4), UpdateSource::Remote), (1, 1));
+    let put_back = |version| update_text(1, version, 20, 2, RETURNED) + " 15 17";
+    assert_eq!(apply_update(&cache, &put_back(4), UpdateSource::Remote), (1, 1));
     assert_eq!(
-        learn(&known, &put_back(3), UpdateSource::Remote),
+        apply_update(&cache, &put_back(3), UpdateSource::Remote),
         (1, 1),
         "older than what is known"
     );
     assert_eq!(topic_state.put_backs_after(1), (4, Some(vec![17, 15, 17])));
-    assert!(known.learn(&(told(1, 5, 20, 3, 0) + " x"), UpdateSource::Remote, 400).is_none());
+    assert!(
+        cache
+            .apply_update(&(update_text(1, 5, 20, 3, 0) + " x"), UpdateSource::Remote, 400)
+            .is_none()
+    );
     // What was put back while nothing was heard is there, and its id was missed.
     let mut fields = [0; FIELDS];
-    (fields[0], fields[BACK]) = (6, 1);
+    (fields[0], fields[PUT_BACKS]) = (6, 1);
     let all = format!("server 1 1000 20 5000 77\nt\n0 {}", fields.map(|f| f.to_string()).join(" "));
-    learn(&known, &all, UpdateSource::Resync);
+    apply_update(&cache, &all, UpdateSource::Resync);
     assert_eq!(topic_state.put_backs_after(4), (5, None));
 }
 
 #[test]
 fn all_is_told_when_something_was_missed() {
-    let known = TopicCache::new(0, Arc::default());
-    learn(&known, &told(1, 5, 10, 0, 0), UpdateSource::Startup);
-    assert_eq!(learn(&known, &told(1, 7, 20, 0, 0), UpdateSource::Resync), (1, 1));
+    let cache = TopicCache::new(0, Arc::default());
+    apply_update(&cache, &update_text(1, 5, 10, 0, 0), UpdateSource::Startup);
+    assert_eq!(apply_update(&cache, &update_text(1, 7, 20, 0, 0), UpdateSource::Resync), (1, 1));
     // A Redis that lost its last moments.
-    known.begin_all();
-    assert_eq!(learn(&known, &told(1, 6, 15, 0, 0), UpdateSource::Resync), (1, 1));
-    assert_eq!(known.state("t").unwrap().counts().length, 15);
-    learn(&known, &told(1, 7, 30, 0, 0), UpdateSource::Local);
-    assert_eq!(known.state("t").unwrap().counts().length, 30);
+    cache.begin_listing();
+    assert_eq!(apply_update(&cache, &update_text(1, 6, 15, 0, 0), UpdateSource::Resync), (1, 1));
+    assert_eq!(cache.state("t").unwrap().counts().length, 15);
+    apply_update(&cache, &update_text(1, 7, 30, 0, 0), UpdateSource::Local);
+    assert_eq!(cache.state("t").unwrap().counts().length, 30);
 }
 
 #[test]
 fn a_topic_that_was_lost_begins_anew() {
-    let known = TopicCache::new(0, Arc::default());
-    learn(&known, &told(1, 20, 20, 0, 0), UpdateSource::Startup);
-    let topic_state = known.state("t").unwrap();
-    known.begin_all();
-    known.learn("server 1 1000 20 5000 0", UpdateSource::Resync, 400).unwrap();
-    known.end_all();
+    let cache = TopicCache::new(0, Arc::default());
+    apply_update(&cache, &update_text(1, 20, 20, 0, 0), UpdateSource::Startup);
+    let topic_state = cache.state("t").unwrap();
+    cache.begin_listing();
+    cache.apply_update("server 1 1000 20 5000 0", UpdateSource::Resync, 400).unwrap();
+    cache.end_listing();
     assert_eq!(topic_state.counts().length, 0);
-    assert!(known.state("t").is_none() && known.states().is_empty());
-    assert_eq!((known.topics(), known.total.topics()), (0, 0));
-    learn(&known, &told(1, 1, 30, 0, PUT), UpdateSource::Remote);
+    assert!(cache.state("t").is_none() && cache.states().is_empty());
+    assert_eq!((cache.topics(), cache.total.topics()), (0, 0));
+    apply_update(&cache, &update_text(1, 1, 30, 0, PUT), UpdateSource::Remote);
     assert_eq!((topic_state.counts().length, topic_state.newest()), (30, 30));
     // Who has held the head all the time has the one that others find.
-    assert!(Arc::ptr_eq(&topic_state, &known.state("t").unwrap()));
-    assert_eq!((known.states().len(), known.topics(), known.total.topics()), (1, 1, 1));
+    assert!(Arc::ptr_eq(&topic_state, &cache.state("t").unwrap()));
+    assert_eq!((cache.states().len(), cache.topics(), cache.total.topics()), (1, 1, 1));
 }
 
 #[test]
 fn what_was_heard_while_all_was_asked_for_is_not_overtaken() {
-    let known = TopicCache::new(0, Arc::default());
-    learn(&known, &told(1, 5, 10, 0, 0), UpdateSource::Startup);
-    known.begin_all();
-    learn(&known, &told(1, 6, 20, 0, PUT), UpdateSource::Local);
-    learn(&known, &told(1, 5, 10, 0, 0), UpdateSource::Resync);
-    known.end_all();
-    assert_eq!(known.state("t").unwrap().counts().length, 20);
+    let cache = TopicCache::new(0, Arc::default());
+    apply_update(&cache, &update_text(1, 5, 10, 0, 0), UpdateSource::Startup);
+    cache.begin_listing();
+    apply_update(&cache, &update_text(1, 6, 20, 0, PUT), UpdateSource::Local);
+    apply_update(&cache, &update_text(1, 5, 10, 0, 0), UpdateSource::Resync);
+    cache.end_listing();
+    assert_eq!(cache.state("t").unwrap().counts().length, 20);
     // The same of one that the answer did not name.
-    known.begin_all();
-    learn(&known, &told(1, 7, 30, 0, PUT), UpdateSource::Local);
-    known.end_all();
-    assert_eq!(known.state("t").unwrap().counts().length, 30);
+    cache.begin_listing();
+    apply_update(&cache, &update_text(1, 7, 30, 0, PUT), UpdateSource::Local);
+    cache.end_listing();
+    assert_eq!(cache.state("t").unwrap().counts().length, 30);
 }
 
 #[test]
 fn nothing_is_left_of_a_store_that_was_lost() {
-    let known = TopicCache::new(0, Arc::default());
-    learn(&known, &told(1, 50, 10, 0, 0), UpdateSource::Startup);
-    let topic_state = known.state("t").unwrap();
-    assert!(known.learn("server 2 1000 10 5000 0", UpdateSource::Local, 400).is_some());
-    assert_eq!((topic_state.counts().length, topic_state.removals(), known.topics()), (0, 1, 0));
-    learn(&known, &told(2, 1, 20, 0, PUT), UpdateSource::Local);
+    let cache = TopicCache::new(0, Arc::default());
+    apply_update(&cache, &update_text(1, 50, 10, 0, 0), UpdateSource::Startup);
+    let topic_state = cache.state("t").unwrap();
+    assert!(cache.apply_update("server 2 1000 10 5000 0", UpdateSource::Local, 400).is_some());
+    assert_eq!((topic_state.counts().length, topic_state.removals(), cache.topics()), (0, 1, 0));
+    apply_update(&cache, &update_text(2, 1, 20, 0, PUT), UpdateSource::Local);
     assert_eq!((topic_state.counts().length, topic_state.newest()), (20, 20));
 }
 
 #[test]
 fn what_makes_no_sense_is_none() {
-    let known = TopicCache::new(0, Arc::default());
+    let cache = TopicCache::new(0, Arc::default());
     for wrong in ["", "server", "server 1 2 3", "server 1 2 3 4 x", "s 1 2 3 4 5\nt\n1 2 3"] {
-        assert!(known.learn(wrong, UpdateSource::Remote, 0).is_none(), "{wrong:?}");
+        assert!(cache.apply_update(wrong, UpdateSource::Remote, 0).is_none(), "{wrong:?}");
     }
 }
