@@ -1,10 +1,11 @@
-//! The store in Redis, which any number of servers share. Only this folder names redis.
+//! The store in Redis, shared by any number of servers. Only this folder names the redis crate.
 //!
-//! Over a cluster it has several parts, each at some node; a topic stands in one of them, and what follows
-//! is so of each part. Batches of those who meet go through a [`leader`](super::leader) and are one call of
-//! a script ([`scripts`]), which Redis runs as one transaction; so is what time does. What is [`topic_cache`] of
-//! topics here is what scripts told: those of this server in their answers, those of others as
-//! [`change_feed`]. docs/reference/redis.md lists the keys.
+//! A store in a Redis Cluster has several partitions, each on one node; a topic lies in one of
+//! them. The following is true of each partition. A [`leader`](super::leader) gathers concurrent
+//! batches into one call of a Lua script ([`scripts`]), which Redis runs as one transaction; due
+//! work is a script as well. [`topic_cache`] keeps what this server knows of the topics: from the
+//! replies to its own scripts, and from the [`change_feed`] of the other servers.
+//! docs/reference/redis.md lists the keys.
 
 mod address;
 mod change_feed;
@@ -49,18 +50,19 @@ use crate::ops::{
     completion, partition,
 };
 
-/// What a consumer has not had for so long goes to another: a minute, in microseconds.
+/// Lease of a message sent to a consumer, in microseconds: one minute.
 const CONSUMER_LEASE: u64 = 60_000_000;
 
-/// From the order to open to its end.
+/// Time limit for opening a store.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How far clocks of nodes may differ, and be from what is known of them, in microseconds.
+/// Largest assumed difference between the clocks of two nodes, and between a node's clock and its
+/// estimate here, in microseconds.
 const CLOCK_ERROR: u64 = 1_000_000;
 
 pub struct RedisStore {
     shared: Arc<SharedState>,
-    /// One, unless there is a cluster.
+    /// Exactly one without a cluster.
     partitions: Vec<Arc<Partition>>,
     cache: ReadCache,
 }
@@ -73,7 +75,7 @@ impl Drop for RedisStore {
 }
 
 impl RedisStore {
-    /// Opens the store, which is made if it is not there.
+    /// Opens the store; creates it if it does not exist.
     pub fn open(
         at: &RedisAt<'_>,
         rules: Rules,
@@ -116,7 +118,7 @@ impl RedisStore {
             partition.claim()?;
             let all = partition.load_topics(UpdateSource::Startup);
             all.map_err(|error| error.text.into_owned())?;
-            // Whatever is due is found by the first tick.
+            // The first tick finds everything that is due.
             partition.topic_cache.due_at(0);
         }
         store.probe();
@@ -126,7 +128,8 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// First it listens, then it asks: so nothing is missed.
+    /// Subscribes to the change feed of every partition. This happens before the topics are
+    /// loaded, so no change is missed.
     fn listen(&self) -> OpenResult<()> {
         let deadline = Instant::now() + OPEN_TIMEOUT;
         let (ready, listening) = mpsc::channel();
@@ -141,12 +144,12 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Has the nodes watched over, also those that are found later.
+    /// Probes all nodes, including those found later.
     fn probe(&self) {
         let shared = Arc::downgrade(&self.shared);
         let partitions: Vec<_> = self.partitions.iter().map(Arc::downgrade).collect();
         self.shared.nodes.probe(move |is_back| {
-            // One that is away, or has become a replica, has parts no more.
+            // A node that is down, or has become a replica, no longer serves its partitions.
             if let Some(shared) = shared.upgrade() {
                 shared.nodes.refresh_slots();
             }
@@ -162,7 +165,8 @@ impl RedisStore {
             return Watermark::at(last_id(partition));
         }
         let ids: Arc<[Id]> = self.partitions.iter().map(|partition| last_id(partition)).collect();
-        // In a part where nothing was put for long, what is put next has an id by its clock.
+        // In a partition without recent puts, the next id follows the node's clock, not the last
+        // id.
         let since = self.partitions.iter().zip(ids.iter());
         let since =
             since.map(|(partition, id)| partition.now().saturating_sub(CLOCK_ERROR).max(*id));
@@ -179,7 +183,7 @@ impl RedisStore {
 }
 
 impl Partition {
-    /// The part's clock.
+    /// The partition's clock, in microseconds.
     fn now(&self) -> Id {
         match self.shared.clock {
             Some(clock) => clock(),
@@ -187,13 +191,13 @@ impl Partition {
         }
     }
 
-    /// Does some of what is due by now, and tells what was heard.
+    /// Carries out a limited amount of due work; returns its changes and the pending remote ones.
     fn tick(&self) -> Result<Due> {
         let mut pending_changes = self.pending_changes.take();
         if self.topic_cache.due() > self.now() {
             return Ok(pending_changes);
         }
-        // What is due next is told by the script.
+        // The script's reply contains the next due time.
         self.topic_cache.forget_due();
         let done = self.call_tick();
         if done.is_err() {
@@ -205,7 +209,7 @@ impl Partition {
                 pending_changes.add(done);
                 Ok(pending_changes)
             }
-            // That its node is away is said already.
+            // The node's outage is logged already.
             Err(_) if any || self.route.node_pool().is_away() => Ok(pending_changes),
             Err(error) => Err(error),
         }
@@ -223,7 +227,7 @@ impl Store for RedisStore {
         self.watermark_of(|partition| told(partition).max(partition.topic_cache.last_id()))
     }
 
-    /// The latest of its clocks.
+    /// The latest of the partitions' clocks.
     fn now(&self) -> Id {
         self.partitions.iter().map(|partition| partition.now()).max().unwrap_or(0)
     }
@@ -314,7 +318,7 @@ impl Store for RedisStore {
         }
     }
 
-    /// By the latest of the clocks: what is due in a part is by its own.
+    /// In terms of `now`, the latest of the clocks; the partition itself goes by its own clock.
     fn due(&self, partition: usize) -> Id {
         let Some(partition) = self.partitions.get(partition) else { return Id::MAX };
         if partition.pending_changes.any() {
@@ -358,12 +362,12 @@ impl SharedStore for RedisStore {
         self.watermark_of(|partition| partition.topic_cache.last_id()).pending(now, query)
     }
 
-    /// As far as clocks of different partitions may differ.
+    /// Largest difference between the clocks of two partitions.
     fn clock_skew(&self) -> u64 {
         if self.partitions.len() > 1 { CLOCK_ERROR } else { 0 }
     }
 
-    /// A server that crashed never returns the messages of its consumers; this lease does.
+    /// A server that crashed cannot return the messages of its consumers; this lease does.
     fn consumer_lease(&self) -> u64 {
         CONSUMER_LEASE
     }

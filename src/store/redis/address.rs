@@ -1,54 +1,55 @@
-//! Addresses of Redis and of a cluster's nodes, as users and nodes say them.
+//! URLs of a store in Redis, and addresses of cluster nodes as nodes report them.
 
 use std::fmt;
 
 use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError};
 
-/// How a cluster is named, and how one node of it is.
+/// Schemes of a cluster, each with the scheme of its nodes.
 const CLUSTER: [(&str, &str); 2] =
     [("redis-cluster://", "redis://"), ("rediss-cluster://", "rediss://")];
 
-/// How many parts a cluster's store has that was made without saying it, and how many it may have.
+/// Number of partitions of a new store in a cluster if the URL has none, and the largest number.
 pub const PARTITIONS_DEFAULT: usize = 16;
 pub const PARTITIONS_MAX: usize = 1_024;
 
-/// How one Redis is named.
+/// The URL forms of a single Redis, as error texts show them.
 const ONE: &str =
     "redis://[USER:PASSWORD@]HOST[:PORT][/DB], with %XX for what is special in a password";
 const UNIX: &str = "redis+unix:///PATH[?db=N&user=U&pass=P]";
 
-/// Where a store is, and how it is reached.
+/// Where a store is, and how to connect.
 #[derive(Clone, Debug)]
 pub struct RedisAt<'a> {
     pub url: &'a str,
-    /// What every key begins with.
+    /// Prefix of all keys.
     pub prefix: &'a str,
-    /// Connections at most to each node, beside those that hear news.
+    /// Most connections to each node, besides those of the change feed.
     pub pool: usize,
-    /// Replicas that must have what is promised.
+    /// Replicas that must confirm a durable change.
     pub replicas: u32,
 }
 
 impl RedisAt<'_> {
-    /// What the keys of a part begin with: they have a hash tag in common, so that they stand on one node of
-    /// a cluster.
+    /// Prefix of a partition's keys. It contains a hash tag, so all keys of a partition have one
+    /// slot.
     pub fn keys(&self, partition: usize) -> String {
         format!("{}{{{partition}}}:", self.prefix)
     }
 }
 
-/// What a URL of a store names.
+/// A parsed store URL.
 pub enum StoreUrl {
     One(ConnectionInfo),
     Cluster {
-        /// Some of its nodes.
+        /// Some nodes of the cluster.
         seeds: Vec<ConnectionInfo>,
-        /// Parts of the store, if that is said.
+        /// Number of partitions, if the URL has it.
         partitions: Option<usize>,
     },
 }
 
-/// Reads `redis://…` and the others, or `redis-cluster://[USER:PASSWORD@]HOST:PORT,…[?partitions=N]`.
+/// Parses `redis://…` and its variants, or
+/// `redis-cluster://[USER:PASSWORD@]HOST:PORT,…[?parts=N]`.
 pub fn parse(url: &str) -> Result<StoreUrl, String> {
     let info = |url: &str| url.into_connection_info().map_err(|error| wrong(url, &error));
     let cluster = CLUSTER.iter().find_map(|(cluster, one)| Some((url.strip_prefix(cluster)?, one)));
@@ -64,7 +65,7 @@ pub fn parse(url: &str) -> Result<StoreUrl, String> {
     let number = query.strip_prefix("parts=").and_then(|number| number.parse().ok());
     let partitions = number.filter(|partitions| (1..=PARTITIONS_MAX).contains(partitions));
     if partitions.is_none() && !query.is_empty() {
-        // What stands there is not repeated: it may be a password.
+        // The error does not quote the query: it may be a password.
         return Err(format!(
             "behind ? stands parts=N, from 1 to {PARTITIONS_MAX}, or nothing (a ? in a password is %3F)"
         ));
@@ -92,28 +93,28 @@ fn wrong(url: &str, error: &RedisError) -> String {
     }
 }
 
-/// Where a Redis listens.
+/// Address of a Redis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Address {
-    /// A path, if there is no port.
+    /// The path of a Unix socket if `port` is 0.
     host: String,
     port: u16,
 }
 
 impl Address {
-    /// As a node says it; without a host it is that of the node that was asked.
+    /// An address as a node reports it; an unknown host is that of the node asked.
     pub fn new(host: &str, port: u16, asked: &Address) -> Address {
         let host = if host.is_empty() || host == "?" { &asked.host } else { host };
         Address { host: host.to_owned(), port }
     }
 
-    /// Reads `HOST:PORT`.
+    /// Parses `HOST:PORT`.
     pub fn parse(text: &str, asked: &Address) -> Option<Address> {
         let (host, port) = text.rsplit_once(':')?;
         Some(Address::new(host, port.parse().ok()?, asked))
     }
 
-    /// The same, reached as the other address is.
+    /// This address with the transport settings of `other`.
     pub fn of(&self, other: &ConnectionAddr) -> ConnectionAddr {
         let (host, port) = (self.host.clone(), self.port);
         match other {

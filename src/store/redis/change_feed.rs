@@ -1,5 +1,5 @@
-//! News: what scripts of other servers did, as they publish it. One thread listens for each part of the
-//! store. When it could not for a while it asks for everything anew.
+//! The change feed: updates that scripts of other servers publish. One thread subscribes for each
+//! partition. After an interruption it reloads all topics.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak, mpsc};
@@ -15,20 +15,20 @@ use super::topic_cache::UpdateSource;
 use crate::store::{Due, system_clock};
 use crate::sync::lock;
 
-/// So long nothing is heard before the connection is tried.
+/// Without a message for this long, the connection is checked with a ping.
 const PING_AFTER: Duration = Duration::from_secs(1);
 
-/// Its thread does little.
+/// Stack size of the feed's threads; their calls are shallow.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// Parts of which nothing is heard, or not all that was missed is known.
+/// Partitions without a working feed, or not resynchronised yet.
 #[derive(Default)]
 struct FeedOutage {
     partitions: usize,
     since: Option<Instant>,
 }
 
-/// What has been heard of a part, until its tick tells of it.
+/// Changes received for a partition, until its tick hands them to the broker.
 #[derive(Default)]
 pub struct PendingChanges {
     due: Mutex<Due>,
@@ -36,7 +36,7 @@ pub struct PendingChanges {
     waker: Mutex<Option<Waker>>,
 }
 
-/// Whether news comes, of all parts.
+/// State of the feeds of all partitions.
 #[derive(Default)]
 pub struct ChangeFeed {
     lost: Mutex<FeedOutage>,
@@ -58,7 +58,7 @@ impl PendingChanges {
         std::mem::take(&mut *lock(&self.due))
     }
 
-    /// Tells those who wait, in a while.
+    /// Adds changes and wakes the timer thread.
     pub fn add(&self, due: Due) {
         let any = !due.put.is_empty() || !due.returned.is_empty();
         let mut pending = lock(&self.due);
@@ -68,7 +68,7 @@ impl PendingChanges {
         if any {
             self.any.store(true, Ordering::Release);
         }
-        // That something is due sooner is news too.
+        // An earlier due time concerns the timer as well.
         self.wake();
     }
 
@@ -80,7 +80,7 @@ impl PendingChanges {
 }
 
 impl ChangeFeed {
-    /// How long it is that not all that others do is known here.
+    /// Time since the feed of any partition was interrupted.
     pub fn lag(&self) -> Option<Duration> {
         lock(&self.lost).since.map(|since| since.elapsed())
     }
@@ -106,7 +106,8 @@ fn merge<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
     }
 }
 
-/// Listens on a thread of its own until the store is dropped; `ready` hears when it does, or cannot.
+/// Starts the feed thread of a partition, which runs until the store is dropped. It sends one
+/// result to `ready`: subscribed, or the error.
 pub fn listen(
     weak: &Arc<Partition>,
     ready: mpsc::Sender<Result<(), String>>,
@@ -132,7 +133,7 @@ fn run(weak: &Weak<Partition>, ready: mpsc::Sender<Result<(), String>>) {
             Err(error) => error,
         };
         if let Some(ready) = ready.take() {
-            // Nobody waits for a store that could not be opened.
+            // Opening the store failed: the receiver may be gone.
             let _ = ready.send(Err(node_pool::explain(&error).text.into_owned()));
             return;
         }
@@ -149,15 +150,15 @@ fn run(weak: &Weak<Partition>, ready: mpsc::Sender<Result<(), String>>) {
     }
 }
 
-/// Why nobody listens here any more.
+/// Why the feed thread stops listening to a node.
 enum ListenEnd {
     /// The store was dropped.
     Ended,
-    /// This part of it is at another node.
+    /// Another node serves the partition now.
     Elsewhere,
 }
 
-/// Listens until the connection fails.
+/// Applies published updates until the connection fails.
 fn listen_until_error(
     weak: &Weak<Partition>,
     node_pool: &Arc<NodePool>,
@@ -180,7 +181,7 @@ fn listen_until_error(
                 Some(partition) => partition.apply_remote(told.get_payload_bytes()),
                 None => return Ok(ListenEnd::Ended),
             },
-            // Where this server was stopped and goes on, what came meanwhile is still there.
+            // After this process was suspended, the published messages are still in the socket.
             Err(error) if error.is_timeout() || node_pool::is_interrupted(&error) => {
                 let Some(partition) = weak.upgrade() else { return Ok(ListenEnd::Ended) };
                 if !Arc::ptr_eq(node_pool, &partition.route.node_pool()) {
@@ -194,7 +195,7 @@ fn listen_until_error(
     }
 }
 
-/// Asks for all that there is, if something may have been missed; false if that has to be tried again.
+/// Reloads all topics if changes may have been missed; false if it must be repeated.
 fn resync_if_needed(weak: &Weak<Partition>, backoff: &mut Backoff) -> bool {
     let Some(partition) = weak.upgrade() else { return true };
     if !partition.needs_resync.swap(false, Ordering::AcqRel) {
@@ -217,7 +218,7 @@ fn resync_if_needed(weak: &Weak<Partition>, backoff: &mut Backoff) -> bool {
 }
 
 impl Partition {
-    /// A connection that hears what scripts publish.
+    /// Opens a connection and subscribes to the partition's channel.
     fn listen(&self, node_pool: &NodePool) -> RedisResult<Connection> {
         let word = if self.shared.nodes.is_cluster() { "SSUBSCRIBE" } else { "SUBSCRIBE" };
         let mut connection = node_pool.connect_to_hear(PING_AFTER)?;
@@ -226,7 +227,7 @@ impl Partition {
         Ok(connection)
     }
 
-    /// The connection that heard of this part broke. It is logged once for all parts.
+    /// Records the loss of the feed; logs it once for all partitions.
     fn mark_feed_lost(&self, error: &RedisError) {
         if self.feed_lost.swap(true, Ordering::AcqRel) {
             return;
@@ -243,7 +244,7 @@ impl Partition {
         }
     }
 
-    /// All is known again.
+    /// Records the resynchronisation; logs it once for all partitions.
     fn mark_feed_restored(&self) {
         if !self.feed_lost.swap(false, Ordering::AcqRel) {
             return;
@@ -258,10 +259,10 @@ impl Partition {
         }
     }
 
-    /// What some server's script did.
+    /// Applies a published update.
     fn apply_remote(&self, told: &[u8]) {
         let Ok(told) = std::str::from_utf8(told) else { return };
-        // The own answers tell the same.
+        // Replies to this server's own scripts contain the same.
         if told.split(' ').next() == Some(self.shared.server.as_str()) {
             return;
         }

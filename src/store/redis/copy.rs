@@ -1,4 +1,4 @@
-//! What goes from store to store, as scripts are given it and answer it.
+//! Encodes and decodes whole messages for copies between stores.
 
 use redis::{Cmd, Value};
 
@@ -6,7 +6,7 @@ use super::scripts::{bad_reply, optional, text};
 use crate::error::Result;
 use crate::ops::{PRIORITY_DEFAULT, PRIORITY_MAX, ScanCursor, StoredMessage, Topic};
 
-/// The word by which the script knows what it is to do with a message.
+/// The `apply` command that imports the message.
 pub fn word(message: &StoredMessage) -> &'static str {
     match message.place {
         ScanCursor::Log(_) => "i",
@@ -14,7 +14,7 @@ pub fn word(message: &StoredMessage) -> &'static str {
     }
 }
 
-/// Adds a message to the call of the script.
+/// Adds a message to a call.
 pub fn write(call: &mut Cmd, message: &StoredMessage) {
     let StoredMessage { place, body, priority, deliveries, expires, origin, looks } = message;
     let rank = (*priority != PRIORITY_DEFAULT).then(|| u64::from(PRIORITY_MAX - priority));
@@ -36,8 +36,8 @@ pub fn write(call: &mut Cmd, message: &StoredMessage) {
     call.arg(&**body);
 }
 
-/// What is kept of a topic behind this place, by what `read` answers to how it is asked, and with
-/// which numbers.
+/// Some of a topic's messages after a cursor. `read` calls the `read` script with a mode and
+/// numbers.
 pub fn scan(
     after: ScanCursor,
     read: impl Fn(&str, &[u64]) -> Result<Value>,
@@ -67,7 +67,7 @@ fn parse_all(
     answer.into_iter().map(|fields| read(fields).ok_or_else(bad_reply)).collect()
 }
 
-/// What is told of a message, one after the other.
+/// The fields of one message in a reply, in order.
 struct MessageFields(std::vec::IntoIter<Value>);
 
 impl MessageFields {
@@ -104,7 +104,7 @@ fn parse_logged(mut fields: MessageFields) -> Option<StoredMessage> {
 fn parse_delayed(mut fields: MessageFields) -> Option<StoredMessage> {
     let place = ScanCursor::Delayed { due: fields.number()?, number: fields.number()? };
     let (body, priority) = (fields.text()?, fields.priority()?);
-    // None is less than 0.
+    // A negative number means that it does not expire.
     let expires = fields.number();
     Some(StoredMessage { place, body, priority, deliveries: 0, expires, origin: None, looks: 0 })
 }

@@ -1,5 +1,6 @@
-//! Whether a node can be used, since when not and why, and what it told of itself last. One line is
-//! logged when it goes away, and one when it is back.
+//! Health of a node: whether it is usable, since when not and why, and its last probe reply. A
+//! probe thread asks each node over a connection of its own, so no request waits for it. Going
+//! down and coming back are logged once each.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
@@ -12,16 +13,16 @@ use crate::limits;
 use crate::ops::{Away, Node, Replicas};
 use crate::sync::lock;
 
-/// From one probe to the next.
+/// Time between two probes of a healthy node.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Behind the first failure; it doubles with each.
+/// Pause after the first failure; it doubles with each further failure.
 pub const RETRY: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// A node, as it is known between two probes.
+/// The state of a node between two probes.
 pub struct NodeHealth {
-    /// Where it is, without a password.
+    /// Without the password.
     address: String,
     state: Mutex<HealthState>,
     changed: Condvar,
@@ -30,28 +31,28 @@ pub struct NodeHealth {
 #[derive(Default)]
 struct HealthState {
     outage: Option<Outage>,
-    /// How often it went away: a connection of an earlier round is of no more use.
+    /// Number of outages so far. Connections of an earlier epoch are not used again.
     epoch: u64,
     reply: ProbeReply,
-    /// Somebody wants it to be probed at once.
+    /// A probe is wanted at once.
     probe_requested: bool,
     ended: bool,
-    /// When a connection that broke was logged last.
+    /// When a broken connection was last logged.
     logged: Option<Instant>,
 }
 
 struct Outage {
     since: Instant,
     why: String,
-    /// Whether a probe has found the same, and it is logged.
+    /// A probe confirmed the outage, and it is logged.
     confirmed: bool,
 }
 
-/// What a probe heard.
+/// The result of a successful probe.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProbeReply {
     pub round_trip: Duration,
-    /// Not every user may ask.
+    /// `None` if the user may not run INFO.
     pub replicas: Option<Replicas>,
 }
 
@@ -60,18 +61,18 @@ impl NodeHealth {
         NodeHealth { address, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// The round of connections that are of use; `None` while it is away.
+    /// The epoch of usable connections; `None` while the node is down.
     pub fn epoch(&self) -> Option<u64> {
         let state = lock(&self.state);
         state.outage.is_none().then_some(state.epoch)
     }
 
-    /// How many replicas followed it when it was last probed, if it told.
+    /// Number of replicas at the last probe; `None` if unknown.
     pub fn replicas(&self) -> Option<u32> {
         lock(&self.state).reply.replicas.as_ref().map(|replicas| replicas.count)
     }
 
-    /// A connection of this round broke: until it is probed the node is away.
+    /// Reports a broken connection of this epoch: the node counts as down until the next probe.
     pub fn connection_broke(&self, epoch: u64, why: String) {
         let mut state = lock(&self.state);
         if state.epoch == epoch {
@@ -82,18 +83,18 @@ impl NodeHealth {
         self.changed.notify_all();
     }
 
-    /// It shall be probed at once.
+    /// Requests a probe at once.
     pub fn request_probe(&self) {
         lock(&self.state).probe_requested = true;
         self.changed.notify_all();
     }
 
-    /// It is away: calls fail at once.
+    /// Marks the node as down: calls fail immediately.
     pub fn mark_down(&self, why: &str) {
         lock(&self.state).mark_down(why.to_owned());
     }
 
-    /// A probe had no answer.
+    /// Records a failed probe.
     pub fn probe_failed(&self, why: String) {
         let mut state = lock(&self.state);
         if state.ended {
@@ -109,7 +110,7 @@ impl NodeHealth {
         );
     }
 
-    /// A probe was answered; true if the node was away before it.
+    /// Records a successful probe; true if the node was down before.
     pub fn probe_succeeded(&self, reply: ProbeReply) -> bool {
         let mut state = lock(&self.state);
         state.reply = reply;
@@ -119,7 +120,7 @@ impl NodeHealth {
             let seconds = outage.since.elapsed().as_secs_f64();
             tracing::warn!("Redis at {} is back after {seconds:.1} s", self.address);
         } else if state.logged.is_none_or(|at| now - at >= limits::DROPS_LOGGED) {
-            // It may break again and again.
+            // A connection can break again and again: limit the log.
             state.logged = Some(now);
             let why = outage.why;
             tracing::warn!("a connection to Redis at {} broke ({why}): it answers", self.address);
@@ -127,7 +128,7 @@ impl NodeHealth {
         true
     }
 
-    /// Waits until it is to be probed, so long at most; false once there is nobody to probe it for.
+    /// Waits until the next probe is wanted, at most this long; false once the pool is dropped.
     pub fn wait_for_probe(&self, most: Duration) -> bool {
         let state = lock(&self.state);
         let waited = self
@@ -138,13 +139,13 @@ impl NodeHealth {
         !state.ended
     }
 
-    /// Nobody needs it any more.
+    /// Ends the probe thread.
     pub fn end(&self) {
         lock(&self.state).ended = true;
         self.changed.notify_all();
     }
 
-    /// The node, as people are told of it.
+    /// The node as `stats` and the metrics show it.
     pub fn node(&self) -> Node {
         let state = lock(&self.state);
         let away = state
@@ -166,8 +167,8 @@ impl HealthState {
 }
 
 impl NodePool {
-    /// Watches over the node until nobody needs it; `probed` is called after each probe, and told whether
-    /// the node answered, and whether it is back.
+    /// Starts the probe thread, which runs until the pool is dropped. It calls `probed` after each
+    /// probe with two flags: the node answered, and it was down before.
     pub fn probe(&self, probed: impl Fn(bool, bool) + Send + 'static) -> std::io::Result<()> {
         let (client, node_health) = (self.client.clone(), self.node_health.clone());
         let thread = thread::Builder::new().name("watch".into());
@@ -185,8 +186,9 @@ fn run(client: &Client, node_health: &NodeHealth, probed: &dyn Fn(bool, bool)) {
                 PROBE_INTERVAL
             }
             Err(why) => {
-                // From here on no call waits for it, also none that asks who has its parts now. One whose
-                // parts are elsewhere by now is watched no more.
+                // From here on no call waits for the node, including the one in `probed` that asks
+                // for the new slots. A node that has lost its partitions is then dropped, and its
+                // probe ends.
                 node_health.mark_down(&why);
                 probed(false, false);
                 node_health.probe_failed(why);
@@ -199,7 +201,8 @@ fn run(client: &Client, node_health: &NodeHealth, probed: &dyn Fn(bool, bool)) {
     }
 }
 
-/// Asks over the connection that there is, or else over a new one: that one broke says little.
+/// Probes over the open connection, or over a new one if that fails: one broken connection is not
+/// an outage.
 fn probe(client: &Client, connection: &mut Option<Connection>) -> Result<ProbeReply, String> {
     if let Some(reply) = connection.as_mut().and_then(|connection| ask(connection).ok()) {
         return reply;
@@ -212,7 +215,7 @@ fn probe(client: &Client, connection: &mut Option<Connection>) -> Result<ProbeRe
     reply
 }
 
-/// An error is the connection's; what the node says no with is inside.
+/// The outer error is the connection's, the inner one the node's refusal.
 fn ask(connection: &mut Connection) -> RedisResult<Result<ProbeReply, String>> {
     let began = Instant::now();
     let ping = connection.req_command(&cmd("PING"))?;
@@ -224,7 +227,7 @@ fn ask(connection: &mut Connection) -> RedisResult<Result<ProbeReply, String>> {
     let info = match connection.req_command(info.arg("replication"))? {
         Value::BulkString(info) => String::from_utf8_lossy(&info).into_owned(),
         Value::VerbatimString { text, .. } => text,
-        // Not every user may ask.
+        // The user may not run INFO.
         _ => return Ok(Ok(ProbeReply { round_trip, replicas: None })),
     };
     if field(&info, "role:") == Some("slave") {
@@ -237,7 +240,7 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-/// The replicas that follow, and how far the last of them is behind.
+/// The number of replicas online, and the largest lag among them.
 pub fn replicas(info: &str) -> Option<Replicas> {
     let offset: u64 = field(info, "master_repl_offset:")?.parse().ok()?;
     let count: usize = field(info, "connected_slaves:")?.parse().ok()?;
@@ -246,7 +249,7 @@ pub fn replicas(info: &str) -> Option<Replicas> {
         let Some(replica) = field(info, &format!("slave{number}:")) else { continue };
         let said =
             |name: &str| replica.split(',').find_map(|partition| partition.strip_prefix(name));
-        // One that is being sent the whole is none yet.
+        // A replica in its initial sync does not count yet.
         if said("state=") != Some("online") {
             continue;
         }
@@ -268,7 +271,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// It failed again: how long to wait now.
+    /// The pause after another failure.
     pub fn failed(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(RETRY_MAX);
@@ -287,12 +290,12 @@ mod tests {
         node.connection_broke(epoch, "broken".into());
         assert_eq!(node.epoch(), None);
         assert_eq!(node.node().away.unwrap().why, "broken");
-        // It is to be probed at once.
+        // Requests a probe.
         assert!(node.wait_for_probe(Duration::from_secs(60)));
         assert!(node.probe_succeeded(ProbeReply::default()), "it was away");
         let next = node.epoch().unwrap();
         assert!(next > epoch && node.node().away.is_none());
-        // What was begun before that breaks late, and says nothing of now.
+        // A call started before the outage fails late; it says nothing about the node now.
         node.connection_broke(epoch, "broken too".into());
         assert_eq!(node.epoch(), Some(next));
         assert!(!node.probe_succeeded(ProbeReply::default()));

@@ -1,7 +1,7 @@
-//! The way to Redis: connections that calls share, and what becomes of a call when it does not answer.
+//! Connections to one node, shared by calls, and the errors of a failed call.
 //!
-//! A call waits for an answer no longer than [`ANSWER`]. While Redis is away calls fail at once: the
-//! [`probe`](super::node_health) finds out when it is back.
+//! A call waits at most [`ANSWER`] for its reply. While the node is down, calls fail at once; the
+//! [`probe`](super::node_health) detects when it is back.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -18,16 +18,17 @@ use super::scripts;
 use crate::error::{Code, Error};
 use crate::sync::lock;
 
-/// To connect, and to be let in.
+/// Time limit to connect and authenticate.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// From a call to its answer.
+/// Time limit from a call to its reply.
 pub const ANSWER: Duration = Duration::from_secs(3);
 
-/// A connection that was idle for so long may have been closed by Redis (timeout), or on the way.
+/// Idle connections older than this are closed: Redis (`timeout`) or a firewall may have dropped
+/// them.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// From an answer to its confirmation by replicas; and where the node has fewer than are to confirm.
+/// Time limit for replicas to confirm; and the limit if the node has too few replicas anyway.
 const REPLICATED: Duration = Duration::from_secs(1);
 const LACKS_REPLICAS: Duration = Duration::from_millis(50);
 
@@ -42,23 +43,23 @@ pub struct NodePool {
 
 #[derive(Default)]
 struct Pool {
-    /// With when each was used last.
+    /// With the time of last use.
     idle: Vec<(Connection, Instant)>,
-    /// Those that calls have.
+    /// Connections in use by calls.
     busy: usize,
-    /// Of which round they are: those of another one are thrown away.
+    /// The epoch of these connections (see [`NodeHealth`]); older ones are discarded.
     epoch: u64,
 }
 
-/// A call that failed.
+/// The error of a call.
 #[derive(Debug)]
 pub struct CallError {
     pub error: Error,
-    /// Whether it may have been done all the same.
+    /// The call may have been carried out.
     pub may_be_done: bool,
-    /// Whether that is because this server was stopped, and goes on.
+    /// This process was suspended during the call (SIGSTOP) and has resumed.
     pub interrupted: bool,
-    /// Where a cluster's node says that it is done, as `HOST:PORT`.
+    /// The node that serves the slot according to a `MOVED` reply, as `HOST:PORT`.
     pub moved: Option<String>,
 }
 
@@ -69,7 +70,7 @@ impl Drop for NodePool {
 }
 
 impl NodePool {
-    /// So many connections at most. None is made yet.
+    /// Makes a pool of at most this many connections. It connects on demand.
     pub fn new(info: ConnectionInfo, most: usize) -> RedisResult<NodePool> {
         let address = Address::from(info.addr());
         let node_health = Arc::new(NodeHealth::new(address.to_string()));
@@ -81,22 +82,21 @@ impl NodePool {
         &self.address
     }
 
-    /// Whether it is taken for away.
+    /// Whether the node counts as down.
     pub fn is_away(&self) -> bool {
         self.node_health.epoch().is_none()
     }
 
-    /// How the node is.
     pub fn node_health(&self) -> &NodeHealth {
         &self.node_health
     }
 
-    /// A connection of one's own, for so long without an answer.
+    /// Opens a connection outside the pool, with this read and write timeout.
     pub fn connect(&self, patience: Duration) -> RedisResult<Connection> {
         connect(&self.client, patience)
     }
 
-    /// The same, on which a cluster's nodes tell what was published in a part.
+    /// The same with RESP3, in which a cluster's nodes deliver published messages.
     pub fn connect_to_hear(&self, patience: Duration) -> RedisResult<Connection> {
         let info = self.client.get_connection_info().clone();
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
@@ -112,7 +112,7 @@ impl NodePool {
         self.call_with(call, 0).map(|(answer, _)| answer)
     }
 
-    /// Makes a call, and then waits for so many replicas to have what it did, if any: how many do.
+    /// Makes a call, then waits until this many replicas have its changes; returns how many have.
     pub fn call_with(&self, call: &Cmd, replicas: u32) -> Result<(Value, Option<u32>), CallError> {
         let (mut connection, epoch) = self.take()?;
         let answer = ask(&mut connection, call);
@@ -123,14 +123,14 @@ impl NodePool {
         let error = answer.as_ref().err().or(count.as_ref().and_then(|count| count.as_ref().err()));
         self.give_back(connection, epoch, error.filter(|error| is_broken(error)));
         match answer {
-            // It is done, and what it answered is known: a master that fails now has not confirmed it.
+            // The call succeeded. If the master failed during WAIT, no replica has confirmed it.
             Ok(answer) => Ok((answer, count.map(|count| count.unwrap_or(0)))),
             Err(error) => Err(failed(&error)),
         }
     }
 
-    /// Makes calls that only read, in one round trip, if the node answers; what it refuses is an error among
-    /// the answers.
+    /// Makes read-only calls in one round trip; `None` if the node does not answer. A call that
+    /// the node refuses has its error among the replies.
     pub fn read_all(&self, calls: &Pipeline) -> Option<Vec<Value>> {
         loop {
             let (mut connection, epoch) = self.take().ok()?;
@@ -143,13 +143,13 @@ impl NodePool {
         }
     }
 
-    /// How long to wait for so many replicas.
+    /// How long to wait for this many replicas.
     fn patience(&self, replicas: u32) -> Duration {
         let lacks = self.node_health.replicas().is_some_and(|there| there < replicas);
         if lacks { LACKS_REPLICAS } else { REPLICATED }
     }
 
-    /// A connection that nobody else has.
+    /// Takes a connection from the pool, or opens one.
     fn take(&self) -> Result<(Connection, u64), CallError> {
         let Some(epoch) = self.node_health.epoch() else {
             return Err(unavailable(format!("Redis at {} cannot be reached", self.address)));
@@ -165,7 +165,7 @@ impl NodePool {
             pool = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         pool.busy += 1;
-        // A connection broke since these were used: so did most likely all of them.
+        // A connection broke since these were used; the others probably did too.
         let gone = pool.begin(epoch);
         let epoch = pool.epoch;
         let idle = pool.idle.pop().filter(|(_, used)| used.elapsed() < IDLE);
@@ -188,7 +188,7 @@ impl NodePool {
     fn give_back(&self, connection: Connection, epoch: u64, broken: Option<&RedisError>) {
         let Some(error) = broken else { return self.free(Some(connection), epoch) };
         self.free(None, epoch);
-        // This server stood still, which says nothing of the node.
+        // This process was suspended, which says nothing about the node.
         if !is_interrupted(error) {
             self.node_health.connection_broke(epoch, reason(error));
         }
@@ -206,7 +206,7 @@ impl NodePool {
 }
 
 impl Pool {
-    /// Connections of an earlier round, if this one is new.
+    /// Starts a new epoch; returns the connections of the previous one.
     fn begin(&mut self, epoch: u64) -> Vec<(Connection, Instant)> {
         if epoch <= self.epoch {
             return Vec::new();
@@ -216,7 +216,7 @@ impl Pool {
     }
 }
 
-/// A connection, for so long without an answer.
+/// Opens a connection with this read and write timeout.
 pub fn connect(client: &Client, patience: Duration) -> RedisResult<Connection> {
     let connection = client.get_connection_with_timeout(CONNECT)?;
     connection.set_read_timeout(Some(patience))?;
@@ -224,7 +224,7 @@ pub fn connect(client: &Client, patience: Duration) -> RedisResult<Connection> {
     Ok(connection)
 }
 
-/// Asks; a Redis that does not know the script is told it first.
+/// Sends a call. If Redis does not have the script, loads all scripts and repeats the call.
 fn ask(connection: &mut Connection, call: &Cmd) -> RedisResult<Value> {
     let mut ask = |call: &Cmd| connection.req_command(call).and_then(Value::extract_error);
     match ask(call) {
@@ -238,14 +238,14 @@ fn ask(connection: &mut Connection, call: &Cmd) -> RedisResult<Value> {
     }
 }
 
-/// Asks several; an error is the connection's.
+/// Sends several calls; an error is the connection's.
 fn ask_all(connection: &mut Connection, calls: &Pipeline) -> RedisResult<Vec<Value>> {
     connection.send_packed_command(&calls.get_packed_pipeline())?;
-    // The first that does not come is the last that is waited for.
+    // Stops at the first missing reply.
     (0..calls.len()).map(|_| connection.recv_response()).collect()
 }
 
-/// Waits for replicas to have what this connection's calls did; how many do.
+/// Waits for replicas to have this connection's changes; returns how many have.
 fn wait(connection: &mut Connection, replicas: u32, patience: Duration) -> RedisResult<u32> {
     let mut wait = cmd("WAIT");
     wait.arg(replicas).arg(patience.as_millis() as u64);
@@ -255,13 +255,13 @@ fn wait(connection: &mut Connection, replicas: u32, patience: Duration) -> Redis
     }
 }
 
-/// Whether the connection is of no more use, and nobody knows what became of the call.
+/// Whether the connection is unusable, and the fate of the call unknown.
 fn is_broken(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error() || error.code().is_none()
 }
 
-/// Whether this process was stopped while it waited, and goes on: a system then ends a wait that has a time
-/// limit.
+/// Whether the process was suspended during a read: the kernel then ends a read with a timeout
+/// early (EINTR).
 pub fn is_interrupted(error: &RedisError) -> bool {
     let source = std::error::Error::source(error);
     let cause =
@@ -270,14 +270,14 @@ pub fn is_interrupted(error: &RedisError) -> bool {
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::Interrupted)
 }
 
-/// Where a node of a cluster says that a call belongs. Only for good: while a slot is on its way its
-/// messages are in two places, and nothing is done.
+/// The target of a `MOVED` reply. `ASK` is not followed: while a slot migrates, its keys are on
+/// two nodes, and scripts refuse to run.
 pub fn moved(error: &RedisError) -> Option<String> {
     let (address, _) = error.redirect_node()?;
     (error.code() == Some("MOVED")).then(|| address.to_owned())
 }
 
-/// What a person reads of it, and a program.
+/// The error of a call for the client: code and text.
 pub fn explain(error: &RedisError) -> Error {
     match error.code() {
         Some("OOM") => no_memory(),
@@ -308,12 +308,12 @@ pub fn explain(error: &RedisError) -> Error {
     }
 }
 
-/// Whether Redis does not let this user in.
+/// Whether Redis rejects the user or password.
 pub fn refuses_user(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed || error.code() == Some("WRONGPASS")
 }
 
-/// Whether what answers speaks otherwise.
+/// Whether the peer does not speak the Redis protocol.
 pub fn is_no_redis(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType)
 }
@@ -330,9 +330,9 @@ pub fn no_memory() -> Error {
     Error::new(Code::Full, "Redis has no memory left (maxmemory): take or purge messages")
 }
 
-/// Why a connection broke, or was not made.
+/// Why a connection broke, or could not be opened.
 pub fn reason(error: &RedisError) -> String {
-    // A system says of a read that took too long that it would block.
+    // A read timeout is reported as EWOULDBLOCK.
     if error.is_timeout() {
         "no answer in time".to_owned()
     } else if is_no_redis(error) {

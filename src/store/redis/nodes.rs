@@ -1,6 +1,6 @@
-//! Where the parts of a store are: all in one Redis, or each at the node of a cluster that serves its
-//! slot. A node that says that a part is elsewhere is believed; when one does not answer, the
-//! others are asked who has its parts now.
+//! The nodes of a store: one Redis, or the masters of a cluster that serve the partitions' slots.
+//! A `MOVED` reply moves a partition at once; when a node does not answer, the others are asked
+//! for the slots.
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError, mpsc};
@@ -14,39 +14,39 @@ use super::node_pool::{CallError, NodePool};
 use super::preflight::{check, preflight};
 use crate::sync::lock;
 
-/// How often a call goes where it is sent.
+/// Redirections that one call follows.
 const REDIRECTS: usize = 5;
 
 const NO_NODE: &str = "no node is named";
 
-/// Between two looks at who has what.
+/// Least time between two refreshes of the slots.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How many keys' hash slots there are.
+/// Number of hash slots of a cluster.
 const SLOTS: u16 = 16_384;
 
 pub struct Nodes {
-    /// How each of them is reached, but for its address.
+    /// Connection settings; each node replaces the address.
     info: ConnectionInfo,
-    /// Connections to each.
+    /// Connections to each node.
     pool: usize,
-    /// Replicas of each that must have what is promised.
+    /// Replicas that must confirm a durable change.
     replicas: u32,
-    /// Those that were named, which may know the others.
+    /// The nodes named in the URL; they may know the others.
     seeds: Vec<ConnectionInfo>,
-    /// Where each part is.
+    /// One for each partition.
     routes: Vec<Arc<Route>>,
     is_cluster: bool,
     refreshed: Mutex<Option<Instant>>,
     moving: Mutex<()>,
-    /// Called behind each probe of a node, and told whether it is back.
+    /// Called after each probe; true if the node was down before.
     probed: OnceLock<Arc<dyn Fn(bool) + Send + Sync>>,
 }
 
-/// Where one part of the store is.
+/// The node that serves one partition.
 pub struct Route {
     index: usize,
-    /// The hash slot of its keys.
+    /// The hash slot of the partition's keys.
     slot: u16,
     node_pool: RwLock<Arc<NodePool>>,
 }
@@ -56,7 +56,7 @@ impl Route {
         self.index
     }
 
-    /// The node that has it, as far as is known.
+    /// The node that serves the partition, as far as is known.
     pub fn node_pool(&self) -> Arc<NodePool> {
         self.node_pool.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -79,7 +79,7 @@ impl Nodes {
         Nodes { info, pool, replicas, seeds, routes, is_cluster, refreshed, moving, probed }
     }
 
-    /// One Redis that has all parts.
+    /// One Redis with all partitions.
     pub fn one(
         info: ConnectionInfo,
         at: &RedisAt<'_>,
@@ -93,7 +93,7 @@ impl Nodes {
         Ok(Nodes::new(info, at, Vec::new(), routes, false))
     }
 
-    /// A cluster, of which these nodes are known; `keys` has one key of each part.
+    /// A cluster with these seed nodes; `keys` has one key of each partition.
     pub fn cluster(
         seeds: Vec<ConnectionInfo>,
         at: &RedisAt<'_>,
@@ -120,19 +120,18 @@ impl Nodes {
         self.is_cluster
     }
 
-    /// Where each part is.
     pub fn routes(&self) -> &[Arc<Route>] {
         &self.routes
     }
 
-    /// From now on nodes are watched over.
+    /// Starts the probes.
     pub fn probe(&self, probed: impl Fn(bool) + Send + Sync + 'static) {
         if self.probed.set(Arc::new(probed)).is_ok() {
             self.node_pools().iter().for_each(|(node_pool, _)| self.start_probe(node_pool, false));
         }
     }
 
-    /// One that is `new`, found after the store was opened, is checked as the others were then.
+    /// A `new` node, found after opening, is checked at its first answer.
     fn start_probe(&self, node_pool: &Arc<NodePool>, new: bool) {
         let Some(probed) = self.probed.get().cloned() else { return };
         let (unchecked, weak) = (Cell::new(new), Arc::downgrade(node_pool));
@@ -152,7 +151,7 @@ impl Nodes {
         }
     }
 
-    /// The nodes that have parts, and which.
+    /// The nodes with the partitions that each serves.
     pub fn node_pools(&self) -> Vec<(Arc<NodePool>, Vec<usize>)> {
         let mut node_pools: Vec<(Arc<NodePool>, Vec<usize>)> = Vec::new();
         for route in &self.routes {
@@ -165,8 +164,8 @@ impl Nodes {
         node_pools
     }
 
-    /// Makes a call that is for one part, and then waits for so many replicas to have what it did, if
-    /// any: how many do.
+    /// Makes a call for one partition, then waits until this many replicas have its changes;
+    /// returns how many have.
     pub fn call(
         &self,
         route: &Route,
@@ -185,8 +184,8 @@ impl Nodes {
                 Some(address) => self.move_to(route, &node_pool, address),
                 None => self.refresh_slots(),
             }
-            // What may have been done is not done again. What was not is, if there is another to ask, or if
-            // nodes do not agree yet.
+            // A call that may have been carried out is never repeated. A call that was not is
+            // repeated at the new node, or again while the nodes disagree.
             let asks_again = failed.moved.is_some() || !Arc::ptr_eq(&node_pool, &route.node_pool());
             if failed.may_be_done || !asks_again {
                 return Err(failed);
@@ -194,10 +193,10 @@ impl Nodes {
         }
     }
 
-    /// A node said that a part is elsewhere.
+    /// Handles a `MOVED` reply.
     pub fn move_to(&self, route: &Route, from: &NodePool, address: &str) {
-        // So are others, most likely. Who is asked may not know it yet: of this part the node that had it
-        // knows best.
+        // Other slots probably moved too. The node asked for them may not know this move yet: the
+        // redirecting node knows best about this slot.
         self.refresh_slots();
         if let Some(address) = Address::parse(address, from.address())
             && self.set_address(route, &address)
@@ -206,7 +205,7 @@ impl Nodes {
         }
     }
 
-    /// Asks who has what, unless that was done a moment ago or somebody does it.
+    /// Refreshes the slots, unless another thread is doing so or just has.
     pub fn refresh_slots(&self) {
         let mut refreshed = match self.refreshed.try_lock() {
             Ok(refreshed) => refreshed,
@@ -224,18 +223,18 @@ impl Nodes {
         *refreshed = Some(Instant::now());
     }
 
-    /// What a node that answers says of all: slots from, to, and who has them.
+    /// The slot ranges (from, to, master) according to the first node that answers.
     fn query_slots(&self) -> Option<Vec<(u16, u16, Address)>> {
         let node_pools = self.node_pools().into_iter().map(|(node_pool, _)| node_pool);
         let seeds = self.seeds.iter().filter_map(|seed| NodePool::new(seed.clone(), 1).ok());
-        // Of one that is away a call fails at once.
+        // A call to a node that is down fails at once.
         node_pools.chain(seeds.map(Arc::new)).find_map(|node_pool| {
             let answer = node_pool.call(cmd("CLUSTER").arg("SLOTS")).ok()?;
             slots(answer, node_pool.address())
         })
     }
 
-    /// Goes where the parts are; says whether one is elsewhere than before.
+    /// Moves partitions to their masters; true if any has moved.
     fn apply_slots(&self, ranges: &[(u16, u16, Address)]) -> bool {
         let mut moved = false;
         for route in &self.routes {
@@ -247,7 +246,7 @@ impl Nodes {
         moved
     }
 
-    /// How many parts each node has, for a person.
+    /// The number of partitions of each node, for the log.
     pub fn told(&self) -> String {
         let told = self.node_pools().into_iter();
         let told = told.map(|(node_pool, partitions)| {
@@ -256,9 +255,9 @@ impl Nodes {
         told.collect::<Vec<_>>().join(", ")
     }
 
-    /// From now on the part is at this address; false if it was there already.
+    /// Sets the node of a partition; false if it was there already.
     fn set_address(&self, route: &Route, address: &Address) -> bool {
-        // One at a time: else two would make two links to one node.
+        // One move at a time: otherwise two threads could create two pools for one node.
         let _moving = lock(&self.moving);
         if route.node_pool().address() == address {
             return false;
@@ -268,7 +267,7 @@ impl Nodes {
         true
     }
 
-    /// The node at this address: the same for all parts.
+    /// The pool of the node at this address, shared by its partitions.
     fn pool_for(&self, address: &Address) -> Option<Arc<NodePool>> {
         let known =
             self.node_pools().into_iter().find(|(node_pool, _)| node_pool.address() == address);
@@ -281,7 +280,7 @@ impl Nodes {
     }
 }
 
-/// All are asked at once, since several may be silent.
+/// Asks all at once, because several may be silent.
 fn first_reachable(node_pools: &[Arc<NodePool>]) -> std::result::Result<Arc<NodePool>, String> {
     let (greeted, answers) = mpsc::channel();
     for node_pool in node_pools {
@@ -301,7 +300,7 @@ fn first_reachable(node_pools: &[Arc<NodePool>]) -> std::result::Result<Arc<Node
     why
 }
 
-/// The hash slot of a key.
+/// Asks for the hash slot of a key.
 fn slot(node_pool: &NodePool, key: &str) -> std::result::Result<u16, String> {
     let answer = node_pool.call(cmd("CLUSTER").arg("KEYSLOT").arg(key));
     let why = |failed: CallError| match failed.error.text.contains("cluster support disabled") {
@@ -315,7 +314,8 @@ fn slot(node_pool: &NodePool, key: &str) -> std::result::Result<u16, String> {
     .ok_or_else(|| format!("{} does not say what slot a key has", node_pool.address()))
 }
 
-/// What CLUSTER SLOTS answers: from, to, the master with its host and port, and its replicas.
+/// Parses a reply to CLUSTER SLOTS: each range has from, to, the master's host and port, then its
+/// replicas.
 fn slots(answer: Value, asked: &Address) -> Option<Vec<(u16, u16, Address)>> {
     let Value::Array(ranges) = answer else { return None };
     let range = |range: Value| {
@@ -329,7 +329,7 @@ fn slots(answer: Value, asked: &Address) -> Option<Vec<(u16, u16, Address)>> {
         let mut master = master.into_iter();
         let host = match master.next() {
             Some(Value::BulkString(host)) => String::from_utf8(host).ok()?,
-            // It does not know its own name.
+            // The node does not know its own host.
             _ => String::new(),
         };
         let Some(Value::Int(port)) = master.next() else { return None };

@@ -1,4 +1,5 @@
-//! Opening a store: where it is, how many parts it has, and whether it can be served.
+//! Opening a store: where it is, how many partitions it has, and whether this user may write to
+//! it.
 
 use redis::{Cmd, ConnectionInfo, Value, cmd};
 
@@ -9,14 +10,14 @@ use super::preflight::{check, preflight};
 use super::scripts;
 use crate::store::{Rules, WhenFull};
 
-/// The layout of the keys.
+/// Version of the key layout.
 const SCHEMA: &str = "1";
 
-/// What opening a store comes to: an error is for the person who started the server.
+/// The result of opening; its error is text for the operator.
 pub type OpenResult<T> = std::result::Result<T, String>;
 
-/// Says the first command that this user may not run on the store's keys, or that this is a replica. Redis can
-/// tell the first from 7.0 on.
+/// Returns the first command that the user may not run on the store's keys (needs Redis 7.0),
+/// `replica` for a replica, or an empty text.
 const CHECK_PERMISSIONS: &str = "
     local prefix = string.sub(KEYS[1], 1, -6)
     local may = redis.acl_check_cmd
@@ -38,7 +39,7 @@ impl RedisAt<'_> {
         Ok(nodes)
     }
 
-    /// As many parts as were asked for when the store was made.
+    /// Opens a cluster with the number of partitions chosen when the store was created.
     pub fn cluster(
         &self,
         seeds: Vec<ConnectionInfo>,
@@ -49,7 +50,7 @@ impl RedisAt<'_> {
         let Some(route) = first.routes().first() else {
             return Err("it has no parts".to_owned());
         };
-        // Nothing is written to one that is refused.
+        // Check first: nothing may be written to a node that is refused.
         let asked = route.node_pool();
         check(&asked, true, self.replicas)?;
         let ask = |call: &Cmd| {
@@ -87,7 +88,7 @@ impl RedisAt<'_> {
 }
 
 impl Partition {
-    /// Refuses what is no store of ours.
+    /// Claims the keys for this layout; refuses keys of other programs or other layouts.
     pub fn claim(&self) -> OpenResult<()> {
         let (key, partitions) = (&self.key, self.shared.nodes.routes().len());
         let ask = |call: &Cmd| self.call(call).map_err(|error| error.text.into_owned());
@@ -109,7 +110,8 @@ impl Partition {
         }
     }
 
-    /// Refuses a node that would break scripts off in their middle, or takes none.
+    /// Refuses a replica, and a user without the rights that scripts need: a script would
+    /// otherwise fail halfway.
     pub fn check_permissions(&self) -> Result<(), String> {
         let is_cluster = self.shared.nodes.is_cluster();
         let mut ask: Cmd = cmd("EVAL");
@@ -133,8 +135,8 @@ impl Partition {
     }
 }
 
-/// What a field of the store says, which says this from now on if it is not there. It is asked for first, since
-/// a Redis without memory refuses to write what is there.
+/// Reads a field of the store, and sets it if it does not exist. Reads first, because a Redis
+/// without memory refuses the write even if the field exists.
 fn get_or_set(
     ask: &dyn Fn(&Cmd) -> OpenResult<Value>,
     key: &str,
@@ -149,7 +151,7 @@ fn get_or_set(
     ask(cmd("HGET").arg(key).arg(field))
 }
 
-/// Refuses a bound of which each part's share is too small.
+/// Refuses a size limit whose share for each partition is too small.
 pub fn check_share(rules: &Rules, partitions: usize) -> OpenResult<()> {
     let Some(bytes) = rules.max_bytes.filter(|_| rules.when_full == WhenFull::DropOldest) else {
         return Ok(());
@@ -165,5 +167,5 @@ pub fn check_share(rules: &Rules, partitions: usize) -> OpenResult<()> {
     Ok(())
 }
 
-/// The least that a part may hold.
+/// Least size limit of a partition, in bytes.
 const STORE_BYTES_MIN: u64 = 1024 * 1024;

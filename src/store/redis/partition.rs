@@ -1,8 +1,8 @@
-//! One part of the store in Redis, which is all of it unless there is a cluster: its calls of scripts,
-//! and what is learnt of their answers.
+//! One partition of the store in Redis: its script calls, and the cache that their replies update.
+//! A store without a cluster has exactly one.
 //!
-//! It imports `change_feed` and `watermarks`, which import it: a shard owns what their threads keep, and the threads call
-//! the shard.
+//! This module and `change_feed` and `watermarks` import each other: a partition owns the state
+//! that their threads share, and the threads call the partition.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,21 +24,21 @@ use crate::store::leader::{Leader, Works};
 use crate::store::{Due, Rules, WhenFull, system_clock};
 use crate::sync::lock;
 
-/// What all parts have in common.
+/// What all partitions share.
 pub struct SharedState {
     pub nodes: Nodes,
     pub change_feed: ChangeFeed,
     pub watermarks: Arc<QuerySlot>,
-    /// A name that no other server has.
+    /// Random name of this server; tells its own changes from those of others.
     pub server: String,
     pub rules: Rules,
-    /// Requests that were refused since it was full.
+    /// Requests refused because the store was full.
     pub refused: AtomicU64,
     pub drop_log: Mutex<DropLog>,
     pub replicas: u32,
-    /// In place of Redis' own, for tests.
+    /// Replaces the clock of Redis in tests.
     pub clock: Option<fn() -> Id>,
-    /// How large all of them are.
+    /// Size of all partitions together.
     pub total: Arc<StoreSize>,
 }
 
@@ -46,28 +46,29 @@ pub struct Partition {
     pub shared: Arc<SharedState>,
     pub route: Arc<Route>,
     pub topic_cache: TopicCache,
-    /// The key that names this part to every script.
+    /// The key `…store`, the only key that scripts receive: they derive the others from it.
     pub key: String,
-    /// Where scripts publish what they did.
+    /// The channel on which scripts publish their changes.
     pub channel: String,
     leader: Leader,
     pub pending_changes: PendingChanges,
-    /// Something may have been done of which no answer told.
+    /// Changes may have been missed: a call ended without a reply, or the change feed was
+    /// interrupted.
     pub needs_resync: AtomicBool,
-    /// Nothing is heard, or not all that was missed is known.
+    /// The change feed is disconnected, or not resynchronised yet.
     pub feed_lost: AtomicBool,
 }
 
-/// What became of some batches.
+/// The reply to an `apply` call.
 struct Applied {
     outcomes: Vec<Value>,
     put: Due,
-    /// How many replicas have it, if that was asked.
+    /// Number of replicas that confirmed; `None` if no confirmation was requested.
     replicas: Option<u32>,
 }
 
 impl Partition {
-    /// `keys` is what its keys begin with.
+    /// `keys` is the prefix of the partition's keys.
     pub fn new(shared: Arc<SharedState>, route: Arc<Route>, keys: &str) -> Partition {
         let (key, channel) = (format!("{keys}store"), format!("{keys}news"));
         let topic_cache = TopicCache::new(route.index(), shared.total.clone());
@@ -86,12 +87,12 @@ impl Partition {
         }
     }
 
-    /// Carries out a batch together with others that are submitted at the same time.
+    /// Carries out a batch, together with others submitted at the same time.
     pub fn submit(&self, batch: Batch, completion: Box<dyn Completion>) {
         self.leader.submit(batch, completion, self);
     }
 
-    /// Calls the script that does some of what is due, before the queued batches are carried out.
+    /// Calls the `tick` script, before the queued batches.
     pub fn call_tick(&self) -> Result<Due> {
         self.leader.tick(self)
     }
@@ -112,7 +113,7 @@ impl Partition {
                     }
                 }
                 if few {
-                    // Who asked does not tell those who wait of what is not confirmed.
+                    // The caller does not notify waiters of unconfirmed puts; this does.
                     self.pending_changes.add(put);
                 }
             }
@@ -149,7 +150,7 @@ impl Partition {
         }
     }
 
-    /// A call of a script, with what all of them are told.
+    /// A call of a script with the arguments common to all scripts.
     pub fn script(&self, script: Script) -> Cmd {
         let Rules { dead_letter_after, when_full, keep, .. } = self.shared.rules;
         let mut call = cmd("EVALSHA");
@@ -164,8 +165,9 @@ impl Partition {
         call
     }
 
-    /// How large it may become. Where the oldest make room each part has its share, since they are of
-    /// the same part; else it has what others do not need.
+    /// Bytes that this partition may hold. With drop-oldest each partition has an equal share,
+    /// because it can only drop messages of its own; otherwise it has whatever the others leave
+    /// free.
     fn max_bytes(&self) -> Option<u64> {
         let max_bytes = self.shared.rules.max_bytes?;
         Some(match self.shared.rules.when_full {
@@ -182,7 +184,7 @@ impl Partition {
         (limits::TOPICS as u64).saturating_sub(others)
     }
 
-    /// What is read of a topic.
+    /// Calls the `read` script for a topic.
     pub fn read(&self, how: &str, topic: &Topic, args: &[u64]) -> Result<Value> {
         let mut call = self.script(Script::Read);
         call.arg(how).arg(topic.as_str());
@@ -192,7 +194,7 @@ impl Partition {
         self.call(&call)
     }
 
-    /// Makes a call that may be made twice.
+    /// Makes an idempotent call; repeats it if this process was suspended meanwhile.
     pub fn call(&self, call: &Cmd) -> Result<Value> {
         loop {
             let failed = match self.shared.nodes.call(&self.route, call, 0) {
@@ -214,14 +216,15 @@ impl Partition {
         failed.error
     }
 
-    /// The node was away and is back: what is due is done, and whoever waits may have asked in vain.
+    /// The node is reachable again: runs due work and resynchronises, since waiting clients may
+    /// have missed changes.
     pub fn on_reconnect(&self) {
         self.topic_cache.due_at(0);
         self.needs_resync.store(true, Ordering::Release);
         self.pending_changes.wake();
     }
 
-    /// Learns what a script of this server told.
+    /// Applies the reply of a script that this server called.
     pub fn apply_update(&self, told: Option<Value>, from: UpdateSource) -> Result<Due> {
         let Some(Value::BulkString(told)) = told else { return Err(scripts::bad_reply()) };
         let told = std::str::from_utf8(&told).ok();
@@ -230,7 +233,7 @@ impl Partition {
         learnt.ok_or_else(scripts::bad_reply)
     }
 
-    /// Learns of every topic, and that what is not there any more is gone.
+    /// Loads all topics, and removes those from the cache that no longer exist.
     pub fn load_topics(&self, from: UpdateSource) -> Result<Due> {
         self.topic_cache.begin_listing();
         let mut all = Due::default();
@@ -252,7 +255,7 @@ impl Partition {
 }
 
 impl Works for Partition {
-    /// Carries out the batches, as many at a time as one call of the script takes.
+    /// Carries out the batches, with as many in each script call as it accepts.
     fn commit(&self, batches: &mut [&mut Batch]) {
         let mut rest = batches;
         while !rest.is_empty() {

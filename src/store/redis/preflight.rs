@@ -1,16 +1,16 @@
-//! The first words to a Redis: whether it lets this user in. The error tells the person who starts the server
-//! what to do if not.
+//! Checks of a node before it is used: whether it is a Redis that lets this user in, and is
+//! suitable. Errors tell the operator what to do; risks are logged as warnings.
 
 use redis::{ConnectionLike, RedisError, Value, cmd};
 
 use super::node_health;
 use super::node_pool::{self, NodePool};
 
-/// The first versions that have what is needed.
+/// Oldest supported versions.
 const OLDEST: (u32, u32) = (6, 2);
 const OLDEST_CLUSTER: (u32, u32) = (7, 0);
 
-/// Refuses a Redis that lets nobody in, or is none.
+/// Connects and pings; refuses a peer that rejects the user or is not a Redis.
 pub fn preflight(node_pool: &NodePool) -> Result<(), String> {
     let greeted = node_pool
         .connect(node_pool::ANSWER)
@@ -53,13 +53,13 @@ fn advice(error: &RedisError, node_pool: &NodePool) -> String {
     }
 }
 
-/// Refuses a Redis that is too old, or stands in a cluster where one alone is named, and warns of one that
-/// loses messages, or has fewer replicas than are to confirm.
+/// Refuses a Redis that is too old, or is a cluster node although a single Redis is configured.
+/// Warns of eviction and of too few replicas.
 pub fn check(node_pool: &NodePool, in_cluster: bool, replicas: u32) -> Result<(), String> {
     let info = match node_pool.call(&cmd("INFO")) {
         Ok(Value::BulkString(info)) => info,
         Err(failed) if node_pool.is_away() => return Err(failed.error.text.into_owned()),
-        // Not every user may ask.
+        // The user may not run INFO.
         _ => return Ok(()),
     };
     let (info, address) = (String::from_utf8_lossy(&info), node_pool.address());
@@ -87,14 +87,14 @@ pub fn check(node_pool: &NodePool, in_cluster: bool, replicas: u32) -> Result<()
     Ok(())
 }
 
-/// How a Redis makes room by itself, if it does.
+/// The eviction policy, if Redis has a memory limit and evicts keys.
 fn evicts(info: &str) -> Option<&str> {
     let value = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let policy = value("maxmemory_policy:").filter(|policy| *policy != "noeviction");
     policy.filter(|_| value("maxmemory:").is_some_and(|bytes| bytes != "0"))
 }
 
-/// The first two numbers of the version that Redis says.
+/// The major and minor version in a reply to INFO.
 fn version(info: &str) -> Option<(u32, u32)> {
     let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
     let mut numbers = version.split('.').map(|number| number.trim().parse().ok());

@@ -1,4 +1,4 @@
-//! A batch as the script is given it, and what the script answers.
+//! Encodes batches as arguments of the `apply` script, and decodes its replies.
 
 use std::collections::HashMap;
 
@@ -11,12 +11,12 @@ use crate::error::{Code, Error, Result};
 use crate::ops::{Batch, Chunk, Id, Op, Outcome, PRIORITY_MAX, PutOptions, Requeue, Taken, Topic};
 use crate::store::{Rules, errors};
 
-/// How many of the batches are carried out by one call: no more operations than this, nor bytes, but
-/// one batch at least.
+/// Most operations, and bytes, in one script call. A larger single batch is one call.
 pub const OPERATIONS: usize = 1_000;
 const BYTES: usize = 1024 * 1024;
 
-/// How many of the batches from the first on one call carries out, lest others wait for long.
+/// How many of the first batches one call carries out. The limit keeps other servers from waiting
+/// long.
 pub fn batches_per_call(batches: &[&mut Batch]) -> usize {
     let (mut operations, mut bytes) = (0, 0);
     let few = batches.iter().take_while(|batch| {
@@ -27,7 +27,7 @@ pub fn batches_per_call(batches: &[&mut Batch]) -> usize {
     few.count().max(1).min(batches.len())
 }
 
-/// Adds batches to the call of the script.
+/// Adds batches to a call.
 pub fn write(call: &mut Cmd, batches: &[&mut Batch]) {
     let mut names: Vec<&Topic> = Vec::new();
     let mut places: HashMap<&Topic, usize> = HashMap::new();
@@ -146,14 +146,14 @@ fn returned(call: &mut Cmd, message: &Requeue) {
     call.arg(&**body);
 }
 
-/// How many operations from the first on are the same take.
+/// How many of the first operations are the same take.
 fn same_takes(ops: &[Op]) -> usize {
     let Some(Op::Take { topic: first, lease: first_lease }) = ops.first() else { return 0 };
     let same = |op: &&Op| matches!(op, Op::Take { topic, lease } if topic == first && lease == first_lease);
     ops.iter().take_while(same).count()
 }
 
-/// Writes the outcomes that the script told into the batch; what it left is for later.
+/// Decodes the outcomes of a batch; missing ones are for later.
 pub fn read(batch: &mut Batch, outcomes: Value, rules: &Rules) {
     let wanted = batch.ops.len();
     let Value::Array(outcomes) = outcomes else { return fail(batch, &bad_reply()) };
@@ -164,28 +164,28 @@ pub fn read(batch: &mut Batch, outcomes: Value, rules: &Rules) {
     batch.outcomes.resize(wanted, Ok(Outcome::Later));
 }
 
-/// None of it was done, as far as is known.
+/// Gives every operation of a batch the same error.
 pub fn fail(batch: &mut Batch, error: &Error) {
     batch.outcomes = batch.ops.iter().map(|_| Err(error.clone())).collect();
 }
 
-/// Whether replicas are to have what the batch does, before anybody is told that it is done.
+/// Whether replicas must confirm the batch before its reply is sent.
 pub fn wants_replicas(batch: &Batch) -> bool {
     batch.ops.iter().any(is_confirmed)
 }
 
-/// What was taken or looked at is there again if it is lost.
+/// A lost take or peek needs no confirmation: the message is simply there again.
 fn is_confirmed(op: &Op) -> bool {
     match op {
         Op::Put(put) => put.confirms,
         Op::Take { .. } | Op::Peek { .. } | Op::PutBack { .. } => false,
-        // Another one says when a copy is to be there.
+        // The copy command waits for replicas itself.
         Op::Import { .. } => false,
         _ => true,
     }
 }
 
-/// Too few replicas have what the batch did: it is done, but not as it was promised.
+/// Replaces the outcomes of changes that too few replicas have confirmed.
 pub fn mark_unconfirmed(batch: &mut Batch, replicas: u32) {
     for (op, outcome) in batch.ops.iter().zip(&mut batch.outcomes) {
         if is_confirmed(op) && outcome.is_ok() && !matches!(outcome, Ok(Outcome::Later)) {
@@ -231,7 +231,7 @@ fn outcome(batch: &mut Batch, told: Value, rules: &Rules) -> Result<Outcome> {
     })
 }
 
-/// A message that was taken: when it expires, its text, and where it came from.
+/// Decodes a taken message.
 fn taken(batch: &mut Batch, id: Id, told: std::vec::IntoIter<Value>) -> Result<Taken> {
     let message = message(id, told)?;
     let start = batch.taken.len();
@@ -269,7 +269,7 @@ fn message(id: Id, mut told: std::vec::IntoIter<Value>) -> Result<MessageParts> 
     Ok(MessageParts { expires, body, origin })
 }
 
-/// Adds the messages of an answer to a run.
+/// Adds the messages of a reply to a chunk.
 pub fn read_messages(mut chunk: Chunk, messages: Value) -> Result<Chunk> {
     let Value::Array(messages) = messages else { return Err(bad_reply()) };
     for told in messages {

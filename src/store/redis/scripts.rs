@@ -1,12 +1,13 @@
-//! The scripts, which Redis runs: each is all or nothing, and nobody comes between.
+//! The Lua scripts: Redis runs each atomically.
 //!
-//! | script | what |
+//! | script | purpose |
 //! | --- | --- |
-//! | `apply` | a batch: a function for each word of the store |
-//! | `tick` | what time does |
+//! | `apply` | a batch: one function for each operation of the store |
+//! | `tick` | due work |
 //! | `read` | everything that changes nothing |
 //!
-//! Each begins with the constants below and with `store`, `put`, `take`, `remove` and `copy`, which they share.
+//! Each begins with the constants below and the shared files `store`, `put`, `take`, `remove` and
+//! `copy`.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -19,12 +20,12 @@ use crate::limits;
 use crate::ops::{DEAD_SUFFIX, ID_END, PRIORITY_DEFAULT, PRIORITY_MAX};
 use crate::store::errors;
 
-/// What a message takes beside its text, and a topic beside its name, by the measure of
+/// Bytes that a message counts besides its body, and a topic besides its name, against
 /// `--max-store`.
 pub const MESSAGE_BYTES: u64 = 100;
 pub const TOPIC_BYTES: u64 = 1_000;
 
-/// What an operation came to, as scripts say it.
+/// Outcomes in script replies.
 pub mod outcome {
     pub const STORED: i64 = 1;
     pub const DUPLICATE: i64 = 2;
@@ -40,7 +41,6 @@ pub mod outcome {
     pub const REFUSED: i64 = 12;
 }
 
-/// Which script.
 #[derive(Clone, Copy, Debug)]
 pub enum Script {
     Apply,
@@ -78,7 +78,7 @@ pub fn commands() -> BTreeSet<&'static str> {
     calls.filter_map(|call| call.split('\'').next()).collect()
 }
 
-/// The name by which Redis knows a script.
+/// The SHA-1 by which Redis knows a script.
 pub fn digest(script: Script) -> &'static str {
     let [apply, tick, read] = &*DIGESTS;
     match script {
@@ -88,7 +88,7 @@ pub fn digest(script: Script) -> &'static str {
     }
 }
 
-/// What scripts are told by name.
+/// The constants as Lua source.
 fn constants() -> String {
     let rank = u64::from(PRIORITY_MAX - PRIORITY_DEFAULT);
     let numbers = [
@@ -105,7 +105,7 @@ fn constants() -> String {
         ("DEDUPE", limits::DEDUPE.as_micros() as u64),
         ("RANK_DEFAULT", rank),
         ("MAX_DUE", ID_END),
-        // What one script does at most of what is due, or too much.
+        // Limits of one script run: due rows and dropped messages.
         ("DUE_TOPICS", 64),
         ("DUE_ROWS", 256),
         ("DROPS", 1_000),
@@ -131,7 +131,7 @@ fn constants() -> String {
     format!("{numbers}{outcomes}local DEAD_SUFFIX = '{DEAD_SUFFIX}'\n")
 }
 
-/// Adds a number to a call, or an empty text for none.
+/// Adds a number, or an empty text for none.
 pub fn optional(call: &mut Cmd, number: Option<u64>) {
     match number {
         Some(number) => call.arg(number),
@@ -139,7 +139,7 @@ pub fn optional(call: &mut Cmd, number: Option<u64>) {
     };
 }
 
-/// Adds a text to a call with a sign in front, or an empty one for none.
+/// Adds a text after a `=`, or an empty text for none.
 pub fn text(call: &mut Cmd, text: Option<&str>) {
     match text {
         Some(text) => call.arg(format!("={text}")),
@@ -147,7 +147,7 @@ pub fn text(call: &mut Cmd, text: Option<&str>) {
     };
 }
 
-/// An answer that none of our scripts gives.
+/// The error for a reply that none of our scripts gives.
 pub fn bad_reply() -> Error {
     Error::new(
         Code::StoreFailed,

@@ -1,14 +1,14 @@
-//! A batch whose topics stand in several parts of the store: what each part is given, and how what
-//! became of it comes together again.
+//! Splits a batch whose topics lie in several partitions, and merges the outcomes.
 
 use crate::error::Result;
 use crate::ops::{Batch, Op, Outcome, Taken, not_done};
 
-/// Has each part carry out what is its own: `partition` says where an operation's topic stands, `apply`
-/// gives a part its batch.
+/// Has each partition carry out its share of the batch: `partition` gives the index for an
+/// operation, `apply` carries out a share.
 ///
-/// A part may leave operations for later, and then nothing behind them may be done. So a part has
-/// its turn before an operation follows a take of another part.
+/// A partition may leave operations for later, and then no operation after them may be done.
+/// Therefore an operation after a take of another partition waits until that partition has
+/// finished.
 pub fn apply(
     batch: &mut Batch,
     partition: impl Fn(&Op) -> usize,
@@ -41,7 +41,7 @@ pub fn apply(
     batch.outcomes.resize(partitions.len(), Ok(Outcome::Later));
 }
 
-/// How many operations from `from` on can be carried out part by part.
+/// How many operations from `from` on can be split at once.
 fn wave(ops: &[Op], partitions: &[usize], from: usize) -> usize {
     let mut taker = None;
     let rest = ops.iter().zip(partitions).skip(from);
@@ -57,7 +57,7 @@ fn wave(ops: &[Op], partitions: &[usize], from: usize) -> usize {
     wave.count()
 }
 
-/// The operations of each part, by their indexes; the part of the first comes first.
+/// The indexes of each partition's operations, in the order of first use.
 fn shares(partitions: &[usize], from: usize, till: usize) -> Vec<(usize, Vec<usize>)> {
     let mut shares: Vec<(usize, Vec<usize>)> = Vec::new();
     for (index, partition) in partitions.iter().enumerate().take(till).skip(from) {
@@ -69,7 +69,7 @@ fn shares(partitions: &[usize], from: usize, till: usize) -> Vec<(usize, Vec<usi
     shares
 }
 
-/// What was taken stands so much further back.
+/// Shifts the body of a taken message by `base` bytes.
 fn moved(outcome: Outcome, base: usize) -> Outcome {
     let moved = |mut taken: Taken| {
         taken.body = taken.body.start + base..taken.body.end + base;
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use crate::ops::Topic;
 
-    /// A topic stands in the part that its name says. "a:0" is a put, "t:1" a take.
+    /// A topic lies in the partition of its name. "a:0" is a put, "t:1" a take.
     fn batch(ops: &[&str]) -> Batch {
         let mut batch = Batch::default();
         for op in ops {
@@ -104,7 +104,8 @@ mod tests {
         batch
     }
 
-    /// What each part was given, in order, and what was taken; a part takes `most` at a time.
+    /// The operations that each partition received, in order, the taken bodies and the number of
+    /// operations done; a partition takes `most` messages at a time.
     fn split(ops: &[&str], most: usize) -> (Vec<String>, Vec<String>, usize) {
         let mut batch = batch(ops);
         let mut given = Vec::new();

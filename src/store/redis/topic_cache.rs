@@ -1,6 +1,7 @@
-//! What this server knows of the store without asking: topics, the last id, when something is due.
-//! Every answer of a script tells what it changed; what other servers' scripts changed comes as news.
-//! Each topic's changes are counted, so that what comes late changes nothing.
+//! Topics, the last id and the next due time, as known without asking Redis.
+//!
+//! Each script reply contains the topics it changed, and the change feed those changed by other
+//! servers. Every topic has a version, so updates that arrive out of order change nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -10,39 +11,40 @@ use crate::ops::{Id, Policy, Topic};
 use crate::store::{Counts, Due, TopicState};
 use crate::sync::lock;
 
-/// A topic's numbers, in the order in which scripts tell them.
+/// Number of fields of a topic, in the order of `FIELDS` in store.lua.
 const FIELDS: usize = 19;
 
-/// Which of them is the number of messages that were put back and are there.
+/// Index of the field `back`, the number of messages put back and present.
 const PUT_BACKS: usize = 16;
 
-/// A head's number is the topic's place in its part, above these bits the part and, above those, how
-/// often it was purged.
+/// Layout of a topic's number: the place in its partition, above these bits the partition's index,
+/// and above those the number of purges.
 const PARTITION_BITS: u32 = 20;
 const PLACE_BITS: u32 = 32;
 
-/// What a script flags a topic with: messages were put, or can be taken again.
+/// Flags of a topic in an update: messages were put, or can be taken again.
 const PUT: u64 = 1;
 const RETURNED: u64 = 2;
 
 pub struct TopicCache {
-    /// Which part of the store this is.
+    /// Index of the partition.
     index: usize,
     total: Arc<StoreSize>,
-    /// Those that are gone too: whoever holds a head goes on with it when its topic is there again.
+    /// Includes topics that no longer exist: a `TopicState` stays valid, and is used again if its
+    /// topic comes back.
     topics: RwLock<HashMap<Topic, Arc<Entry>>>,
-    /// How many of them are there.
+    /// Number of existing topics.
     count: AtomicU64,
     last_id: AtomicU64,
     due: AtomicU64,
     bytes: AtomicU64,
-    /// When the store was made: another one, if what was there is lost.
+    /// Creation time of the store; a different one means that the store was lost and created anew.
     created: AtomicU64,
-    /// What the store's clock is ahead of this machine's.
+    /// Offset of the store's clock from this machine's clock, in microseconds.
     clock_offset: AtomicI64,
 }
 
-/// How large all parts of the store are together.
+/// Size of all partitions together.
 #[derive(Default)]
 pub struct StoreSize {
     bytes: AtomicU64,
@@ -70,24 +72,23 @@ struct Entry {
 struct EntryState {
     version: u64,
     removals: u64,
-    /// Puts, takes and drops from before the store was opened.
+    /// Puts, takes and drops before this server opened the store.
     before: [u64; 3],
-    /// The version that was known when all topics began to be asked for, and whether this one was named
-    /// since then.
+    /// The version when the current listing began, and whether the listing contained the topic.
     listing_version: u64,
     seen: bool,
 }
 
-/// What is learnt.
+/// The origin of an update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum UpdateSource {
-    /// All that there is, as a store is opened.
+    /// The full listing when the store is opened.
     Startup,
-    /// All that there is, when something may have been missed.
+    /// The full listing after changes may have been missed.
     Resync,
-    /// What a script of this server answers: who waits for what it did is told by who asked.
+    /// A reply to this server's own script; the caller notifies waiting clients.
     Local,
-    /// What a script of another server did.
+    /// A script of another server.
     Remote,
 }
 
@@ -114,7 +115,7 @@ impl TopicCache {
         self.due.load(Ordering::Acquire)
     }
 
-    /// What is due is being found out anew.
+    /// Forgets the due time before the script reports it anew.
     pub fn forget_due(&self) {
         self.due.store(Id::MAX, Ordering::Release);
     }
@@ -131,7 +132,7 @@ impl TopicCache {
         self.count.load(Ordering::Acquire)
     }
 
-    /// The store's clock, by this machine's.
+    /// The store's clock for a time of the local clock.
     pub fn clock(&self, local: Id) -> Id {
         local.saturating_add_signed(self.clock_offset.load(Ordering::Acquire))
     }
@@ -147,15 +148,15 @@ impl TopicCache {
         exists.map(|entry| entry.topic_state.clone()).collect()
     }
 
-    /// Learns what a script tells, at `local` by this machine's clock; returns what those who wait
-    /// must hear of, if it is news. `None` if it makes no sense.
+    /// Applies an update received at `local` by this machine's clock; returns the changes that
+    /// waiting clients must hear of. `None` if the text is malformed.
     pub fn apply_update(&self, update_text: &str, from: UpdateSource, local: Id) -> Option<Due> {
         let mut lines = update_text.split('\n');
         let mut topic_state = lines.next()?.split(' ').skip(1).map(str::parse::<u64>);
         let [created, now, last, due, bytes] = std::array::from_fn(|_| topic_state.next());
         let (created, now) = (created?.ok()?, now?.ok()?);
         let known = self.created.load(Ordering::Acquire);
-        // Late news of one that was lost says nothing of the one that took its place.
+        // A late update from a lost store must not affect its successor.
         if created > 0 && created != known && (from != UpdateSource::Remote || created > known) {
             self.created.store(created, Ordering::Release);
             self.forget(now);
@@ -180,7 +181,7 @@ impl TopicCache {
                 self.total.topics.fetch_add(1, Ordering::AcqRel);
             }
             drop(state);
-            // Who waits may have asked in vain meanwhile.
+            // Waiting clients may have missed changes.
             let anew = from == UpdateSource::Resync;
             put_backs.iter().for_each(|id| entry.topic_state.put_back(*id));
             if anew && fields.get(PUT_BACKS).is_some_and(|back| *back > 0) {
@@ -193,19 +194,19 @@ impl TopicCache {
                 done.returned.push(entry.topic_state.topic().clone());
             }
         }
-        // Who is given this id finds what was put up to it.
+        // Last: a reader of this id must find every message up to it.
         self.last_id.fetch_max(last?.ok()?, Ordering::AcqRel);
         self.due_at(due?.ok()?);
         Some(done)
     }
 
-    /// The store is another one: nothing is known of its topics.
+    /// The store was created anew: drops all topics.
     fn forget(&self, now: Id) {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         topics.values().for_each(|entry| self.remove(entry, &mut lock(&entry.state), now));
     }
 
-    /// The topic is gone, and begins anew when it is there again.
+    /// Marks a topic as not existing.
     fn remove(&self, entry: &Entry, state: &mut EntryState, now: Id) {
         if entry.forget(state, now) {
             self.count.fetch_sub(1, Ordering::AcqRel);
@@ -213,7 +214,7 @@ impl TopicCache {
         }
     }
 
-    /// From here on all topics are asked for.
+    /// Begins a full listing.
     pub fn begin_listing(&self) {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         for entry in topics.values() {
@@ -222,7 +223,8 @@ impl TopicCache {
         }
     }
 
-    /// All that there are have been named: the others are gone, unless something came of them meanwhile.
+    /// Ends a full listing: topics missing from it are gone, unless an update changed them
+    /// meanwhile.
     pub fn end_listing(&self) {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         for entry in topics.values() {
@@ -239,7 +241,7 @@ impl TopicCache {
             return Some(entry.clone());
         }
         drop(topics);
-        // One that nobody can have put to: it is not ours.
+        // An invalid name cannot be ours.
         let topic = Topic::new(name).ok()?;
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         let place = (topics.len() as i64 + 1) | ((self.index as i64) << PARTITION_BITS);
@@ -266,14 +268,14 @@ impl Entry {
         self.exists.load(Ordering::Acquire)
     }
 
-    /// It is gone; false if it was so before.
+    /// Resets the topic; false if it did not exist before.
     fn forget(&self, state: &mut EntryState, now: Id) -> bool {
         *state = EntryState::default();
         self.topic_state.publish(self.topic_state.number(), Counts::default(), 0, true, now);
         self.exists.swap(false, Ordering::AcqRel)
     }
 
-    /// Learns the topic's numbers, unless they are old; says whether the topic was not there before.
+    /// Applies a topic's fields unless they are outdated; true if the topic did not exist before.
     fn update(
         &self,
         state: &mut EntryState,
@@ -304,8 +306,8 @@ impl Entry {
         ] = numbers;
         let is_old = match from {
             UpdateSource::Local | UpdateSource::Remote => version <= state.version,
-            // A Redis that lost its last moments counts them again. But what was asked for may have been
-            // overtaken by what was heard meanwhile.
+            // A Redis that lost its latest changes counts these versions again, so a listing may
+            // lower the version. But an update during the listing is newer than the listing.
             UpdateSource::Startup | UpdateSource::Resync => {
                 state.seen = true;
                 version <= state.version && state.version != state.listing_version
@@ -337,7 +339,7 @@ impl Entry {
     }
 }
 
-/// A policy as scripts keep it; 0 is none.
+/// The number of a policy in scripts; 0 means none.
 pub fn policy_number(policy: Policy) -> u64 {
     match policy {
         Policy::Broadcast => 1,

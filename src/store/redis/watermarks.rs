@@ -1,10 +1,12 @@
-//! When sessions begin: the last ids that nodes had given out when a connection was accepted. What is
-//! heard of other servers is behind by the time that news takes, so nodes are asked: once for all who
-//! came meanwhile, and nobody waits for the answer but who reads.
+//! Watermarks of a shared store: the last ids that the nodes had assigned when a connection was
+//! accepted.
 //!
-//! When a node is asked more may have been put than when the connection was accepted. But no id is below
-//! its node's clock: with what that shows, and how long ago the connection was accepted, an id is known
-//! that all later ones are above.
+//! The change feed lags, so the nodes are asked. Concurrent sessions share one query, and only a
+//! read waits for its reply.
+//!
+//! By the time a node answers, later messages may have been put. But an id is never below its
+//! node's clock: the node's time, minus the time since the connection was accepted, is a bound
+//! below all later ids.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::Builder;
@@ -17,17 +19,17 @@ use super::partition::{Partition, SharedState};
 use crate::ops::{Id, WatermarkQuery};
 use crate::sync::lock;
 
-/// So long others are waited for, who are asked for too, unless somebody needs the answer.
+/// How long a query waits for further sessions to join, unless a session needs the reply.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// How often a node is asked again for its clock, while something was put at about the time that
-/// matters: the answer that came fastest counts.
+/// How often a node's clock is read again while a put falls into the uncertain interval. The
+/// fastest reply counts.
 const CLOCK_RETRIES: usize = 3;
 
-/// Threads do little.
+/// Stack size of the query threads; their calls are shallow.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// The question that is put next, if somebody wants to know.
+/// The next query, which sessions can still join.
 #[derive(Default)]
 pub struct QuerySlot {
     state: Mutex<SlotState>,
@@ -40,10 +42,10 @@ struct SlotState {
     ended: bool,
 }
 
-/// What the last ids are: a question to all nodes.
+/// A query for the last ids of all partitions.
 #[derive(Debug)]
 pub struct Query {
-    /// When the first wanted to know.
+    /// When the first session joined.
     begun: Instant,
     state: Mutex<QueryState>,
     changed: Condvar,
@@ -51,22 +53,22 @@ pub struct Query {
 
 #[derive(Debug)]
 struct QueryState {
-    /// Somebody waits for an answer.
+    /// A session is waiting for a reply.
     urgent: bool,
-    /// One for each part, in time.
+    /// One for each partition; `None` until its node has replied.
     answers: Box<[Option<PartitionReply>]>,
 }
 
-/// What a part's node says.
+/// The reply for one partition.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum PartitionReply {
-    /// Nothing, or nothing that makes sense.
+    /// No reply, or a malformed one.
     Unknown,
-    /// The last id, and what the clock said behind it.
+    /// The last id, and the node's clock read after it.
     Known { last: Id, time: ClockReading },
 }
 
-/// What a node's clock said, as it arrived at this time.
+/// A reading of a node's clock, and when it arrived here.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct ClockReading {
     clock: Id,
@@ -74,7 +76,7 @@ struct ClockReading {
 }
 
 impl QuerySlot {
-    /// A question of so many parts that will be put later than this is called.
+    /// Joins the next query, or creates it. It is sent after this call, never before.
     pub fn ask(&self, partitions: usize) -> Arc<Query> {
         let mut state = lock(&self.state);
         if let Some(next) = &state.next {
@@ -91,7 +93,7 @@ impl QuerySlot {
         query
     }
 
-    /// No question is put any more.
+    /// Ends the query thread and cancels the next query.
     pub fn end(&self) {
         let mut state = lock(&self.state);
         state.ended = true;
@@ -103,7 +105,7 @@ impl QuerySlot {
         self.wanted.notify_one();
     }
 
-    /// Waits for a question, and then for more who want to know the same; `None` at the end.
+    /// Waits for a query, then for further sessions to join it; `None` at the end.
     fn next(&self) -> Option<Arc<Query>> {
         let state = lock(&self.state);
         let idle = |state: &mut SlotState| state.next.is_none() && !state.ended;
@@ -139,7 +141,7 @@ impl Query {
         self.changed.notify_all();
     }
 
-    /// Nobody answers it.
+    /// Resolves the missing replies as unknown.
     fn cancel(&self) {
         let mut state = lock(&self.state);
         for answer in &mut state.answers {
@@ -149,7 +151,7 @@ impl Query {
         self.changed.notify_all();
     }
 
-    /// Waits for what a part's node says, no longer than a call would.
+    /// Waits for the reply of a partition's node, at most as long as a call.
     fn answer(&self, partition: usize) -> PartitionReply {
         let mut state = lock(&self.state);
         let pending =
@@ -163,7 +165,7 @@ impl Query {
         state.answers.get(partition).copied().flatten().unwrap_or(PartitionReply::Unknown)
     }
 
-    /// The last id of the part at some time while it was asked; `None` if it cannot be known.
+    /// The partition's last id at some time during the query; `None` if unknown.
     pub fn last_id(&self, partition: usize) -> Option<Id> {
         match self.answer(partition) {
             PartitionReply::Known { last, .. } => Some(last),
@@ -179,28 +181,28 @@ impl WatermarkQuery for Query {
 }
 
 impl PartitionReply {
-    /// An id that all are above that were given out after this time, as good as the way back from
-    /// the node was short.
+    /// An id below all ids assigned after `at`. Its precision is the travel time of the node's
+    /// reply.
     fn by(self, at: Instant) -> Option<Id> {
         match self {
             PartitionReply::Known { last, time } if last <= time.clock => {
                 Some(last.min(time.at(at)))
             }
-            // Where it was set back the clock tells nothing.
+            // After a clock was set back, its reading is no bound.
             _ => None,
         }
     }
 }
 
 impl ClockReading {
-    /// What it said at this time, or somewhat less: as much as the way back took.
+    /// The node's clock at `at`, too low by at most the travel time of the reply.
     fn at(self, at: Instant) -> Id {
         let since = self.arrived.saturating_duration_since(at).as_micros();
         self.clock.saturating_sub(u64::try_from(since).unwrap_or(u64::MAX))
     }
 }
 
-/// Asks on a thread of its own until the store is dropped.
+/// Starts the query thread, which runs until the store is dropped.
 pub fn begin(shared: &Arc<SharedState>, partitions: &[Arc<Partition>]) -> std::io::Result<()> {
     let (watermarks, shared) = (shared.watermarks.clone(), Arc::downgrade(shared));
     let keys: Vec<String> = partitions.iter().map(|partition| partition.key.clone()).collect();
@@ -211,7 +213,7 @@ pub fn begin(shared: &Arc<SharedState>, partitions: &[Arc<Partition>]) -> std::i
 fn run(watermarks: &QuerySlot, shared: &Weak<SharedState>, keys: &[String]) {
     let mut workers = Vec::new();
     while let Some(query) = watermarks.next() {
-        // Those who wanted to know may be gone by now.
+        // All sessions that joined have ended.
         if Arc::strong_count(&query) == 1 {
             continue;
         }
@@ -220,8 +222,8 @@ fn run(watermarks: &QuerySlot, shared: &Weak<SharedState>, keys: &[String]) {
     }
 }
 
-/// Puts a question to all nodes: where there are several each is asked on a thread of its own, so that one
-/// that is silent holds up no other.
+/// Sends a query to all nodes. With several nodes each has a thread, so a silent node delays no
+/// other.
 fn put(query: &Arc<Query>, shared: &SharedState, keys: &[String], workers: &mut Vec<NodeWorker>) {
     workers.retain(|worker| lock(&worker.queue).busy);
     let node_pools = shared.nodes.node_pools();
@@ -246,13 +248,13 @@ fn put(query: &Arc<Query>, shared: &SharedState, keys: &[String], workers: &mut 
     }
 }
 
-/// Asks a node as long as there are questions to it.
+/// A thread that sends queries to one node while there are any.
 struct NodeWorker {
     node_pool: Arc<NodePool>,
     queue: Arc<Mutex<WatermarkQueries>>,
 }
 
-/// Questions to a node that were not put yet: those that come while it is asked are put together then.
+/// Queries waiting for a node: those that arrive during a call are sent together afterwards.
 #[derive(Default)]
 struct WatermarkQueries {
     waiting: Vec<(Arc<Query>, NodeQuery)>,
@@ -282,7 +284,7 @@ impl NodeWorker {
     }
 }
 
-/// The questions that are put next, which one answer is for; without any nobody is busy any more.
+/// The waiting queries that the next call answers; `None`, and no longer busy, if there are none.
 fn next(queue: &Mutex<WatermarkQueries>) -> Option<(Vec<Arc<Query>>, NodeQuery)> {
     let mut queue = lock(queue);
     let mut waiting = std::mem::take(&mut queue.waiting).into_iter();
@@ -290,7 +292,7 @@ fn next(queue: &Mutex<WatermarkQueries>) -> Option<(Vec<Arc<Query>>, NodeQuery)>
         queue.busy = false;
         return None;
     };
-    // The node may have got other parts meanwhile.
+    // The node's partitions may have changed between two queries.
     let (same, others) = waiting.partition(|(_, other)| other.partitions == node_query.partitions);
     queue.waiting = others;
     let same: Vec<(Arc<Query>, NodeQuery)> = same;
@@ -300,17 +302,17 @@ fn next(queue: &Mutex<WatermarkQueries>) -> Option<(Vec<Arc<Query>>, NodeQuery)>
     ))
 }
 
-/// A node that is asked.
+/// What to ask one node.
 struct NodeQuery {
     node_pool: Arc<NodePool>,
     partitions: Vec<usize>,
     keys: Vec<String>,
-    /// Whether its ids are not by its own clock, but by that of a test.
+    /// Ids follow a test's clock instead of the node's.
     has_other_clock: bool,
 }
 
 impl NodeQuery {
-    /// The first question is the oldest.
+    /// The first query is the oldest.
     fn ask(&self, queries: &[Arc<Query>]) {
         let begun = queries.first().map(|query| query.begun);
         let answers = begun.and_then(|begun| self.answers(begun)).unwrap_or_default();
@@ -324,14 +326,14 @@ impl NodeQuery {
         }
     }
 
-    /// What it says of the parts with these keys, to those who want to know it as it was at some time
-    /// since the question was made; `None` if it does not answer.
+    /// The replies for these partitions, as precise as possible for times since `begun`; `None` if
+    /// the node does not answer.
     fn answers(&self, begun: Instant) -> Option<Vec<PartitionReply>> {
         let mut calls = pipe();
         for key in &self.keys {
             calls.cmd("HGET").arg(key).arg("last");
         }
-        // Behind them: so no id that follows the clock is above it.
+        // TIME comes last: ids assigned after it are not below it.
         calls.cmd("TIME");
         let mut answers = self.node_pool.read_all(&calls)?;
         let mut time = self.time(answers.pop()?)?;
@@ -352,12 +354,12 @@ impl NodeQuery {
         Some(last_ids.into_iter().map(known).collect())
     }
 
-    /// What TIME answered just now.
+    /// Parses a reply to TIME that has just arrived.
     fn time(&self, answer: Value) -> Option<ClockReading> {
         let arrived = Instant::now();
         let (seconds, microseconds): (u64, u64) = redis::from_redis_value(answer).ok()?;
         let clock = seconds.checked_mul(1_000_000)?.checked_add(microseconds)?;
-        // No id is below zero: that it is tells nothing.
+        // A reading of 0 is a bound that says nothing.
         Some(ClockReading { clock: if self.has_other_clock { 0 } else { clock }, arrived })
     }
 }
