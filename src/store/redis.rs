@@ -123,7 +123,7 @@ impl RedisStore {
         }
         store.probe();
         if store.shared.nodes.is_cluster() {
-            tracing::info!("parts of the store: {}", store.shared.nodes.told());
+            tracing::info!("partitions: {}", store.shared.nodes.told());
         }
         Ok(store)
     }
@@ -138,7 +138,9 @@ impl RedisStore {
         }
         for _ in &self.partitions {
             let left = deadline.saturating_duration_since(Instant::now());
-            let listens = listening.recv_timeout(left).map_err(|_| "it does not answer".to_owned());
+            let listens = listening
+                .recv_timeout(left)
+                .map_err(|_| "Redis does not answer: check that it is running".to_owned());
             listens.and_then(|listens| listens)?;
         }
         Ok(())

@@ -14,7 +14,7 @@ pub const PARTITIONS_MAX: usize = 1_024;
 
 /// The URL forms of a single Redis, as error texts show them.
 const ONE: &str =
-    "redis://[USER:PASSWORD@]HOST[:PORT][/DB], with %XX for what is special in a password";
+    "redis://[USER:PASSWORD@]HOST[:PORT][/DB], with special characters of a password as %XX";
 const UNIX: &str = "redis+unix:///PATH[?db=N&user=U&pass=P]";
 
 /// Where a store is, and how to connect.
@@ -55,9 +55,10 @@ pub fn parse(url: &str) -> Result<StoreUrl, String> {
     let cluster = CLUSTER.iter().find_map(|(cluster, one)| Some((url.strip_prefix(cluster)?, one)));
     let Some((rest, scheme)) = cluster else {
         return match url.split_once('?') {
-            Some((_, query)) if query.starts_with("parts=") => {
-                Err("one Redis has no parts: redis-cluster://HOST:PORT,… is a cluster".to_owned())
-            }
+            Some((_, query)) if query.starts_with("parts=") => Err(
+                "a single Redis has no partitions: for a cluster use redis-cluster://HOST:PORT,…"
+                    .to_owned(),
+            ),
             _ => info(url).map(StoreUrl::One),
         };
     };
@@ -67,7 +68,7 @@ pub fn parse(url: &str) -> Result<StoreUrl, String> {
     if partitions.is_none() && !query.is_empty() {
         // The error does not quote the query: it may be a password.
         return Err(format!(
-            "behind ? stands parts=N, from 1 to {PARTITIONS_MAX}, or nothing (a ? in a password is %3F)"
+            "only parts=N, from 1 to {PARTITIONS_MAX}, may follow ? (write ? in a password as %3F)"
         ));
     }
     let (user, hosts) = match rest.rsplit_once('@') {
@@ -76,7 +77,7 @@ pub fn parse(url: &str) -> Result<StoreUrl, String> {
     };
     let seeds = hosts.trim_end_matches('/').split(',').map(|host| {
         if host.is_empty() || host.contains('/') {
-            return Err("nodes are named as HOST:PORT,HOST:PORT".to_owned());
+            return Err("write the nodes as HOST:PORT,HOST:PORT".to_owned());
         }
         info(&format!("{scheme}{user}{host}"))
     });
@@ -86,9 +87,9 @@ pub fn parse(url: &str) -> Result<StoreUrl, String> {
 fn wrong(url: &str, error: &RedisError) -> String {
     match error.kind() {
         ErrorKind::InvalidClientConfig if url.starts_with("redis+unix") => {
-            format!("it is not {UNIX}")
+            format!("invalid URL: write {UNIX}")
         }
-        ErrorKind::InvalidClientConfig => format!("it is not {ONE}"),
+        ErrorKind::InvalidClientConfig => format!("invalid URL: write {ONE}"),
         _ => error.to_string(),
     }
 }

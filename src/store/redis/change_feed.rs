@@ -209,7 +209,7 @@ fn resync_if_needed(weak: &Weak<Partition>, backoff: &mut Backoff) -> bool {
             true
         }
         Err(error) => {
-            tracing::debug!("what Redis holds is not known yet: {error}");
+            tracing::debug!("cannot reload the topics from Redis: {error}");
             partition.needs_resync.store(true, Ordering::Release);
             partition.shared.change_feed.pause(RETRY);
             false
@@ -239,7 +239,8 @@ impl Partition {
             let why = node_pool::reason(error);
             let address = self.route.node_pool().address().to_string();
             tracing::warn!(
-                "no news from Redis at {address} ({why}): what other servers do is not heard of"
+                "lost the change feed from Redis at {address} ({why}): \
+                 changes by other servers are not visible until it reconnects"
             );
         }
     }
@@ -255,7 +256,7 @@ impl Partition {
             && let Some(since) = lost.since.take()
         {
             let seconds = since.elapsed().as_secs_f64();
-            tracing::info!("what Redis holds is known again after {seconds:.1} s");
+            tracing::info!("resynchronised with Redis after {seconds:.1} s");
         }
     }
 

@@ -104,7 +104,7 @@ impl NodeHealth {
         let Some(outage) = state.outage.as_mut().filter(|outage| !outage.confirmed) else { return };
         outage.confirmed = true;
         tracing::error!(
-            "Redis at {} is away ({}): what needs it is refused until it is back",
+            "Redis at {} is unreachable ({}): requests that need it fail until it is back",
             self.address,
             outage.why
         );
@@ -123,7 +123,10 @@ impl NodeHealth {
             // A connection can break again and again: limit the log.
             state.logged = Some(now);
             let why = outage.why;
-            tracing::warn!("a connection to Redis at {} broke ({why}): it answers", self.address);
+            tracing::warn!(
+                "a connection to Redis at {} broke ({why}): Redis answers on a new one",
+                self.address
+            );
         }
         true
     }
@@ -231,7 +234,7 @@ fn ask(connection: &mut Connection) -> RedisResult<Result<ProbeReply, String>> {
         _ => return Ok(Ok(ProbeReply { round_trip, replicas: None })),
     };
     if field(&info, "role:") == Some("slave") {
-        return Ok(Err("it is a replica: only its master takes messages".to_owned()));
+        return Ok(Err("it is a replica: only its master accepts messages".to_owned()));
     }
     Ok(Ok(ProbeReply { round_trip, replicas: replicas(&info) }))
 }

@@ -152,7 +152,7 @@ impl NodePool {
     /// Takes a connection from the pool, or opens one.
     fn take(&self) -> Result<(Connection, u64), CallError> {
         let Some(epoch) = self.node_health.epoch() else {
-            return Err(unavailable(format!("Redis at {} cannot be reached", self.address)));
+            return Err(unavailable(format!("Redis at {} is unreachable", self.address)));
         };
         let deadline = Instant::now() + ANSWER;
         let mut pool = lock(&self.pool);
@@ -283,7 +283,7 @@ pub fn explain(error: &RedisError) -> Error {
         Some("OOM") => no_memory(),
         Some("NOPERM") => not_permitted(error),
         Some("MOVED") => unavailable(format!(
-            "Redis says that it is elsewhere ({error}): a cluster is redis-cluster://HOST:PORT,…"
+            "Redis redirects to another node ({error}): for a cluster use redis-cluster://HOST:PORT,…"
         ))
         .error,
         Some(
@@ -291,18 +291,18 @@ pub fn explain(error: &RedisError) -> Error {
             | "CLUSTERDOWN" | "NOAUTH" | "WRONGPASS",
         ) => unavailable(format!("Redis refuses ({error})")).error,
         Some("ASK" | "TRYAGAIN") => {
-            unavailable("this part of the store is being moved to another node".into()).error
+            unavailable("this partition is moving to another node".into()).error
         }
         Some("WRONGTYPE") => Error::new(
             Code::StoreFailed,
             format!(
-                "another program's data is where the store's should be ({error}): --redis-prefix names other keys"
+                "a key of the store holds another program's data ({error}): choose another --redis-prefix"
             ),
         ),
-        Some(_) => Error::new(Code::StoreFailed, format!("Redis failed ({error}): try again")),
+        Some(_) => Error::new(Code::StoreFailed, format!("Redis reported an error ({error}): try again")),
         None if refuses_user(error) => unavailable(format!("Redis refuses ({error})")).error,
         None if is_interrupted(error) => {
-            unavailable("this server was stopped while Redis worked, and goes on".into()).error
+            unavailable("this server was suspended while it waited for Redis".into()).error
         }
         None => unavailable(format!("Redis does not answer ({})", reason(error))).error,
     }
@@ -320,8 +320,8 @@ pub fn is_no_redis(error: &RedisError) -> bool {
 
 pub fn not_permitted(error: &RedisError) -> Error {
     let text = format!(
-        "Redis does not permit it to this user ({error}): docs/reference/redis.md lists the rights \
-         that it needs"
+        "Redis does not permit this to the user ({error}): docs/reference/redis.md lists the \
+         necessary rights"
     );
     Error::new(Code::Unavailable, text)
 }
@@ -336,7 +336,7 @@ pub fn reason(error: &RedisError) -> String {
     if error.is_timeout() {
         "no answer in time".to_owned()
     } else if is_no_redis(error) {
-        "what answers there is no Redis".to_owned()
+        "the server there is not a Redis".to_owned()
     } else {
         error.to_string()
     }

@@ -17,7 +17,7 @@ use crate::sync::lock;
 /// Redirections that one call follows.
 const REDIRECTS: usize = 5;
 
-const NO_NODE: &str = "no node is named";
+const NO_NODE: &str = "the URL names no node: redis-cluster://HOST:PORT,…";
 
 /// Least time between two refreshes of the slots.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(100);
@@ -111,7 +111,9 @@ impl Nodes {
         });
         let routes = routes.collect::<std::result::Result<_, String>>()?;
         let nodes = Nodes::new(info, at, seeds, routes, true);
-        let ranges = nodes.query_slots().ok_or("none of its nodes says which has what")?;
+        let ranges = nodes
+            .query_slots()
+            .ok_or("no node reports the slots of the cluster: check CLUSTER SLOTS")?;
         nodes.apply_slots(&ranges);
         Ok(nodes)
     }
@@ -147,7 +149,7 @@ impl Nodes {
             probed(is_back);
         });
         if let Err(error) = watched {
-            tracing::error!("{} is not watched over: {error}", node_pool.address());
+            tracing::error!("cannot start the probe of Redis at {}: {error}", node_pool.address());
         }
     }
 
@@ -218,7 +220,7 @@ impl Nodes {
         if let Some(ranges) = self.query_slots()
             && self.apply_slots(&ranges)
         {
-            tracing::info!("parts of the store have moved: {}", self.told());
+            tracing::info!("partitions have moved: {}", self.told());
         }
         *refreshed = Some(Instant::now());
     }
@@ -304,14 +306,21 @@ fn first_reachable(node_pools: &[Arc<NodePool>]) -> std::result::Result<Arc<Node
 fn slot(node_pool: &NodePool, key: &str) -> std::result::Result<u16, String> {
     let answer = node_pool.call(cmd("CLUSTER").arg("KEYSLOT").arg(key));
     let why = |failed: CallError| match failed.error.text.contains("cluster support disabled") {
-        true => format!("{0} is a Redis of its own: --store redis://{0}", node_pool.address()),
+        true => {
+            format!("{0} is not part of a cluster: use --store redis://{0}", node_pool.address())
+        }
         false => failed.error.text.into_owned(),
     };
     match answer.map_err(why)? {
         Value::Int(slot) => u16::try_from(slot).ok().filter(|slot| *slot < SLOTS),
         _ => None,
     }
-    .ok_or_else(|| format!("{} does not say what slot a key has", node_pool.address()))
+    .ok_or_else(|| {
+        format!(
+            "Redis at {} does not report the hash slot of a key: check that it is a cluster node",
+            node_pool.address()
+        )
+    })
 }
 
 /// Parses a reply to CLUSTER SLOTS: each range has from, to, the master's host and port, then its

@@ -48,7 +48,7 @@ impl RedisAt<'_> {
         let key = format!("{}store", self.keys(0));
         let first = Nodes::cluster(seeds.clone(), self, std::slice::from_ref(&key))?;
         let Some(route) = first.routes().first() else {
-            return Err("it has no parts".to_owned());
+            return Err("the store has no partitions".to_owned());
         };
         // Check first: nothing may be written to a node that is refused.
         let asked = route.node_pool();
@@ -67,11 +67,13 @@ impl RedisAt<'_> {
             _ => None,
         };
         let Some(made) = made.filter(|made| (1..=PARTITIONS_MAX).contains(made)) else {
-            return Err(format!("{key} makes no sense: is another program's data there?"));
+            return Err(format!(
+                "{key} is not a dsmq store, but another program's data: choose another --redis-prefix"
+            ));
         };
         if partitions.is_some_and(|partitions| partitions != made) {
             return Err(format!(
-                "the store has {made} parts, and will not have others: ?parts={made}, or nothing"
+                "the store has {made} partitions, and their number is fixed: use ?parts={made}, or omit it"
             ));
         }
         let keys: Vec<String> =
@@ -97,16 +99,18 @@ impl Partition {
         match ask(cmd("HMGET").arg(key).arg("schema").arg("parts"))? {
             Value::Array(found) => match found.as_slice() {
                 [Value::BulkString(schema), _] if schema != SCHEMA.as_bytes() => Err(format!(
-                    "{key} is of another version of dsmq: --redis-prefix names another"
+                    "{key} has the layout of another version of dsmq: choose another --redis-prefix"
                 )),
                 [_, Value::BulkString(_)] if partitions == 1 && !self.shared.nodes.is_cluster() => {
                     Err(format!(
-                        "{key} is a part of a cluster's store: --redis-prefix names another"
+                        "{key} is a partition of a cluster's store: choose another --redis-prefix"
                     ))
                 }
                 _ => Ok(()),
             },
-            _ => Err(format!("{key} makes no sense: is another program's data there?")),
+            _ => Err(format!(
+                "{key} is not a dsmq store, but another program's data: choose another --redis-prefix"
+            )),
         }
     }
 
@@ -125,10 +129,12 @@ impl Partition {
         let address = self.route.node_pool().address().to_string();
         match &*String::from_utf8_lossy(&answer) {
             "" => Ok(()),
-            "replica" => Err(format!("Redis at {address} is a replica: name its master")),
+            "replica" => {
+                Err(format!("Redis at {address} is a replica: use the address of its master"))
+            }
             command => Err(format!(
-                "Redis at {address} does not let this user do {command} on {}*: \
-                 docs/reference/redis.md lists the rights that it needs",
+                "Redis at {address} does not permit this user to run {command} on {}*: \
+                 docs/reference/redis.md lists the necessary rights",
                 self.key.trim_end_matches("store")
             )),
         }
@@ -158,8 +164,8 @@ pub fn check_share(rules: &Rules, partitions: usize) -> OpenResult<()> {
     };
     if partitions > 1 && bytes / (partitions as u64) < STORE_BYTES_MIN {
         return Err(format!(
-            "with --when-full drop-oldest each of its {partitions} parts has its share of --max-store, which \
-             must be at least {} bytes: give it {} or more",
+            "with --when-full drop-oldest each of the {partitions} partitions has an equal share of \
+             --max-store, at least {} bytes: set --max-store to {} or more",
             STORE_BYTES_MIN,
             STORE_BYTES_MIN * partitions as u64
         ));

@@ -23,7 +23,7 @@ fn advice(error: &RedisError, node_pool: &NodePool) -> String {
     match error.code() {
         Some("NOAUTH") => {
             return format!(
-                "{at} asks for a password: …://USER:PASSWORD@HOST, best said in DSMQ_STORE"
+                "{at} requires a password: set …://USER:PASSWORD@HOST, preferably in DSMQ_STORE"
             );
         }
         Some("NOPERM") => return node_pool::not_permitted(error).text.into_owned(),
@@ -31,25 +31,29 @@ fn advice(error: &RedisError, node_pool: &NodePool) -> String {
     }
     if node_pool::refuses_user(error) {
         return format!(
-            "{at} does not let this user in: are name and password right, and does it ask for any?"
+            "{at} rejects this user: check the name and the password, and whether it requires any"
         );
     }
     if node_pool::is_no_redis(error) {
-        return format!("what answers at {} is no Redis: is it another port?", node_pool.address());
+        return format!("the server at {} is not a Redis: check the port", node_pool.address());
     }
     if why.contains("certificate") {
         return format!(
-            "{at} is not trusted ({why}): SSL_CERT_FILE names a file of certificates that are"
+            "{at} has an untrusted certificate ({why}): set SSL_CERT_FILE to a file of trusted certificates"
         );
     }
     let hangs_up = error.is_connection_dropped() && !error.is_connection_refusal();
     match node_pool.has_tls() {
         true if hangs_up || error.is_timeout() => {
-            format!("{at} does not answer by TLS ({why}): without TLS it is redis://")
+            format!("{at} does not answer over TLS ({why}): use redis:// to connect without TLS")
         }
-        false if hangs_up => format!("{at} hangs up ({why}): does it want TLS, rediss://?"),
-        _ if error.is_io_error() => format!("{at} does not answer ({why}): does it run there?"),
-        _ => format!("{at} refuses ({why})"),
+        false if hangs_up => {
+            format!("{at} closes the connection ({why}): use rediss:// if it requires TLS")
+        }
+        _ if error.is_io_error() => {
+            format!("{at} does not answer ({why}): check the address and that it is running")
+        }
+        _ => format!("{at} refuses the connection ({why})"),
     }
 }
 
@@ -66,22 +70,24 @@ pub fn check(node_pool: &NodePool, in_cluster: bool, replicas: u32) -> Result<()
     let oldest = if in_cluster { OLDEST_CLUSTER } else { OLDEST };
     if version(&info).is_some_and(|version| version < oldest) {
         let (major, minor) = oldest;
-        return Err(format!("Redis at {address} is too old: {major}.{minor} or later is needed"));
+        return Err(format!(
+            "Redis at {address} is too old: version {major}.{minor} or later is necessary"
+        ));
     }
     if !in_cluster && info.contains("cluster_enabled:1") {
-        return Err("it is a node of a cluster: --store redis-cluster://HOST:PORT,…".to_owned());
+        return Err("it is a node of a cluster: use --store redis-cluster://HOST:PORT,…".to_owned());
     }
     if let Some(policy) = evicts(&info) {
         tracing::warn!(
-            "Redis at {address} removes keys when its memory is full, and messages with them \
-             (maxmemory-policy {policy}): noeviction would refuse new ones instead"
+            "Redis at {address} evicts keys when its memory is full, and loses messages \
+             (maxmemory-policy {policy}): set noeviction, which refuses new messages instead"
         );
     }
     let there = node_health::replicas(&info).map(|there| there.count);
     if let Some(there) = there.filter(|there| *there < replicas) {
         tracing::warn!(
-            "Redis at {address} has {there} replicas of the {replicas} that --redis-replicas asks for: \
-             until they are there what it does is answered with `unconfirmed`"
+            "Redis at {address} has {there} of the {replicas} replicas that --redis-replicas requires: \
+             until they are connected, changes are answered with `unconfirmed`"
         );
     }
     Ok(())

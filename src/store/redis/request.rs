@@ -190,7 +190,7 @@ pub fn mark_unconfirmed(batch: &mut Batch, replicas: u32) {
     for (op, outcome) in batch.ops.iter().zip(&mut batch.outcomes) {
         if is_confirmed(op) && outcome.is_ok() && !matches!(outcome, Ok(Outcome::Later)) {
             let text = format!(
-                "it is done, but fewer than {replicas} replicas of Redis say that they have it"
+                "the change is done, but fewer than {replicas} replicas of Redis have confirmed it"
             );
             *outcome = Err(Error::new(Code::Unconfirmed, text));
         }

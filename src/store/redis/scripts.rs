@@ -151,7 +151,7 @@ pub fn text(call: &mut Cmd, text: Option<&str>) {
 pub fn bad_reply() -> Error {
     Error::new(
         Code::StoreFailed,
-        "what Redis answers makes no sense: is another program's data there?",
+        "Redis sent an unexpected reply: check that no other program uses the keys of --redis-prefix",
     )
 }
 

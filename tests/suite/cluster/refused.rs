@@ -47,9 +47,9 @@ fn a_user_who_may_not_is_told_what_is_missing() {
     ] {
         let url = user(&redis, name, rights);
         refused(&url, said);
-        refused(&url, "docs/reference/redis.md lists the rights");
+        refused(&url, "docs/reference/redis.md lists the necessary rights");
     }
-    refused(&format!("{}?user=nobody&pass=secret", redis.url()), "does not let this user in");
+    refused(&format!("{}?user=nobody&pass=secret", redis.url()), "rejects this user");
     assert_eq!(redis.ask(&["KEYS", "*log*"]).trim(), "", "nothing is half done");
 }
 
@@ -57,10 +57,10 @@ fn a_user_who_may_not_is_told_what_is_missing() {
 #[ignore = "needs redis-server: make test runs it"]
 fn a_redis_that_wants_a_password_or_is_a_replica_is_named_so() {
     let redis = Redis::start_with(words(&["--requirepass", "secret", "--save", ""]));
-    refused(&redis.url(), "asks for a password");
-    refused(&format!("{}?pass=secrets", redis.url()), "does not let this user in");
+    refused(&redis.url(), "requires a password");
+    refused(&format!("{}?pass=secrets", redis.url()), "rejects this user");
     let replica = Redis::start_with(words(&["--replicaof", "127.0.0.1", "1", "--save", ""]));
-    refused(&replica.url(), "is a replica: name its master");
+    refused(&replica.url(), "is a replica: use the address of its master");
     refused(&(replica.url() + "?db=99"), "DB index is out of range");
 }
 
@@ -102,8 +102,8 @@ fn what_is_no_redis_is_refused() {
     let silent = silent.local_addr().map(|addr| (silent, addr)).unwrap();
     let (_nobody, port) = nobody();
     for (at, said) in [
-        (http.to_string(), "is no Redis"),
-        (dsmq.addr().to_string(), "is no Redis"),
+        (http.to_string(), "is not a Redis"),
+        (dsmq.addr().to_string(), "is not a Redis"),
         (silent.1.to_string(), "no answer in time"),
         (format!("127.0.0.1:{port}"), "Connection refused"),
     ] {
@@ -117,7 +117,7 @@ fn what_is_no_redis_is_refused() {
 #[test]
 fn a_url_that_makes_no_sense_is_told_how_it_is_written() {
     for wrong in ["redis://h:x", "redis://h:99999", "redis://h/x", "redis-cluster://h:x"] {
-        refused(wrong, "it is not redis://[USER:PASSWORD@]HOST[:PORT]");
+        refused(wrong, "invalid URL: write redis://[USER:PASSWORD@]HOST[:PORT]");
     }
     for wrong in ["0", "x", "", "1025", "secret"] {
         refused(&format!("redis-cluster://h:1?parts={wrong}"), "parts=N, from 1 to 1024");
@@ -142,11 +142,11 @@ fn a_cluster_is_no_redis_and_a_redis_no_cluster() {
     }
     let url = cluster.url() + "?parts=3";
     let (_server, _) = Process::server(&mut dsmq(&["--port", "0", "--store", &url]));
-    refused(&(cluster.url() + "?parts=4"), "the store has 3 parts");
+    refused(&(cluster.url() + "?parts=4"), "the store has 3 partitions");
     let port = free_port();
     let alone = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""];
     let _alone = Redis::start_with(words(&alone));
     refused(&format!("redis-cluster://127.0.0.1:{port}"), &format!("redis://127.0.0.1:{port}"));
     #[cfg(feature = "tls")]
-    refused(&format!("rediss://127.0.0.1:{port}"), "without TLS it is redis://");
+    refused(&format!("rediss://127.0.0.1:{port}"), "use redis:// to connect without TLS");
 }

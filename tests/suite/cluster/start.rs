@@ -82,7 +82,7 @@ fn a_master_that_is_found_later_is_warned_of_too() {
     cluster.move_slot(slot, evicting, || {});
     let mut peer = Peer::connect(started.addr);
     peer.send(r#"{"action":"put","topic":"t","message":1,"confirm":true}"#);
-    started.until_warned_of(&format!("127.0.0.1:{} removes keys", cluster.port(evicting)));
+    started.until_warned_of(&format!("127.0.0.1:{} evicts keys", cluster.port(evicting)));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_master_with_too_few_replicas_is_warned_of_and_served() {
     let told = warnings("2");
     assert_eq!(told.len(), 1, "{told:?}");
     let socket = redis.socket();
-    let names = format!("{} has 0 replicas of the 2", socket.display());
+    let names = format!("{} has 0 of the 2", socket.display());
     assert!(told[0].contains(&names) && told[0].contains("`unconfirmed`"), "{told:?}");
 }
 
@@ -114,7 +114,7 @@ fn each_master_of_a_cluster_with_too_few_replicas_is_warned_of() {
     let told = Started::new(&folder, &flags).warnings();
     assert_eq!(told.len(), 3, "{told:?}");
     for master in cluster.masters() {
-        let names = format!("127.0.0.1:{} has 1 replicas of the 2", cluster.port(master));
+        let names = format!("127.0.0.1:{} has 1 of the 2", cluster.port(master));
         assert!(told.iter().any(|line| line.contains(&names)), "{told:?}");
     }
 }
@@ -169,5 +169,8 @@ fn each_master_that_is_too_old_is_refused() {
     let ended = run(&mut dsmq(&["--port", "0", "--store", &url]), "");
     assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0), "{ended:?}");
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
-    assert!(ended.stderr.contains(&format!("127.0.0.1:{port} is too old: 7.0")), "{ended:?}");
+    assert!(
+        ended.stderr.contains(&format!("127.0.0.1:{port} is too old: version 7.0")),
+        "{ended:?}"
+    );
 }

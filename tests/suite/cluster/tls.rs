@@ -46,7 +46,7 @@ fn a_redis_is_reached_by_tls_if_its_certificate_is_trusted() {
     assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0), "{ended:?}");
     assert!(ended.stderr.contains("SSL_CERT_FILE"), "{ended:?}");
 
-    refused(&format!("redis://localhost:{port}"), "does it want TLS, rediss://?");
+    refused(&format!("redis://localhost:{port}"), "use rediss:// if it requires TLS");
 
     let mut trusting = server();
     let (_server, addr) =

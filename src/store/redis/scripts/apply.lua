@@ -1,4 +1,4 @@
--- Batches, one after the other: their operations in order, all of them or none.
+-- Carries out batches one after the other, each operation in order. The script is atomic.
 
 local names = tonumber(ARGV[OWN])
 local next_arg = OWN + 1 + names
@@ -10,7 +10,7 @@ local function arg()
 end
 local function number() return tonumber(arg()) end
 local function named() return topic(ARGV[OWN + arg()]) end
--- One that is given has a sign in front.
+-- A text that is given has a `=` in front; an empty argument means none.
 local function text()
   local value = arg()
   return value ~= '' and string.sub(value, 2) or nil
@@ -60,18 +60,18 @@ local WORDS = {
   m = function(t) return advance(t, number()) end,
 }
 
--- How many arguments each has, behind its topic.
+-- The number of arguments of each command, after its topic.
 local ARGS = {
   p = 1, P = 5, t = 2, a = 2, n = 3, u = 2, b = 7, k = 0, d = 1, g = 0, s = 1, y = 1,
   i = 8, l = 4, m = 1,
 }
 
--- What puts is refused without memory, and all else is done: acks make room, and a lease, which takes a little,
--- comes before its ack.
+-- Without memory, puts are refused and everything else is done: acks free memory, and a lease,
+-- which needs a little, precedes its ack.
 local asked = redis.pcall('LPUSHX', PREFIX .. 'nowhere', '')
 if type(asked) == 'table' and string.find(asked.err, 'OOM', 1, true) then
   S.no_memory = true
-  write_all_the_same()
+  allow_writes_without_memory()
 end
 
 while next_arg <= #ARGV do
@@ -80,7 +80,7 @@ while next_arg <= #ARGV do
     outcomes, S.taken_bytes = {}, 0
     all[#all + 1] = outcomes
   elseif S.taken_bytes >= TAKEN_BYTES then
-    -- It is more than a batch may take, and done when it is asked for again.
+    -- The batch has taken its limit of bytes. The server sends the rest again.
     next_arg = next_arg + 1 + ARGS[word]
   elseif word == 't' then
     local t, lease, wanted = named(), number(), number()

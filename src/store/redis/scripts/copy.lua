@@ -1,7 +1,7 @@
--- What goes from store to store: messages with all that is known of them, read and written.
+-- Copies between stores: complete messages, read and written.
 
--- The id in the log behind which the next one can be written. A stream remembers ids that are gone
--- from it, which are no matter here.
+-- The last id in the log: the next import must be above it. XSETID makes the stream forget the ids
+-- of removed entries, so that they do not matter.
 local function tail(t)
   if t.tail_as_of ~= t.newest then
     local last = call('XREVRANGE', t.log, '+', '-', 'COUNT', 1)[1]
@@ -17,14 +17,14 @@ local function tail(t)
   return t.tail
 end
 
--- Ids of the topic up to this one have been given out.
+-- Records that ids of the topic up to this one have been assigned.
 local function given_out(t, id)
   t.newest = math.max(t.newest, id)
   S.last = math.max(S.last, id)
   S.next_id = math.max(S.next_id, id + 1)
 end
 
--- A message of another store, under the id that it has there.
+-- Imports a message of another store under its id there.
 local function import(t, m, deliveries, looks)
   local refused = no_room(t.made and #m.body or #m.body + topic_weight(t.name)) or make(t)
   if refused then return {REFUSED, refused} end
@@ -33,7 +33,7 @@ local function import(t, m, deliveries, looks)
   write(t, m.id, m.body, m.rank, m.expires, m.from, m.from_id)
   if m.id < t.newest then
     call('ZADD', PREFIX .. 'oldest', 'LT', int(m.id), t.name)
-    -- Runs that were read before lack it.
+    -- Chunks read before do not contain it.
     t.removed = true
   end
   given_out(t, m.id)
@@ -46,7 +46,7 @@ local function import(t, m, deliveries, looks)
   return {DONE}
 end
 
--- The same of one that is not due yet.
+-- Imports a delayed message.
 local function import_for_later(t, body, due, rank, ttl)
   local refused = no_room(t.made and #body or #body + topic_weight(t.name)) or make(t)
   if refused then return {REFUSED, refused} end
@@ -61,7 +61,7 @@ local function advance(t, id)
   return {DONE}
 end
 
--- Some of what is in the log behind an id, whoever has it in hands, and expired or not.
+-- Messages of the log after an id, including leased and expired ones.
 local function kept(t, after)
   local found = range(t, int(after + 1), COPY_MESSAGES, COPY_BYTES, false, true)
   local ids, reply = {}, {}
@@ -81,7 +81,7 @@ local function kept(t, after)
   return reply
 end
 
--- Some of what is not due yet, behind the one of this number.
+-- Delayed messages after the one with this due time and number.
 local function kept_for_later(t, due, number)
   local first, size, reply = 0, 0, {}
   if number > 0 then

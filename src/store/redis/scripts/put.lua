@@ -1,6 +1,6 @@
--- Putting: new messages, delayed ones, duplicates, and messages that come back unread.
+-- Puts: new, delayed and duplicate messages, and messages returned unread.
 
--- Counts a message that is now kept.
+-- Adds a stored message to the counters.
 local function count(t, id, size)
   if t.length == 0 then
     call('ZADD', PREFIX .. 'oldest', int(id), t.name)
@@ -9,14 +9,14 @@ local function count(t, id, size)
   S.bytes = S.bytes + size + MESSAGE_BYTES
 end
 
--- From now on the message is taken by its rank.
+-- Makes the message available by its rank.
 local function make_ready(t, rank, id, deliveries)
   call('ZADD', key(t, 'ready'), rank, padded(id))
   if deliveries > 0 then call('HSET', key(t, 'tries'), padded(id), deliveries) end
   t.ready = t.ready + 1
 end
 
--- Writes a message into the log and counts it.
+-- Writes a message to the log and counts it.
 local function write(t, id, body, rank, expires, from, from_id)
   if rank or expires or from then
     local fields = {t.log, int(id), 'message', body}
@@ -38,7 +38,7 @@ local function write(t, id, body, rank, expires, from, from_id)
   count(t, id, #body)
 end
 
--- Appends a message to the log: its id, and that of the one before it.
+-- Appends a message to the log; returns its id and the id before it.
 local function append(t, body, rank, ttl, from, from_id)
   local id = S.next_id
   S.next_id, S.last = id + 1, id
@@ -49,7 +49,7 @@ local function append(t, body, rank, ttl, from, from_id)
   return id, after
 end
 
--- Why there is no room for so many bytes more, if there is none nor will be.
+-- The reason why a message of this size has no room; nil if it has, or dropping will make room.
 local function no_room(size)
   if S.no_memory then return 'no_memory' end
   if not S.max_bytes then return nil end
@@ -69,7 +69,7 @@ local function delay(t, body, at, rank, ttl)
   due_at(t, at)
 end
 
--- What became of the first put with this key, if that is not too long ago.
+-- The outcome of the first put with this key within the dedupe period.
 local function duplicate(t, dedupe)
   local first = call('HGET', key(t, 'firsts'), dedupe)
   if not first then return nil end
@@ -101,7 +101,7 @@ local function put(t, body, rank, ttl, wait, dedupe)
   return {STORED, id, after}
 end
 
--- A message that was taken without a lease goes back under its id, as if it had not been taken.
+-- Returns a message that was taken without a lease under its id, as if it had not been taken.
 local function put_back(t, m, deliveries)
   local refused = make(t)
   if refused then return {REFUSED, refused} end
@@ -119,7 +119,7 @@ local function put_back(t, m, deliveries)
   t.takes = t.takes - 1
   t.put_backs = t.put_backs or {}
   t.put_backs[#t.put_backs + 1] = int(m.id)
-  -- Runs that were read meanwhile lack it.
+  -- Chunks read meanwhile do not contain it.
   t.removed, t.returned = true, true
   return {DONE}
 end

@@ -1,4 +1,4 @@
--- Reading, which changes nothing.
+-- Reads; this script changes nothing.
 
 local how, name = ARGV[OWN], ARGV[OWN + 1]
 local first, second = ARGV[OWN + 2], ARGV[OWN + 3]
@@ -14,7 +14,7 @@ local function messages(found)
   return reply
 end
 
--- What is known of topics, as servers are told it.
+-- The state of topics, in the format of an update (see `finish` in store.lua).
 local function known(topics)
   local lines = {concat({
     '- ', int(S.born), ' ', int(S.now), ' ', int(S.last), ' ', int(next_due()), ' ', int(S.bytes),
@@ -51,7 +51,7 @@ elseif how == 'later' then
 elseif how == 'topic' then
   return {known({t})}
 end
--- 'topics': some of all, from a cursor on.
+-- 'topics': some of all topics, from a cursor of SSCAN.
 local scanned = call('SSCAN', PREFIX .. 'topics', first, 'COUNT', 500)
 local topics = {}
 for i, found in ipairs(scanned[2]) do topics[i] = topic(found) end

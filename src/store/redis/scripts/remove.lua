@@ -1,6 +1,6 @@
--- Removing: one message by its id, all of a topic, and the oldest of any topic.
+-- Removal: one message by its id, a whole topic, and the oldest messages of any topic.
 
--- A message is no more to be taken by its rank.
+-- Makes a message unavailable by its rank.
 local function unready(t, id)
   if t.ready > 0 and call('ZREM', key(t, 'ready'), padded(id)) == 1 then
     t.ready = t.ready - 1
@@ -8,7 +8,7 @@ local function unready(t, id)
   end
 end
 
--- Nobody can take this message any more, nor give it back.
+-- Makes a message unavailable to takers, and ends its lease.
 local function withdraw(t, id)
   if t.leased > 0 and call('ZREM', key(t, 'leases'), padded(id)) == 1 then
     call('HDEL', key(t, 'held'), padded(id))
@@ -17,7 +17,7 @@ local function withdraw(t, id)
   unready(t, id)
 end
 
--- Removes a message; says whether it was in line to be taken.
+-- Removes a message; returns whether it was still in line.
 local function discard(t, m)
   remove(t, m)
   local in_line = not m.rank and m.id > t.taken_to
@@ -32,7 +32,7 @@ local function delete(t, id)
   return {DELETED, 1}
 end
 
--- A message whose ttl has passed is removed. One in a taker's hands may still be acked.
+-- Removes an expired message. Its lease remains, so that the taker can still ack.
 local function expire(t, id)
   local m = load(t, id)
   if m and not discard(t, m) then unready(t, id) end
@@ -61,8 +61,8 @@ local function purge(t)
   return {PURGED, purged}
 end
 
--- Removes the topic's oldest messages up to an id, in whoever's hands they are: so many messages,
--- or so many bytes, and one at least.
+-- Removes the topic's oldest messages up to an id, leased or not, until this number of messages or
+-- bytes is reached; at least one.
 local function drop_run(t, to, rows, bytes)
   local freed, dropped = 0, 0
   for _, m in ipairs(range(t, '-', math.min(rows, DROP_RUN), DROP_BYTES, false, true)) do
@@ -80,8 +80,8 @@ local function drop_run(t, to, rows, bytes)
   return dropped
 end
 
--- Removes some of the messages that are the oldest of all, up to an id: how many; nil if there is
--- none.
+-- Removes some of the oldest messages of the partition, up to an id; returns how many, or nil if
+-- there are none.
 local function drop_oldest(to, rows, bytes)
   while true do
     local first = call('ZRANGE', PREFIX .. 'oldest', 0, 1, 'WITHSCORES')
@@ -99,7 +99,8 @@ local function drop_oldest(to, rows, bytes)
   end
 end
 
--- Removes the oldest until the store is as small as it must be, or this script has done enough.
+-- Drops the oldest messages until the partition is within its bound, or this run has reached its
+-- limit.
 local function keep_bound()
   if not S.drops or not S.max_bytes then return end
   local left = DROPS

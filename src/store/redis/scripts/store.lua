@@ -1,16 +1,16 @@
--- What every script begins with: the store as this script finds it, its topics, and how both are
--- written back and told to all servers. The constants in capitals stand in front of it.
+-- The beginning of every script: loads the partition's state and topics, writes changes back, and
+-- publishes them. The constants in capitals come before it.
 
 local call, format, concat = redis.call, string.format, table.concat
 local PREFIX = string.sub(KEYS[1], 1, -6) -- KEYS[1] ends in 'store'
 local IS_CLUSTER = ARGV[8] == '1'
--- Where a script finds what it alone is told.
+-- Index of the first argument that is the script's own.
 local OWN = 9
 
--- While a slot is on its way to another node, keys that are not here may be there. This one is nowhere: it
--- is refused then, before anything is done.
+-- While a slot migrates, missing keys may be on the other node. EXISTS on a missing key then
+-- fails, and the script stops before it changes anything.
 if IS_CLUSTER and type(redis.pcall('EXISTS', PREFIX .. 'nowhere')) == 'table' then
-  return redis.error_reply('TRYAGAIN this part of the store is being moved to another node')
+  return redis.error_reply('TRYAGAIN this partition is moving to another node')
 end
 
 local S = {
@@ -24,11 +24,11 @@ local S = {
   touched = {},
 }
 
--- A Redis without memory (maxmemory) refuses a script's first write if that may take some, and none that comes
--- behind another. So the first of a script that has to be done takes none.
-local function write_all_the_same() call('UNLINK', PREFIX .. 'nowhere') end
+-- Without memory (maxmemory), Redis refuses a script whose first write may use some, but no write
+-- after an accepted one. So a script that must work begins with a write that uses none.
+local function allow_writes_without_memory() call('UNLINK', PREFIX .. 'nowhere') end
 
--- Redis writes numbers of its own in another way than we read them.
+-- Redis would format large numbers with an exponent.
 local function int(number) return format('%.0f', number) end
 local function padded(id) return format('%016.0f', id) end
 
@@ -45,11 +45,11 @@ do
     S.now = time[1] * 1000000 + time[2]
   end
   S.next_id = math.max(S.last + 1, S.now)
-  -- A store that was lost and made anew has another beginning.
+  -- The creation time identifies the store: a store lost and created anew has another.
   S.born = tonumber(values[5]) or 0
 end
 
--- A topic's numbers, in the order in which servers are told them.
+-- The fields of a topic, in the order of updates.
 local FIELDS = {
   'version', 'purges', 'removals', 'newest', 'taken_to', 'length', 'bytes', 'in_line', 'ready',
   'leased', 'delayed', 'delayed_bytes', 'puts', 'takes', 'dropped', 'looks', 'back', 'stopped',
@@ -58,7 +58,7 @@ local FIELDS = {
 
 local function key(t, kind) return PREFIX .. kind .. ':' .. t.name end
 
--- A topic, which may not have been made yet.
+-- Loads a topic, which may not exist yet.
 local function topic(name)
   local t = S.topics[name]
   if t then return t end
@@ -78,7 +78,7 @@ end
 
 local function topic_weight(name) return TOPIC_BYTES + 2 * #name end
 
--- The topic is made, if it is not; or why it cannot be.
+-- Creates the topic if it does not exist; returns the reason if it cannot.
 local function make(t)
   if t.made then return nil end
   if call('SCARD', PREFIX .. 'topics') >= S.max_topics then return 'topics' end
@@ -92,10 +92,10 @@ local function make(t)
   return nil
 end
 
--- Something of the topic is to happen at this time.
+-- Schedules due work of the topic.
 local function due_at(t, at) t.due = math.min(t.due, at) end
 
--- A message as it stands in the log.
+-- Decodes an entry of the log.
 local function entry(found)
   local fields = found[2]
   local m = {id = tonumber(string.sub(found[1], 1, -3)), body = fields[2]}
@@ -107,7 +107,8 @@ local function entry(found)
   return m
 end
 
--- A message that was put back: it cannot stand in the log again, which takes new ids alone.
+-- Decodes a message that was put back. It is outside the log, because a stream accepts only higher
+-- ids.
 local function unpack_back(packed, id)
   local body, rank, expires, from, from_id = unpack(cmsgpack.unpack(packed))
   local m = {id = id, body = body, size = #body, rank = rank, back = true}
@@ -125,14 +126,14 @@ end
 
 local function expired(m) return m.expires and m.expires <= S.now end
 
--- How many messages are read at once, so that they are not many more bytes than this.
+-- How many messages to read at once, so that they do not exceed this size by much.
 local function some(t, most, bytes)
   local mean = math.max(t.bytes / math.max(t.length, 1), 1)
   return math.max(1, math.min(most, math.ceil(bytes / mean)))
 end
 
--- Messages of the log from an id on, with at most so many bytes, or one; and whether there may be
--- more. With `all`, expired ones too.
+-- Messages of the log from an id on, at most this many bytes, but at least one; and whether there
+-- may be more. With `all`, including expired ones.
 local function from_log(t, from, limit, bytes, newest_first, all)
   local found, size, command = {}, 0, newest_first and 'XREVRANGE' or 'XRANGE'
   local last = newest_first and '-' or '+'
@@ -152,7 +153,7 @@ local function from_log(t, from, limit, bytes, newest_first, all)
   end
 end
 
--- The same of those that were put back, of which there are few.
+-- The same for messages that were put back, of which there are few.
 local function from_back(t, from, newest_first, all)
   local found, ids = {}, nil
   if newest_first then
@@ -167,7 +168,7 @@ local function from_back(t, from, newest_first, all)
   return found
 end
 
--- A topic's messages in their order, or the other way round.
+-- A topic's messages in order of id, or newest first.
 local function range(t, from, limit, bytes, newest_first, all)
   local found, more = from_log(t, from, limit, bytes, newest_first, all)
   if t.back == 0 then return found end
@@ -191,8 +192,8 @@ local function range(t, from, limit, bytes, newest_first, all)
   return found
 end
 
--- Writes back what changed of a topic; returns what servers are told of it: its name, its flags and numbers,
--- then the ids of messages that were put back.
+-- Writes a topic's changed fields; returns its part of the update: the name, flags and fields,
+-- then the ids of messages put back.
 local function save(t)
   local changed, line = {}, t.text
   t.version = t.version + 1
@@ -220,7 +221,7 @@ local function is_changed(t)
   return false
 end
 
--- When there is something to do.
+-- The next time at which `tick` has work.
 local function next_due()
   local due = MAX_DUE
   local first = call('ZRANGE', PREFIX .. 'due', 0, 0, 'WITHSCORES')
@@ -233,7 +234,7 @@ local function next_due()
   return due
 end
 
--- Writes everything back; returns what this server is told, which the others hear.
+-- Writes all changes; publishes the update and returns it.
 local function finish()
   local lines = {}
   if S.born == 0 then

@@ -1,6 +1,6 @@
--- Taking: who gets which message, under which lease, and how it is given back or removed.
+-- Takes: which message a taker receives, its lease, and how it is returned or acked.
 
--- What is left to do for a message that is gone from the log.
+-- Updates the counters for a message that has left the log.
 local function forget(t, m)
   if m.expires then call('ZREM', key(t, 'expiries'), padded(m.id)) end
   t.removed = true
@@ -11,7 +11,7 @@ local function forget(t, m)
   end
 end
 
--- Removes a message, unless it is gone already.
+-- Removes a message, if it is still there.
 local function remove(t, m)
   if call('XDEL', t.log, int(m.id)) == 0 then
     if t.back == 0 or call('HDEL', key(t, 'back'), padded(m.id)) == 0 then return end
@@ -39,13 +39,13 @@ local function taken(t, m, deliveries, rank)
   return outcome
 end
 
--- Takes messages in the order of the log, up to the one with the id `before`; false if there is
--- none.
+-- Takes messages in the order of the log, up to but not including the id `before`; false if there
+-- are none.
 local function take_line(t, outcomes, lease, most, before)
   local rows = call('XRANGE', t.log, int(t.taken_to + 1), before and int(before - 1) or '+',
     'COUNT', some(t, math.min(most, RUN_MESSAGES), RUN_BYTES))
   if #rows == 0 then return false end
-  -- Where all that is kept is in line, what is taken is cut off.
+  -- If every message is in line, the taken ones are a prefix of the log and can be trimmed.
   local all_in_line = t.length == t.in_line and t.back == 0
   local gone = {}
   for _, row in ipairs(rows) do
@@ -58,7 +58,7 @@ local function take_line(t, outcomes, lease, most, before)
         gone[#gone + 1] = int(m.id)
         forget(t, m)
       end
-      -- Under a lease one that has expired is left for the timer to remove.
+      -- With a lease, expired messages are left for `tick` to remove.
       if not late then
         if lease then begin_lease(t, m, lease, 1, RANK_DEFAULT) end
         outcomes[#outcomes + 1] = taken(t, m, 1, RANK_DEFAULT)
@@ -89,12 +89,12 @@ local function take_ready(t, outcomes, lease, rank, id)
   outcomes[#outcomes + 1] = taken(t, m, deliveries, rank)
 end
 
--- Takes one message out of the log's order, or several in it; false if there is none.
+-- Takes one message by rank, or several in log order; false if there are none.
 local function take_some(t, outcomes, lease, most)
   local first = t.ready > 0 and call('ZRANGE', key(t, 'ready'), 0, 0, 'WITHSCORES') or {}
   local id, rank = tonumber(first[1]), tonumber(first[2])
   if t.in_line > 0 and (not rank or rank >= RANK_DEFAULT) then
-    -- A returned message has its place among those that were never taken, by its id.
+    -- A returned message of default priority keeps its place by id.
     local before = rank == RANK_DEFAULT and id or nil
     if take_line(t, outcomes, lease, most, before) then return true end
   end
@@ -103,7 +103,8 @@ local function take_some(t, outcomes, lease, most)
   return true
 end
 
--- So many takes of one topic. Fewer outcomes are added if they took as much as a batch may.
+-- Takes this many messages of one topic. Adds fewer outcomes if the batch reaches its limit of
+-- bytes.
 local function takes(t, outcomes, lease, wanted)
   local till = #outcomes + wanted
   if t.made then
@@ -115,7 +116,7 @@ local function takes(t, outcomes, lease, wanted)
   for i = #outcomes + 1, till do outcomes[i] = {NOTHING} end
 end
 
--- The lease of a taker who took this message as its delivery of that number.
+-- The lease of a message; with `deliveries`, only if that delivery's lease is still valid.
 local function held(t, id, deliveries)
   local text = t.made and call('HGET', key(t, 'held'), padded(id))
   if not text then return nil end
@@ -138,7 +139,7 @@ local function end_lease(t, id)
   t.leased = t.leased - 1
 end
 
--- Puts a message to the topic of dead letters; false if that cannot be.
+-- Moves a message to the dead-letter topic; false if that is not possible.
 local function bury(t, lease, m)
   if S.dead_after == 0 or lease.deliveries < S.dead_after then return false end
   local suffix = -#DEAD_SUFFIX
@@ -152,12 +153,12 @@ local function bury(t, lease, m)
   return true
 end
 
--- Ends a lease; its message can be taken again, or is a dead letter by now.
+-- Ends a lease: the message becomes available again, or a dead letter.
 local function give_back(t, lease)
   end_lease(t, lease.id)
   t.returned = true
   local m = load(t, lease.id)
-  -- It may have expired meanwhile: the timer removes it, or has done so.
+  -- An expired message is left for `tick`, or removed already.
   if not m or expired(m) or bury(t, lease, m) then return end
   make_ready(t, lease.rank, lease.id, lease.deliveries)
 end
@@ -184,7 +185,7 @@ local function nack(t, id, deliveries, wait)
   return {DONE}
 end
 
--- Ends the lease of a message that did not reach its taker: that was no delivery.
+-- Ends the lease of a message that did not reach its taker; this does not count as a delivery.
 local function give_back_unread(t, id, deliveries)
   local lease = held(t, id, deliveries)
   if not lease then return {REFUSED, 'gone'} end

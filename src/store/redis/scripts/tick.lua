@@ -1,10 +1,10 @@
--- What time does: leases end, delayed messages are put, expired ones removed, dedupe keys
--- forgotten. A little at a time, so that others come in between.
+-- Due work: ends leases, puts delayed messages, removes expired ones and old dedupe keys. Each run
+-- is limited, so that other calls are not held up.
 
-write_all_the_same()
+allow_writes_without_memory()
 local due = call('ZRANGEBYSCORE', PREFIX .. 'due', '-inf', int(S.now), 'LIMIT', 0, DUE_TOPICS)
 
--- What is due of one kind, in the order of time.
+-- Due rows of one kind, in order of time.
 local function all(kind)
   local found = {}
   for _, name in ipairs(due) do
@@ -56,7 +56,7 @@ if S.keep then
   if left <= 0 then S.more = S.now end
 end
 keep_bound()
--- When each of them is due next is found out anew.
+-- Computes the next due time of each topic.
 for _, name in ipairs(due) do
   local t = topic(name)
   local first = math.huge
