@@ -1,6 +1,5 @@
-//! A store in Redis, or over a cluster: several servers over one, and what becomes of them when it goes
-//! away or fails over. Each test starts a Redis of its own, which listens on a socket in a folder, or a
-//! cluster of them.
+//! Stores in Redis and in a Redis Cluster: several servers share one, and it fails in many ways.
+//! Each test starts a Redis that listens on a Unix socket in a temporary folder, or a cluster.
 
 mod begins;
 mod cut;
@@ -33,7 +32,7 @@ use crate::suite::support::folder::Folder;
 use crate::suite::support::peer::{self, Peer};
 use crate::suite::support::{PATIENCE, server_with};
 
-/// A Redis, which ends with the test.
+/// A Redis that ends with the test.
 pub struct Redis {
     child: Child,
     folder: Folder,
@@ -41,12 +40,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// One that keeps nothing over its end.
+    /// A Redis without persistence.
     pub fn start() -> Redis {
         Redis::start_with(words(&["--save", ""]))
     }
 
-    /// One that has written what it answered to disk.
+    /// A Redis that syncs its file before each reply (appendfsync always).
     pub fn durable() -> Redis {
         Redis::start_with(words(&["--appendonly", "yes", "--appendfsync", "always"]))
     }
@@ -68,7 +67,7 @@ impl Redis {
         let child = command.args(flags).stdout(Stdio::null()).spawn();
         let child = child.expect("Debian's redis-server: make tools installs it");
         let deadline = Instant::now() + PATIENCE;
-        // It says no before it lets anybody in, if it has a password.
+        // With a password it refuses PING, and runs nevertheless.
         while !["PONG", "NOAUTH"].iter().any(|said| ask(folder, &["PING"]).starts_with(said)) {
             assert!(Instant::now() < deadline, "it does not answer");
             thread::park_timeout(Duration::from_millis(1));
@@ -80,7 +79,7 @@ impl Redis {
         format!("redis+unix://{}", self.folder.path("socket").display())
     }
 
-    /// Where it listens.
+    /// The path of its socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.path("socket")
     }
@@ -89,12 +88,12 @@ impl Redis {
         Config { store: self.url().parse().unwrap(), ..Config::default() }
     }
 
-    /// A dsmq server over it.
+    /// A dsmq server over this Redis.
     pub fn server(&self) -> Server {
         server_with(self.config())
     }
 
-    /// What redis-cli prints of a command.
+    /// The output of redis-cli for a command.
     pub fn ask(&self, command: &[&str]) -> String {
         ask(&self.folder, command)
     }
@@ -108,7 +107,7 @@ impl Redis {
         self.child = Redis::spawn(&self.folder, &self.flags);
     }
 
-    /// It goes on living, and does nothing.
+    /// Suspends the process.
     pub fn pause(&self) {
         self.signal("-STOP");
     }
@@ -130,7 +129,7 @@ impl Drop for Redis {
     }
 }
 
-/// The reply to a request, which is sent again while Redis is away; `away` is called then.
+/// The reply to a request, repeated while Redis is down; calls `away` before each repetition.
 fn ask_again(peer: &mut Peer, request: &Value, mut away: impl FnMut()) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -145,7 +144,7 @@ fn ask_again(peer: &mut Peer, request: &Value, mut away: impl FnMut()) -> Value 
     }
 }
 
-/// Flags of redis-server.
+/// Arguments of redis-server.
 pub fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| word.to_string()).collect()
 }

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_is_named_by_some_of_its_nodes() {
+    fn cluster_url_names_some_nodes() {
         let (seeds, partitions) = cluster("redis-cluster://127.0.0.1:7001,h:7002,[::1]:7003");
         assert_eq!(seeds, ["127.0.0.1:7001 None", "h:7002 None", "[::1]:7003 None"]);
         assert_eq!(partitions, None);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_a_name_is_where_it_was_asked() {
+    fn unknown_host_is_the_host_that_was_asked() {
         let asked = Address { host: "h".into(), port: 1 };
         for (said, address) in [("10.0.0.1:7", "10.0.0.1:7"), (":7", "h:7"), ("::1:7", "[::1]:7")] {
             assert_eq!(Address::parse(said, &asked).unwrap().to_string(), address);

@@ -1,4 +1,5 @@
-//! Tests of the store over a Redis Cluster of processes: the contract. The integration tests do more.
+//! Tests of the store over a real Redis Cluster: the contract. tests/suite/cluster covers
+//! failures.
 
 #[expect(dead_code, reason = "the integration tests, whose it is, do more to it")]
 #[path = "../../../tests/suite/support/redis_cluster.rs"]
@@ -13,7 +14,7 @@ use super::tests::rows;
 use super::*;
 use crate::store::contract;
 
-/// A cluster, which ends with the test.
+/// A cluster that ends with the test.
 pub struct Server {
     cluster: Cluster,
     stores: AtomicUsize,
@@ -24,7 +25,7 @@ impl Server {
         Server { cluster: Cluster::start(CALM), stores: AtomicUsize::new(0) }
     }
 
-    /// A prefix that no store has had.
+    /// A prefix that no other store uses.
     pub fn prefix(&self) -> String {
         format!("test{}:", self.stores.fetch_add(1, Ordering::SeqCst))
     }
@@ -34,7 +35,7 @@ impl Server {
         RedisStore::open(&at, rules, Some(clock)).unwrap()
     }
 
-    /// Rows of a store, as one Redis counts them.
+    /// Number of rows of a store on all masters.
     pub fn rows(&self, prefix: &str) -> i64 {
         let of = |node| {
             let url = format!("redis://127.0.0.1:{}", self.cluster.port(node));
@@ -46,7 +47,7 @@ impl Server {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_cluster_holds_the_contract() {
+fn store_in_a_cluster_holds_the_contract() {
     let server = Server::start();
     contract::hold_in_parts(&|| {
         Arc::new(server.open(&server.prefix(), Rules::default(), contract::clock))

@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_breaks_is_a_suspicion_until_a_probe_is_answered() {
+    fn broken_connection_marks_the_node_down_until_a_probe() {
         let node = NodeHealth::new("here:1".into());
         let epoch = node.epoch().unwrap();
         node.connection_broke(epoch, "broken".into());
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_reason_is_told_as_long_as_it_is_away() {
+    fn outage_keeps_its_first_reason() {
         let node = NodeHealth::new("here:1".into());
         node.probe_failed("refused".into());
         node.probe_failed("still refused".into());
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_replica_that_is_furthest_behind_counts() {
+    fn largest_replica_lag_counts() {
         let info = "# Replication\r\nrole:master\r\nconnected_slaves:3\r\n\
             slave0:ip=127.0.0.1,port=1,state=online,offset=90,lag=0\r\n\
             slave1:ip=127.0.0.1,port=2,state=online,offset=70,lag=4,type=replica\r\n\
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn it_doubles_up_to_a_second() {
+    fn backoff_doubles_up_to_a_second() {
         let mut backoff = Backoff::default();
         let millis = [(); 7].map(|()| backoff.failed().as_millis());
         assert_eq!(millis, [50, 100, 200, 400, 800, 1_000, 1_000]);

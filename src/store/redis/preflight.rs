@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redis_that_evicts_is_known() {
+    fn eviction_policy_is_recognised() {
         let info = "maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n";
         assert_eq!(evicts(info), Some("allkeys-lru"));
         assert_eq!(evicts("maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n"), None);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_two_numbers() {
+    fn version_is_two_numbers() {
         assert_eq!(version("# Server\r\nredis_version:7.0.15\r\n"), Some((7, 0)));
         assert_eq!(version("redis_version:6.2\n"), Some((6, 2)));
         assert_eq!(version("valkey:1"), None);

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_commands_are_what_scripts_run() {
+    fn commands_lists_what_scripts_run() {
         let commands = commands();
         for command in ["XADD", "XDEL", "XRANGE", "XREVRANGE", "HSET", "ZADD", "LPUSHX", "UNLINK"] {
             assert!(commands.contains(command), "{command}");

@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn each_part_has_its_own_in_one_call() {
+    fn each_partition_gets_its_share_in_one_call() {
         let (given, _, done) = split(&["a:0", "b:1", "c:0", "d:2", "e:1"], 9);
         assert_eq!(given, ["0:ac", "1:be", "2:d"]);
         assert_eq!(done, 5);
     }
 
     #[test]
-    fn a_take_of_another_part_has_been_carried_out_before() {
+    fn take_of_another_partition_is_done_first() {
         let (given, taken, done) = split(&["a:0", "b:1", "t:1", "c:1", "d:0", "t:0", "e:1"], 9);
         assert_eq!(given, ["0:a", "1:btc", "0:dt", "1:e"]);
         assert_eq!(taken, ["from 1", "from 0"]);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_behind_what_is_left_for_later_is_done() {
+    fn nothing_after_a_postponed_operation_is_done() {
         let (given, taken, done) = split(&["a:0", "t:1", "t:1", "t:1", "b:0", "t:0"], 2);
         assert_eq!(given, ["0:a", "1:tt"]);
         assert_eq!(taken, ["from 1", "from 1"]);

@@ -1,5 +1,5 @@
-//! Tests of the store in Redis: the contract, and what two servers see of one another. Each starts a
-//! Redis of its own, which listens on a socket in a folder.
+//! Tests of the store in Redis: the contract, and stores that several servers share. Each test
+//! starts a Redis that listens on a Unix socket in a temporary folder.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,16 +16,16 @@ use crate::store::leader::Works;
 use crate::store::{WhenFull, contract};
 
 impl RedisStore {
-    /// As `dyn Store` has it.
+    /// Carries out a batch as `dyn Store` does.
     fn apply(&self, batch: &mut Batch) {
         (self as &dyn Store).apply(batch);
     }
 }
 
-/// The longest that anything takes.
+/// Time limit of every wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A Redis, which ends with the test.
+/// A Redis that ends with the test.
 pub struct Server {
     child: Child,
     folder: TempDir,
@@ -65,7 +65,7 @@ impl Server {
         Client::open(self.url()).unwrap()
     }
 
-    /// A prefix that no store has had.
+    /// A prefix that no other store uses.
     pub fn prefix(&self) -> String {
         format!("test{}:", self.stores.fetch_add(1, Ordering::SeqCst))
     }
@@ -75,7 +75,7 @@ impl Server {
             .unwrap()
     }
 
-    /// A store of so many parts, all of them here.
+    /// A store with this many partitions, all in this Redis.
     pub fn open_parts(
         &self,
         prefix: &str,
@@ -95,7 +95,8 @@ impl Server {
     }
 }
 
-/// Rows of a store, whatever they are, but what is known of topics, and hints at them.
+/// Number of rows that belong to messages: not the topics' fields, nor the hints `due` and
+/// `oldest`.
 pub fn rows(connection: &mut Connection, prefix: &str) -> i64 {
     let keys: Vec<String> = cmd("KEYS").arg(format!("{prefix}*")).query(connection).unwrap();
     let about = |key: &&String| {
@@ -117,7 +118,7 @@ pub fn rows(connection: &mut Connection, prefix: &str) -> i64 {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn in_redis_holds_the_contract() {
+fn store_in_redis_holds_the_contract() {
     let server = Server::start();
     contract::hold(&|| {
         Arc::new(server.open(&server.prefix(), Rules::default(), Some(contract::clock)))
@@ -126,7 +127,7 @@ fn in_redis_holds_the_contract() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn each_part_holds_the_contract() {
+fn partitioned_store_holds_the_contract() {
     let server = Server::start();
     contract::hold_in_parts(&|| {
         Arc::new(server.open_parts(&server.prefix(), Rules::default(), contract::clock, 7))
@@ -137,7 +138,7 @@ fn topic(name: &str) -> Topic {
     Topic::new(name).unwrap()
 }
 
-/// Puts so many messages of this size; what each came to.
+/// Puts this many messages of this size; returns the outcomes.
 fn put(store: &RedisStore, name: &str, count: usize, size: usize) -> Vec<Result<Outcome>> {
     let mut batch = Batch::default();
     (0..count).for_each(|_| batch.put(topic(name), &vec![b'7'; size], None));
@@ -162,7 +163,7 @@ fn length(store: &RedisStore, name: &str) -> u64 {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn scripts_that_redis_forgot_are_told_again() {
+fn scripts_missing_in_redis_are_loaded_again() {
     let server = Server::start();
     let store = server.open("t:", Rules::default(), None);
     assert!(put(&store, "t", 1, 1)[0].is_ok());
@@ -174,7 +175,7 @@ fn scripts_that_redis_forgot_are_told_again() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn every_topic_is_known_to_who_opens_a_store() {
+fn opening_a_store_loads_every_topic() {
     let server = Server::start();
     let (store, mut batch) = (server.open("t:", Rules::default(), None), Batch::default());
     (0..3_000).for_each(|i| batch.put(topic(&format!("topic {i}")), b"1", None));
@@ -189,7 +190,7 @@ fn every_topic_is_known_to_who_opens_a_store() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_moment_is_when_it_was_asked_for_whatever_was_heard() {
+fn watermark_is_current_without_the_change_feed() {
     let server = Server::start();
     let prefix = server.prefix();
     let [here, there] = [(); 2].map(|()| server.open(&prefix, Rules::default(), None));
@@ -200,7 +201,7 @@ fn a_moment_is_when_it_was_asked_for_whatever_was_heard() {
     for _ in 0..100 {
         let before = put();
         assert_eq!(there.watermark().of("t"), before);
-        // It is told later, of what was then.
+        // The query is answered later, with the ids of that time.
         let beginning = there.watermark_lazy();
         let after = put();
         assert!(beginning.of("t") < after, "{after} {beginning:?}");
@@ -209,7 +210,7 @@ fn a_moment_is_when_it_was_asked_for_whatever_was_heard() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_redis_without_memory_is_full_and_nothing_is_half_done() {
+fn redis_without_memory_refuses_puts_atomically() {
     let server = Server::start();
     let store = server.open("t:", Rules::default(), None);
     put(&store, "t", 3, 10);
@@ -224,7 +225,7 @@ fn a_redis_without_memory_is_full_and_nothing_is_half_done() {
     }
     assert!(matches!(take(&store, "t", None), Ok(Outcome::Taken(Some(_)))), "that makes room");
     assert_eq!(length(&store, "t"), 2);
-    // Nor is a put behind what makes room let in.
+    // A put after an operation that frees memory is still refused.
     let mut both = Batch::default();
     both.ops.push(Op::Take { topic: topic("t"), lease: None });
     both.put(topic("t"), b"1", None);
@@ -240,20 +241,20 @@ fn a_redis_without_memory_is_full_and_nothing_is_half_done() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_full_store_refuses_until_there_is_room() {
+fn full_store_refuses_puts_until_there_is_room() {
     let server = Server::start();
     let rules = Rules { max_bytes: Some(20_000), ..Rules::default() };
     let store = server.open("t:", rules, None);
     let outcomes = put(&store, "t", 100, 400);
     let stored = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    // A topic takes 1,002 and a message 500 by the measure of the bound.
+    // Against the bound a topic counts 1,002 bytes and a message 500.
     assert_eq!(stored, (20_000 - 1_002) / 500);
     assert!(outcomes[stored..].iter().all(|outcome| code(outcome) == Some(Code::Full)));
     assert_eq!(store.usage().refused as usize, outcomes.len() - stored);
     assert!(take(&store, "t", None).is_ok());
     assert!(put(&store, "t", 1, 400)[0].is_ok());
     assert_eq!(code(&put(&store, "t", 1, 400)[0]), Some(Code::Full));
-    // Topics have a quarter of it.
+    // Topics may use a quarter of it.
     (0..20).for_each(|_| drop(take(&store, "t", None)));
     let made = ["a", "b", "c", "d"].map(|name| code(&put(&store, name, 1, 1)[0]));
     assert_eq!(made, [None, None, None, Some(Code::TooManyTopics)]);
@@ -262,7 +263,7 @@ fn a_full_store_refuses_until_there_is_room() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_store_that_drops_keeps_its_newest_messages() {
+fn drop_oldest_keeps_the_newest_messages() {
     let server = Server::start();
     let rules =
         Rules { max_bytes: Some(100_000), when_full: WhenFull::DropOldest, ..Rules::default() };
@@ -284,7 +285,7 @@ fn a_store_that_drops_keeps_its_newest_messages() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn messages_that_are_older_than_they_may_be_go() {
+fn messages_older_than_keep_are_dropped() {
     let server = Server::start();
     let rules = Rules { keep: Some(1_000_000), ..Rules::default() };
     let store = server.open("t:", rules, Some(contract::clock));
@@ -303,7 +304,7 @@ fn messages_that_are_older_than_they_may_be_go() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_store_of_another_version_is_refused() {
+fn store_with_another_layout_is_refused() {
     let server = Server::start();
     let mut connection = server.client().get_connection().unwrap();
     let mut call = cmd("HSET");
@@ -315,7 +316,7 @@ fn a_store_of_another_version_is_refused() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn batches_that_meet_keep_to_themselves() {
+fn concurrent_batches_do_not_affect_each_other() {
     let server = Server::start();
     let store = server.open("t:", Rules::default(), None);
     put(&store, "large", 3, 1 << 20);
@@ -329,7 +330,7 @@ fn batches_that_meet_keep_to_themselves() {
     let mut puts = Batch::default();
     (0..request::OPERATIONS + 1).for_each(|_| puts.put(topic("many"), b"1", None));
     store.partitions[0].commit(&mut [&mut large, &mut none, &mut small, &mut puts]);
-    // What is more than a batch may take is left, and nobody else has less for it.
+    // A batch that reaches its limit of bytes leaves the rest; the other batches are not affected.
     assert!(matches!(large.outcomes[..], [Ok(Outcome::Taken(Some(_))), Ok(Outcome::Later)]));
     assert_eq!(large.taken.len(), 1 << 20);
     assert_eq!(none.outcomes, [Ok(Outcome::Taken(None))]);
@@ -337,7 +338,7 @@ fn batches_that_meet_keep_to_themselves() {
     assert_eq!(small.outcomes.iter().map(taken).collect::<Vec<_>>(), [true, true, false]);
     assert_eq!(puts.outcomes.len(), request::OPERATIONS + 1);
 
-    // One that has no room fails alone.
+    // A batch without room fails alone.
     let mut connection = server.client().get_connection().unwrap();
     let mut memory = cmd("CONFIG");
     memory.arg("SET").arg("maxmemory").arg("1").exec(&mut connection).unwrap();

@@ -1,5 +1,5 @@
-//! When a session begins: as its connection is accepted, whatever its server has heard of the others by then.
-//! What was confirmed before on another server is not handed out, what is put later is not left out.
+//! Session starts on several servers: a session reads exactly the messages put after its
+//! connection was accepted, even if its server has not heard of other servers' puts yet.
 
 use std::thread;
 
@@ -13,11 +13,11 @@ use crate::suite::support::server_with;
 
 const ROUNDS: usize = 300;
 
-/// Clients that subscribe at the same time, and how often each does.
+/// Clients that subscribe at the same time, and the number of their subscriptions.
 const CLIENTS: usize = 24;
 const CLIENT_ROUNDS: usize = 20;
 
-/// Topics of which some are in each part of a cluster.
+/// Enough topics that each partition of a cluster has some.
 const TOPICS: usize = 64;
 
 /// Two servers over one store, and a connection to the first.
@@ -27,7 +27,7 @@ struct Servers {
     there: Server,
 }
 
-/// How often what came first was not what should have come.
+/// How often the first message was not the expected one.
 #[derive(Debug, Default, PartialEq)]
 struct Wrong {
     older_by_get: usize,
@@ -47,8 +47,8 @@ impl Servers {
         put(&mut self.putter, topic, message);
     }
 
-    /// Puts on one server before and after it subscribes on the other; how often it was pushed what it had
-    /// put before.
+    /// Puts on one server before and after subscribing on the other; returns how often a message
+    /// put before was pushed.
     fn older(&self, topic: &str) -> usize {
         let mut putter = Peer::connect(self.here.addr());
         let subscribe = json!({"action":"subscribe","topic":topic}).to_string();
@@ -65,7 +65,7 @@ impl Servers {
         (0..CLIENT_ROUNDS).map(is_older).filter(|is_older| *is_older).count()
     }
 
-    /// Puts on one server and reads on the other, over connections that begin just before or after.
+    /// Puts on one server, and reads on the other over connections accepted just before or after.
     fn count(&mut self) -> Wrong {
         let mut wrong = Wrong::default();
         for round in 0..ROUNDS {
@@ -87,7 +87,7 @@ impl Servers {
             wrong.older_by_subscribe += usize::from(pushed == before);
             wrong.missed_by_subscribe += usize::from(pushed != before && pushed != after);
 
-            // It has been accepted when it has had a reply.
+            // A reply shows that the connection was accepted.
             let mut getter = Peer::connect(self.there.addr());
             self.put(&topic, &after);
             getter.send(&get);
@@ -103,8 +103,8 @@ fn put(peer: &mut Peer, topic: &str, message: &Value) {
     assert_eq!(peer.receive_reply()["ok"], true);
 }
 
-/// What is handed out though it is older is as rare as an answer is quick, which a machine with too much to
-/// do makes worse; without asking it is every third.
+/// A message put before is delivered if it falls into the travel time of a reply, which is rarer
+/// on an idle machine. Without the query it happens in every third case.
 fn judge(wrong: Wrong) {
     println!("of {ROUNDS}: {wrong:?}");
     let older_by_get = wrong.older_by_get;
@@ -114,20 +114,20 @@ fn judge(wrong: Wrong) {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_session_begins_with_its_connection_over_one_redis() {
+fn session_starts_at_accept_over_one_redis() {
     let redis = Redis::start();
     judge(Servers::start(&redis.url()).count());
 }
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_session_begins_with_its_connection_over_a_cluster() {
+fn session_starts_at_accept_over_a_cluster() {
     judge(Servers::start(&Cluster::start(CALM).url()).count());
 }
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn whoever_subscribes_at_the_same_time_is_pushed_nothing_older() {
+fn concurrent_subscribers_receive_nothing_older() {
     let cluster = Cluster::start(CALM);
     let servers = &Servers::start(&cluster.url());
     let older: usize = thread::scope(|scope| {

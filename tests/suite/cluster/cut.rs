@@ -1,6 +1,6 @@
-//! A server is cut off from its Redis for a while, in several ways, and comes back by itself: who
-//! waits there goes on waiting, what was due meanwhile is done, nothing that was confirmed is lost, and
-//! nothing that was acknowledged comes back.
+//! A server that loses its Redis for a while, in several ways, recovers by itself: waiting clients
+//! keep waiting, overdue work is done, no confirmed message is lost, and no acked message comes
+//! back.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -18,13 +18,13 @@ use crate::suite::support::{PATIENCE, server_with};
 /// Messages that are taken before, during and after the cut.
 const JOBS: u64 = 1_000;
 
-/// The longest that a request may be without a reply.
+/// Longest time that a request may go without a reply.
 const BOUND: Duration = Duration::from_secs(10);
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_server_that_is_cut_off_comes_back_by_itself() {
-    // Each with a Redis of its own, at the same time: all that they do is wait.
+fn server_recovers_after_losing_redis() {
+    // Each way has a Redis of its own and mostly waits, so they run at the same time.
     thread::scope(|scope| {
         for way in [Way::Refuses, Way::Swallows, Way::Breaks] {
             scope.spawn(move || cut(way));
@@ -48,7 +48,7 @@ fn cut(way: Way) {
     let end = Instant::now() + time;
     work.until(|work| work.unavailable > 0);
     healthz(&cut_off, 503, &proxy.address());
-    // Who waits already goes on waiting; who comes now is told.
+    // Clients that already wait keep waiting; new requests fail.
     let mut late = Peer::connect(cut_off.addr());
     late.send(r#"{"action":"take","topic":"taken","wait":600,"tag":"late"}"#);
     assert_eq!(late.expect_error("unavailable")["tag"], "late");
@@ -57,10 +57,10 @@ fn cut(way: Way) {
     }
     proxy.set(Way::Open);
 
-    // First what nobody asks for any more.
-    waiting.expect_what_became_due();
+    // First the requests that other clients have abandoned.
+    waiting.expect_due_messages();
     work.until(Work::is_done);
-    waiting.expect_what_is_put(&mut Peer::connect(other.addr()));
+    waiting.expect_new_messages(&mut Peer::connect(other.addr()));
     healthz(&cut_off, 200, "ok");
     work.expect_all_there(&mut Peer::connect(other.addr()));
     println!(
@@ -71,7 +71,7 @@ fn cut(way: Way) {
     );
 }
 
-/// The server comes to this status, and says this with it.
+/// Waits until the server has this status, with this text.
 fn healthz(server: &Server, status: u16, said: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -87,12 +87,12 @@ fn healthz(server: &Server, status: u16, said: &str) {
     }
 }
 
-/// Who waits at the server that is cut off, and says nothing more.
+/// Clients that wait at the server that is cut off, and send nothing more.
 struct Waiting {
     getter: Peer,
     taker: Peer,
     subscriber: Peer,
-    /// Of a message that is due during the cut, and of one whose lease ends then.
+    /// For a message due during the cut, and one whose lease ends then.
     delayed: Peer,
     leased: Peer,
 }
@@ -131,13 +131,13 @@ impl Waiting {
         }
     }
 
-    fn expect_what_became_due(&mut self) {
+    fn expect_due_messages(&mut self) {
         assert_eq!(self.delayed.receive_reply()["message"], 1);
         let again = self.leased.receive_reply();
         assert_eq!((&again["message"], &again["deliveries"]), (&json!(2), &json!(2)));
     }
 
-    fn expect_what_is_put(&mut self, elsewhere: &mut Peer) {
+    fn expect_new_messages(&mut self, elsewhere: &mut Peer) {
         let each = [
             ("got", &mut self.getter),
             ("taken", &mut self.taker),
@@ -152,15 +152,15 @@ impl Waiting {
     }
 }
 
-/// Puts, takes and acks, which go on whatever happens.
+/// Puts, takes and acks that continue during the cut.
 struct Work {
     peer: Peer,
     next: u64,
-    /// A job that was taken, and is to be acknowledged first.
+    /// A taken job that is acked before the next take.
     taken: Option<Value>,
     confirmed: BTreeSet<u64>,
     acked: BTreeSet<u64>,
-    /// Those whose ack had no answer.
+    /// Jobs whose ack had no reply.
     doubtful: BTreeSet<u64>,
     unavailable: usize,
     longest: Duration,
@@ -194,7 +194,7 @@ impl Work {
         }
     }
 
-    /// A reply, or none if the store is away.
+    /// The reply; `None` if the store is unavailable.
     fn ask(&mut self, mut request: Value) -> Option<Value> {
         request["tag"] = json!(self.next);
         self.next += 1;
@@ -206,7 +206,7 @@ impl Work {
         assert_eq!(reply["tag"], request["tag"], "{reply}");
         if reply["code"] == "unavailable" {
             self.unavailable += 1;
-            // Else it would be asked without end.
+            // Do not repeat it endlessly.
             thread::park_timeout(Duration::from_millis(5));
             return None;
         }
@@ -240,13 +240,13 @@ impl Work {
         }
     }
 
-    /// Every job is acked, for certain or perhaps.
+    /// Every job is acked, or may be.
     fn is_done(&self) -> bool {
         self.acked.union(&self.doubtful).count() as u64 == JOBS
     }
 
     fn expect_all_there(&mut self, peer: &mut Peer) {
-        // Those in doubt that were not acked come back when their leases have ended.
+        // Jobs in doubt that were not acked come back after their leases.
         let take = r#"{"action":"take","topic":"jobs","lease":60,"wait":3}"#;
         loop {
             peer.send(take);

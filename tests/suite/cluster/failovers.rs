@@ -1,5 +1,5 @@
-//! A cluster's masters fail while puts are confirmed with `--redis-replicas 1`: whatever was confirmed is
-//! there afterwards, once, and whoever lost something had been told that it may be lost.
+//! Failovers of a cluster under puts confirmed with `--redis-replicas 1`: every confirmed message
+//! is there exactly once, and every lost one was reported as unconfirmed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,42 +19,42 @@ use crate::suite::support::{PATIENCE, server_with};
 
 const TOPICS: usize = 24;
 
-/// The longest that it takes to read all.
+/// Longest time to read everything.
 const READ: Duration = Duration::from_secs(600);
 
-/// Puts from a failover to the next.
+/// Puts between two failovers.
 const EACH: usize = 5_000;
 
 /// How a master fails.
 #[derive(Clone, Copy, Debug)]
 enum Failure {
-    /// It is killed, and comes back when its replica has taken its place.
+    /// Killed; restarted once its replica has taken over.
     Killed,
-    /// It is silent until its replica has taken its place; then it goes on where it was.
+    /// Suspended until its replica has taken over, then resumed.
     Paused,
-    /// It gives its place to its replica.
+    /// Hands over to its replica (CLUSTER FAILOVER).
     Agreed,
-    /// Its replica has lost it for a while when it is killed: so much is lost.
+    /// Killed after its replica was disconnected for a while: the latest changes are lost.
     CutOff,
 }
 
 const FAILURES: [Failure; 4] = [Failure::Killed, Failure::Paused, Failure::Agreed, Failure::CutOff];
 
-/// What a producer was told of a message.
+/// The replies to the puts of one message.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     confirmed: bool,
     unconfirmed: bool,
-    /// How often it was to try again.
+    /// Replies that asked to try again.
     unavailable: usize,
-    /// Until it was confirmed.
+    /// The time until the confirmation.
     took: Duration,
 }
 
 struct Puts {
     count: usize,
     next: AtomicUsize,
-    /// Producers wait here while the cluster is made whole, that all failures meet some puts.
+    /// Producers wait here while the cluster recovers, so that every failure meets puts.
     allowed: AtomicUsize,
     answered: AtomicUsize,
     unconfirmed: AtomicUsize,
@@ -71,7 +71,7 @@ fn servers(cluster: &Cluster) -> [Server; 2] {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn what_was_confirmed_survives_failovers() {
+fn confirmed_puts_survive_failovers() {
     let failovers = number("DSMQ_FAILOVERS", 4) as usize;
     let seed = seed();
     let mut cluster = Cluster::start(NERVOUS);
@@ -103,7 +103,7 @@ fn what_was_confirmed_survives_failovers() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn what_was_acknowledged_stays_so_over_failovers() {
+fn acks_survive_failovers() {
     let failovers = number("DSMQ_FAILOVERS", 4) as usize;
     let mut cluster = Cluster::start(NERVOUS);
     let servers = servers(&cluster);
@@ -120,8 +120,8 @@ fn what_was_acknowledged_stays_so_over_failovers() {
     println!("{failovers} failovers, {messages} messages put, taken and acked: {seen}");
 }
 
-/// Lets a master fail in the next way, and waits until the cluster is whole again. `confirms_fail` waits
-/// until one did.
+/// Makes a master fail in the next way, and waits until the cluster is complete. `confirms_fail`
+/// waits for a put without confirmation.
 fn fail(cluster: &mut Cluster, number: usize, random: &mut Random, confirms_fail: impl FnOnce()) {
     let (master, replica) = cluster.pair(random.below(3) as usize);
     let back = |cluster: &mut Cluster| {
@@ -188,7 +188,7 @@ impl Puts {
         }
     }
 
-    /// Puts these messages, each until it is told something else than to try again.
+    /// Puts these messages, and repeats each while the reply asks to try again.
     fn put(&self, peer: &mut Peer, mut messages: Vec<usize>) {
         let start = Instant::now();
         while !messages.is_empty() {
@@ -233,7 +233,7 @@ fn put(message: &usize) -> String {
     .to_string()
 }
 
-/// Waits until a server knows how many messages there are: what it missed it asks for.
+/// Waits until a server knows this number of messages: it reloads what it missed.
 fn until_known(server: &Server, there: usize) {
     let deadline = Instant::now() + PATIENCE;
     let mut peer = Peer::connect(server.addr());
@@ -248,7 +248,7 @@ fn until_known(server: &Server, there: usize) {
     }
 }
 
-/// How many messages the nodes have.
+/// Number of messages on the nodes.
 fn stored(cluster: &Cluster) -> usize {
     let of = |node| -> usize {
         let logs: Vec<String> = cluster.ask(node, &["KEYS", "dsmq:{*}:log:*"]).unwrap();
@@ -257,11 +257,11 @@ fn stored(cluster: &Cluster) -> usize {
     cluster.masters().into_iter().map(of).sum()
 }
 
-/// How often each message is there, as someone reads it who reads all.
+/// How often each message is there, according to a reader of all topics.
 fn read_all(server: &Server) -> BTreeMap<usize, usize> {
     let deadline = Instant::now() + READ;
     let (mut peer, mut there) = (Peer::connect(server.addr()), BTreeMap::new());
-    // A topic, and the last id that was read of it.
+    // Each topic with the last id read from it.
     let mut places: Vec<(usize, u64)> = (0..TOPICS).map(|topic| (topic, 0)).collect();
     while !places.is_empty() {
         let get = |(topic, last): &(usize, u64)| {

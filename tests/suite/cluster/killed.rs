@@ -1,6 +1,5 @@
-//! Three servers over one Redis, or over a cluster, which are killed at random while they are put to
-//! and taken from on all of them, as their takers are; or stopped for a moment, as a machine is of which an
-//! image is made.
+//! Three servers over one Redis or one cluster are killed or suspended at random, as are takers,
+//! while messages are put and taken on all of them. No message may be lost or acked twice.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -12,14 +11,14 @@ use crate::suite::support::redis_cluster::{CALM, Cluster};
 
 const SERVERS: usize = 3;
 
-/// How often one is killed.
+/// Number of kills.
 const KILLS: usize = 20;
 
-/// How often one is stopped.
+/// Number of suspensions.
 const STOPS: usize = 100;
 
-/// Kills servers over this store while they have so many topics to do with.
-fn servers_are_killed(store: &str, topics: usize) {
+/// Kills servers over this store during a load on this number of topics.
+fn kill_servers(store: &str, topics: usize) {
     let messages = number("DSMQ_REDIS_MESSAGES", 20_000) as usize;
     let plan = load::Plan { messages, topics, seed: seed(), taker_ends: 50 };
     let start = || Process::server(&mut dsmq(&["--port", "0", "--log", "error", "--store", store]));
@@ -39,7 +38,7 @@ fn servers_are_killed(store: &str, topics: usize) {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn servers_that_are_stopped_go_on() {
+fn suspended_servers_resume() {
     let redis = Redis::start();
     let messages = 100 * STOPS;
     let plan = load::Plan { messages, topics: 4, seed: seed(), taker_ends: 50 };
@@ -63,12 +62,12 @@ fn servers_that_are_stopped_go_on() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn servers_that_are_killed_lose_and_double_nothing() {
-    servers_are_killed(&Redis::start().url(), 1);
+fn killed_servers_lose_and_duplicate_nothing() {
+    kill_servers(&Redis::start().url(), 1);
 }
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn servers_over_a_cluster_that_are_killed_lose_and_double_nothing() {
-    servers_are_killed(&Cluster::start(CALM).url(), 24);
+fn killed_servers_over_a_cluster_lose_and_duplicate_nothing() {
+    kill_servers(&Cluster::start(CALM).url(), 24);
 }

@@ -1,8 +1,9 @@
-//! Producers and takers on several servers over one store, while something befalls these: every message
-//! is acknowledged once, and none is lost.
+//! Load for the tests of this folder: producers and takers on several servers over one store.
+//! Every message is acked exactly once, and none is lost.
 //!
-//! An ack whose reply never came, or says no more, may have worked or not. One that worked is the last that is heard of
-//! its message: so of the acks of a message one surely worked, or none surely did and one may have.
+//! An ack without a conclusive reply may have worked. A successful ack is the last event of its
+//! message: so each message has either one certain success, or none and at least one possible
+//! success.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -20,34 +21,34 @@ use crate::suite::support::random::Random;
 pub const PRODUCERS: usize = 4;
 const TAKERS: usize = 6;
 
-/// Requests that are sent at once.
+/// Requests sent at once.
 pub const PIPELINE: usize = 32;
 
-/// How many requests to one topic stand together.
+/// Consecutive requests to one topic.
 const TOGETHER: usize = 8;
 
-/// How long a producer or taker that was told to try again thinks it over.
+/// Pause of a producer or taker before it tries again.
 pub const PAUSE: Duration = Duration::from_millis(5);
 
-/// What is to be done.
+/// The parameters of a load.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub messages: usize,
     pub topics: usize,
     pub seed: u64,
-    /// Once in so many rounds a taker ends with messages in its hands, or without hearing what became
-    /// of its acks; another takes its place.
+    /// Once in this many rounds a taker ends while it holds messages or before it reads the
+    /// replies to its acks; another replaces it.
     pub taker_ends: u64,
 }
 
-/// What producers and takers share.
+/// State shared by producers and takers.
 pub struct Load {
     plan: Plan,
     addrs: Vec<Mutex<SocketAddr>>,
-    /// Producers that have not ended.
+    /// Producers still running.
     producing: AtomicUsize,
     acked: AtomicUsize,
-    /// Messages of which an ack worked, or may have.
+    /// Messages with a successful or possibly successful ack.
     seen: Mutex<HashSet<u64>>,
     empty: AtomicBool,
     doubtful_puts: AtomicUsize,
@@ -57,14 +58,14 @@ pub struct Load {
     unconfirmed: AtomicUsize,
 }
 
-/// What became of the acks of a message: how many worked, and how many may have.
+/// Acks of a message: how many succeeded, and how many may have.
 #[derive(Clone, Copy, Debug, Default)]
 struct Acks {
     sure: usize,
     doubtful: usize,
 }
 
-/// Carries out the plan on these servers, and `trouble` meanwhile; what was seen, in a line.
+/// Runs the load on these servers, with `trouble` at the same time; returns a summary line.
 pub fn run(plan: Plan, servers: &[SocketAddr], trouble: impl FnOnce(&Load)) -> String {
     let load = Load {
         plan,
@@ -91,14 +92,14 @@ pub fn run(plan: Plan, servers: &[SocketAddr], trouble: impl FnOnce(&Load)) -> S
                 scope.spawn(move || load.work(Random(seed.wrapping_add(50 + taker as u64))))
             })
             .collect();
-        // Whoever fails, all come to an end.
+        // After a failure all threads must end.
         let end = End(&load.empty);
         trouble(load);
         load.wait_until_empty();
         drop(end);
         takers.into_iter().flat_map(|taker| taker.join().unwrap()).collect()
     });
-    // What fails says with which seed.
+    // A failure message contains the seed.
     eprintln!("{plan:?}");
     judge(messages, &acks);
     let doubtful = acks.iter().filter(|(_, sure)| !sure).count();
@@ -121,7 +122,7 @@ impl Drop for End<'_> {
     }
 }
 
-/// How many messages there are, as `topics` tells; `None` while a node has not come back.
+/// Number of messages according to `topics`; `None` while a node is down.
 pub fn messages(reply: &Value) -> Option<u64> {
     if reply["code"] == "unavailable" {
         return None;
@@ -130,7 +131,7 @@ pub fn messages(reply: &Value) -> Option<u64> {
     Some(topics.iter().map(|topic| topic["length"].as_u64().unwrap()).sum())
 }
 
-/// Of these acks, of which each worked or may have, none is missing and none worked twice.
+/// Asserts that no message is missing and none was acked twice.
 pub fn judge(messages: usize, acks: &[(u64, bool)]) {
     let mut of: HashMap<u64, Acks> = HashMap::new();
     for (message, sure) in acks {
@@ -145,12 +146,12 @@ pub fn judge(messages: usize, acks: &[(u64, bool)]) {
 }
 
 impl Load {
-    /// The server that has this number is another one from now on.
+    /// Replaces the server with this number.
     pub fn replace(&self, server: usize, addr: SocketAddr) {
         *self.addrs[server].lock().unwrap() = addr;
     }
 
-    /// Waits until so many messages are acknowledged.
+    /// Waits until this many messages are acked.
     pub fn until_acked(&self, count: usize) {
         let (mut before, mut since) = (0, Instant::now());
         loop {
@@ -166,7 +167,7 @@ impl Load {
         }
     }
 
-    /// Waits until one more request was answered unconfirmed.
+    /// Waits for another reply `unconfirmed`.
     pub fn until_unconfirmed(&self) {
         let deadline = Instant::now() + PATIENCE;
         let before = self.unconfirmed.load(Ordering::SeqCst);
@@ -176,7 +177,7 @@ impl Load {
         }
     }
 
-    /// Waits until so many more requests were answered, one way or the other.
+    /// Waits for this many further replies.
     pub fn until_answered(&self, count: usize) {
         let deadline = Instant::now() + PATIENCE;
         let before = self.answered.load(Ordering::SeqCst);
@@ -202,7 +203,7 @@ impl Load {
         }
     }
 
-    /// Puts these messages, each again until it is confirmed.
+    /// Puts these messages, and repeats each until it is confirmed.
     fn produce(&self, mut random: Random, messages: impl Iterator<Item = usize>) {
         let messages: Vec<usize> = messages.collect();
         let mut line = self.connect(&mut random);
@@ -215,7 +216,7 @@ impl Load {
         self.producing.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// True if all of them are stored now, and were told so.
+    /// True if all of them are stored and confirmed.
     fn put(&self, line: &mut Line, messages: &[usize]) -> bool {
         let put = |message: &usize| {
             json!({
@@ -230,7 +231,7 @@ impl Load {
         messages.iter().all(|_| line.reply().is_some_and(|reply| self.is_there(&reply)))
     }
 
-    /// Whether the reply is no error; those that it may be are counted, and thought over.
+    /// Whether the reply is a success; counts the permitted errors, and pauses after them.
     fn is_there(&self, reply: &Value) -> bool {
         self.answered.fetch_add(1, Ordering::SeqCst);
         if reply["error"].is_null() {
@@ -246,7 +247,8 @@ impl Load {
         false
     }
 
-    /// Takes and acks until there is nothing left; each message whose ack worked, or may have.
+    /// Takes and acks until nothing is left; returns each message with a successful or possible
+    /// ack.
     fn work(&self, mut random: Random) -> Vec<(u64, bool)> {
         let mut acks = Vec::new();
         while !self.empty.load(Ordering::SeqCst) {
@@ -263,7 +265,7 @@ impl Load {
         acks
     }
 
-    /// Messages of some topics; `None` once the connection is dead, or the taker is.
+    /// Messages of some topics; `None` once the connection or the taker is dead.
     fn take(&self, line: &mut Line, random: &mut Random, wait: u8) -> Option<Vec<Value>> {
         let take = |topic: u64, wait: u8| {
             json!({"action":"take","topic":format!("jobs{topic}"),"lease":2,"wait":wait,"tag":topic})
@@ -288,7 +290,7 @@ impl Load {
         (!ends).then_some(taken)
     }
 
-    /// False once the connection is dead, or the taker is.
+    /// False once the connection or the taker is dead.
     fn ack(
         &self,
         line: &mut Line,
@@ -322,7 +324,7 @@ impl Load {
         alive
     }
 
-    /// Waits until nothing is left, as long as something goes.
+    /// Waits until nothing is left, while the number of messages still changes.
     fn wait_until_empty(&self) {
         let deadline = Instant::now() + PATIENCE;
         let mut line = self.connect(&mut Random(1));
@@ -335,7 +337,7 @@ impl Load {
                 return;
             }
             if Instant::now() > deadline {
-                // What is missing is told with the rest.
+                // The final check reports missing messages.
                 eprintln!("messages are left: {reply}");
                 return;
             }

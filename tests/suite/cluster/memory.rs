@@ -1,4 +1,5 @@
-//! A Redis that has no memory left (maxmemory): puts are refused, and what makes room is done.
+//! A Redis without free memory (maxmemory): puts are refused, and operations that free memory
+//! work.
 
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ fn put(peer: &mut Peer, message: u64) -> Value {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_full_redis_is_drained_while_puts_are_refused() {
+fn full_redis_refuses_puts_and_can_be_drained() {
     let redis = Redis::start();
     let first = redis.server();
     let mut peer = Peer::connect(first.addr());
@@ -25,12 +26,12 @@ fn a_full_redis_is_drained_while_puts_are_refused() {
         assert_eq!(put(&mut peer, message)["ok"], true);
     }
     fill(&redis);
-    // One that starts now serves it too.
+    // A server started now works as well.
     let server = redis.server();
     let mut peer = Peer::connect(server.addr());
     let mut last: Option<Value> = None;
     for message in 0..MESSAGES {
-        // What one connection sends at once, behind an ack or not.
+        // Pipelined requests, before and after an ack.
         let put = json!({"action":"put","topic":"t","message":"no","confirm":true,"tag":"put"});
         let take = json!({"action":"take","topic":"t","lease":60});
         let ack = last.take().map(|last| {
@@ -61,7 +62,7 @@ fn a_full_redis_is_drained_while_puts_are_refused() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn time_goes_on_in_a_full_redis() {
+fn due_work_is_done_in_a_full_redis() {
     let redis = Redis::start();
     let server = redis.server();
     let mut peer = Peer::connect(server.addr());
@@ -76,8 +77,8 @@ fn time_goes_on_in_a_full_redis() {
         let end = json!({"action":action,"topic":"t","id":id,"deliveries":deliveries,"delay":0.05});
         assert_eq!(ask(peer, &end)["ok"], true);
     };
-    // Each lasts longer than what is done under it. When the first would have ended there is nothing to do but to
-    // see when the next one does.
+    // Each lease is longer than the work done meanwhile. When the first would have ended, `tick`
+    // only has to find the next due time.
     let (first, _held) = (take(&mut peer, 2.0), take(&mut peer, 4.0));
     end(&mut peer, "ack", first);
     fill(&redis);

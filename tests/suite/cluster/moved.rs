@@ -1,5 +1,5 @@
-//! Slots of a cluster move to other masters while messages are put and taken: some are told to try again,
-//! nothing is lost or there twice, and no script is half done.
+//! Slots migrate to other masters under load: some requests must be tried again, no message is
+//! lost or duplicated, and no script runs halfway.
 
 use std::net::SocketAddr;
 
@@ -12,15 +12,15 @@ use crate::suite::support::random::{Random, seed};
 use crate::suite::support::redis_cluster::{CALM, Cluster};
 use crate::suite::support::server_with;
 
-/// Parts of a store.
+/// Partitions of a store.
 const PARTS: usize = 16;
 
 const TOPICS: usize = 24;
 
-/// What is put and taken while all parts move twice.
+/// Messages put and taken while every partition moves twice.
 const MESSAGES: usize = 20_000;
 
-/// Kinds of keys in which a topic's messages are, which are empty when all are gone.
+/// Kinds of keys that hold messages; they are empty once all messages are gone.
 const KEPT: [(&str, &str); 7] = [
     ("log", "XLEN"),
     ("ready", "ZCARD"),
@@ -36,7 +36,7 @@ fn servers(cluster: &Cluster) -> [Server; 2] {
     [server_with(config()), server_with(config())]
 }
 
-/// Another master than the one that has it.
+/// The slot of a partition, and a master other than its own.
 fn elsewhere(cluster: &Cluster, part: usize, random: &mut Random) -> (u16, usize) {
     let slot = cluster.slot_of(&format!("{{{part}}}"));
     let from = cluster.master_of(slot);
@@ -46,7 +46,7 @@ fn elsewhere(cluster: &Cluster, part: usize, random: &mut Random) -> (u16, usize
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn slots_that_move_under_load_lose_and_double_nothing() {
+fn migrating_slots_lose_and_duplicate_nothing() {
     let cluster = Cluster::start(CALM);
     let servers = servers(&cluster);
     let addrs: Vec<SocketAddr> = servers.iter().map(Server::addr).collect();
@@ -55,7 +55,7 @@ fn slots_that_move_under_load_lose_and_double_nothing() {
         let mut random = Random(plan.seed);
         for part in (0..2).flat_map(|_| 0..PARTS) {
             let (slot, to) = elsewhere(&cluster, part, &mut random);
-            // Some see the slot as it is in between.
+            // Some requests meet the slot during its migration.
             cluster.move_slot(slot, to, || load.until_answered(50));
             load.until_answered(50);
         }
@@ -74,7 +74,7 @@ fn slots_that_move_under_load_lose_and_double_nothing() {
     }
 }
 
-/// The reply to a request, which is sent again while a node is away.
+/// The reply to a request, repeated while a node is down.
 fn ask(peer: &mut Peer, request: &Value) -> Value {
     let reply = ask_again(peer, request, || {});
     assert!(reply["error"].is_null(), "{request}: {reply}");
@@ -90,7 +90,7 @@ fn topics(peer: &mut Peer) -> Value {
     reply
 }
 
-/// A put that can be sent again.
+/// A put that can be repeated safely.
 fn put(topic: &str, message: u64) -> Value {
     let dedupe = message.to_string();
     json!({"action":"put","topic":topic,"message":message,"dedupe":dedupe,"confirm":true})
@@ -98,7 +98,7 @@ fn put(topic: &str, message: u64) -> Value {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn all_that_a_topic_has_moves_with_its_slot() {
+fn all_keys_of_a_topic_move_with_its_slot() {
     let cluster = Cluster::start(CALM);
     let [here, there] = servers(&cluster);
     let mut peer = Peer::connect(here.addr());
@@ -131,7 +131,7 @@ fn all_that_a_topic_has_moves_with_its_slot() {
         let taken = [(); 3].map(|()| ask(&mut other, &take)["message"].clone());
         assert_eq!(taken, [json!(1), json!(4), json!("")], "{topic}");
     }
-    // Who opens the store now finds all of it where it is.
+    // A server that opens the store now finds everything at the new node.
     let [late, _] = servers(&cluster);
     let mut late = Peer::connect(late.addr());
     for topic in topics(&mut late)["topics"].as_array().unwrap() {

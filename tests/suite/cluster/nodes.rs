@@ -1,4 +1,4 @@
-//! What a server tells of its Redis: in stats and metrics, and without the password.
+//! What `stats` and the metrics show of a Redis node, without its password.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ fn node(server: &Server) -> Value {
     nodes.remove(0)
 }
 
-/// Waits until the node is like this.
+/// Waits until the node has this state.
 fn until(server: &Server, like: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -39,7 +39,7 @@ fn metrics(server: &Server) -> String {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_node_and_its_replicas_are_told_of() {
+fn stats_show_a_node_and_its_replicas() {
     let port = free_port().to_string();
     let flags = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--requirepass", "secret"];
     let mut redis =
@@ -79,11 +79,11 @@ fn a_node_and_its_replicas_are_told_of() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_redis_that_answers_and_takes_nothing_is_away() {
+fn redis_that_became_a_replica_counts_as_down() {
     let redis = Redis::start();
     let server = redis.server();
     until(&server, |node| node["round_trip_us"].as_u64() > Some(0));
-    // There is no such master: it only loses the right to be one.
+    // There is no such master: the node only becomes a replica.
     assert_eq!(redis.ask(&["REPLICAOF", "127.0.0.1", "1"]).trim(), "OK");
     let away = until(&server, |node| node["away_seconds"].is_number());
     assert!(away["away_why"].as_str().unwrap().contains("replica"), "{away}");
@@ -98,9 +98,9 @@ fn a_redis_that_answers_and_takes_nothing_is_away() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_user_who_may_not_ask_for_replicas_is_told_of_none() {
+fn replicas_are_unknown_without_the_right_to_info() {
     let redis = Redis::start();
-    // The rights that docs/reference/redis.md asks for.
+    // The rights that docs/reference/redis.md lists.
     let rights = ["on", ">secret", "~dsmq:*", "&dsmq:*", "+@all", "-@dangerous"];
     assert_eq!(redis.ask(&[&["ACL", "SETUSER", "dsmq"][..], &rights].concat()).trim(), "OK");
     let store = format!("{}?user=dsmq&pass=secret", redis.url()).parse().unwrap();

@@ -1,4 +1,4 @@
-//! Parts of a store over a cluster: each is where its slot is, and fails alone.
+//! Partitions of a store over a cluster: each lies on the node of its slot, and fails separately.
 
 use dsmq::{Config, Server};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::suite::support::peer::Peer;
 use crate::suite::support::redis_cluster::{CALM, Cluster, NERVOUS};
 use crate::suite::support::{server_with, until};
 
-/// Topics of which some are in each part.
+/// Enough topics that each partition has some.
 const TOPICS: usize = 48;
 
 pub fn server(cluster: &Cluster) -> Server {
@@ -23,7 +23,7 @@ fn put(peer: &mut Peer, topic: usize, message: &str) -> Value {
     reply
 }
 
-/// The topics that a node has.
+/// The topics on a node.
 pub fn topics_at(cluster: &Cluster, node: usize) -> Vec<usize> {
     let logs: Vec<String> = cluster.ask(node, &["KEYS", "dsmq:{*}:log:t*"]).unwrap();
     logs.iter().map(|log| log.rsplit(":t").next().unwrap().parse().unwrap()).collect()
@@ -31,7 +31,7 @@ pub fn topics_at(cluster: &Cluster, node: usize) -> Vec<usize> {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_node_that_is_silent_stops_its_parts_alone() {
+fn silent_node_stops_only_its_partitions() {
     let mut cluster = Cluster::start(CALM);
     let server = server(&cluster);
     let (mut peer, mut waiter) = (Peer::connect(server.addr()), Peer::connect(server.addr()));
@@ -42,7 +42,7 @@ fn a_node_that_is_silent_stops_its_parts_alone() {
     let there = topics_at(&cluster, node);
     assert!((1..TOPICS).contains(&there.len()), "{there:?}");
     cluster.pause(node);
-    // What waits for the node does so alone.
+    // Only requests for this node wait.
     let slow =
         json!({"action":"put","topic":format!("t{}", there[0]),"message":"slow","confirm":true});
     waiter.send(slow.to_string());
@@ -61,8 +61,8 @@ fn a_node_that_is_silent_stops_its_parts_alone() {
     }
 }
 
-/// Who waits on a server that does nothing else is told of what is put on another.
-fn all_are_woken(here: &mut Peer, idle: &Server, round: &str) {
+/// Clients waiting on an idle server receive messages that another server puts.
+fn assert_all_are_woken(here: &mut Peer, idle: &Server, round: &str) {
     let mut subscriber = Peer::connect(idle.addr());
     subscriber.ask(r#"{"action":"subscribe","topic":"t*"}"#, r#"{"ok":true}"#);
     wake(here, idle, &mut subscriber, round, || {});
@@ -85,11 +85,11 @@ fn wake(here: &mut Peer, idle: &Server, subscriber: &mut Peer, round: &str, then
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn who_waits_is_woken_wherever_a_part_has_gone() {
+fn waiting_clients_are_woken_after_partitions_move() {
     let cluster = Cluster::start(CALM);
     let (here, idle) = (server(&cluster), server(&cluster));
     let mut peer = Peer::connect(here.addr());
-    all_are_woken(&mut peer, &idle, "before");
+    assert_all_are_woken(&mut peer, &idle, "before");
     let mut subscriber = Peer::connect(idle.addr());
     subscriber.ask(r#"{"action":"subscribe","topic":"t*"}"#, r#"{"ok":true}"#);
     wake(&mut peer, &idle, &mut subscriber, "moved", || {
@@ -121,14 +121,14 @@ fn until_known(cluster: &Cluster, master: usize, nodes: &[usize]) {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_server_starts_if_a_node_that_is_named_does_not_answer() {
+fn server_starts_if_a_named_node_does_not_answer() {
     let mut cluster = Cluster::start(NERVOUS);
     let first = server(&cluster);
     let mut peer = Peer::connect(first.addr());
     for topic in 0..TOPICS {
         assert_eq!(put(&mut peer, topic, "before")["ok"], true);
     }
-    // It is the first that is named.
+    // The unreachable node is named first.
     let replica = cluster.replica_of(0);
     cluster.pause(0);
     cluster.until_master(replica);

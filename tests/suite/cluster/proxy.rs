@@ -1,4 +1,4 @@
-//! A proxy between a server and its Redis, which can be cut in several ways.
+//! A proxy between a server and its Redis that can fail in several ways.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// What becomes of what goes through.
+/// What the proxy does with the traffic.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Way {
     Open,
-    /// Nobody is let in, and who is in is put out.
+    /// Refuses new connections and closes existing ones.
     Refuses,
-    /// What is said on either side arrives nowhere, now or later.
+    /// Discards everything in both directions, for good.
     Swallows,
-    /// Of an answer only the beginning arrives.
+    /// Delivers only the beginning of a reply.
     Breaks,
 }
 
@@ -35,7 +35,7 @@ struct Shared {
 struct Connection {
     server: TcpStream,
     redis: UnixStream,
-    /// Once something of it was swallowed all is.
+    /// Once bytes of this connection were discarded, all are.
     mute: AtomicBool,
 }
 
@@ -81,7 +81,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::SeqCst);
-        // So that it is seen.
+        // Wakes the accept thread.
         let _ = TcpStream::connect(self.addr);
         self.shared.end_all();
     }
@@ -89,7 +89,7 @@ impl Drop for Proxy {
 
 impl Shared {
     fn connect(self: &Arc<Shared>, server: TcpStream) {
-        // Under the lock: a connection is there when all are ended, or is not let in.
+        // Under the lock: a connection is either registered before all are closed, or refused.
         let way = self.way.lock().unwrap();
         if *way == Way::Refuses {
             return;
@@ -106,7 +106,7 @@ impl Shared {
         });
     }
 
-    /// Carries bytes one way, until either side ends.
+    /// Copies bytes in one direction until either side ends.
     fn pump(&self, on: &Connection, from: &mut dyn Read, to: &mut dyn Write, answers: bool) {
         let mut bytes = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from.read(&mut bytes) {
@@ -133,7 +133,7 @@ impl Shared {
 
 impl Connection {
     fn end(&self) {
-        // Either may have ended by itself.
+        // Either side may have ended by itself.
         let _ = self.server.shutdown(Shutdown::Both);
         let _ = self.redis.shutdown(Shutdown::Both);
     }

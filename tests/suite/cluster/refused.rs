@@ -1,5 +1,5 @@
-//! What an operator may get wrong when a server is told of its Redis: each is one line that says what to do, and
-//! the server ends, soon.
+//! Mistakes in the configuration of Redis: each stops the server soon, with one line that says
+//! what to do.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -12,7 +12,7 @@ use crate::suite::support::process::{Process, dsmq, run};
 use crate::suite::support::redis_cluster::{CALM, Cluster, Shape, free_port};
 use crate::suite::support::server;
 
-/// Asserts that a server over this store ends with one line in which this is said.
+/// Asserts that a server over this store ends with one line that contains this text.
 pub fn refused(url: &str, said: &str) {
     let ended = run(&mut dsmq(&["--port", "0", "--log", "warn", "--store", url]), "");
     assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0), "{ended:?}");
@@ -21,7 +21,7 @@ pub fn refused(url: &str, said: &str) {
     assert!(ended.stderr.contains(said) && !ended.stderr.contains("secret"), "{said}: {ended:?}");
 }
 
-/// A user of this name, whose password is `secret`.
+/// The URL of a new user with these rights, whose password is `secret`.
 fn user(redis: &Redis, name: &str, rights: &str) -> String {
     let set = ["ACL", "SETUSER", name, "on", ">secret"];
     let set: Vec<&str> = set.into_iter().chain(rights.split(' ')).collect();
@@ -31,9 +31,9 @@ fn user(redis: &Redis, name: &str, rights: &str) -> String {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_user_who_may_not_is_told_what_is_missing() {
+fn missing_rights_are_named() {
     let redis = Redis::start();
-    // What docs/reference/redis.md asks for is enough.
+    // The rights that docs/reference/redis.md lists are sufficient.
     let enough = user(&redis, "enough", "~dsmq:* &dsmq:* +@all -@dangerous");
     let (_server, _) = Process::server(&mut dsmq(&["--port", "0", "--store", &enough]));
     for (name, rights, said) in [
@@ -55,7 +55,7 @@ fn a_user_who_may_not_is_told_what_is_missing() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_redis_that_wants_a_password_or_is_a_replica_is_named_so() {
+fn missing_password_and_replica_are_reported() {
     let redis = Redis::start_with(words(&["--requirepass", "secret", "--save", ""]));
     refused(&redis.url(), "requires a password");
     refused(&format!("{}?pass=secrets", redis.url()), "rejects this user");
@@ -66,14 +66,14 @@ fn a_redis_that_wants_a_password_or_is_a_replica_is_named_so() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn keys_of_another_program_are_named_so() {
+fn keys_of_another_program_are_reported() {
     let redis = Redis::start();
     redis.ask(&["SET", "dsmq:{0}:store", "1"]);
     refused(&redis.url(), "another program's data");
     assert_eq!(redis.ask(&["GET", "dsmq:{0}:store"]).trim(), "1");
 }
 
-/// Answers whatever is said with this.
+/// A server that answers everything with this text.
 fn answering(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = listener.local_addr().unwrap();
@@ -86,7 +86,7 @@ fn answering(answer: &'static str) -> SocketAddr {
     addr
 }
 
-/// A port at which nobody listens as long as the socket is there.
+/// A port without a listener; it is reserved while the socket exists.
 fn nobody() -> (Socket, u16) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
@@ -95,7 +95,7 @@ fn nobody() -> (Socket, u16) {
 }
 
 #[test]
-fn what_is_no_redis_is_refused() {
+fn other_servers_are_refused() {
     let http = answering("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     let dsmq = server();
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -108,14 +108,14 @@ fn what_is_no_redis_is_refused() {
         (format!("127.0.0.1:{port}"), "Connection refused"),
     ] {
         refused(&format!("redis://{at}"), said);
-        // All nodes that are named are asked at once.
+        // All named nodes are asked at the same time.
         refused(&format!("redis-cluster://{}", vec![at; 20].join(",")), said);
     }
     refused("redis+unix:///nowhere/redis", "does not answer (No such file");
 }
 
 #[test]
-fn a_url_that_makes_no_sense_is_told_how_it_is_written() {
+fn invalid_url_is_answered_with_its_format() {
     for wrong in ["redis://h:x", "redis://h:99999", "redis://h/x", "redis-cluster://h:x"] {
         refused(wrong, "invalid URL: write redis://[USER:PASSWORD@]HOST[:PORT]");
     }
@@ -127,11 +127,11 @@ fn a_url_that_makes_no_sense_is_told_how_it_is_written() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_cluster_is_no_redis_and_a_redis_no_cluster() {
+fn cluster_and_single_redis_are_not_confused() {
     let cluster = Cluster::start(Shape { replicas: false, ..CALM });
     for node in 0..3 {
         refused(&format!("redis://127.0.0.1:{}", cluster.port(node)), "redis-cluster://HOST:PORT");
-        // Of one that may not ask what it is too.
+        // The same for a user who may not run INFO.
         let set = "ACL SETUSER user on >secret ~dsmq:* &dsmq:* +@all -@dangerous";
         let _: String = cluster.ask(node, &set.split(' ').collect::<Vec<_>>()).unwrap();
         let elsewhere = cluster.master_of(cluster.slot_of("{0}")) != node;

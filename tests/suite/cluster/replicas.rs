@@ -1,4 +1,4 @@
-//! A Redis with a replica: what is confirmed is on both, or the answer says that it is not.
+//! A Redis with a replica: a confirmed change is on both, otherwise the reply is `unconfirmed`.
 
 use serde_json::json;
 
@@ -17,7 +17,7 @@ fn put(peer: &mut Peer, message: u32) -> serde_json::Value {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn what_a_replica_has_not_is_unconfirmed() {
+fn change_missing_on_the_replica_is_unconfirmed() {
     let port = free_port().to_string();
     let flags = ["--port", &port, "--bind", "127.0.0.1", "--save", ""];
     let flags = [&flags[..], &["--repl-diskless-sync-delay", "0"]].concat();
@@ -30,11 +30,11 @@ fn what_a_replica_has_not_is_unconfirmed() {
 
     assert_eq!(put(&mut peer, 1)["code"], "unconfirmed", "there is no replica yet");
     assert_eq!(subscriber.receive_reply()["message"], 1, "it is there all the same");
-    // Of two that go together only the one that asks for it is told.
+    // Of two puts in a batch, only the one with `confirm` receives the error.
     let both = r#"{"action":"put","topic":"two","message":1,"tag":"silent"}{"action":"put","topic":"two","message":2,"confirm":true,"tag":"asks"}"#;
     peer.send(both);
     assert_eq!(peer.expect_error("unconfirmed")["tag"], "asks");
-    // What is not confirmed waits for nobody.
+    // Waiting clients receive unconfirmed messages at once.
     peer.ask(r#"{"action":"put","topic":"t","message":2}{"action":"ping"}"#, r#"{"ok":true}"#);
     let replica = Redis::start_with(words(&["--replicaof", "127.0.0.1", &port, "--save", ""]));
     until(|| put(&mut peer, 3)["ok"] == true);

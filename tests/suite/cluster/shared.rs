@@ -1,4 +1,4 @@
-//! Two servers over one Redis, or over a cluster: what is done on one is seen on the other.
+//! Two servers over one Redis or one cluster: changes on one are visible on the other.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,13 +14,13 @@ use crate::suite::support::peer::Peer;
 use crate::suite::support::redis_cluster::{CALM, Cluster};
 use crate::suite::support::server_with;
 
-/// Messages that takers of two servers share.
+/// Messages shared by takers on two servers.
 const MESSAGES: usize = 2_000;
 
-/// Topics of which some are in each part of a cluster.
+/// Enough topics that each partition of a cluster has some.
 const TOPICS: usize = 64;
 
-/// A store that no other test has.
+/// A store that no other test uses.
 struct Shared {
     config: Config,
 }
@@ -35,16 +35,16 @@ impl Shared {
     }
 }
 
-/// What any number of servers over one store promise.
+/// The guarantees for servers that share a store.
 const PROMISES: [fn(&Shared); 8] = [
-    a_put_wakes_those_who_wait_on_another_server,
-    a_prefix_is_heard_of_on_all_topics,
-    what_was_confirmed_on_one_server_is_there_on_the_other,
-    leases_that_end_are_given_to_those_who_wait_on_another_server,
-    takers_of_two_servers_have_each_message_once,
-    a_server_that_starts_finds_what_is_there,
-    servers_of_coremq_are_each_other_s_masters,
-    sessions_of_one_server_get_what_another_puts_back,
+    put_wakes_clients_of_another_server,
+    prefix_subscription_covers_all_topics,
+    confirmed_put_is_visible_on_another_server,
+    expired_lease_serves_a_taker_of_another_server,
+    takers_of_two_servers_take_each_message_once,
+    new_server_finds_existing_messages,
+    coremq_servers_are_each_others_masters,
+    put_back_reaches_sessions_of_another_server,
 ];
 
 fn hold(url: &str) {
@@ -56,17 +56,17 @@ fn hold(url: &str) {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn one_redis_holds_what_servers_promise() {
+fn guarantees_hold_over_one_redis() {
     hold(&Redis::start().url());
 }
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_cluster_holds_what_servers_promise() {
+fn guarantees_hold_over_a_cluster() {
     hold(&Cluster::start(CALM).url());
 }
 
-fn a_put_wakes_those_who_wait_on_another_server(store: &Shared) {
+fn put_wakes_clients_of_another_server(store: &Shared) {
     let [here, there] = [store.server(), store.server()];
     let [mut getter, mut taker, mut subscriber, mut prefix] =
         [(); 4].map(|()| Peer::connect(there.addr()));
@@ -75,7 +75,7 @@ fn a_put_wakes_those_who_wait_on_another_server(store: &Shared) {
     prefix.ask(r#"{"action":"subscribe","topic":"t*"}"#, r#"{"ok":true}"#);
     for round in 0..20 {
         getter.send(r#"{"action":"get","topic":"t","wait":600}"#);
-        // What is taken at once nobody else sees: so these are two topics.
+        // A message taken at once never reaches the subscriber: hence two topics.
         taker.send(r#"{"action":"take","topic":"jobs","wait":600}"#);
         for topic in ["t", "jobs"] {
             let put = json!({"action":"put","topic":topic,"message":round,"confirm":true});
@@ -92,12 +92,12 @@ fn a_put_wakes_those_who_wait_on_another_server(store: &Shared) {
     }
 }
 
-fn sessions_of_one_server_get_what_another_puts_back(store: &Shared) {
+fn put_back_reaches_sessions_of_another_server(store: &Shared) {
     let [here, there] = [store.server(), store.server()];
     sessions_get_what_they_passed(here.addr(), there.addr(), TAKE, || subscriber(there.addr()));
 }
 
-fn a_prefix_is_heard_of_on_all_topics(store: &Shared) {
+fn prefix_subscription_covers_all_topics(store: &Shared) {
     let [here, there] = [store.server(), store.server()];
     let [mut prefix, mut getter, mut taker] = [(); 3].map(|()| Peer::connect(there.addr()));
     prefix.ask(r#"{"action":"subscribe","topic":"m*"}"#, r#"{"ok":true}"#);
@@ -114,7 +114,7 @@ fn a_prefix_is_heard_of_on_all_topics(store: &Shared) {
         let push = prefix.receive_reply();
         assert_eq!((&push["topic"], &push["message"]), (&json!(pushed), &json!(topic)));
     }
-    // One batch of all of them.
+    // One batch with all of them.
     let put =
         |topic| json!({"action":"put","topic":format!("m{topic}"),"message":"all"}).to_string();
     putter.send((0..TOPICS).map(put).collect::<String>());
@@ -123,7 +123,7 @@ fn a_prefix_is_heard_of_on_all_topics(store: &Shared) {
     assert_eq!(pushed.len(), TOPICS);
 }
 
-fn what_was_confirmed_on_one_server_is_there_on_the_other(store: &Shared) {
+fn confirmed_put_is_visible_on_another_server(store: &Shared) {
     let [here, there] = [store.server(), store.server()];
     let (mut putter, mut reader) = (Peer::connect(here.addr()), Peer::connect(there.addr()));
     for round in 0..100 {
@@ -131,7 +131,7 @@ fn what_was_confirmed_on_one_server_is_there_on_the_other(store: &Shared) {
         let put = json!({"action":"put","topic":topic,"message":round,"confirm":true});
         putter.send(put.to_string());
         let id = putter.receive_reply()["id"].clone();
-        // Nobody waits: it is there at once.
+        // No wait: the message is there at once.
         reader.send(json!({"action":"get","topic":topic}).to_string());
         assert_eq!(reader.receive_reply(), json!({"message": round}));
         reader.send(json!({"action":"history","topic":topic,"limit":1}).to_string());
@@ -142,7 +142,7 @@ fn what_was_confirmed_on_one_server_is_there_on_the_other(store: &Shared) {
     putter.ask(r#"{"action":"history","topic":"t1"}"#, r#"{"messages":[]}"#);
 }
 
-fn leases_that_end_are_given_to_those_who_wait_on_another_server(store: &Shared) {
+fn expired_lease_serves_a_taker_of_another_server(store: &Shared) {
     let here = store.server();
     let mut taker = Peer::connect(here.addr());
     taker
@@ -151,7 +151,7 @@ fn leases_that_end_are_given_to_those_who_wait_on_another_server(store: &Shared)
     let there = store.server();
     let mut next = Peer::connect(there.addr());
     next.send(r#"{"action":"take","topic":"t","lease":60,"wait":600}"#);
-    // Whoever held it is gone, and the server that knew of it.
+    // The holder of the lease and its server are gone.
     drop(here);
     let taken = next.receive_reply();
     assert_eq!((&taken["message"], &taken["deliveries"]), (&json!(1), &json!(2)));
@@ -162,7 +162,7 @@ fn leases_that_end_are_given_to_those_who_wait_on_another_server(store: &Shared)
     );
 }
 
-fn takers_of_two_servers_have_each_message_once(store: &Shared) {
+fn takers_of_two_servers_take_each_message_once(store: &Shared) {
     let servers = [store.server(), store.server()];
     let left = AtomicUsize::new(MESSAGES);
     let taken: Vec<Vec<u64>> = thread::scope(|scope| {
@@ -181,7 +181,7 @@ fn takers_of_two_servers_have_each_message_once(store: &Shared) {
                 scope.spawn(move || {
                     let mut peer = Peer::connect(addr);
                     let mut taken = Vec::new();
-                    // Some take at once and some wait in line.
+                    // Some takers take at once, others wait.
                     let wait = if taker < 4 { ",\"wait\":1" } else { "" };
                     while left.load(Ordering::SeqCst) > 0 {
                         peer.send(format!(r#"{{"action":"take","topic":"t","lease":60{wait}}}"#));
@@ -207,9 +207,9 @@ fn takers_of_two_servers_have_each_message_once(store: &Shared) {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn no_key_stands_outside_the_prefix() {
+fn all_keys_have_the_prefix() {
     let redis = Redis::start();
-    // A user who may do no more than docs/reference/redis.md says.
+    // A user with only the rights that docs/reference/redis.md lists.
     let rights = ["~mine:*", "&mine:*", "+@all", "-@dangerous"];
     let user = [&["ACL", "SETUSER", "dsmq", "on", ">secret"][..], &rights].concat();
     assert_eq!(redis.ask(&user).trim(), "OK");
@@ -241,13 +241,13 @@ fn no_key_stands_outside_the_prefix() {
     // Another prefix is another store.
     let other = redis.server();
     Peer::connect(other.addr()).ask(r#"{"action":"topics"}"#, r#"{"topics":[]}"#);
-    // A person reads a topic as it stands.
+    // redis-cli shows a topic readably.
     let log = redis.ask(&["XRANGE", "mine:{0}:log:a", "-", "+"]);
     let log: Vec<&str> = log.lines().collect();
     assert_eq!(log.last(), Some(&"3"), "{log:?}");
 }
 
-fn a_server_that_starts_finds_what_is_there(store: &Shared) {
+fn new_server_finds_existing_messages(store: &Shared) {
     let first = store.server();
     let mut peer = Peer::connect(first.addr());
     for message in 0..3 {
@@ -269,7 +269,7 @@ fn a_server_that_starts_finds_what_is_there(store: &Shared) {
     peer.ask(r#"{"action":"get","topic":"t"}"#, r#"{"message":1}"#);
 }
 
-fn servers_of_coremq_are_each_other_s_masters(store: &Shared) {
+fn coremq_servers_are_each_others_masters(store: &Shared) {
     let [here, there] = [(); 2]
         .map(|()| server_with(Config { coremq: Some(CoreMqPort::Port(0)), ..store.config() }));
     let mut sender = Client::connect(address(&here));

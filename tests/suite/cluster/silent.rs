@@ -1,5 +1,5 @@
-//! A node that goes silent, with things due and takers in line at it: who waits for what stands at other
-//! nodes is served meanwhile.
+//! A silent node with due work and waiting takers does not delay clients that wait for messages on
+//! other nodes.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,24 +12,24 @@ use crate::suite::support::redis_cluster::{CALM, Cluster};
 use crate::suite::support::until;
 use crate::suite::web::http::get;
 
-/// Topics of which some are in each part.
+/// Enough topics that each partition has some.
 const TOPICS: usize = 64;
 
-/// What time does at the silent node it does so many seconds from now, and elsewhere a little later.
+/// The silent node has due work after this many seconds, the others a little later.
 const DUE: f64 = 1.0;
 const LATE: f64 = 1.5;
 
-/// Takers in line for a topic of the silent node, who leave one by one.
+/// Takers waiting for a topic of the silent node, which leave one after the other.
 const IN_LINE: usize = 8;
 
-/// Calls to the silent node at a time.
+/// Concurrent calls to the silent node.
 const CALLS: usize = 6;
 
-/// Rounds before and behind what is late.
+/// Rounds before and after the overdue work.
 const ROUNDS: usize = 3;
 
-/// On a machine that is too busy all of it takes longer than a call may, and says nothing: then it is
-/// tried again.
+/// On an overloaded machine everything takes longer than a call may, which proves nothing: the
+/// test then tries again.
 const TRIALS: usize = 5;
 
 fn name(topic: usize) -> String {
@@ -41,7 +41,8 @@ fn put(peer: &mut Peer, topic: usize, message: &str) {
     assert_eq!(ask(peer, &put)["ok"], true);
 }
 
-/// Puts a message that comes so many seconds later, from a lease if the topic's number is odd; when.
+/// Puts a message that becomes available after this many seconds; in odd topics by the end of a
+/// lease. Returns that time.
 fn put_late(peer: &mut Peer, topic: usize, seconds: f64) -> f64 {
     if topic % 2 == 1 {
         put(peer, topic, "late");
@@ -55,7 +56,7 @@ fn put_late(peer: &mut Peer, topic: usize, seconds: f64) -> f64 {
     ask(peer, &put)["due"].as_f64().unwrap()
 }
 
-/// One who waits to take of the topic.
+/// A client that waits for a message of the topic.
 fn taker(server: &Server, topic: usize) -> Peer {
     let mut peer = Peer::connect(server.addr());
     wait_to_take(&mut peer, topic);
@@ -70,7 +71,7 @@ fn takers<'t>(server: &Server, topics: impl IntoIterator<Item = &'t usize>) -> V
     topics.into_iter().map(|topic| (*topic, taker(server, *topic))).collect()
 }
 
-/// A consumer of RestMQ's, which is there when this returns.
+/// A RestMQ consumer, registered when this returns.
 fn consumer(server: &Server, topic: usize) -> Peer {
     let mut peer = Peer::connect_silent(server.addr());
     peer.send(get(&format!("/c/{}", name(topic))));
@@ -85,13 +86,13 @@ fn receive_up_to(peer: &mut Peer, end: &str) {
     }
 }
 
-/// Waits until so many takers stand in line.
+/// Waits until this many takers are waiting.
 fn until_in_line(server: &Server, takers: usize) {
     let mut peer = Peer::connect(server.addr());
     until(|| ask(&mut peer, &json!({"action":"stats"}))["stats"]["waiting"] == takers);
 }
 
-/// The clock of this machine, and of its nodes.
+/// The clock of this machine and its nodes.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
@@ -100,8 +101,8 @@ fn read(peer: &mut Peer, topic: usize) {
     peer.send(json!({"action":"history","topic":name(topic)}).to_string());
 }
 
-/// Has a server make so many connections to a node as it will need: over one that is there an answer is
-/// waited for, and a new one is not made to a node that is silent.
+/// Makes a server open this many connections to a node: a call over an open connection waits for
+/// its reply, whereas connecting to a silent node fails.
 fn connect(cluster: &Cluster, node: usize, server: &Server, topic: usize) {
     let order = |words: &[&str]| cluster.ask::<String>(node, words).unwrap();
     order(&["CLIENT", "PAUSE", "60000", "WRITE"]);
@@ -118,7 +119,7 @@ fn connect(cluster: &Cluster, node: usize, server: &Server, topic: usize) {
     }
 }
 
-/// Those who wait on one server for what is put on another, at nodes that answer.
+/// Clients that wait on one server for messages put on another, in nodes that answer.
 struct Others {
     putter: Peer,
     takers: Vec<(usize, Peer)>,
@@ -153,7 +154,7 @@ impl Others {
         self.takers.len() + self.late.len()
     }
 
-    /// Something comes for everyone, but for those who wait for what is late.
+    /// Every client receives something, except those that wait for overdue work.
     fn round(&mut self) {
         let topics = self.takers.iter().chain(&self.consumers).map(|(topic, _)| topic);
         for topic in topics.chain(&self.followed) {
@@ -172,7 +173,7 @@ impl Others {
         }
     }
 
-    /// Who connects now gets what is put from now on.
+    /// A new connection receives the messages put from now on.
     fn receive_now(&mut self, there: &Server) {
         for topic in self.followed.clone() {
             let mut getter = Peer::connect(there.addr());
@@ -190,15 +191,15 @@ impl Others {
     }
 }
 
-/// Whether the others had all of theirs before a call to the silent node can have ended that was made
-/// after another one: what that one held up could not have gone on by then.
+/// Whether the other clients were served before a second consecutive call to the silent node could
+/// have ended: a client delayed by such calls would not have been.
 fn goes_on(cluster: &mut Cluster, node: usize, own: &[usize]) -> bool {
     let others: Vec<usize> = (0..TOPICS).filter(|topic| !own.contains(topic)).collect();
     let (here, there) = (&server(cluster), &server(cluster));
     let (line, due) = own.split_first().unwrap();
     connect(cluster, node, there, *line);
     let due = &due[..4];
-    // First of all, so that it is due before what is late elsewhere.
+    // First, so that it is due before the work on other nodes.
     let mut putter = Peer::connect(here.addr());
     let times = due.iter().map(|topic| put_late(&mut putter, *topic, DUE));
     let first = times.fold(f64::MAX, f64::min);
@@ -212,7 +213,7 @@ fn goes_on(cluster: &mut Cluster, node: usize, own: &[usize]) -> bool {
     let mut slow = Peer::connect(there.addr());
     read(&mut slow, *line);
     let in_time = now() < first;
-    // Whoever takes serves the line first, which is held up so; then others leave it.
+    // A take serves the waiting takers first, and is delayed here; then takers leave.
     let mut late_comer = Peer::connect(there.addr());
     late_comer.send(json!({"action":"take","topic":name(*line)}).to_string());
     for _ in 0..ROUNDS {
@@ -238,7 +239,7 @@ fn goes_on(cluster: &mut Cluster, node: usize, own: &[usize]) -> bool {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn who_waits_for_other_nodes_waits_for_no_silent_one() {
+fn silent_node_does_not_delay_clients_of_other_nodes() {
     let mut cluster = Cluster::start(CALM);
     let first = server(&cluster);
     let mut peer = Peer::connect(first.addr());

@@ -1,5 +1,5 @@
-//! What a server says of its Redis when it starts: it refuses what cannot serve, and warns of what loses
-//! messages. Each is one line that names the node.
+//! Checks of Redis at the start of a server: unsuitable nodes are refused, and risky settings are
+//! logged as warnings. Each is one line with the node's address.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use crate::suite::support::redis_cluster::{CALM, Cluster, Shape};
 
 const MASTERS_ALONE: Shape = Shape { replicas: false, ..CALM };
 
-/// A `dsmq` that serves, and what it logs.
+/// A running `dsmq` with its log.
 struct Started {
     _process: Process,
     addr: SocketAddr,
@@ -33,7 +33,7 @@ impl Started {
         Started { _process: process, addr, log }
     }
 
-    /// The warnings that it has logged.
+    /// The warnings logged so far.
     fn warnings(&self) -> Vec<String> {
         let text = fs::read_to_string(&self.log).unwrap();
         text.lines().filter(|line| line.contains("WARN")).map(str::to_owned).collect()
@@ -55,7 +55,7 @@ fn evict(cluster: &Cluster, node: usize) {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn each_master_that_removes_messages_is_warned_of() {
+fn server_warns_of_each_master_that_evicts() {
     let folder = Folder::new("server");
     let cluster = Cluster::start(MASTERS_ALONE);
     let of_part_0 = cluster.master_of(cluster.slot_of("{0}"));
@@ -70,7 +70,7 @@ fn each_master_that_removes_messages_is_warned_of() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_master_that_is_found_later_is_warned_of_too() {
+fn server_warns_of_an_evicting_master_found_later() {
     let folder = Folder::new("server");
     let cluster = Cluster::start(MASTERS_ALONE);
     let slot = cluster.slot_of("{0}");
@@ -87,7 +87,7 @@ fn a_master_that_is_found_later_is_warned_of_too() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_master_with_too_few_replicas_is_warned_of_and_served() {
+fn server_warns_of_too_few_replicas() {
     let (folder, redis) = (Folder::new("server"), Redis::start());
     let warnings = |replicas: &str| {
         let flags = ["--store", &redis.url(), "--redis-replicas", replicas];
@@ -105,7 +105,7 @@ fn a_master_with_too_few_replicas_is_warned_of_and_served() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn each_master_of_a_cluster_with_too_few_replicas_is_warned_of() {
+fn server_warns_of_each_master_with_too_few_replicas() {
     let folder = Folder::new("server");
     let cluster = Cluster::start(CALM);
     let flags = ["--store", &cluster.url(), "--redis-replicas", "1"];
@@ -119,7 +119,7 @@ fn each_master_of_a_cluster_with_too_few_replicas_is_warned_of() {
     }
 }
 
-/// Passes on what a node of a cluster says, but for its version.
+/// A proxy to a cluster node that reports an older version.
 fn aged(port: u16) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let own = listener.local_addr().unwrap().port();
@@ -149,7 +149,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream) {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn each_master_that_is_too_old_is_refused() {
+fn too_old_master_is_refused() {
     let cluster = Cluster::start(MASTERS_ALONE);
     let of_part_0 = cluster.master_of(cluster.slot_of("{0}"));
     let old = cluster.masters().into_iter().find(|node| *node != of_part_0).unwrap();

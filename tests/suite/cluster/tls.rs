@@ -1,4 +1,4 @@
-//! TLS between a server and its Redis: the certificate is checked.
+//! TLS between a server and its Redis: the certificate is verified.
 
 use std::process::{Command, Stdio};
 
@@ -9,7 +9,7 @@ use crate::suite::support::peer::Peer;
 use crate::suite::support::process::{Process, dsmq, run};
 use crate::suite::support::redis_cluster::free_port;
 
-/// A certificate for localhost, by itself.
+/// A self-signed certificate for localhost.
 fn certificate(folder: &Folder) {
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
@@ -26,7 +26,7 @@ fn certificate(folder: &Folder) {
 
 #[test]
 #[ignore = "needs redis-server and openssl: make test runs it"]
-fn a_redis_is_reached_by_tls_if_its_certificate_is_trusted() {
+fn tls_requires_a_trusted_certificate() {
     let folder = Folder::new("tls");
     certificate(&folder);
     let port = free_port().to_string();

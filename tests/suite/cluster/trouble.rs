@@ -1,4 +1,5 @@
-//! Redis goes away, is slow, or lets nobody in: who asks is told so, and nothing hangs or is lost.
+//! Redis is killed, silent, empty, or requires a password: requests fail with an error, none
+//! hangs, and no confirmed message is lost.
 
 use std::collections::HashSet;
 use std::process::Stdio;
@@ -14,13 +15,13 @@ use crate::suite::support::PATIENCE;
 use crate::suite::support::peer::Peer;
 use crate::suite::support::process::{dsmq, run};
 
-/// Messages that are put and taken while Redis is killed.
+/// Messages put and taken while Redis is killed.
 const MESSAGES: usize = 3_000;
 
-/// How often it is.
+/// Number of kills.
 const KILLS: usize = 5;
 
-/// Asks again while Redis is away; how often it was.
+/// Repeats a request while Redis is down, and counts the repetitions.
 fn ask(peer: &mut Peer, request: &Value, away: &AtomicUsize) -> Value {
     ask_again(peer, request, || {
         away.fetch_add(1, Ordering::SeqCst);
@@ -29,7 +30,7 @@ fn ask(peer: &mut Peer, request: &Value, away: &AtomicUsize) -> Value {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn redis_is_killed_during_load_and_what_it_confirmed_is_there() {
+fn killed_redis_keeps_confirmed_messages() {
     let mut redis = Redis::durable();
     let servers = [redis.server(), redis.server()];
     let (away, acked, killed) = (AtomicUsize::new(0), Mutex::default(), AtomicBool::new(false));
@@ -69,7 +70,7 @@ fn redis_is_killed_during_load_and_what_it_confirmed_is_there() {
     assert!(away.load(Ordering::SeqCst) > 0, "nobody noticed");
 }
 
-/// Takes and acks until all is done; each message whose ack worked, or may have.
+/// Takes and acks until all is done; returns each message with a successful or possible ack.
 fn work(
     peer: &mut Peer,
     away: &AtomicUsize,
@@ -86,8 +87,8 @@ fn work(
         let ack = json!({"action":"ack","topic":"t","id":id,"deliveries":deliveries,"tag":2});
         let reply = ask(peer, &ack, away);
         assert!(reply["ok"] == true || reply["code"] == "gone", "{reply}");
-        // It is gone because an ack without an answer did it, or because the lease has ended and another
-        // has acked it since.
+        // It is gone: either an ack without a reply worked, or its lease ended and another taker
+        // acked it.
         let doubtful = reply["code"] == "gone" && away.load(Ordering::SeqCst) > before;
         if reply["ok"] == true || (doubtful && is_gone(peer, id, away)) {
             acks.push((message, reply["ok"] == true));
@@ -97,7 +98,7 @@ fn work(
     acks
 }
 
-/// Whether the topic has no message of this id any more.
+/// Whether the topic no longer has a message with this id.
 fn is_gone(peer: &mut Peer, id: &Value, away: &AtomicUsize) -> bool {
     let since = id.as_u64().unwrap() - 1;
     let get = json!({"action":"get","topic":"t","since":since,"meta":true,"tag":3});
@@ -106,7 +107,7 @@ fn is_gone(peer: &mut Peer, id: &Value, away: &AtomicUsize) -> bool {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_redis_that_is_silent_is_unavailable_and_comes_back() {
+fn silent_redis_is_unavailable_until_it_answers() {
     let redis = Redis::start();
     let [here, there] = [redis.server(), redis.server()];
     let (mut peer, mut waiter) = (Peer::connect(here.addr()), Peer::connect(there.addr()));
@@ -119,7 +120,7 @@ fn a_redis_that_is_silent_is_unavailable_and_comes_back() {
         peer.send(put);
         assert_eq!(peer.expect_error("unavailable")["tag"], "x");
     }
-    // What needs no Redis is answered meanwhile, to who has connected meanwhile too.
+    // Requests that need no Redis still work, also on new connections.
     let mut late = Peer::connect(here.addr());
     late.ask(r#"{"action":"subscribe","topic":"t"}"#, r#"{"ok":true}"#);
     late.send(r#"{"action":"get","topic":"t"}"#);
@@ -128,14 +129,14 @@ fn a_redis_that_is_silent_is_unavailable_and_comes_back() {
     let away = AtomicUsize::new(0);
     let again = json!({"action":"put","topic":"t","message":2,"confirm":true,"tag":"y"});
     assert_eq!(ask(&mut peer, &again, &away)["ok"], true);
-    // What was put before is pushed too, if it was done in the end.
+    // The earlier put is pushed as well, if it was carried out.
     while waiter.receive_reply()["message"] != 2 {}
     while late.receive_reply()["message"] != 2 {}
 }
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_redis_that_comes_back_empty_is_served() {
+fn redis_that_lost_everything_is_served() {
     let mut redis = Redis::start();
     let [here, there] = [redis.server(), redis.server()];
     let (mut peer, mut reader) = (Peer::connect(here.addr()), Peer::connect(there.addr()));
@@ -149,7 +150,7 @@ fn a_redis_that_comes_back_empty_is_served() {
     redis.start_again();
     let put = json!({"action":"put","topic":"t","message":"new","confirm":true,"tag":1});
     assert_eq!(ask(&mut peer, &put, &away)["ok"], true);
-    // What was read before the end may still be handed out, until there is news.
+    // Messages read before the loss may still be delivered until an update arrives.
     let get = json!({"action":"get","topic":"t","wait":60,"tag":2});
     while ask(&mut reader, &get, &away)["message"] != "new" {}
     let history = json!({"action":"history","topic":"t","tag":3});
@@ -159,7 +160,7 @@ fn a_redis_that_comes_back_empty_is_served() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_topic_that_redis_lost_begins_anew() {
+fn topic_lost_by_redis_starts_again() {
     let mut redis = Redis::start();
     let [here, there] = [redis.server(), redis.server()];
     let (mut peer, mut reader) = (Peer::connect(here.addr()), Peer::connect(there.addr()));
@@ -173,7 +174,7 @@ fn a_topic_that_redis_lost_begins_anew() {
     (0..20).for_each(|_| put(&mut peer, "lost", "old"));
     redis.kill();
     redis.start_again();
-    // Its first messages have smaller numbers than what was known of it.
+    // Its first messages have lower numbers than those known before.
     put(&mut peer, "lost", "new");
     let get = json!({"action":"get","topic":"lost","wait":1,"tag":2});
     let got = (0..60).map(|_| ask(&mut reader, &get, &away)["message"].clone());
@@ -182,7 +183,7 @@ fn a_topic_that_redis_lost_begins_anew() {
     assert_eq!(history["messages"].as_array().unwrap().len(), 1, "{history}");
 }
 
-/// The names of all topics, and how many messages they have.
+/// All topics with their number of messages.
 fn topics(peer: &mut Peer, away: &AtomicUsize) -> Vec<(String, u64)> {
     let reply = ask(peer, &json!({"action":"topics","tag":4}), away);
     let topics = reply["topics"].as_array().unwrap().iter();
@@ -194,7 +195,7 @@ fn topics(peer: &mut Peer, away: &AtomicUsize) -> Vec<(String, u64)> {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn topics_that_redis_lost_are_listed_no_more() {
+fn topics_lost_by_redis_are_not_listed() {
     let mut redis = Redis::start();
     let [here, there] = [redis.server(), redis.server()];
     let (mut peer, mut reader) = (Peer::connect(here.addr()), Peer::connect(there.addr()));
@@ -220,7 +221,7 @@ fn topics_that_redis_lost_are_listed_no_more() {
             assert!(Instant::now() < deadline, "{:?}", topics(peer, &away));
         }
     }
-    // Who had a place in it goes on there.
+    // Cursors in the topic remain valid.
     put(&mut peer, "lost", 2);
     assert_eq!(ask(&mut reader, &get, &away)["message"], 2);
     assert_eq!(topics(&mut reader, &away), [("lost".to_owned(), 1), ("new".to_owned(), 1)]);
@@ -229,7 +230,7 @@ fn topics_that_redis_lost_are_listed_no_more() {
 
 #[test]
 #[ignore = "needs redis-server: make test runs it"]
-fn a_password_is_asked_for_and_not_told() {
+fn password_is_required_and_never_shown() {
     let redis = Redis::start_with(super::words(&["--requirepass", "secret", "--save", ""]));
     let socket = redis.url().split_once("://").unwrap().1.to_owned();
     let refused = |url: &str| {
@@ -250,7 +251,7 @@ fn a_password_is_asked_for_and_not_told() {
 }
 
 #[test]
-fn a_redis_that_is_not_there_is_one_line() {
+fn missing_redis_is_reported_in_one_line() {
     let mut command = dsmq(&["--port", "0", "--store", "redis+unix:///nowhere/redis"]);
     let ended = run(&mut command, "");
     assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0), "{ended:?}");

@@ -1,8 +1,8 @@
-//! Tests of what is known without asking.
+//! Tests of the topic cache, without a Redis.
 
 use super::*;
 
-/// What a script tells of the topic "t".
+/// An update of the topic "t".
 fn update_text(created: u64, version: u64, newest: Id, removals: u64, flags: u64) -> String {
     let mut fields = [0; FIELDS];
     (fields[0], fields[2], fields[3], fields[5]) = (version, removals, newest, newest);
@@ -16,14 +16,14 @@ fn apply_update(cache: &TopicCache, update_text: &str, from: UpdateSource) -> (u
 }
 
 #[test]
-fn what_comes_late_changes_nothing_and_is_told_all_the_same() {
+fn late_update_changes_nothing_but_notifies() {
     let cache = TopicCache::new(0, Arc::default());
     assert!(cache.state("t").is_none());
     assert_eq!(apply_update(&cache, &update_text(1, 2, 20, 0, PUT), UpdateSource::Local), (1, 0));
     let topic_state = cache.state("t").unwrap();
     assert_eq!((topic_state.newest(), topic_state.counts().length, cache.last_id()), (20, 20, 20));
     assert_eq!((cache.clock(400), cache.due(), cache.bytes()), (1_000, 5_000, 77));
-    // Who waits has not heard of this one, which another server did.
+    // Waiting clients have not heard of this update by another server.
     assert_eq!(apply_update(&cache, &update_text(1, 1, 10, 0, PUT), UpdateSource::Remote), (1, 0));
     assert_eq!((topic_state.newest(), topic_state.counts().length, cache.last_id()), (20, 20, 20));
     assert_eq!(
@@ -34,7 +34,7 @@ fn what_comes_late_changes_nothing_and_is_told_all_the_same() {
 }
 
 #[test]
-fn put_backs_are_told_with_their_ids_also_late() {
+fn late_update_still_delivers_put_back_ids() {
     let cache = TopicCache::new(0, Arc::default());
     apply_update(&cache, &update_text(1, 2, 20, 0, PUT), UpdateSource::Local);
     let topic_state = cache.state("t").unwrap();
@@ -55,7 +55,7 @@ fn put_backs_are_told_with_their_ids_also_late() {
             .apply_update(&(update_text(1, 5, 20, 3, 0) + " x"), UpdateSource::Remote, 400)
             .is_none()
     );
-    // What was put back while nothing was heard is there, and its id was missed.
+    // Ids put back during an interruption of the feed are unknown.
     let mut fields = [0; FIELDS];
     (fields[0], fields[PUT_BACKS]) = (6, 1);
     let all = format!("server 1 1000 20 5000 77\nt\n0 {}", fields.map(|f| f.to_string()).join(" "));
@@ -64,11 +64,11 @@ fn put_backs_are_told_with_their_ids_also_late() {
 }
 
 #[test]
-fn all_is_told_when_something_was_missed() {
+fn resync_notifies_and_accepts_lower_versions() {
     let cache = TopicCache::new(0, Arc::default());
     apply_update(&cache, &update_text(1, 5, 10, 0, 0), UpdateSource::Startup);
     assert_eq!(apply_update(&cache, &update_text(1, 7, 20, 0, 0), UpdateSource::Resync), (1, 1));
-    // A Redis that lost its last moments.
+    // Redis lost its latest changes.
     cache.begin_listing();
     assert_eq!(apply_update(&cache, &update_text(1, 6, 15, 0, 0), UpdateSource::Resync), (1, 1));
     assert_eq!(cache.state("t").unwrap().counts().length, 15);
@@ -77,7 +77,7 @@ fn all_is_told_when_something_was_missed() {
 }
 
 #[test]
-fn a_topic_that_was_lost_begins_anew() {
+fn lost_topic_reuses_its_state_when_it_returns() {
     let cache = TopicCache::new(0, Arc::default());
     apply_update(&cache, &update_text(1, 20, 20, 0, 0), UpdateSource::Startup);
     let topic_state = cache.state("t").unwrap();
@@ -89,13 +89,13 @@ fn a_topic_that_was_lost_begins_anew() {
     assert_eq!((cache.topics(), cache.total.topics()), (0, 0));
     apply_update(&cache, &update_text(1, 1, 30, 0, PUT), UpdateSource::Remote);
     assert_eq!((topic_state.counts().length, topic_state.newest()), (30, 30));
-    // Who has held the head all the time has the one that others find.
+    // Holders of the old state see the topic that is new.
     assert!(Arc::ptr_eq(&topic_state, &cache.state("t").unwrap()));
     assert_eq!((cache.states().len(), cache.topics(), cache.total.topics()), (1, 1, 1));
 }
 
 #[test]
-fn what_was_heard_while_all_was_asked_for_is_not_overtaken() {
+fn listing_does_not_override_newer_updates() {
     let cache = TopicCache::new(0, Arc::default());
     apply_update(&cache, &update_text(1, 5, 10, 0, 0), UpdateSource::Startup);
     cache.begin_listing();
@@ -103,7 +103,7 @@ fn what_was_heard_while_all_was_asked_for_is_not_overtaken() {
     apply_update(&cache, &update_text(1, 5, 10, 0, 0), UpdateSource::Resync);
     cache.end_listing();
     assert_eq!(cache.state("t").unwrap().counts().length, 20);
-    // The same of one that the answer did not name.
+    // The same for a topic that the listing does not contain.
     cache.begin_listing();
     apply_update(&cache, &update_text(1, 7, 30, 0, PUT), UpdateSource::Local);
     cache.end_listing();
@@ -111,7 +111,7 @@ fn what_was_heard_while_all_was_asked_for_is_not_overtaken() {
 }
 
 #[test]
-fn nothing_is_left_of_a_store_that_was_lost() {
+fn store_created_anew_clears_the_cache() {
     let cache = TopicCache::new(0, Arc::default());
     apply_update(&cache, &update_text(1, 50, 10, 0, 0), UpdateSource::Startup);
     let topic_state = cache.state("t").unwrap();
@@ -122,7 +122,7 @@ fn nothing_is_left_of_a_store_that_was_lost() {
 }
 
 #[test]
-fn what_makes_no_sense_is_none() {
+fn malformed_update_is_rejected() {
     let cache = TopicCache::new(0, Arc::default());
     for wrong in ["", "server", "server 1 2 3", "server 1 2 3 4 x", "s 1 2 3 4 5\nt\n1 2 3"] {
         assert!(cache.apply_update(wrong, UpdateSource::Remote, 0).is_none(), "{wrong:?}");

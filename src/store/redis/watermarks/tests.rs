@@ -1,4 +1,4 @@
-//! Tests of when sessions begin.
+//! Tests of watermark queries, without a Redis.
 
 use super::*;
 
@@ -9,10 +9,10 @@ fn known(last: Id, clock: Id, arrived: Instant) -> PartitionReply {
 }
 
 #[test]
-fn what_was_put_since_is_above_what_the_clock_said() {
+fn bound_is_below_ids_assigned_later() {
     let accepted = Instant::now();
     let arrived = accepted + 3 * MILLISECOND;
-    // Nothing was put since, something was; the clock was set back.
+    // No put since; a put since; a clock that was set back.
     assert_eq!(known(4_000, 10_000, arrived).by(accepted), Some(4_000));
     assert_eq!(known(9_000, 10_000, arrived).by(accepted), Some(7_000));
     assert_eq!(known(10_001, 10_000, arrived).by(accepted), None);
@@ -21,7 +21,7 @@ fn what_was_put_since_is_above_what_the_clock_said() {
 }
 
 #[test]
-fn one_question_is_for_all_who_come_before_it_is_put() {
+fn concurrent_sessions_share_one_query() {
     let watermarks = QuerySlot::default();
     let [first, second] = [watermarks.ask(2), watermarks.ask(2)];
     assert!(Arc::ptr_eq(&first, &second));
@@ -30,14 +30,14 @@ fn one_question_is_for_all_who_come_before_it_is_put() {
     let left = watermarks.ask(2);
     watermarks.end();
     assert!(watermarks.next().is_none());
-    // Nobody waits for an answer that does not come.
+    // A cancelled query is resolved at once.
     for query in [left, watermarks.ask(2)] {
         assert_eq!(*lock(&query.state).answers, [Some(PartitionReply::Unknown); 2]);
     }
 }
 
 #[test]
-fn what_a_node_was_not_asked_yet_is_one_question_then() {
+fn waiting_queries_of_a_node_are_coalesced() {
     let info = redis::IntoConnectionInfo::into_connection_info("redis://127.0.0.1:1").unwrap();
     let node_pool = Arc::new(NodePool::new(info, 1).unwrap());
     let node_query = |partitions: &[usize]| NodeQuery {
@@ -63,12 +63,12 @@ fn what_a_node_was_not_asked_yet_is_one_question_then() {
 }
 
 #[test]
-fn who_waits_for_a_part_is_told_whatever_becomes_of_the_others() {
+fn reply_of_one_partition_does_not_wait_for_others() {
     let query = Query::new(3);
     let now = Instant::now();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| query.last_id(1));
-        // It hurries as soon as it waits.
+        // The query becomes urgent once a thread waits.
         while !lock(&query.state).urgent {
             std::thread::yield_now();
         }
