@@ -25,20 +25,29 @@ use crate::store::errors;
 pub const MESSAGE_BYTES: u64 = 100;
 pub const TOPIC_BYTES: u64 = 1_000;
 
-/// Outcomes in script replies.
-pub mod outcome {
-    pub const STORED: i64 = 1;
-    pub const DUPLICATE: i64 = 2;
-    pub const DUE: i64 = 3;
-    pub const DUE_DUPLICATE: i64 = 4;
-    pub const TAKEN: i64 = 5;
-    pub const NOTHING: i64 = 6;
-    pub const LOOK: i64 = 7;
-    pub const NO_LOOK: i64 = 8;
-    pub const DONE: i64 = 9;
-    pub const DELETED: i64 = 10;
-    pub const PURGED: i64 = 11;
-    pub const REFUSED: i64 = 12;
+/// Defines the outcomes in script replies, as constants for both Rust and Lua.
+macro_rules! outcomes {
+    ($($name:ident = $number:literal,)*) => {
+        pub mod outcome {
+            $(pub const $name: i64 = $number;)*
+        }
+        const OUTCOMES: &[(&str, u64)] = &[$((stringify!($name), $number),)*];
+    };
+}
+
+outcomes! {
+    STORED = 1,
+    DUPLICATE = 2,
+    DUE = 3,
+    DUE_DUPLICATE = 4,
+    TAKEN = 5,
+    NOTHING = 6,
+    LOOK = 7,
+    NO_LOOK = 8,
+    DONE = 9,
+    DELETED = 10,
+    PURGED = 11,
+    REFUSED = 12,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,23 +121,10 @@ fn constants() -> String {
         ("DROP_RUN", 64),
         ("DROP_BYTES", limits::TAKEN_BYTES as u64),
     ];
-    let outcomes = [
-        ("STORED", outcome::STORED),
-        ("DUPLICATE", outcome::DUPLICATE),
-        ("DUE", outcome::DUE),
-        ("DUE_DUPLICATE", outcome::DUE_DUPLICATE),
-        ("TAKEN", outcome::TAKEN),
-        ("NOTHING", outcome::NOTHING),
-        ("LOOK", outcome::LOOK),
-        ("NO_LOOK", outcome::NO_LOOK),
-        ("DONE", outcome::DONE),
-        ("DELETED", outcome::DELETED),
-        ("PURGED", outcome::PURGED),
-        ("REFUSED", outcome::REFUSED),
-    ];
-    let numbers = numbers.map(|(name, value)| format!("local {name} = {value}\n")).concat();
-    let outcomes = outcomes.map(|(name, value)| format!("local {name} = {value}\n")).concat();
-    format!("{numbers}{outcomes}local DEAD_SUFFIX = '{DEAD_SUFFIX}'\n")
+    let constants = numbers.iter().chain(OUTCOMES);
+    let constants: String =
+        constants.map(|(name, value)| format!("local {name} = {value}\n")).collect();
+    format!("{constants}local DEAD_SUFFIX = '{DEAD_SUFFIX}'\n")
 }
 
 /// Adds a number, or an empty text for none.

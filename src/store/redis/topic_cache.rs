@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::ops::{Id, Policy, Topic};
 use crate::store::{Counts, Due, TopicState};
@@ -26,6 +26,7 @@ const PLACE_BITS: u32 = 32;
 const PUT: u64 = 1;
 const RETURNED: u64 = 2;
 
+#[derive(Default)]
 pub struct TopicCache {
     /// Index of the partition.
     index: usize,
@@ -94,17 +95,8 @@ pub enum UpdateSource {
 
 impl TopicCache {
     pub fn new(index: usize, total: Arc<StoreSize>) -> TopicCache {
-        TopicCache {
-            index,
-            total,
-            topics: RwLock::default(),
-            count: AtomicU64::new(0),
-            last_id: AtomicU64::new(0),
-            due: AtomicU64::new(Id::MAX),
-            bytes: AtomicU64::new(0),
-            created: AtomicU64::new(0),
-            clock_offset: AtomicI64::new(0),
-        }
+        let due = AtomicU64::new(Id::MAX);
+        TopicCache { index, total, due, ..TopicCache::default() }
     }
 
     pub fn last_id(&self) -> Id {
@@ -137,15 +129,19 @@ impl TopicCache {
         local.saturating_add_signed(self.clock_offset.load(Ordering::Acquire))
     }
 
+    fn entries(&self) -> RwLockReadGuard<'_, HashMap<Topic, Arc<Entry>>> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn state(&self, topic: &str) -> Option<Arc<TopicState>> {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.get(topic).filter(|entry| entry.exists()).map(|entry| entry.topic_state.clone())
+        let entries = self.entries();
+        entries.get(topic).filter(|entry| entry.exists()).map(|entry| entry.topic_state.clone())
     }
 
     pub fn states(&self) -> Vec<Arc<TopicState>> {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        let exists = topics.values().filter(|entry| entry.exists());
-        exists.map(|entry| entry.topic_state.clone()).collect()
+        let entries = self.entries();
+        let existing = entries.values().filter(|entry| entry.exists());
+        existing.map(|entry| entry.topic_state.clone()).collect()
     }
 
     /// Applies an update received at `local` by this machine's clock; returns the changes that
@@ -202,8 +198,7 @@ impl TopicCache {
 
     /// The store was created anew: drops all topics.
     fn forget(&self, now: Id) {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.values().for_each(|entry| self.remove(entry, &mut lock(&entry.state), now));
+        self.entries().values().for_each(|entry| self.remove(entry, &mut lock(&entry.state), now));
     }
 
     /// Marks a topic as not existing.
@@ -216,8 +211,7 @@ impl TopicCache {
 
     /// Begins a full listing.
     pub fn begin_listing(&self) {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        for entry in topics.values() {
+        for entry in self.entries().values() {
             let mut state = lock(&entry.state);
             (state.listing_version, state.seen) = (state.version, false);
         }
@@ -226,8 +220,7 @@ impl TopicCache {
     /// Ends a full listing: topics missing from it are gone, unless an update changed them
     /// meanwhile.
     pub fn end_listing(&self) {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        for entry in topics.values() {
+        for entry in self.entries().values() {
             let mut state = lock(&entry.state);
             if !state.seen && state.version == state.listing_version && state.version > 0 {
                 self.remove(entry, &mut state, 0);
@@ -236,11 +229,9 @@ impl TopicCache {
     }
 
     fn entry(&self, name: &str, from: UpdateSource, numbers: &[u64; FIELDS]) -> Option<Arc<Entry>> {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = topics.get(name) {
+        if let Some(entry) = self.entries().get(name) {
             return Some(entry.clone());
         }
-        drop(topics);
         // An invalid name cannot be ours.
         let topic = Topic::new(name).ok()?;
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
