@@ -123,7 +123,7 @@ impl RedisStore {
         }
         store.probe();
         if store.shared.nodes.is_cluster() {
-            tracing::info!("partitions: {}", store.shared.nodes.told());
+            tracing::info!("partitions: {}", store.shared.nodes.summary());
         }
         Ok(store)
     }
@@ -224,9 +224,10 @@ impl Store for RedisStore {
     }
 
     fn watermark(&self) -> Watermark {
-        let query = self.shared.watermarks.ask(self.partitions.len());
-        let told = |partition: &Partition| query.last_id(partition.route.index()).unwrap_or(0);
-        self.watermark_of(|partition| told(partition).max(partition.topic_cache.last_id()))
+        let query = self.shared.watermarks.join(self.partitions.len());
+        let last_id_of =
+            |partition: &Partition| query.last_id(partition.route.index()).unwrap_or(0);
+        self.watermark_of(|partition| last_id_of(partition).max(partition.topic_cache.last_id()))
     }
 
     /// The latest of the partitions' clocks.
@@ -360,7 +361,7 @@ impl SharedStore for RedisStore {
 
     fn watermark_lazy(&self) -> Watermark {
         let now = Instant::now();
-        let query = self.shared.watermarks.ask(self.partitions.len());
+        let query = self.shared.watermarks.join(self.partitions.len());
         self.watermark_of(|partition| partition.topic_cache.last_id()).pending(now, query)
     }
 
@@ -376,10 +377,7 @@ impl SharedStore for RedisStore {
 
     fn nodes(&self) -> Vec<Node> {
         let nodes = self.shared.nodes.node_pools().into_iter().map(|(node_pool, partitions)| {
-            let lost = self
-                .partitions
-                .iter()
-                .filter(|partition| partitions.contains(&partition.route.index()));
+            let lost = partitions.iter().filter_map(|index| self.partitions.get(*index));
             let lost = { lost }.any(|partition| partition.feed_lost.load(Ordering::Acquire));
             let news_lag = self.shared.change_feed.lag().filter(|_| lost);
             let partitions = partitions

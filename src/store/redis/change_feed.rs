@@ -113,7 +113,7 @@ pub fn listen(
     ready: mpsc::Sender<Result<(), String>>,
 ) -> std::io::Result<()> {
     let weak = Arc::downgrade(weak);
-    let thread = std::thread::Builder::new().name("news".into()).stack_size(STACK_BYTES);
+    let thread = std::thread::Builder::new().name("change-feed".into()).stack_size(STACK_BYTES);
     thread.spawn(move || run(&weak, ready)).map(drop)
 }
 
@@ -134,7 +134,7 @@ fn run(weak: &Weak<Partition>, ready: mpsc::Sender<Result<(), String>>) {
         };
         if let Some(ready) = ready.take() {
             // Opening the store failed: the receiver may be gone.
-            let _ = ready.send(Err(node_pool::explain(&error).text.into_owned()));
+            let _ = ready.send(Err(node_pool::client_error(&error).text.into_owned()));
             return;
         }
         let Some(partition) = weak.upgrade() else { return };
@@ -177,8 +177,8 @@ fn listen_until_error(
             continue;
         }
         match listening.get_message() {
-            Ok(told) => match weak.upgrade() {
-                Some(partition) => partition.apply_remote(told.get_payload_bytes()),
+            Ok(message) => match weak.upgrade() {
+                Some(partition) => partition.apply_remote(message.get_payload_bytes()),
                 None => return Ok(ListenEnd::Ended),
             },
             // After this process was suspended, the published messages are still in the socket.
@@ -261,14 +261,15 @@ impl Partition {
     }
 
     /// Applies a published update.
-    fn apply_remote(&self, told: &[u8]) {
-        let Ok(told) = std::str::from_utf8(told) else { return };
+    fn apply_remote(&self, message: &[u8]) {
+        let Ok(message) = std::str::from_utf8(message) else { return };
         // Replies to this server's own scripts contain the same.
-        if told.split(' ').next() == Some(self.shared.server.as_str()) {
+        if message.split(' ').next() == Some(self.shared.server.as_str()) {
             return;
         }
         let before = self.topic_cache.due();
-        let Some(done) = self.topic_cache.apply_update(told, UpdateSource::Remote, system_clock())
+        let Some(done) =
+            self.topic_cache.apply_update(message, UpdateSource::Remote, system_clock())
         else {
             return;
         };

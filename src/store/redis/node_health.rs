@@ -174,7 +174,7 @@ impl NodePool {
     /// probe with two flags: the node answered, and it was down before.
     pub fn probe(&self, probed: impl Fn(bool, bool) + Send + 'static) -> std::io::Result<()> {
         let (client, node_health) = (self.client.clone(), self.node_health.clone());
-        let thread = thread::Builder::new().name("watch".into());
+        let thread = thread::Builder::new().name("probe".into());
         thread.spawn(move || run(&client, &node_health, &probed)).map(drop)
     }
 }
@@ -250,13 +250,12 @@ pub fn replicas(info: &str) -> Option<Replicas> {
     let mut replicas = Replicas::default();
     for number in 0..count {
         let Some(replica) = field(info, &format!("slave{number}:")) else { continue };
-        let said =
-            |name: &str| replica.split(',').find_map(|partition| partition.strip_prefix(name));
+        let field_of = |name: &str| replica.split(',').find_map(|field| field.strip_prefix(name));
         // A replica in its initial sync does not count yet.
-        if said("state=") != Some("online") {
+        if field_of("state=") != Some("online") {
             continue;
         }
-        let number = |name| said(name).and_then(|number| number.parse::<u64>().ok());
+        let number = |name| field_of(name).and_then(|number| number.parse::<u64>().ok());
         replicas.count += 1;
         let behind = offset.saturating_sub(number("offset=").unwrap_or(0));
         replicas.lag_bytes = replicas.lag_bytes.max(behind);

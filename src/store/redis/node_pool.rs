@@ -278,7 +278,7 @@ pub fn moved(error: &RedisError) -> Option<String> {
 }
 
 /// The error of a call for the client: code and text.
-pub fn explain(error: &RedisError) -> Error {
+pub fn client_error(error: &RedisError) -> Error {
     match error.code() {
         Some("OOM") => no_memory(),
         Some("NOPERM") => not_permitted(error),
@@ -346,7 +346,7 @@ fn failed(error: &RedisError) -> CallError {
     CallError {
         may_be_done: is_broken(error),
         interrupted: is_interrupted(error),
-        error: explain(error),
+        error: client_error(error),
         moved: moved(error),
     }
 }

@@ -203,7 +203,7 @@ impl Nodes {
         if let Some(address) = Address::parse(address, from.address())
             && self.set_address(route, &address)
         {
-            tracing::info!("part {} of the store is at {address} now", route.index);
+            tracing::info!("partition {} has moved to {address}", route.index);
         }
     }
 
@@ -220,7 +220,7 @@ impl Nodes {
         if let Some(ranges) = self.query_slots()
             && self.apply_slots(&ranges)
         {
-            tracing::info!("partitions have moved: {}", self.told());
+            tracing::info!("partitions have moved: {}", self.summary());
         }
         *refreshed = Some(Instant::now());
     }
@@ -249,12 +249,12 @@ impl Nodes {
     }
 
     /// The number of partitions of each node, for the log.
-    pub fn told(&self) -> String {
-        let told = self.node_pools().into_iter();
-        let told = told.map(|(node_pool, partitions)| {
+    pub fn summary(&self) -> String {
+        let summary = self.node_pools().into_iter();
+        let summary = summary.map(|(node_pool, partitions)| {
             format!("{} at {}", partitions.len(), node_pool.address())
         });
-        told.collect::<Vec<_>>().join(", ")
+        summary.collect::<Vec<_>>().join(", ")
     }
 
     /// Sets the node of a partition; false if it was there already.
@@ -284,14 +284,14 @@ impl Nodes {
 
 /// Asks all at once, because several may be silent.
 fn first_reachable(node_pools: &[Arc<NodePool>]) -> std::result::Result<Arc<NodePool>, String> {
-    let (greeted, answers) = mpsc::channel();
+    let (answered, answers) = mpsc::channel();
     for node_pool in node_pools {
-        let (node_pool, greeted) = (node_pool.clone(), greeted.clone());
-        let asks = thread::Builder::new().name("greet".into());
-        let asks = asks.spawn(move || greeted.send(preflight(&node_pool).map(|()| node_pool)));
+        let (node_pool, answered) = (node_pool.clone(), answered.clone());
+        let asks = thread::Builder::new().name("preflight".into());
+        let asks = asks.spawn(move || answered.send(preflight(&node_pool).map(|()| node_pool)));
         asks.map_err(|error| error.to_string())?;
     }
-    drop(greeted);
+    drop(answered);
     let mut why = Err(NO_NODE.to_owned());
     for answer in answers {
         match answer {

@@ -225,12 +225,12 @@ impl Partition {
     }
 
     /// Applies the reply of a script that this server called.
-    pub fn apply_update(&self, told: Option<Value>, from: UpdateSource) -> Result<Due> {
-        let Some(Value::BulkString(told)) = told else { return Err(scripts::bad_reply()) };
-        let told = std::str::from_utf8(&told).ok();
-        let learnt =
-            told.and_then(|told| self.topic_cache.apply_update(told, from, system_clock()));
-        learnt.ok_or_else(scripts::bad_reply)
+    pub fn apply_update(&self, reply: Option<Value>, from: UpdateSource) -> Result<Due> {
+        let Some(Value::BulkString(reply)) = reply else { return Err(scripts::bad_reply()) };
+        let reply = std::str::from_utf8(&reply).ok();
+        let update =
+            reply.and_then(|reply| self.topic_cache.apply_update(reply, from, system_clock()));
+        update.ok_or_else(scripts::bad_reply)
     }
 
     /// Loads all topics, and removes those from the cache that no longer exist.

@@ -12,10 +12,10 @@ const OLDEST_CLUSTER: (u32, u32) = (7, 0);
 
 /// Connects and pings; refuses a peer that rejects the user or is not a Redis.
 pub fn preflight(node_pool: &NodePool) -> Result<(), String> {
-    let greeted = node_pool
+    let answered = node_pool
         .connect(node_pool::ANSWER)
         .and_then(|mut connection| connection.req_command(&cmd("PING"))?.extract_error());
-    greeted.map(drop).map_err(|error| advice(&error, node_pool))
+    answered.map(drop).map_err(|error| advice(&error, node_pool))
 }
 
 fn advice(error: &RedisError, node_pool: &NodePool) -> String {

@@ -45,11 +45,11 @@ pub fn write(call: &mut Cmd, batches: &[&mut Batch]) {
     }
     for batch in batches {
         call.arg("/");
-        write_one(call, &places, batch);
+        write_batch(call, &places, batch);
     }
 }
 
-fn write_one(call: &mut Cmd, places: &HashMap<&Topic, usize>, batch: &Batch) {
+fn write_batch(call: &mut Cmd, places: &HashMap<&Topic, usize>, batch: &Batch) {
     let mut rest = batch.ops.as_slice();
     while let Some(op) = rest.first() {
         let place = places.get(op.topic()).copied().unwrap_or_default();
@@ -62,7 +62,7 @@ fn write_one(call: &mut Cmd, places: &HashMap<&Topic, usize>, batch: &Batch) {
                 same
             }
             op => {
-                one(call, place, batch, op);
+                write_op(call, place, batch, op);
                 1
             }
         };
@@ -70,22 +70,18 @@ fn write_one(call: &mut Cmd, places: &HashMap<&Topic, usize>, batch: &Batch) {
     }
 }
 
-fn one(call: &mut Cmd, place: usize, batch: &Batch, op: &Op) {
+fn write_op(call: &mut Cmd, place: usize, batch: &Batch, op: &Op) {
     let mut word = |word: &str| {
         call.arg(word).arg(place);
     };
     match op {
-        Op::Put(put) => match &put.options {
-            None => {
-                word("p");
-                call.arg(batch.body(put));
+        Op::Put(put) => {
+            word(if put.options.is_some() { "P" } else { "p" });
+            call.arg(batch.body(put));
+            if let Some(options) = &put.options {
+                write_put_options(call, options);
             }
-            Some(options) => {
-                word("P");
-                call.arg(batch.body(put));
-                put_options(call, options);
-            }
-        },
+        }
         Op::Take { .. } => {}
         Op::Ack { id, deliveries, .. } => {
             word("a");
@@ -101,7 +97,7 @@ fn one(call: &mut Cmd, place: usize, batch: &Batch, op: &Op) {
         }
         Op::PutBack { message, .. } => {
             word("b");
-            returned(call, message);
+            write_requeue(call, message);
         }
         Op::Peek { .. } => word("k"),
         Op::Delete { id, .. } => {
@@ -128,7 +124,7 @@ fn one(call: &mut Cmd, place: usize, batch: &Batch, op: &Op) {
     }
 }
 
-fn put_options(call: &mut Cmd, options: &PutOptions) {
+fn write_put_options(call: &mut Cmd, options: &PutOptions) {
     let PutOptions { priority, ttl, delay, dedupe } = options;
     let default = PutOptions::default().priority;
     optional(call, (*priority != default).then(|| u64::from(PRIORITY_MAX - priority)));
@@ -137,7 +133,7 @@ fn put_options(call: &mut Cmd, options: &PutOptions) {
     text(call, dedupe.as_deref());
 }
 
-fn returned(call: &mut Cmd, message: &Requeue) {
+fn write_requeue(call: &mut Cmd, message: &Requeue) {
     let Requeue { taken, body, .. } = message;
     call.arg(taken.id).arg(taken.deliveries).arg(PRIORITY_MAX - taken.priority);
     optional(call, taken.expires);
@@ -157,8 +153,8 @@ fn same_takes(ops: &[Op]) -> usize {
 pub fn read(batch: &mut Batch, outcomes: Value, rules: &Rules) {
     let wanted = batch.ops.len();
     let Value::Array(outcomes) = outcomes else { return fail(batch, &bad_reply()) };
-    for told in outcomes {
-        let outcome = outcome(batch, told, rules);
+    for reply in outcomes {
+        let outcome = outcome(batch, reply, rules);
         batch.outcomes.push(outcome);
     }
     batch.outcomes.resize(wanted, Ok(Outcome::Later));
@@ -197,10 +193,10 @@ pub fn mark_unconfirmed(batch: &mut Batch, replicas: u32) {
     }
 }
 
-fn outcome(batch: &mut Batch, told: Value, rules: &Rules) -> Result<Outcome> {
-    let Value::Array(told) = told else { return Err(bad_reply()) };
-    let mut told = told.into_iter();
-    let mut number = || match told.next() {
+fn outcome(batch: &mut Batch, reply: Value, rules: &Rules) -> Result<Outcome> {
+    let Value::Array(reply) = reply else { return Err(bad_reply()) };
+    let mut reply = reply.into_iter();
+    let mut number = || match reply.next() {
         Some(Value::Int(number)) => Ok(number.cast_unsigned()),
         _ => Err(bad_reply()),
     };
@@ -211,7 +207,7 @@ fn outcome(batch: &mut Batch, told: Value, rules: &Rules) -> Result<Outcome> {
         outcome::DUE_DUPLICATE => Outcome::Due { at: number()?, duplicate: true },
         outcome::TAKEN => {
             let (id, deliveries, rank) = (number()?, number()?, number()?);
-            let mut taken = taken(batch, id, told)?;
+            let mut taken = taken(batch, id, reply)?;
             taken.deliveries = u32::try_from(deliveries).unwrap_or(u32::MAX);
             taken.priority =
                 PRIORITY_MAX.saturating_sub(u8::try_from(rank).unwrap_or(PRIORITY_MAX));
@@ -220,20 +216,20 @@ fn outcome(batch: &mut Batch, told: Value, rules: &Rules) -> Result<Outcome> {
         outcome::NOTHING => Outcome::Taken(None),
         outcome::LOOK => {
             let (id, looks, _) = (number()?, number()?, number()?);
-            Outcome::Peeked(Some((taken(batch, id, told)?, looks)))
+            Outcome::Peeked(Some((taken(batch, id, reply)?, looks)))
         }
         outcome::NO_LOOK => Outcome::Peeked(None),
         outcome::DONE => Outcome::Done,
         outcome::DELETED => Outcome::Deleted(number()? > 0),
         outcome::PURGED => Outcome::Purged(number()?),
-        outcome::REFUSED => return Err(refused(told.next(), rules)),
+        outcome::REFUSED => return Err(refused(reply.next(), rules)),
         _ => return Err(bad_reply()),
     })
 }
 
 /// Decodes a taken message.
-fn taken(batch: &mut Batch, id: Id, told: std::vec::IntoIter<Value>) -> Result<Taken> {
-    let message = message(id, told)?;
+fn taken(batch: &mut Batch, id: Id, reply: std::vec::IntoIter<Value>) -> Result<Taken> {
+    let message = message(id, reply)?;
     let start = batch.taken.len();
     batch.taken.extend_from_slice(&message.body);
     Ok(Taken {
@@ -252,12 +248,12 @@ struct MessageParts {
     origin: Option<(Topic, Id)>,
 }
 
-fn message(id: Id, mut told: std::vec::IntoIter<Value>) -> Result<MessageParts> {
-    let (Some(Value::Int(expires)), Some(Value::BulkString(body))) = (told.next(), told.next())
+fn message(id: Id, mut reply: std::vec::IntoIter<Value>) -> Result<MessageParts> {
+    let (Some(Value::Int(expires)), Some(Value::BulkString(body))) = (reply.next(), reply.next())
     else {
         return Err(bad_reply());
     };
-    let origin = match (told.next(), told.next()) {
+    let origin = match (reply.next(), reply.next()) {
         (Some(Value::BulkString(name)), Some(Value::Int(from_id))) => {
             let name = std::str::from_utf8(&name).ok().and_then(|name| Topic::new(name).ok());
             name.map(|name| (name, from_id.cast_unsigned()))
@@ -272,12 +268,12 @@ fn message(id: Id, mut told: std::vec::IntoIter<Value>) -> Result<MessageParts> 
 /// Adds the messages of a reply to a chunk.
 pub fn read_messages(mut chunk: Chunk, messages: Value) -> Result<Chunk> {
     let Value::Array(messages) = messages else { return Err(bad_reply()) };
-    for told in messages {
-        let Value::Array(told) = told else { return Err(bad_reply()) };
-        let mut told = told.into_iter();
-        let Some(Value::Int(id)) = told.next() else { return Err(bad_reply()) };
+    for reply in messages {
+        let Value::Array(reply) = reply else { return Err(bad_reply()) };
+        let mut reply = reply.into_iter();
+        let Some(Value::Int(id)) = reply.next() else { return Err(bad_reply()) };
         let id = id.cast_unsigned();
-        let message = message(id, told)?;
+        let message = message(id, reply)?;
         chunk.push(id, &message.body, message.expires);
         if let Some((topic, id)) = message.origin {
             chunk.set_origin(topic, id);

@@ -77,7 +77,7 @@ struct ClockReading {
 
 impl QuerySlot {
     /// Joins the next query, or creates it. It is sent after this call, never before.
-    pub fn ask(&self, partitions: usize) -> Arc<Query> {
+    pub fn join(&self, partitions: usize) -> Arc<Query> {
         let mut state = lock(&self.state);
         if let Some(next) = &state.next {
             return next.clone();
@@ -176,14 +176,14 @@ impl Query {
 
 impl WatermarkQuery for Query {
     fn last_id(&self, partition: usize, at: Instant) -> Option<Id> {
-        self.answer(partition).by(at)
+        self.answer(partition).bound_at(at)
     }
 }
 
 impl PartitionReply {
     /// An id below all ids assigned after `at`. Its precision is the travel time of the node's
     /// reply.
-    fn by(self, at: Instant) -> Option<Id> {
+    fn bound_at(self, at: Instant) -> Option<Id> {
         match self {
             PartitionReply::Known { last, time } if last <= time.clock => {
                 Some(last.min(time.at(at)))
@@ -206,7 +206,7 @@ impl ClockReading {
 pub fn begin(shared: &Arc<SharedState>, partitions: &[Arc<Partition>]) -> std::io::Result<()> {
     let (watermarks, shared) = (shared.watermarks.clone(), Arc::downgrade(shared));
     let keys: Vec<String> = partitions.iter().map(|partition| partition.key.clone()).collect();
-    let thread = Builder::new().name("moments".into()).stack_size(STACK_BYTES);
+    let thread = Builder::new().name("watermarks".into()).stack_size(STACK_BYTES);
     thread.spawn(move || run(&watermarks, &shared, &keys)).map(drop)
 }
 
@@ -218,13 +218,13 @@ fn run(watermarks: &QuerySlot, shared: &Weak<SharedState>, keys: &[String]) {
             continue;
         }
         let Some(shared) = shared.upgrade() else { return };
-        put(&query, &shared, keys, &mut workers);
+        send(&query, &shared, keys, &mut workers);
     }
 }
 
 /// Sends a query to all nodes. With several nodes each has a thread, so a silent node delays no
 /// other.
-fn put(query: &Arc<Query>, shared: &SharedState, keys: &[String], workers: &mut Vec<NodeWorker>) {
+fn send(query: &Arc<Query>, shared: &SharedState, keys: &[String], workers: &mut Vec<NodeWorker>) {
     workers.retain(|worker| lock(&worker.queue).busy);
     let node_pools = shared.nodes.node_pools();
     let is_one = node_pools.len() == 1;
@@ -239,10 +239,10 @@ fn put(query: &Arc<Query>, shared: &SharedState, keys: &[String], workers: &mut 
         } else if let Some(worker) =
             workers.iter().find(|worker| Arc::ptr_eq(&worker.node_pool, &node_pool))
         {
-            worker.put(query, node_query);
+            worker.send(query, node_query);
         } else {
             let worker = NodeWorker { node_pool, queue: Arc::default() };
-            worker.put(query, node_query);
+            worker.send(query, node_query);
             workers.push(worker);
         }
     }
@@ -262,7 +262,7 @@ struct WatermarkQueries {
 }
 
 impl NodeWorker {
-    fn put(&self, query: &Arc<Query>, node_query: NodeQuery) {
+    fn send(&self, query: &Arc<Query>, node_query: NodeQuery) {
         let mut queue = lock(&self.queue);
         queue.waiting.push((query.clone(), node_query));
         if std::mem::replace(&mut queue.busy, true) {
@@ -270,14 +270,14 @@ impl NodeWorker {
         }
         drop(queue);
         let queue = self.queue.clone();
-        let thread = Builder::new().name("moment".into()).stack_size(STACK_BYTES);
+        let thread = Builder::new().name("watermark".into()).stack_size(STACK_BYTES);
         let asks = thread.spawn(move || {
-            while let Some((queries, node_query)) = next(&queue) {
+            while let Some((queries, node_query)) = next_queries(&queue) {
                 node_query.ask(&queries);
             }
         });
         if asks.is_err() {
-            while let Some((queries, node_query)) = next(&self.queue) {
+            while let Some((queries, node_query)) = next_queries(&self.queue) {
                 node_query.resolve(&queries, &[]);
             }
         }
@@ -285,7 +285,7 @@ impl NodeWorker {
 }
 
 /// The waiting queries that the next call answers; `None`, and no longer busy, if there are none.
-fn next(queue: &Mutex<WatermarkQueries>) -> Option<(Vec<Arc<Query>>, NodeQuery)> {
+fn next_queries(queue: &Mutex<WatermarkQueries>) -> Option<(Vec<Arc<Query>>, NodeQuery)> {
     let mut queue = lock(queue);
     let mut waiting = std::mem::take(&mut queue.waiting).into_iter();
     let Some((first, node_query)) = waiting.next() else {

@@ -1,5 +1,5 @@
 //! Session starts on several servers: a session reads exactly the messages put after its
-//! connection was accepted, even if its server has not heard of other servers' puts yet.
+//! connection was accepted, even if its server does not know of other servers' puts yet.
 
 use std::thread;
 

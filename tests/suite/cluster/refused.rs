@@ -21,7 +21,7 @@ pub fn refused(url: &str, said: &str) {
     assert!(ended.stderr.contains(said) && !ended.stderr.contains("secret"), "{said}: {ended:?}");
 }
 
-/// The URL of a new user with these rights, whose password is `secret`.
+/// The URL of a new user with these rights and the password `secret`.
 fn user(redis: &Redis, name: &str, rights: &str) -> String {
     let set = ["ACL", "SETUSER", name, "on", ">secret"];
     let set: Vec<&str> = set.into_iter().chain(rights.split(' ')).collect();

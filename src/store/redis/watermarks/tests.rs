@@ -13,25 +13,25 @@ fn bound_is_below_ids_assigned_later() {
     let accepted = Instant::now();
     let arrived = accepted + 3 * MILLISECOND;
     // No put since; a put since; a clock that was set back.
-    assert_eq!(known(4_000, 10_000, arrived).by(accepted), Some(4_000));
-    assert_eq!(known(9_000, 10_000, arrived).by(accepted), Some(7_000));
-    assert_eq!(known(10_001, 10_000, arrived).by(accepted), None);
-    assert_eq!(known(500, 1_000, arrived).by(accepted), Some(0));
-    assert_eq!(PartitionReply::Unknown.by(accepted), None);
+    assert_eq!(known(4_000, 10_000, arrived).bound_at(accepted), Some(4_000));
+    assert_eq!(known(9_000, 10_000, arrived).bound_at(accepted), Some(7_000));
+    assert_eq!(known(10_001, 10_000, arrived).bound_at(accepted), None);
+    assert_eq!(known(500, 1_000, arrived).bound_at(accepted), Some(0));
+    assert_eq!(PartitionReply::Unknown.bound_at(accepted), None);
 }
 
 #[test]
 fn concurrent_sessions_share_one_query() {
     let watermarks = QuerySlot::default();
-    let [first, second] = [watermarks.ask(2), watermarks.ask(2)];
+    let [first, second] = [watermarks.join(2), watermarks.join(2)];
     assert!(Arc::ptr_eq(&first, &second));
     let put = watermarks.next().unwrap();
-    assert!(Arc::ptr_eq(&first, &put) && !Arc::ptr_eq(&first, &watermarks.ask(2)));
-    let left = watermarks.ask(2);
+    assert!(Arc::ptr_eq(&first, &put) && !Arc::ptr_eq(&first, &watermarks.join(2)));
+    let left = watermarks.join(2);
     watermarks.end();
     assert!(watermarks.next().is_none());
     // A cancelled query is resolved at once.
-    for query in [left, watermarks.ask(2)] {
+    for query in [left, watermarks.join(2)] {
         assert_eq!(*lock(&query.state).answers, [Some(PartitionReply::Unknown); 2]);
     }
 }
@@ -52,12 +52,12 @@ fn waiting_queries_of_a_node_are_coalesced() {
         lock(&queue).waiting.push((query.clone(), node_query(partitions)));
     }
     let now = Instant::now();
-    let mut asked = Vec::new();
-    while let Some((some, node_query)) = next(&queue) {
-        asked.push(some.len());
+    let mut calls = Vec::new();
+    while let Some((some, node_query)) = next_queries(&queue) {
+        calls.push(some.len());
         node_query.resolve(&some, &[known(7, 9, now), known(8, 9, now)]);
     }
-    assert_eq!((asked, lock(&queue).busy), (vec![3, 1], false));
+    assert_eq!((calls, lock(&queue).busy), (vec![3, 1], false));
     let told = |place: usize, partition| queries[place].last_id(partition);
     assert_eq!([told(0, 0), told(1, 1), told(2, 1), told(3, 0)], [7, 8, 7, 7].map(Some));
 }
