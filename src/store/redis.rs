@@ -82,7 +82,7 @@ impl RedisStore {
         clock: Option<fn() -> Id>,
     ) -> OpenResult<RedisStore> {
         let nodes = match address::parse(at.url)? {
-            StoreUrl::One(info) => at.one(info)?,
+            StoreUrl::One(info) => at.single(info)?,
             StoreUrl::Cluster { seeds, partitions } => at.cluster(seeds, partitions)?,
         };
         RedisStore::over(nodes, at, rules, clock)

@@ -9,7 +9,7 @@ mod load;
 mod memory;
 mod moved;
 mod nodes;
-mod parts;
+mod partitions;
 mod proxy;
 mod refused;
 mod replicas;
@@ -69,7 +69,7 @@ impl Redis {
         let deadline = Instant::now() + PATIENCE;
         // With a password it refuses PING, and runs nevertheless.
         while !["PONG", "NOAUTH"].iter().any(|said| ask(folder, &["PING"]).starts_with(said)) {
-            assert!(Instant::now() < deadline, "it does not answer");
+            assert!(Instant::now() < deadline, "Redis does not answer");
             thread::park_timeout(Duration::from_millis(1));
         }
         child

@@ -51,7 +51,7 @@ pub enum StoreUrl {
 /// Parses `redis://…` and its variants, or
 /// `redis-cluster://[USER:PASSWORD@]HOST:PORT,…[?parts=N]`.
 pub fn parse(url: &str) -> Result<StoreUrl, String> {
-    let info = |url: &str| url.into_connection_info().map_err(|error| wrong(url, &error));
+    let info = |url: &str| url.into_connection_info().map_err(|error| invalid_url(url, &error));
     let cluster = CLUSTER.iter().find_map(|(cluster, one)| Some((url.strip_prefix(cluster)?, one)));
     let Some((rest, scheme)) = cluster else {
         return match url.split_once('?') {
@@ -84,7 +84,7 @@ pub fn parse(url: &str) -> Result<StoreUrl, String> {
     Ok(StoreUrl::Cluster { seeds: seeds.collect::<Result<_, _>>()?, partitions })
 }
 
-fn wrong(url: &str, error: &RedisError) -> String {
+fn invalid_url(url: &str, error: &RedisError) -> String {
     match error.kind() {
         ErrorKind::InvalidClientConfig if url.starts_with("redis+unix") => {
             format!("invalid URL: write {UNIX}")
@@ -104,15 +104,15 @@ pub struct Address {
 
 impl Address {
     /// An address as a node reports it; an unknown host is that of the node asked.
-    pub fn new(host: &str, port: u16, asked: &Address) -> Address {
-        let host = if host.is_empty() || host == "?" { &asked.host } else { host };
+    pub fn new(host: &str, port: u16, reporter: &Address) -> Address {
+        let host = if host.is_empty() || host == "?" { &reporter.host } else { host };
         Address { host: host.to_owned(), port }
     }
 
     /// Parses `HOST:PORT`.
-    pub fn parse(text: &str, asked: &Address) -> Option<Address> {
+    pub fn parse(text: &str, reporter: &Address) -> Option<Address> {
         let (host, port) = text.rsplit_once(':')?;
-        Some(Address::new(host, port.parse().ok()?, asked))
+        Some(Address::new(host, port.parse().ok()?, reporter))
     }
 
     /// This address with the transport settings of `other`.
@@ -177,23 +177,23 @@ mod tests {
         assert_eq!(seeds, [r#"a:6379 Some(("me", "p@ss"))"#, r#"b:2 Some(("me", "p@ss"))"#]);
         assert_eq!(partitions, Some(3));
         assert!(matches!(parse("redis://h:1/2"), Ok(StoreUrl::One(_))));
-        for wrong in ["", "a,", ",a", "a/1", "a?parts=0", "a?parts=1025", "a?x=1", "a:x"] {
-            assert!(parse(&format!("redis-cluster://{wrong}")).is_err(), "{wrong}");
+        for invalid_url in ["", "a,", ",a", "a/1", "a?parts=0", "a?parts=1025", "a?x=1", "a:x"] {
+            assert!(parse(&format!("redis-cluster://{invalid_url}")).is_err(), "{invalid_url}");
         }
         assert!(parse("redis://h:1?parts=4").is_err());
-        for wrong in ["u:secret?secret@a", "a?pass=secret", "a?parts=secret"] {
-            let why = parse(&format!("redis-cluster://{wrong}")).err().unwrap();
+        for invalid_url in ["u:secret?secret@a", "a?pass=secret", "a?parts=secret"] {
+            let why = parse(&format!("redis-cluster://{invalid_url}")).err().unwrap();
             assert!(!why.contains("secret"), "{why}");
         }
     }
 
     #[test]
     fn unknown_host_is_the_host_that_was_asked() {
-        let asked = Address { host: "h".into(), port: 1 };
+        let reporter = Address { host: "h".into(), port: 1 };
         for (said, address) in [("10.0.0.1:7", "10.0.0.1:7"), (":7", "h:7"), ("::1:7", "[::1]:7")] {
-            assert_eq!(Address::parse(said, &asked).unwrap().to_string(), address);
+            assert_eq!(Address::parse(said, &reporter).unwrap().to_string(), address);
         }
-        assert!(Address::parse("10.0.0.1", &asked).is_none());
-        assert_eq!(Address::new("?", 7, &asked).to_string(), "h:7");
+        assert!(Address::parse("10.0.0.1", &reporter).is_none());
+        assert_eq!(Address::new("?", 7, &reporter).to_string(), "h:7");
     }
 }

@@ -257,8 +257,8 @@ pub fn replicas(info: &str) -> Option<Replicas> {
         }
         let number = |name| field_of(name).and_then(|number| number.parse::<u64>().ok());
         replicas.count += 1;
-        let behind = offset.saturating_sub(number("offset=").unwrap_or(0));
-        replicas.lag_bytes = replicas.lag_bytes.max(behind);
+        let lag_bytes = offset.saturating_sub(number("offset=").unwrap_or(0));
+        replicas.lag_bytes = replicas.lag_bytes.max(lag_bytes);
         replicas.lag = replicas.lag.max(Duration::from_secs(number("lag=").unwrap_or(0)));
     }
     Some(replicas)

@@ -145,7 +145,7 @@ impl NodePool {
 
     /// How long to wait for this many replicas.
     fn patience(&self, replicas: u32) -> Duration {
-        let lacks = self.node_health.replicas().is_some_and(|there| there < replicas);
+        let lacks = self.node_health.replicas().is_some_and(|connected| connected < replicas);
         if lacks { LACKS_REPLICAS } else { REPLICATED }
     }
 
@@ -166,11 +166,11 @@ impl NodePool {
         }
         pool.busy += 1;
         // A connection broke since these were used; the others probably did too.
-        let gone = pool.begin(epoch);
+        let stale = pool.begin(epoch);
         let epoch = pool.epoch;
         let idle = pool.idle.pop().filter(|(_, used)| used.elapsed() < IDLE);
         drop(pool);
-        drop(gone);
+        drop(stale);
         let connect = || loop {
             match self.connect(ANSWER) {
                 Err(error) if is_interrupted(&error) => {}

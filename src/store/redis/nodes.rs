@@ -80,7 +80,7 @@ impl Nodes {
     }
 
     /// One Redis with all partitions.
-    pub fn one(
+    pub fn single(
         info: ConnectionInfo,
         at: &RedisAt<'_>,
         partitions: usize,
@@ -144,7 +144,7 @@ impl Nodes {
                 && let Some(node_pool) = weak.upgrade()
             {
                 check(&node_pool, in_cluster, replicas)
-                    .unwrap_or_else(|wrong| tracing::warn!("{wrong}"));
+                    .unwrap_or_else(|error| tracing::warn!("{error}"));
             }
             probed(is_back);
         });
@@ -240,8 +240,8 @@ impl Nodes {
     fn apply_slots(&self, ranges: &[(u16, u16, Address)]) -> bool {
         let mut moved = false;
         for route in &self.routes {
-            let has = |(from, to, _): &&(u16, u16, Address)| (*from..=*to).contains(&route.slot);
-            if let Some((_, _, address)) = ranges.iter().find(has) {
+            let serves = |(from, to, _): &&(u16, u16, Address)| (*from..=*to).contains(&route.slot);
+            if let Some((_, _, address)) = ranges.iter().find(serves) {
                 moved |= self.set_address(route, address);
             }
         }
@@ -271,9 +271,9 @@ impl Nodes {
 
     /// The pool of the node at this address, shared by its partitions.
     fn pool_for(&self, address: &Address) -> Option<Arc<NodePool>> {
-        let known =
+        let existing =
             self.node_pools().into_iter().find(|(node_pool, _)| node_pool.address() == address);
-        known.map(|(node_pool, _)| node_pool).or_else(|| {
+        existing.map(|(node_pool, _)| node_pool).or_else(|| {
             let info = self.info.clone().set_addr(address.of(self.info.addr()));
             let node_pool = NodePool::new(info, self.pool).map(Arc::new).ok()?;
             self.start_probe(&node_pool, true);

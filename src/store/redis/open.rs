@@ -30,8 +30,8 @@ const CHECK_PERMISSIONS: &str = "
     return type(wrote) == 'table' and string.find(wrote.err, 'READONLY', 1, true) and 'replica' or ''";
 
 impl RedisAt<'_> {
-    pub fn one(&self, info: ConnectionInfo) -> OpenResult<Nodes> {
-        let nodes = Nodes::one(info, self, 1).map_err(|error| error.to_string())?;
+    pub fn single(&self, info: ConnectionInfo) -> OpenResult<Nodes> {
+        let nodes = Nodes::single(info, self, 1).map_err(|error| error.to_string())?;
         for (node_pool, _) in nodes.node_pools() {
             preflight(&node_pool)?;
             check(&node_pool, false, self.replicas)?;
@@ -51,36 +51,38 @@ impl RedisAt<'_> {
             return Err("the store has no partitions".to_owned());
         };
         // Check first: nothing may be written to a node that is refused.
-        let asked = route.node_pool();
-        check(&asked, true, self.replicas)?;
+        let first_node = route.node_pool();
+        check(&first_node, true, self.replicas)?;
         let ask = |call: &Cmd| {
             let answer = first.call(route, call, 0);
             answer.map(|(answer, _)| answer).map_err(|failed| failed.error.text.into_owned())
         };
-        let made = match get_or_set(
+        let count = match get_or_set(
             &ask,
             &key,
             "parts",
             &partitions.unwrap_or(PARTITIONS_DEFAULT).to_string(),
         )? {
-            Value::BulkString(made) => std::str::from_utf8(&made).ok().and_then(|n| n.parse().ok()),
+            Value::BulkString(count) => {
+                std::str::from_utf8(&count).ok().and_then(|n| n.parse().ok())
+            }
             _ => None,
         };
-        let Some(made) = made.filter(|made| (1..=PARTITIONS_MAX).contains(made)) else {
+        let Some(count) = count.filter(|count| (1..=PARTITIONS_MAX).contains(count)) else {
             return Err(format!(
                 "{key} is not a dsmq store, but another program's data: choose another --redis-prefix"
             ));
         };
-        if partitions.is_some_and(|partitions| partitions != made) {
+        if partitions.is_some_and(|partitions| partitions != count) {
             return Err(format!(
-                "the store has {made} partitions, and their number is fixed: use ?parts={made}, or omit it"
+                "the store has {count} partitions, and their number is fixed: use ?parts={count}, or omit it"
             ));
         }
         let keys: Vec<String> =
-            (0..made).map(|partition| format!("{}store", self.keys(partition))).collect();
+            (0..count).map(|partition| format!("{}store", self.keys(partition))).collect();
         let nodes = Nodes::cluster(seeds, self, &keys)?;
         for (node_pool, _) in nodes.node_pools() {
-            if node_pool.address() != asked.address() {
+            if node_pool.address() != first_node.address() {
                 preflight(&node_pool)?;
                 check(&node_pool, true, self.replicas)?;
             }
@@ -149,9 +151,9 @@ fn get_or_set(
     field: &str,
     value: &str,
 ) -> OpenResult<Value> {
-    let there = ask(cmd("HGET").arg(key).arg(field))?;
-    if there != Value::Nil {
-        return Ok(there);
+    let existing = ask(cmd("HGET").arg(key).arg(field))?;
+    if existing != Value::Nil {
+        return Ok(existing);
     }
     ask(cmd("HSETNX").arg(key).arg(field).arg(value))?;
     ask(cmd("HGET").arg(key).arg(field))

@@ -236,21 +236,21 @@ impl Partition {
     /// Loads all topics, and removes those from the cache that no longer exist.
     pub fn load_topics(&self, from: UpdateSource) -> Result<Due> {
         self.topic_cache.begin_listing();
-        let mut all = Due::default();
+        let mut changes = Due::default();
         let mut cursor = b"0".to_vec();
         loop {
             let mut call = self.script(Script::Read);
             call.arg("topics").arg("").arg(&cursor);
             let Value::Array(answer) = self.call(&call)? else { return Err(scripts::bad_reply()) };
             let mut answer = answer.into_iter();
-            all.add(self.apply_update(answer.next(), from)?);
+            changes.add(self.apply_update(answer.next(), from)?);
             match answer.next() {
                 Some(Value::BulkString(next)) if next != b"0" => cursor = next,
                 _ => break,
             }
         }
         self.topic_cache.end_listing();
-        Ok(all)
+        Ok(changes)
     }
 }
 

@@ -83,10 +83,10 @@ pub fn check(node_pool: &NodePool, in_cluster: bool, replicas: u32) -> Result<()
              (maxmemory-policy {policy}): set noeviction, which refuses new messages instead"
         );
     }
-    let there = node_health::replicas(&info).map(|there| there.count);
-    if let Some(there) = there.filter(|there| *there < replicas) {
+    let connected = node_health::replicas(&info).map(|connected| connected.count);
+    if let Some(connected) = connected.filter(|connected| *connected < replicas) {
         tracing::warn!(
-            "Redis at {address} has {there} of the {replicas} replicas that --redis-replicas requires: \
+            "Redis at {address} has {connected} of the {replicas} replicas that --redis-replicas requires: \
              until they are connected, changes are answered with `unconfirmed`"
         );
     }

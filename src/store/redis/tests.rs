@@ -86,7 +86,7 @@ impl Server {
         let url = self.url();
         let at = RedisAt { url: &url, prefix, pool: 8, replicas: 0 };
         let Ok(StoreUrl::One(info)) = address::parse(&url) else { panic!("{url} is one") };
-        let nodes = Nodes::one(info, &at, partitions).unwrap();
+        let nodes = Nodes::single(info, &at, partitions).unwrap();
         RedisStore::over(nodes, &at, rules, Some(clock)).unwrap()
     }
 

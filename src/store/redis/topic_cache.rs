@@ -151,9 +151,10 @@ impl TopicCache {
         let mut topic_state = lines.next()?.split(' ').skip(1).map(str::parse::<u64>);
         let [created, now, last, due, bytes] = std::array::from_fn(|_| topic_state.next());
         let (created, now) = (created?.ok()?, now?.ok()?);
-        let known = self.created.load(Ordering::Acquire);
+        let current = self.created.load(Ordering::Acquire);
         // A late update from a lost store must not affect its successor.
-        if created > 0 && created != known && (from != UpdateSource::Remote || created > known) {
+        if created > 0 && created != current && (from != UpdateSource::Remote || created > current)
+        {
             self.created.store(created, Ordering::Release);
             self.forget(now);
         }
@@ -161,7 +162,7 @@ impl TopicCache {
         let bytes = bytes?.ok()?;
         let before = self.bytes.swap(bytes, Ordering::AcqRel);
         self.total.bytes.fetch_add(bytes.wrapping_sub(before), Ordering::AcqRel);
-        let mut done = Due::default();
+        let mut changes = Due::default();
         while let (Some(name), Some(numbers)) = (lines.next(), lines.next()) {
             let mut numbers = numbers.split(' ').map(str::parse::<u64>);
             let flags = numbers.next()?.ok()?;
@@ -184,16 +185,16 @@ impl TopicCache {
                 entry.topic_state.miss_put_backs();
             }
             if anew || flags & PUT > 0 || !put_backs.is_empty() {
-                done.put.push(entry.topic_state.topic().clone());
+                changes.put.push(entry.topic_state.topic().clone());
             }
             if anew || flags & RETURNED > 0 {
-                done.returned.push(entry.topic_state.topic().clone());
+                changes.returned.push(entry.topic_state.topic().clone());
             }
         }
         // Last: a reader of this id must find every message up to it.
         self.last_id.fetch_max(last?.ok()?, Ordering::AcqRel);
         self.due_at(due?.ok()?);
-        Some(done)
+        Some(changes)
     }
 
     /// The store was created anew: drops all topics.

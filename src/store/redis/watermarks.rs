@@ -120,8 +120,8 @@ impl QuerySlot {
 
 impl Query {
     fn new(partitions: usize) -> Query {
-        let asked = QueryState { urgent: false, answers: vec![None; partitions].into() };
-        Query { begun: Instant::now(), state: Mutex::new(asked), changed: Condvar::new() }
+        let state = QueryState { urgent: false, answers: vec![None; partitions].into() };
+        Query { begun: Instant::now(), state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn gather(&self) {
@@ -348,10 +348,10 @@ impl NodeQuery {
             let Some(again) = again else { break };
             time = if again.at(begun) > time.at(begun) { again } else { time };
         }
-        let known = |last: Option<Id>| {
+        let to_reply = |last: Option<Id>| {
             last.map_or(PartitionReply::Unknown, |last| PartitionReply::Known { last, time })
         };
-        Some(last_ids.into_iter().map(known).collect())
+        Some(last_ids.into_iter().map(to_reply).collect())
     }
 
     /// Parses a reply to TIME that has just arrived.

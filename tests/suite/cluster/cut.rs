@@ -72,14 +72,14 @@ fn cut(way: Way) {
 }
 
 /// Waits until the server has this status, with this text.
-fn healthz(server: &Server, status: u16, said: &str) {
+fn healthz(server: &Server, status: u16, text: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mut peer = Peer::connect_silent(server.addr());
         peer.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let answer = peer.receive_all();
         if answer.starts_with(&format!("HTTP/1.1 {status} ")) {
-            assert!(answer.split_once("\r\n\r\n").unwrap().1.contains(said), "{answer}");
+            assert!(answer.split_once("\r\n\r\n").unwrap().1.contains(text), "{answer}");
             return;
         }
         assert!(Instant::now() < deadline, "{answer}");

@@ -42,7 +42,7 @@ const FAILURES: [Failure; 4] = [Failure::Killed, Failure::Paused, Failure::Agree
 
 /// The replies to the puts of one message.
 #[derive(Clone, Copy, Debug, Default)]
-struct Told {
+struct PutReplies {
     confirmed: bool,
     unconfirmed: bool,
     /// Replies that asked to try again.
@@ -58,7 +58,7 @@ struct Puts {
     allowed: AtomicUsize,
     answered: AtomicUsize,
     unconfirmed: AtomicUsize,
-    told: Mutex<Vec<Told>>,
+    replies: Mutex<Vec<PutReplies>>,
 }
 
 fn servers(cluster: &Cluster) -> [Server; 2] {
@@ -92,13 +92,13 @@ fn confirmed_puts_survive_failovers() {
             });
         }
     });
-    let told = puts.told.into_inner().unwrap();
+    let replies = puts.replies.into_inner().unwrap();
     let stored = stored(&cluster);
     servers.iter().for_each(|server| until_known(server, stored));
-    let there = read_all(&servers[0]);
-    report(failovers, &told, &there);
-    judge(&told, &there, seed);
-    assert_eq!(there.values().sum::<usize>(), stored, "seed {seed}");
+    let present = read_all(&servers[0]);
+    report(failovers, &replies, &present);
+    judge(&replies, &present, seed);
+    assert_eq!(present.values().sum::<usize>(), stored, "seed {seed}");
 }
 
 #[test]
@@ -158,7 +158,7 @@ impl Puts {
             allowed: AtomicUsize::new(0),
             answered: AtomicUsize::new(0),
             unconfirmed: AtomicUsize::new(0),
-            told: Mutex::new(vec![Told::default(); count]),
+            replies: Mutex::new(vec![PutReplies::default(); count]),
         }
     }
 
@@ -207,15 +207,15 @@ impl Puts {
 
     /// Whether to try again.
     fn hear(&self, message: usize, reply: &Value, took: Duration) -> bool {
-        let told = &mut self.told.lock().unwrap()[message];
+        let replies = &mut self.replies.lock().unwrap()[message];
         match reply["code"].as_str() {
-            None => (told.confirmed, told.took) = (true, took),
+            None => (replies.confirmed, replies.took) = (true, took),
             Some("unconfirmed") => {
-                told.unconfirmed = true;
+                replies.unconfirmed = true;
                 self.unconfirmed.fetch_add(1, Ordering::SeqCst);
             }
             Some("unavailable") => {
-                told.unavailable += 1;
+                replies.unavailable += 1;
                 return true;
             }
             _ => panic!("{reply}"),
@@ -234,16 +234,16 @@ fn put(message: &usize) -> String {
 }
 
 /// Waits until a server knows this number of messages: it reloads what it missed.
-fn until_known(server: &Server, there: usize) {
+fn until_known(server: &Server, present: usize) {
     let deadline = Instant::now() + PATIENCE;
     let mut peer = Peer::connect(server.addr());
     loop {
         peer.send(r#"{"action":"topics"}"#);
         let reply = peer.receive_reply();
-        if load::messages(&reply) == Some(there as u64) {
+        if load::messages(&reply) == Some(present as u64) {
             return;
         }
-        assert!(Instant::now() < deadline, "{there} messages are there: {reply}");
+        assert!(Instant::now() < deadline, "{present} messages expected: {reply}");
         thread::park_timeout(PAUSE);
     }
 }
@@ -260,7 +260,7 @@ fn stored(cluster: &Cluster) -> usize {
 /// How often each message is there, according to a reader of all topics.
 fn read_all(server: &Server) -> BTreeMap<usize, usize> {
     let deadline = Instant::now() + READ;
-    let (mut peer, mut there) = (Peer::connect(server.addr()), BTreeMap::new());
+    let (mut peer, mut present) = (Peer::connect(server.addr()), BTreeMap::new());
     // Each topic with the last id read from it.
     let mut places: Vec<(usize, u64)> = (0..TOPICS).map(|topic| (topic, 0)).collect();
     while !places.is_empty() {
@@ -271,7 +271,7 @@ fn read_all(server: &Server) -> BTreeMap<usize, usize> {
         places.retain_mut(|(_, last)| {
             let reply = peer.receive_reply();
             if let Some(message) = reply["message"].as_u64() {
-                *there.entry(message as usize).or_insert(0) += 1;
+                *present.entry(message as usize).or_insert(0) += 1;
                 *last = reply["id"].as_u64().unwrap();
             }
             assert!(reply["error"].is_null() || reply["code"] == "unavailable", "{reply}");
@@ -279,37 +279,44 @@ fn read_all(server: &Server) -> BTreeMap<usize, usize> {
         });
         assert!(Instant::now() < deadline, "{} topics are not read to their end", places.len());
     }
-    there
+    present
 }
 
-fn report(failovers: usize, told: &[Told], there: &BTreeMap<usize, usize>) {
-    let count = |which: &dyn Fn(&Told) -> bool| told.iter().filter(|told| which(told)).count();
-    let lost = |which: &dyn Fn(&Told) -> bool| {
-        let lost = |(number, told): &(usize, &Told)| which(told) && !there.contains_key(number);
-        told.iter().enumerate().filter(lost).count()
+fn report(failovers: usize, replies: &[PutReplies], present: &BTreeMap<usize, usize>) {
+    let count = |which: &dyn Fn(&PutReplies) -> bool| {
+        replies.iter().filter(|replies| which(replies)).count()
+    };
+    let lost = |which: &dyn Fn(&PutReplies) -> bool| {
+        let lost = |(number, replies): &(usize, &PutReplies)| {
+            which(replies) && !present.contains_key(number)
+        };
+        replies.iter().enumerate().filter(lost).count()
     };
     println!(
         "{failovers} failovers during {} puts: {} confirmed, {} of them lost; {} unconfirmed, {} of \
-         them lost; {} told to try again at first; the longest confirm took {:.1} s",
-        told.len(),
-        count(&|told| told.confirmed),
-        lost(&|told| told.confirmed),
-        count(&|told| told.unconfirmed),
-        lost(&|told| told.unconfirmed),
-        count(&|told| told.unavailable > 0),
-        told.iter().map(|told| told.took).max().unwrap_or_default().as_secs_f32(),
+         them lost; {} answered with try again at first; the longest confirm took {:.1} s",
+        replies.len(),
+        count(&|replies| replies.confirmed),
+        lost(&|replies| replies.confirmed),
+        count(&|replies| replies.unconfirmed),
+        lost(&|replies| replies.unconfirmed),
+        count(&|replies| replies.unavailable > 0),
+        replies.iter().map(|replies| replies.took).max().unwrap_or_default().as_secs_f32(),
     );
 }
 
-fn judge(told: &[Told], there: &BTreeMap<usize, usize>, seed: u64) {
-    let wrong: Vec<_> = told
+fn judge(replies: &[PutReplies], present: &BTreeMap<usize, usize>, seed: u64) {
+    let wrong: Vec<_> = replies
         .iter()
         .enumerate()
-        .filter(|(number, told)| match there.get(number) {
-            None => told.confirmed || !told.unconfirmed,
+        .filter(|(number, replies)| match present.get(number) {
+            None => replies.confirmed || !replies.unconfirmed,
             Some(times) => *times > 1,
         })
         .collect();
     assert!(wrong.is_empty(), "lost or doubled: {wrong:?}, seed {seed}");
-    assert!(there.keys().all(|number| *number < told.len()), "nobody put that, seed {seed}");
+    assert!(
+        present.keys().all(|number| *number < replies.len()),
+        "a message that was never put, seed {seed}"
+    );
 }

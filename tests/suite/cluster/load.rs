@@ -140,7 +140,7 @@ pub fn judge(messages: usize, acks: &[(u64, bool)]) {
     }
     let lost: Vec<u64> = (0..messages as u64).filter(|message| !of.contains_key(message)).collect();
     assert!(lost.is_empty(), "{} are lost: {lost:?}", lost.len());
-    assert_eq!(of.len(), messages, "and nothing else is there");
+    assert_eq!(of.len(), messages, "unexpected messages were acked");
     let wrong: Vec<_> = of.iter().filter(|(_, acks)| acks.sure > 1).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
 }

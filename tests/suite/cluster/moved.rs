@@ -13,7 +13,7 @@ use crate::suite::support::redis_cluster::{CALM, Cluster};
 use crate::suite::support::server_with;
 
 /// Partitions of a store.
-const PARTS: usize = 16;
+const PARTITIONS: usize = 16;
 
 const TOPICS: usize = 24;
 
@@ -37,8 +37,8 @@ fn servers(cluster: &Cluster) -> [Server; 2] {
 }
 
 /// The slot of a partition, and a master other than its own.
-fn elsewhere(cluster: &Cluster, part: usize, random: &mut Random) -> (u16, usize) {
-    let slot = cluster.slot_of(&format!("{{{part}}}"));
+fn elsewhere(cluster: &Cluster, partition: usize, random: &mut Random) -> (u16, usize) {
+    let slot = cluster.slot_of(&format!("{{{partition}}}"));
     let from = cluster.master_of(slot);
     let others: Vec<usize> = cluster.masters().into_iter().filter(|node| *node != from).collect();
     (slot, others[random.below(others.len() as u64) as usize])
@@ -53,15 +53,15 @@ fn migrating_slots_lose_and_duplicate_nothing() {
     let plan = load::Plan { messages: MESSAGES, topics: TOPICS, seed: seed(), taker_ends: 50 };
     let seen = load::run(plan, &addrs, |load| {
         let mut random = Random(plan.seed);
-        for part in (0..2).flat_map(|_| 0..PARTS) {
-            let (slot, to) = elsewhere(&cluster, part, &mut random);
+        for partition in (0..2).flat_map(|_| 0..PARTITIONS) {
+            let (slot, to) = elsewhere(&cluster, partition, &mut random);
             // Some requests meet the slot during its migration.
             cluster.move_slot(slot, to, || load.until_answered(50));
             load.until_answered(50);
         }
         cluster.until_healthy();
     });
-    println!("{MESSAGES} messages, {} slots moved: {seen}", 2 * PARTS);
+    println!("{MESSAGES} messages, {} slots moved: {seen}", 2 * PARTITIONS);
     for (kind, count) in KEPT {
         for node in cluster.masters() {
             let keys: Vec<String> =
@@ -116,8 +116,8 @@ fn all_keys_of_a_topic_move_with_its_slot() {
         }
     }
     let before = topics(&mut peer);
-    for part in 0..PARTS {
-        let (slot, to) = elsewhere(&cluster, part, &mut Random(part as u64));
+    for partition in 0..PARTITIONS {
+        let (slot, to) = elsewhere(&cluster, partition, &mut Random(partition as u64));
         cluster.move_slot(slot, to, || {});
     }
     cluster.until_healthy();

@@ -61,15 +61,15 @@ fn stats_show_a_node_and_its_replicas() {
     assert_eq!(behind["replicas"], 1);
 
     let up = format!("\ndsmq_store_node_up{{node=\"127.0.0.1:{port}\"}} ");
-    let told = metrics(&server);
-    assert!(told.contains(&(up.clone() + "1\n")) && !told.contains("secret"), "{told}");
+    let text = metrics(&server);
+    assert!(text.contains(&(up.clone() + "1\n")) && !text.contains("secret"), "{text}");
     redis.kill();
     let away = until(&server, |node| node["away_seconds"].is_number());
     assert!(away["away_why"].as_str().is_some_and(|why| !why.is_empty()), "{away}");
     until(&server, |node| node["news_lag_seconds"].is_number());
     let deadline = Instant::now() + PATIENCE;
     while !metrics(&server).contains(&(up.clone() + "0\n")) {
-        assert!(Instant::now() < deadline, "it is told to be there");
+        assert!(Instant::now() < deadline, "the metric still shows the node as up");
     }
     redis.start_again();
     let back = |node: &Value| node["away_seconds"].is_null() && node["news_lag_seconds"].is_null();

@@ -13,12 +13,12 @@ use crate::suite::support::redis_cluster::{CALM, Cluster, Shape, free_port};
 use crate::suite::support::server;
 
 /// Asserts that a server over this store ends with one line that contains this text.
-pub fn refused(url: &str, said: &str) {
+pub fn refused(url: &str, text: &str) {
     let ended = run(&mut dsmq(&["--port", "0", "--log", "warn", "--store", url]), "");
     assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0), "{ended:?}");
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
     assert!(ended.stderr.starts_with("dsmq: cannot open the store: redis"), "{ended:?}");
-    assert!(ended.stderr.contains(said) && !ended.stderr.contains("secret"), "{said}: {ended:?}");
+    assert!(ended.stderr.contains(text) && !ended.stderr.contains("secret"), "{text}: {ended:?}");
 }
 
 /// The URL of a new user with these rights and the password `secret`.
@@ -36,7 +36,7 @@ fn missing_rights_are_named() {
     // The rights that docs/reference/redis.md lists are sufficient.
     let enough = user(&redis, "enough", "~dsmq:* &dsmq:* +@all -@dangerous");
     let (_server, _) = Process::server(&mut dsmq(&["--port", "0", "--store", &enough]));
-    for (name, rights, said) in [
+    for (name, rights, text) in [
         ("prefix", "~other:* &* +@all", "keys"),
         ("channel", "~* resetchannels +@all", "channels"),
         ("put", "~* &* +@all -xadd", "XADD on dsmq:{0}:*"),
@@ -46,7 +46,7 @@ fn missing_rights_are_named() {
         ("none", "~* &*", "ping"),
     ] {
         let url = user(&redis, name, rights);
-        refused(&url, said);
+        refused(&url, text);
         refused(&url, "docs/reference/redis.md lists the necessary rights");
     }
     refused(&format!("{}?user=nobody&pass=secret", redis.url()), "rejects this user");
@@ -101,15 +101,15 @@ fn other_servers_are_refused() {
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let silent = silent.local_addr().map(|addr| (silent, addr)).unwrap();
     let (_nobody, port) = nobody();
-    for (at, said) in [
+    for (at, text) in [
         (http.to_string(), "is not a Redis"),
         (dsmq.addr().to_string(), "is not a Redis"),
         (silent.1.to_string(), "no answer in time"),
         (format!("127.0.0.1:{port}"), "Connection refused"),
     ] {
-        refused(&format!("redis://{at}"), said);
+        refused(&format!("redis://{at}"), text);
         // All named nodes are asked at the same time.
-        refused(&format!("redis-cluster://{}", vec![at; 20].join(",")), said);
+        refused(&format!("redis-cluster://{}", vec![at; 20].join(",")), text);
     }
     refused("redis+unix:///nowhere/redis", "does not answer (No such file");
 }

@@ -28,8 +28,8 @@ fn change_missing_on_the_replica_is_unconfirmed() {
     let mut subscriber = Peer::connect(server.addr());
     subscriber.ask(r#"{"action":"subscribe","topic":"t"}"#, r#"{"ok":true}"#);
 
-    assert_eq!(put(&mut peer, 1)["code"], "unconfirmed", "there is no replica yet");
-    assert_eq!(subscriber.receive_reply()["message"], 1, "it is there all the same");
+    assert_eq!(put(&mut peer, 1)["code"], "unconfirmed", "no replica is connected yet");
+    assert_eq!(subscriber.receive_reply()["message"], 1, "the message is stored nevertheless");
     // Of two puts in a batch, only the one with `confirm` receives the error.
     let both = r#"{"action":"put","topic":"two","message":1,"tag":"silent"}{"action":"put","topic":"two","message":2,"confirm":true,"tag":"asks"}"#;
     peer.send(both);

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use dsmq::Server;
 use serde_json::json;
 
-use super::parts::{server, topics_at};
+use super::partitions::{server, topics_at};
 use crate::suite::support::peer::{Peer, ask};
 use crate::suite::support::redis_cluster::{CALM, Cluster};
 use crate::suite::support::until;

@@ -58,8 +58,8 @@ fn evict(cluster: &Cluster, node: usize) {
 fn server_warns_of_each_master_that_evicts() {
     let folder = Folder::new("server");
     let cluster = Cluster::start(MASTERS_ALONE);
-    let of_part_0 = cluster.master_of(cluster.slot_of("{0}"));
-    let evicting = cluster.masters().into_iter().find(|node| *node != of_part_0).unwrap();
+    let of_partition_0 = cluster.master_of(cluster.slot_of("{0}"));
+    let evicting = cluster.masters().into_iter().find(|node| *node != of_partition_0).unwrap();
     evict(&cluster, evicting);
     let started = Started::new(&folder, &["--store", &cluster.url()]);
     let warnings = started.warnings();
@@ -78,7 +78,7 @@ fn server_warns_of_an_evicting_master_found_later() {
     let evicting = cluster.masters().into_iter().find(|node| *node != first).unwrap();
     evict(&cluster, evicting);
     let started = Started::new(&folder, &["--store", &(cluster.url() + "?parts=1")]);
-    assert_eq!(started.warnings(), [""; 0], "it has no part");
+    assert_eq!(started.warnings(), [""; 0], "it has no partition");
     cluster.move_slot(slot, evicting, || {});
     let mut peer = Peer::connect(started.addr);
     peer.send(r#"{"action":"put","topic":"t","message":1,"confirm":true}"#);
@@ -96,11 +96,11 @@ fn server_warns_of_too_few_replicas() {
         started.warnings()
     };
     assert_eq!(warnings("0"), [""; 0]);
-    let told = warnings("2");
-    assert_eq!(told.len(), 1, "{told:?}");
+    let logged = warnings("2");
+    assert_eq!(logged.len(), 1, "{logged:?}");
     let socket = redis.socket();
     let names = format!("{} has 0 of the 2", socket.display());
-    assert!(told[0].contains(&names) && told[0].contains("`unconfirmed`"), "{told:?}");
+    assert!(logged[0].contains(&names) && logged[0].contains("`unconfirmed`"), "{logged:?}");
 }
 
 #[test]
@@ -111,11 +111,11 @@ fn server_warns_of_each_master_with_too_few_replicas() {
     let flags = ["--store", &cluster.url(), "--redis-replicas", "1"];
     assert_eq!(Started::new(&folder, &flags).warnings(), [""; 0]);
     let flags = ["--store", &cluster.url(), "--redis-replicas", "2"];
-    let told = Started::new(&folder, &flags).warnings();
-    assert_eq!(told.len(), 3, "{told:?}");
+    let logged = Started::new(&folder, &flags).warnings();
+    assert_eq!(logged.len(), 3, "{logged:?}");
     for master in cluster.masters() {
         let names = format!("127.0.0.1:{} has 1 of the 2", cluster.port(master));
-        assert!(told.iter().any(|line| line.contains(&names)), "{told:?}");
+        assert!(logged.iter().any(|line| line.contains(&names)), "{logged:?}");
     }
 }
 
@@ -151,16 +151,16 @@ fn pump(mut from: TcpStream, mut to: TcpStream) {
 #[ignore = "needs redis-server: make test runs it"]
 fn too_old_master_is_refused() {
     let cluster = Cluster::start(MASTERS_ALONE);
-    let of_part_0 = cluster.master_of(cluster.slot_of("{0}"));
-    let old = cluster.masters().into_iter().find(|node| *node != of_part_0).unwrap();
+    let of_partition_0 = cluster.master_of(cluster.slot_of("{0}"));
+    let old = cluster.masters().into_iter().find(|node| *node != of_partition_0).unwrap();
     let (url, port) = (cluster.url(), aged(cluster.port(old)));
     let set = ["CONFIG", "SET", "cluster-announce-port", &port.to_string()];
     let _: String = cluster.ask(old, &set).unwrap();
     let deadline = Instant::now() + PATIENCE;
     // Gossip takes a while.
     let knows = |node: usize| {
-        let told: String = cluster.ask(node, &["CLUSTER", "NODES"]).unwrap();
-        told.contains(&format!(":{port}@"))
+        let logged: String = cluster.ask(node, &["CLUSTER", "NODES"]).unwrap();
+        logged.contains(&format!(":{port}@"))
     };
     while !(0..3).all(knows) {
         assert!(Instant::now() < deadline, "nobody knows its port");

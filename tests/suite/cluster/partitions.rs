@@ -93,8 +93,8 @@ fn waiting_clients_are_woken_after_partitions_move() {
     let mut subscriber = Peer::connect(idle.addr());
     subscriber.ask(r#"{"action":"subscribe","topic":"t*"}"#, r#"{"ok":true}"#);
     wake(&mut peer, &idle, &mut subscriber, "moved", || {
-        for part in 0..16 {
-            let slot = cluster.slot_of(&format!("{{{part}}}"));
+        for partition in 0..16 {
+            let slot = cluster.slot_of(&format!("{{{partition}}}"));
             let from = cluster.master_of(slot);
             let to = cluster.masters().into_iter().find(|node| *node != from).unwrap();
             cluster.move_slot(slot, to, || {});
