@@ -138,10 +138,8 @@ impl RedisStore {
         }
         for _ in &self.partitions {
             let left = deadline.saturating_duration_since(Instant::now());
-            let listens = listening
-                .recv_timeout(left)
-                .map_err(|_| "Redis does not answer: check that it is running".to_owned());
-            listens.and_then(|listens| listens)?;
+            let timeout = |_| "Redis does not answer: check that it is running".to_owned();
+            listening.recv_timeout(left).map_err(timeout)??;
         }
         Ok(())
     }
@@ -201,19 +199,18 @@ impl Partition {
         }
         // The script's reply contains the next due time.
         self.topic_cache.forget_due();
-        let done = self.call_tick();
-        if done.is_err() {
-            self.topic_cache.due_at(self.now() + limits::RETRY.as_micros() as u64);
-        }
-        let any = !pending_changes.put.is_empty() || !pending_changes.returned.is_empty();
-        match done {
+        match self.call_tick() {
             Ok(done) => {
                 pending_changes.add(done);
                 Ok(pending_changes)
             }
-            // The node's outage is logged already.
-            Err(_) if any || self.route.node_pool().is_away() => Ok(pending_changes),
-            Err(error) => Err(error),
+            Err(error) => {
+                self.topic_cache.due_at(self.now() + limits::RETRY.as_micros() as u64);
+                let any = !pending_changes.put.is_empty() || !pending_changes.returned.is_empty();
+                // The node's outage is logged already.
+                let is_reported = any || self.route.node_pool().is_away();
+                if is_reported { Ok(pending_changes) } else { Err(error) }
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ pub struct PendingChanges {
 /// State of the feeds of all partitions.
 #[derive(Default)]
 pub struct ChangeFeed {
-    lost: Mutex<FeedOutage>,
+    outage: Mutex<FeedOutage>,
     ended: Mutex<bool>,
     end: Condvar,
 }
@@ -82,7 +82,7 @@ impl PendingChanges {
 impl ChangeFeed {
     /// Time since the feed of any partition was interrupted.
     pub fn lag(&self) -> Option<Duration> {
-        lock(&self.lost).since.map(|since| since.elapsed())
+        lock(&self.outage).since.map(|since| since.elapsed())
     }
 
     pub fn end(&self) {
@@ -232,10 +232,10 @@ impl Partition {
         if self.feed_lost.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut lost = lock(&self.shared.change_feed.lost);
-        lost.partitions += 1;
-        if lost.since.is_none() {
-            lost.since = Some(Instant::now());
+        let mut outage = lock(&self.shared.change_feed.outage);
+        outage.partitions += 1;
+        if outage.since.is_none() {
+            outage.since = Some(Instant::now());
             let why = node_pool::reason(error);
             let address = self.route.node_pool().address().to_string();
             tracing::warn!(
@@ -250,10 +250,10 @@ impl Partition {
         if !self.feed_lost.swap(false, Ordering::AcqRel) {
             return;
         }
-        let mut lost = lock(&self.shared.change_feed.lost);
-        lost.partitions -= 1;
-        if lost.partitions == 0
-            && let Some(since) = lost.since.take()
+        let mut outage = lock(&self.shared.change_feed.outage);
+        outage.partitions -= 1;
+        if outage.partitions == 0
+            && let Some(since) = outage.since.take()
         {
             let seconds = since.elapsed().as_secs_f64();
             tracing::info!("resynchronised with Redis after {seconds:.1} s");

@@ -15,7 +15,7 @@ pub fn word(message: &StoredMessage) -> &'static str {
 }
 
 /// Adds a message to a call.
-pub fn write(call: &mut Cmd, message: &StoredMessage) {
+pub fn write<'c>(call: &'c mut Cmd, message: &StoredMessage) -> &'c mut Cmd {
     let StoredMessage { place, body, priority, deliveries, expires, origin, looks } = message;
     let rank = (*priority != PRIORITY_DEFAULT).then(|| u64::from(PRIORITY_MAX - priority));
     match place {
@@ -33,7 +33,7 @@ pub fn write(call: &mut Cmd, message: &StoredMessage) {
             optional(call, *expires);
         }
     }
-    call.arg(&**body);
+    call.arg(&**body)
 }
 
 /// Some of a topic's messages after a cursor. `read` calls the `read` script with a mode and

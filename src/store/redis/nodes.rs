@@ -32,11 +32,10 @@ pub struct Nodes {
     pool: usize,
     /// Replicas that must confirm a durable change.
     replicas: u32,
-    /// The nodes named in the URL; they may know the others.
+    /// The nodes named in the URL of a cluster; empty for a single Redis.
     seeds: Vec<ConnectionInfo>,
     /// One for each partition.
     routes: Vec<Arc<Route>>,
-    is_cluster: bool,
     refreshed: Mutex<Option<Instant>>,
     moving: Mutex<()>,
     /// Called after each probe; true if the node was down before.
@@ -72,11 +71,10 @@ impl Nodes {
         at: &RedisAt<'_>,
         seeds: Vec<ConnectionInfo>,
         routes: Vec<Arc<Route>>,
-        is_cluster: bool,
     ) -> Nodes {
         let (pool, replicas) = (at.pool, at.replicas);
         let (refreshed, moving, probed) = (Mutex::default(), Mutex::default(), OnceLock::new());
-        Nodes { info, pool, replicas, seeds, routes, is_cluster, refreshed, moving, probed }
+        Nodes { info, pool, replicas, seeds, routes, refreshed, moving, probed }
     }
 
     /// One Redis with all partitions.
@@ -90,7 +88,7 @@ impl Nodes {
             Arc::new(Route { index: partition, slot: 0, node_pool: RwLock::new(node_pool.clone()) })
         };
         let routes = (0..partitions).map(route).collect();
-        Ok(Nodes::new(info, at, Vec::new(), routes, false))
+        Ok(Nodes::new(info, at, Vec::new(), routes))
     }
 
     /// A cluster with these seed nodes; `keys` has one key of each partition.
@@ -110,7 +108,7 @@ impl Nodes {
             slot(first, key).map(|slot| Arc::new(Route { index: partition, slot, node_pool }))
         });
         let routes = routes.collect::<std::result::Result<_, String>>()?;
-        let nodes = Nodes::new(info, at, seeds, routes, true);
+        let nodes = Nodes::new(info, at, seeds, routes);
         let ranges = nodes
             .query_slots()
             .ok_or("no node reports the slots of the cluster: check CLUSTER SLOTS")?;
@@ -119,7 +117,7 @@ impl Nodes {
     }
 
     pub fn is_cluster(&self) -> bool {
-        self.is_cluster
+        !self.seeds.is_empty()
     }
 
     pub fn routes(&self) -> &[Arc<Route>] {
@@ -137,7 +135,7 @@ impl Nodes {
     fn start_probe(&self, node_pool: &Arc<NodePool>, new: bool) {
         let Some(probed) = self.probed.get().cloned() else { return };
         let (unchecked, weak) = (Cell::new(new), Arc::downgrade(node_pool));
-        let (in_cluster, replicas) = (self.is_cluster, self.replicas);
+        let (in_cluster, replicas) = (self.is_cluster(), self.replicas);
         let watched = node_pool.probe(move |answers, is_back| {
             if answers
                 && unchecked.take()
@@ -178,7 +176,7 @@ impl Nodes {
         loop {
             let node_pool = route.node_pool();
             let failed = match node_pool.call_with(call, replicas) {
-                Err(failed) if self.is_cluster && redirects < REDIRECTS => failed,
+                Err(failed) if self.is_cluster() && redirects < REDIRECTS => failed,
                 answer => return answer,
             };
             redirects += 1;
@@ -214,7 +212,7 @@ impl Nodes {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        if !self.is_cluster || refreshed.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL) {
+        if !self.is_cluster() || refreshed.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL) {
             return;
         }
         if let Some(ranges) = self.query_slots()

@@ -59,31 +59,19 @@ pub struct Partition {
     pub feed_lost: AtomicBool,
 }
 
-/// The reply to an `apply` call.
-struct Applied {
-    outcomes: Vec<Value>,
-    put: Due,
-    /// Number of replicas that confirmed; `None` if no confirmation was requested.
-    replicas: Option<u32>,
-}
-
 impl Partition {
     /// `keys` is the prefix of the partition's keys.
     pub fn new(shared: Arc<SharedState>, route: Arc<Route>, keys: &str) -> Partition {
-        let (key, channel) = (format!("{keys}store"), format!("{keys}news"));
-        let topic_cache = TopicCache::new(route.index(), shared.total.clone());
-        let (leader, pending_changes) = (Leader::default(), PendingChanges::default());
-        let (needs_resync, feed_lost) = (AtomicBool::default(), AtomicBool::default());
         Partition {
+            key: format!("{keys}store"),
+            channel: format!("{keys}news"),
+            topic_cache: TopicCache::new(route.index(), shared.total.clone()),
+            leader: Leader::default(),
+            pending_changes: PendingChanges::default(),
+            needs_resync: AtomicBool::default(),
+            feed_lost: AtomicBool::default(),
             shared,
             route,
-            topic_cache,
-            key,
-            channel,
-            leader,
-            pending_changes,
-            needs_resync,
-            feed_lost,
         }
     }
 
@@ -104,7 +92,7 @@ impl Partition {
         }
         let (rules, wanted) = (&self.shared.rules, self.shared.replicas);
         match self.call_apply(batches) {
-            Ok(Applied { outcomes, put, replicas }) => {
+            Ok((outcomes, put, replicas)) => {
                 let few = replicas.is_some_and(|replicas| replicas < wanted);
                 for (batch, outcomes) in batches.iter_mut().zip(outcomes) {
                     request::read(batch, outcomes, rules);
@@ -132,7 +120,9 @@ impl Partition {
         }
     }
 
-    fn call_apply(&self, batches: &[&mut Batch]) -> Result<Applied> {
+    /// Calls the `apply` script; returns the outcomes of each batch, the changes, and the number of
+    /// replicas that confirmed, if confirmation was requested.
+    fn call_apply(&self, batches: &[&mut Batch]) -> Result<(Vec<Value>, Due, Option<u32>)> {
         let mut call = self.script(Script::Apply);
         request::write(&mut call, batches);
         let confirms = batches.iter().any(|batch| request::wants_replicas(batch));
@@ -144,7 +134,7 @@ impl Partition {
         let put = self.apply_update(answer.next(), UpdateSource::Local)?;
         match answer.next() {
             Some(Value::Array(outcomes)) if outcomes.len() == batches.len() => {
-                Ok(Applied { outcomes, put, replicas })
+                Ok((outcomes, put, replicas))
             }
             _ => Err(scripts::bad_reply()),
         }

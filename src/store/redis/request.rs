@@ -70,76 +70,53 @@ fn write_batch(call: &mut Cmd, places: &HashMap<&Topic, usize>, batch: &Batch) {
     }
 }
 
-fn write_op(call: &mut Cmd, place: usize, batch: &Batch, op: &Op) {
-    let mut word = |word: &str| {
-        call.arg(word).arg(place);
-    };
+fn begin<'c>(call: &'c mut Cmd, command: &str, place: usize) -> &'c mut Cmd {
+    call.arg(command).arg(place)
+}
+
+fn write_op<'c>(call: &'c mut Cmd, place: usize, batch: &Batch, op: &Op) -> &'c mut Cmd {
     match op {
-        Op::Put(put) => {
-            word(if put.options.is_some() { "P" } else { "p" });
-            call.arg(batch.body(put));
-            if let Some(options) = &put.options {
-                write_put_options(call, options);
+        Op::Put(put) => match &put.options {
+            None => begin(call, "p", place).arg(batch.body(put)),
+            Some(options) => {
+                write_put_options(begin(call, "P", place).arg(batch.body(put)), options)
             }
-        }
-        Op::Take { .. } => {}
-        Op::Ack { id, deliveries, .. } => {
-            word("a");
-            call.arg(*id).arg(*deliveries);
-        }
+        },
+        Op::Take { .. } => call,
+        Op::Ack { id, deliveries, .. } => begin(call, "a", place).arg(*id).arg(*deliveries),
         Op::Nack { id, deliveries, delay, .. } => {
-            word("n");
-            call.arg(*id).arg(*deliveries).arg(*delay);
+            begin(call, "n", place).arg(*id).arg(*deliveries).arg(*delay)
         }
         Op::PutBack { message, .. } if message.lease.is_some() => {
-            word("u");
-            call.arg(message.taken.id).arg(message.taken.deliveries);
+            begin(call, "u", place).arg(message.taken.id).arg(message.taken.deliveries)
         }
-        Op::PutBack { message, .. } => {
-            word("b");
-            write_requeue(call, message);
-        }
-        Op::Peek { .. } => word("k"),
-        Op::Delete { id, .. } => {
-            word("d");
-            call.arg(*id);
-        }
-        Op::Purge { .. } => word("g"),
-        Op::SetStopped { stopped, .. } => {
-            word("s");
-            call.arg(u8::from(*stopped));
-        }
-        Op::SetPolicy { policy, .. } => {
-            word("y");
-            call.arg(policy_number(*policy));
-        }
-        Op::Import { message, .. } => {
-            word(copy::word(message));
-            copy::write(call, message);
-        }
-        Op::Advance { to, .. } => {
-            word("m");
-            call.arg(*to);
-        }
+        Op::PutBack { message, .. } => write_requeue(begin(call, "b", place), message),
+        Op::Peek { .. } => begin(call, "k", place),
+        Op::Delete { id, .. } => begin(call, "d", place).arg(*id),
+        Op::Purge { .. } => begin(call, "g", place),
+        Op::SetStopped { stopped, .. } => begin(call, "s", place).arg(u8::from(*stopped)),
+        Op::SetPolicy { policy, .. } => begin(call, "y", place).arg(policy_number(*policy)),
+        Op::Import { message, .. } => copy::write(begin(call, copy::word(message), place), message),
+        Op::Advance { to, .. } => begin(call, "m", place).arg(*to),
     }
 }
 
-fn write_put_options(call: &mut Cmd, options: &PutOptions) {
+fn write_put_options<'c>(call: &'c mut Cmd, options: &PutOptions) -> &'c mut Cmd {
     let PutOptions { priority, ttl, delay, dedupe } = options;
     let default = PutOptions::default().priority;
     optional(call, (*priority != default).then(|| u64::from(PRIORITY_MAX - priority)));
     optional(call, *ttl);
     optional(call, *delay);
-    text(call, dedupe.as_deref());
+    text(call, dedupe.as_deref())
 }
 
-fn write_requeue(call: &mut Cmd, message: &Requeue) {
+fn write_requeue<'c>(call: &'c mut Cmd, message: &Requeue) -> &'c mut Cmd {
     let Requeue { taken, body, .. } = message;
     call.arg(taken.id).arg(taken.deliveries).arg(PRIORITY_MAX - taken.priority);
     optional(call, taken.expires);
     text(call, taken.origin.as_ref().map(|origin| origin.0.as_str()));
     optional(call, taken.origin.as_ref().map(|origin| origin.1));
-    call.arg(&**body);
+    call.arg(&**body)
 }
 
 /// How many of the first operations are the same take.
@@ -229,7 +206,7 @@ fn outcome(batch: &mut Batch, reply: Value, rules: &Rules) -> Result<Outcome> {
 
 /// Decodes a taken message.
 fn taken(batch: &mut Batch, id: Id, reply: std::vec::IntoIter<Value>) -> Result<Taken> {
-    let message = message(id, reply)?;
+    let message = message(reply)?;
     let start = batch.taken.len();
     batch.taken.extend_from_slice(&message.body);
     Ok(Taken {
@@ -248,7 +225,7 @@ struct MessageParts {
     origin: Option<(Topic, Id)>,
 }
 
-fn message(id: Id, mut reply: std::vec::IntoIter<Value>) -> Result<MessageParts> {
+fn message(mut reply: std::vec::IntoIter<Value>) -> Result<MessageParts> {
     let (Some(Value::Int(expires)), Some(Value::BulkString(body))) = (reply.next(), reply.next())
     else {
         return Err(bad_reply());
@@ -260,7 +237,6 @@ fn message(id: Id, mut reply: std::vec::IntoIter<Value>) -> Result<MessageParts>
         }
         _ => None,
     };
-    debug_assert!(id > 0);
     let expires = (expires > 0).then(|| expires.cast_unsigned());
     Ok(MessageParts { expires, body, origin })
 }
@@ -273,7 +249,7 @@ pub fn read_messages(mut chunk: Chunk, messages: Value) -> Result<Chunk> {
         let mut reply = reply.into_iter();
         let Some(Value::Int(id)) = reply.next() else { return Err(bad_reply()) };
         let id = id.cast_unsigned();
-        let message = message(id, reply)?;
+        let message = message(reply)?;
         chunk.push(id, &message.body, message.expires);
         if let Some((topic, id)) = message.origin {
             chunk.set_origin(topic, id);

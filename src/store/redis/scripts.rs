@@ -128,19 +128,19 @@ fn constants() -> String {
 }
 
 /// Adds a number, or an empty text for none.
-pub fn optional(call: &mut Cmd, number: Option<u64>) {
+pub fn optional(call: &mut Cmd, number: Option<u64>) -> &mut Cmd {
     match number {
         Some(number) => call.arg(number),
         None => call.arg(""),
-    };
+    }
 }
 
 /// Adds a text after a `=`, or an empty text for none.
-pub fn text(call: &mut Cmd, text: Option<&str>) {
+pub fn text<'c>(call: &'c mut Cmd, text: Option<&str>) -> &'c mut Cmd {
     match text {
         Some(text) => call.arg(format!("={text}")),
         None => call.arg(""),
-    };
+    }
 }
 
 /// The error for a reply that none of our scripts gives.
