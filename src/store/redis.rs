@@ -177,8 +177,8 @@ impl RedisStore {
         self.partitions.get(partition(topic, self.partitions.len())).ok_or_else(scripts::bad_reply)
     }
 
-    fn read_script(&self, how: &str, topic: &Topic, args: &[u64]) -> Result<Value> {
-        self.partition(topic.as_str())?.read(how, topic, args)
+    fn read_script(&self, mode: &str, topic: &Topic, args: &[u64]) -> Result<Value> {
+        self.partition(topic.as_str())?.read(mode, topic, args)
     }
 }
 
@@ -287,7 +287,7 @@ impl Store for RedisStore {
     }
 
     fn scan(&self, state: &TopicState, after: ScanCursor) -> Result<Vec<StoredMessage>> {
-        copy::scan(after, |how, args| self.read_script(how, state.topic(), args))
+        copy::scan(after, |mode, args| self.read_script(mode, state.topic(), args))
     }
 
     fn cache(&self) -> &ReadCache {

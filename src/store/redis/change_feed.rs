@@ -221,7 +221,7 @@ impl Partition {
     /// Opens a connection and subscribes to the partition's channel.
     fn listen(&self, node_pool: &NodePool) -> RedisResult<Connection> {
         let word = if self.shared.nodes.is_cluster() { "SSUBSCRIBE" } else { "SUBSCRIBE" };
-        let mut connection = node_pool.connect_to_hear(PING_AFTER)?;
+        let mut connection = node_pool.connect_pubsub(PING_AFTER)?;
         connection.send_packed_command(&cmd(word).arg(&self.channel).get_packed_command())?;
         connection.recv_response()?.extract_error()?;
         Ok(connection)

@@ -211,8 +211,8 @@ fn probe(client: &Client, connection: &mut Option<Connection>) -> Result<ProbeRe
         return reply;
     }
     *connection = None;
-    let mut fresh =
-        node_pool::connect(client, node_pool::ANSWER).map_err(|error| node_pool::reason(&error))?;
+    let mut fresh = node_pool::connect(client, node_pool::REPLY_TIMEOUT)
+        .map_err(|error| node_pool::reason(&error))?;
     let reply = ask(&mut fresh).map_err(|error| node_pool::reason(&error))?;
     *connection = Some(fresh);
     reply

@@ -1,7 +1,7 @@
 //! Connections to one node, shared by calls, and the errors of a failed call.
 //!
-//! A call waits at most [`ANSWER`] for its reply. While the node is down, calls fail at once; the
-//! [`probe`](super::node_health) detects when it is back.
+//! A call waits at most [`REPLY_TIMEOUT`] for its reply. While the node is down, calls fail at
+//! once; the [`probe`](super::node_health) detects when it is back.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -19,23 +19,23 @@ use crate::error::{Code, Error};
 use crate::sync::lock;
 
 /// Time limit to connect and authenticate.
-const CONNECT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time limit from a call to its reply.
-pub const ANSWER: Duration = Duration::from_secs(3);
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Idle connections older than this are closed: Redis (`timeout`) or a firewall may have dropped
 /// them.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// Time limit for replicas to confirm; and the limit if the node has too few replicas anyway.
-const REPLICATED: Duration = Duration::from_secs(1);
-const LACKS_REPLICAS: Duration = Duration::from_millis(50);
+const REPLICATION_TIMEOUT: Duration = Duration::from_secs(1);
+const LACKING_REPLICAS_TIMEOUT: Duration = Duration::from_millis(50);
 
 pub struct NodePool {
     pub(super) client: Client,
     address: Address,
-    most: usize,
+    max_connections: usize,
     pool: Mutex<Pool>,
     freed: Condvar,
     pub(super) node_health: Arc<NodeHealth>,
@@ -71,11 +71,18 @@ impl Drop for NodePool {
 
 impl NodePool {
     /// Makes a pool of at most this many connections. It connects on demand.
-    pub fn new(info: ConnectionInfo, most: usize) -> RedisResult<NodePool> {
+    pub fn new(info: ConnectionInfo, max_connections: usize) -> RedisResult<NodePool> {
         let address = Address::from(info.addr());
         let node_health = Arc::new(NodeHealth::new(address.to_string()));
         let (pool, freed) = (Mutex::default(), Condvar::new());
-        Ok(NodePool { client: Client::open(info)?, address, most, pool, freed, node_health })
+        Ok(NodePool {
+            client: Client::open(info)?,
+            address,
+            max_connections,
+            pool,
+            freed,
+            node_health,
+        })
     }
 
     pub fn address(&self) -> &Address {
@@ -92,15 +99,15 @@ impl NodePool {
     }
 
     /// Opens a connection outside the pool, with this read and write timeout.
-    pub fn connect(&self, patience: Duration) -> RedisResult<Connection> {
-        connect(&self.client, patience)
+    pub fn connect(&self, timeout: Duration) -> RedisResult<Connection> {
+        connect(&self.client, timeout)
     }
 
     /// The same with RESP3, in which a cluster's nodes deliver published messages.
-    pub fn connect_to_hear(&self, patience: Duration) -> RedisResult<Connection> {
+    pub fn connect_pubsub(&self, timeout: Duration) -> RedisResult<Connection> {
         let info = self.client.get_connection_info().clone();
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        connect(&Client::open(info.set_redis_settings(redis))?, patience)
+        connect(&Client::open(info.set_redis_settings(redis))?, timeout)
     }
 
     pub fn has_tls(&self) -> bool {
@@ -117,7 +124,9 @@ impl NodePool {
         let (mut connection, epoch) = self.take()?;
         let answer = ask(&mut connection, call);
         let count = match &answer {
-            Ok(_) if replicas > 0 => Some(wait(&mut connection, replicas, self.patience(replicas))),
+            Ok(_) if replicas > 0 => {
+                Some(wait(&mut connection, replicas, self.replication_timeout(replicas)))
+            }
             _ => None,
         };
         let error = answer.as_ref().err().or(count.as_ref().and_then(|count| count.as_ref().err()));
@@ -144,9 +153,9 @@ impl NodePool {
     }
 
     /// How long to wait for this many replicas.
-    fn patience(&self, replicas: u32) -> Duration {
+    fn replication_timeout(&self, replicas: u32) -> Duration {
         let lacks = self.node_health.replicas().is_some_and(|connected| connected < replicas);
-        if lacks { LACKS_REPLICAS } else { REPLICATED }
+        if lacks { LACKING_REPLICAS_TIMEOUT } else { REPLICATION_TIMEOUT }
     }
 
     /// Takes a connection from the pool, or opens one.
@@ -154,9 +163,9 @@ impl NodePool {
         let Some(epoch) = self.node_health.epoch() else {
             return Err(unavailable(format!("Redis at {} is unreachable", self.address)));
         };
-        let deadline = Instant::now() + ANSWER;
+        let deadline = Instant::now() + REPLY_TIMEOUT;
         let mut pool = lock(&self.pool);
-        while pool.busy >= self.most {
+        while pool.busy >= self.max_connections {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(unavailable("all connections to Redis are busy (--redis-pool)".into()));
@@ -168,11 +177,11 @@ impl NodePool {
         // A connection broke since these were used; the others probably did too.
         let stale = pool.begin(epoch);
         let epoch = pool.epoch;
-        let idle = pool.idle.pop().filter(|(_, used)| used.elapsed() < IDLE);
+        let idle = pool.idle.pop().filter(|(_, used)| used.elapsed() < IDLE_MAX);
         drop(pool);
         drop(stale);
         let connect = || loop {
-            match self.connect(ANSWER) {
+            match self.connect(REPLY_TIMEOUT) {
                 Err(error) if is_interrupted(&error) => {}
                 connection => return connection,
             }
@@ -217,10 +226,10 @@ impl Pool {
 }
 
 /// Opens a connection with this read and write timeout.
-pub fn connect(client: &Client, patience: Duration) -> RedisResult<Connection> {
-    let connection = client.get_connection_with_timeout(CONNECT)?;
-    connection.set_read_timeout(Some(patience))?;
-    connection.set_write_timeout(Some(patience))?;
+pub fn connect(client: &Client, timeout: Duration) -> RedisResult<Connection> {
+    let connection = client.get_connection_with_timeout(CONNECT_TIMEOUT)?;
+    connection.set_read_timeout(Some(timeout))?;
+    connection.set_write_timeout(Some(timeout))?;
     Ok(connection)
 }
 
@@ -246,9 +255,9 @@ fn ask_all(connection: &mut Connection, calls: &Pipeline) -> RedisResult<Vec<Val
 }
 
 /// Waits for replicas to have this connection's changes; returns how many have.
-fn wait(connection: &mut Connection, replicas: u32, patience: Duration) -> RedisResult<u32> {
+fn wait(connection: &mut Connection, replicas: u32, timeout: Duration) -> RedisResult<u32> {
     let mut wait = cmd("WAIT");
-    wait.arg(replicas).arg(patience.as_millis() as u64);
+    wait.arg(replicas).arg(timeout.as_millis() as u64);
     match connection.req_command(&wait)?.extract_error()? {
         Value::Int(count) => Ok(u32::try_from(count).unwrap_or(0)),
         _ => Ok(0),

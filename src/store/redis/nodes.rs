@@ -285,9 +285,10 @@ fn first_reachable(node_pools: &[Arc<NodePool>]) -> std::result::Result<Arc<Node
     let (answered, answers) = mpsc::channel();
     for node_pool in node_pools {
         let (node_pool, answered) = (node_pool.clone(), answered.clone());
-        let asks = thread::Builder::new().name("preflight".into());
-        let asks = asks.spawn(move || answered.send(preflight(&node_pool).map(|()| node_pool)));
-        asks.map_err(|error| error.to_string())?;
+        let builder = thread::Builder::new().name("preflight".into());
+        let spawned =
+            builder.spawn(move || answered.send(preflight(&node_pool).map(|()| node_pool)));
+        spawned.map_err(|error| error.to_string())?;
     }
     drop(answered);
     let mut why = Err(NO_NODE.to_owned());

@@ -93,14 +93,14 @@ impl Partition {
         let (rules, wanted) = (&self.shared.rules, self.shared.replicas);
         match self.call_apply(batches) {
             Ok((outcomes, put, replicas)) => {
-                let few = replicas.is_some_and(|replicas| replicas < wanted);
+                let unconfirmed = replicas.is_some_and(|replicas| replicas < wanted);
                 for (batch, outcomes) in batches.iter_mut().zip(outcomes) {
                     request::read(batch, outcomes, rules);
-                    if few {
+                    if unconfirmed {
                         request::mark_unconfirmed(batch, wanted);
                     }
                 }
-                if few {
+                if unconfirmed {
                     // The caller does not notify waiters of unconfirmed puts; this does.
                     self.pending_changes.add(put);
                 }
@@ -175,9 +175,9 @@ impl Partition {
     }
 
     /// Calls the `read` script for a topic.
-    pub fn read(&self, how: &str, topic: &Topic, args: &[u64]) -> Result<Value> {
+    pub fn read(&self, mode: &str, topic: &Topic, args: &[u64]) -> Result<Value> {
         let mut call = self.script(Script::Read);
-        call.arg(how).arg(topic.as_str());
+        call.arg(mode).arg(topic.as_str());
         for arg in args {
             call.arg(*arg);
         }

@@ -13,7 +13,7 @@ const OLDEST_CLUSTER: (u32, u32) = (7, 0);
 /// Connects and pings; refuses a peer that rejects the user or is not a Redis.
 pub fn preflight(node_pool: &NodePool) -> Result<(), String> {
     let answered = node_pool
-        .connect(node_pool::ANSWER)
+        .connect(node_pool::REPLY_TIMEOUT)
         .and_then(|mut connection| connection.req_command(&cmd("PING"))?.extract_error());
     answered.map(drop).map_err(|error| advice(&error, node_pool))
 }

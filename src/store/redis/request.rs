@@ -19,12 +19,12 @@ const BYTES: usize = 1024 * 1024;
 /// long.
 pub fn batches_per_call(batches: &[&mut Batch]) -> usize {
     let (mut operations, mut bytes) = (0, 0);
-    let few = batches.iter().take_while(|batch| {
+    let fitting = batches.iter().take_while(|batch| {
         operations += batch.ops.len();
         bytes += batch.bytes();
         operations <= OPERATIONS && bytes <= BYTES
     });
-    few.count().max(1).min(batches.len())
+    fitting.count().max(1).min(batches.len())
 }
 
 /// Adds batches to a call.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Value, cmd, pipe};
 
-use super::node_pool::{ANSWER, NodePool};
+use super::node_pool::{NodePool, REPLY_TIMEOUT};
 use super::partition::{Partition, SharedState};
 use crate::ops::{Id, WatermarkQuery};
 use crate::sync::lock;
@@ -46,7 +46,7 @@ struct SlotState {
 #[derive(Debug)]
 pub struct Query {
     /// When the first session joined.
-    begun: Instant,
+    started: Instant,
     state: Mutex<QueryState>,
     changed: Condvar,
 }
@@ -121,7 +121,7 @@ impl QuerySlot {
 impl Query {
     fn new(partitions: usize) -> Query {
         let state = QueryState { urgent: false, answers: vec![None; partitions].into() };
-        Query { begun: Instant::now(), state: Mutex::new(state), changed: Condvar::new() }
+        Query { started: Instant::now(), state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn gather(&self) {
@@ -159,7 +159,7 @@ impl Query {
         if pending(&mut state) {
             state.urgent = true;
             self.changed.notify_all();
-            let waited = self.changed.wait_timeout_while(state, ANSWER, pending);
+            let waited = self.changed.wait_timeout_while(state, REPLY_TIMEOUT, pending);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.answers.get(partition).copied().flatten().unwrap_or(PartitionReply::Unknown)
@@ -231,9 +231,9 @@ fn send(query: &Arc<Query>, shared: &SharedState, keys: &[String], workers: &mut
     for (node_pool, partitions) in node_pools {
         let keys =
             partitions.iter().filter_map(|partition| keys.get(*partition)).cloned().collect();
-        let has_other_clock = shared.clock.is_some();
+        let has_test_clock = shared.clock.is_some();
         let node_query =
-            NodeQuery { node_pool: node_pool.clone(), partitions, keys, has_other_clock };
+            NodeQuery { node_pool: node_pool.clone(), partitions, keys, has_test_clock };
         if is_one {
             node_query.ask(std::slice::from_ref(query));
         } else if let Some(worker) =
@@ -271,12 +271,12 @@ impl NodeWorker {
         drop(queue);
         let queue = self.queue.clone();
         let thread = Builder::new().name("watermark".into()).stack_size(STACK_BYTES);
-        let asks = thread.spawn(move || {
+        let spawned = thread.spawn(move || {
             while let Some((queries, node_query)) = next_queries(&queue) {
                 node_query.ask(&queries);
             }
         });
-        if asks.is_err() {
+        if spawned.is_err() {
             while let Some((queries, node_query)) = next_queries(&self.queue) {
                 node_query.resolve(&queries, &[]);
             }
@@ -308,14 +308,14 @@ struct NodeQuery {
     partitions: Vec<usize>,
     keys: Vec<String>,
     /// Ids follow a test's clock instead of the node's.
-    has_other_clock: bool,
+    has_test_clock: bool,
 }
 
 impl NodeQuery {
     /// The first query is the oldest.
     fn ask(&self, queries: &[Arc<Query>]) {
-        let begun = queries.first().map(|query| query.begun);
-        let answers = begun.and_then(|begun| self.answers(begun)).unwrap_or_default();
+        let started = queries.first().map(|query| query.started);
+        let answers = started.and_then(|started| self.answers(started)).unwrap_or_default();
         self.resolve(queries, &answers);
     }
 
@@ -326,9 +326,9 @@ impl NodeQuery {
         }
     }
 
-    /// The replies for these partitions, as precise as possible for times since `begun`; `None` if
+    /// The replies for these partitions, as precise as possible for times since `started`; `None` if
     /// the node does not answer.
-    fn answers(&self, begun: Instant) -> Option<Vec<PartitionReply>> {
+    fn answers(&self, started: Instant) -> Option<Vec<PartitionReply>> {
         let mut calls = pipe();
         for key in &self.keys {
             calls.cmd("HGET").arg(key).arg("last");
@@ -339,14 +339,14 @@ impl NodeQuery {
         let mut time = self.time(answers.pop()?)?;
         let last_ids: Vec<Option<Id>> =
             answers.into_iter().map(|last| redis::from_redis_value(last).ok()).collect();
-        let unsure = |time: ClockReading| (time.at(begun) + 1)..=time.clock;
+        let unsure = |time: ClockReading| (time.at(started) + 1)..=time.clock;
         for _ in 0..CLOCK_RETRIES {
             if !last_ids.iter().flatten().any(|last| unsure(time).contains(last)) {
                 break;
             }
             let again = self.node_pool.call(&cmd("TIME")).ok().and_then(|again| self.time(again));
             let Some(again) = again else { break };
-            time = if again.at(begun) > time.at(begun) { again } else { time };
+            time = if again.at(started) > time.at(started) { again } else { time };
         }
         let to_reply = |last: Option<Id>| {
             last.map_or(PartitionReply::Unknown, |last| PartitionReply::Known { last, time })
@@ -360,7 +360,7 @@ impl NodeQuery {
         let (seconds, microseconds): (u64, u64) = redis::from_redis_value(answer).ok()?;
         let clock = seconds.checked_mul(1_000_000)?.checked_add(microseconds)?;
         // A reading of 0 is a bound that says nothing.
-        Some(ClockReading { clock: if self.has_other_clock { 0 } else { clock }, arrived })
+        Some(ClockReading { clock: if self.has_test_clock { 0 } else { clock }, arrived })
     }
 }
 

@@ -44,7 +44,7 @@ fn waiting_queries_of_a_node_are_coalesced() {
         node_pool: node_pool.clone(),
         partitions: partitions.to_vec(),
         keys: Vec::new(),
-        has_other_clock: false,
+        has_test_clock: false,
     };
     let queue = Mutex::new(WatermarkQueries { busy: true, ..WatermarkQueries::default() });
     let queries: [_; 4] = std::array::from_fn(|_| Arc::new(Query::new(2)));
