@@ -53,23 +53,6 @@ impl App {
         done.map_err(|error| Error::new(Code::StoreFailed, format!("it was not done: {error}")))
     }
 
-    /// Does what calls the broker with a connection's talk, which is always there but meanwhile.
-    pub async fn lend<S: Send + 'static, T: Send + 'static>(
-        &self,
-        talk: &mut Option<Box<S>>,
-        work: impl FnOnce(&mut S) -> T + Send + 'static,
-    ) -> Result<T> {
-        let lost = || Error::new(Code::StoreFailed, "what the connection said is lost");
-        let mut lent = talk.take().ok_or_else(lost)?;
-        let work = move |_: &Arc<Broker>| {
-            let done = work(&mut lent);
-            (lent, done)
-        };
-        let (lent, done) = self.run(work).await?;
-        *talk = Some(lent);
-        Ok(done)
-    }
-
     /// The most that a request's body may have.
     pub fn body_max(&self) -> usize {
         self.config.max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES)

@@ -1,45 +1,41 @@
 //! Our own routes, for what no other protocol over HTTP has: the words of the JSON protocol.
-//!
-//! | module | what it is for |
-//! | --- | --- |
-//! | `params` | the parameters of path, query and body, as typed values |
-//! | `put` | what a body is, and that it is stored |
-//! | `read` | messages behind an id, now or as soon as there is one |
-//! | `events` | the same as server-sent events, without end |
-//! | `take` | takers, who may wait in line |
 
 mod events;
-mod params;
-mod put;
-mod read;
+mod input;
 mod take;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Extension, Path};
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
+use tokio::time::{Instant, timeout_at};
 
-use self::params::Params;
-use super::app::{App, ForCaller};
+use self::input::{Kind, Params};
+use super::app::{App, ForCaller, NotifyWaker};
 use super::connection::Connection;
 use super::extract::{Form, Name, Payload};
 use super::failure::{Answer, Json};
-use crate::error::{Code, Error};
-use crate::ops::Topic;
-use crate::protocol::json::{self, Field, Request};
+use crate::broker::{Page, look_again};
+use crate::error::{Code, Error, Result};
+use crate::ops::{Id, Outcome, Topic};
+use crate::protocol::json::{self, Field, Request, Source as _};
 
 /// What there is, for programs that ask.
 const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json"));
 
+/// Messages of a page that does not say how many.
+const LIMIT_DEFAULT: usize = 100;
+
 pub fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/t/", get(list))
-        .route("/t/{topic}", get(look).post(put::put).delete(purge))
+        .route("/t/{topic}", get(look).post(put).delete(purge))
         .route("/t/{topic}/take", post(take::take))
         .route("/t/{topic}/ack", word("ack"))
         .route("/t/{topic}/nack", word("nack"))
@@ -103,7 +99,7 @@ async fn look(
         let named = topic.as_str().ends_with('*');
         return events::follow(&app, &connection, &[topic.as_str()], named, &uri, &headers).await;
     }
-    Ok(read::read(&app, topic, &uri).await?.into_response())
+    Ok(read(&app, topic, &uri).await?.into_response())
 }
 
 /// All topics, or events of those that are named; with `stats`, the server's sums.
@@ -133,4 +129,73 @@ fn wants_events(headers: &HeaderMap) -> bool {
         let is_events = parts.next().is_some_and(|k| k.eq_ignore_ascii_case("text/event-stream"));
         is_events && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
     })
+}
+
+async fn read(app: &ForCaller, topic: Topic, uri: &Uri) -> Answer<Json<Vec<u8>>> {
+    let params = &Params::new(uri);
+    let (since, wait, limit) = (params.since()?, params.wait()?, params.limit(LIMIT_DEFAULT)?);
+    // It changes nothing here, but a wrong value is refused as in a history.
+    params.flag(Field::Delayed, false)?;
+    let since = since.unwrap_or(0);
+    let page = page(app, topic, since, wait, limit).await?;
+    Ok(Json(json::reply(|reply| reply.page(&page))))
+}
+
+async fn page(
+    app: &ForCaller,
+    topic: Topic,
+    since: Id,
+    wait: Duration,
+    limit: usize,
+) -> Result<Page> {
+    let deadline = Instant::now() + wait;
+    let notify = NotifyWaker::new();
+    // From here on it rings at every put: what was put before is found below.
+    let _watch =
+        (!wait.is_zero()).then(|| app.broker().watch(&app.caller, topic.clone(), notify.waker()));
+    let mut waits = false;
+    loop {
+        let topic = topic.clone();
+        let read = app.run(move |broker, caller| broker.read(caller, topic.as_str(), since, limit));
+        let read = read.await?;
+        if let Err(error) = &read
+            && waits
+            && let Some(again) = look_again(error, deadline.into())
+        {
+            app.broker().check_open(&app.caller)?;
+            let _ = timeout_at(again.into(), notify.notified()).await;
+            continue;
+        }
+        let page = read?;
+        waits = true;
+        if !page.parts.is_empty() || Instant::now() >= deadline {
+            return Ok(page);
+        }
+        app.broker().check_open(&app.caller)?;
+        // Also when the time is up it looks once more.
+        let _ = timeout_at(deadline, notify.notified()).await;
+    }
+}
+
+/// Puts the body, and tells its id unless that is not asked for.
+async fn put(
+    app: ForCaller,
+    Name(topic): Name,
+    uri: Uri,
+    headers: HeaderMap,
+    Payload(body): Payload,
+) -> Answer<(StatusCode, Json<Vec<u8>>)> {
+    let params = Params::new(&uri);
+    let (confirm, options) = ((&params).flag(Field::Confirm, true)?, (&params).put_options()?);
+    let kind = headers.get(header::CONTENT_TYPE).map_or(Ok(""), |kind| kind.to_str());
+    let message = Kind::new(kind.unwrap_or("?")).message(&body, app.config.max_message)?;
+    let outcome = app.put_or_accept(topic, &message, options, confirm).await?;
+    let reply = json::reply(|reply| match outcome {
+        _ if !confirm => reply.ok(),
+        Outcome::Stored { id, duplicate, .. } => reply.stored(id, duplicate),
+        Outcome::Due { at, duplicate } => reply.due(at, duplicate),
+        _ => reply.ok(),
+    });
+    let status = if confirm { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(reply)))
 }

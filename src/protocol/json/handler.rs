@@ -12,7 +12,7 @@ use super::pipeline::Pipeline;
 use super::reply_buffer::ReplyBuffer;
 use super::request::{self, Request, Text};
 use super::scanner::{Scan, Scanner};
-use crate::broker::{Broker, Caller, From, Pattern, Session, look_again};
+use crate::broker::{Broker, Caller, Session, look_again};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::Topic;
@@ -134,7 +134,14 @@ impl JsonHandler {
     fn look(&mut self, request: Request<'_>, tag: Option<&[u8]>) -> Result<()> {
         match request {
             Request::Subscribe { patterns, from, meta } => {
-                self.subscribe(patterns, from, meta, tag)?;
+                let now = self.broker.subscribe(
+                    &self.caller,
+                    &mut self.session,
+                    patterns,
+                    from,
+                    &self.waker,
+                )?;
+                self.replies.answer(tag, |reply| if meta { reply.since(now) } else { reply.ok() });
             }
             Request::Unsubscribe { patterns } => {
                 for pattern in &patterns {
@@ -151,9 +158,8 @@ impl JsonHandler {
                 self.replies.answer(tag, |reply| reply.ok());
             }
             other => {
-                let broker = self.broker.clone();
-                let shown = request::show(&broker, &self.caller, &other)?;
-                self.replies.answer(tag, |reply| shown.write(reply));
+                let (broker, caller) = (&self.broker, &self.caller);
+                self.replies.answer(tag, |reply| request::query(broker, caller, &other, reply))?;
             }
         }
         Ok(())
@@ -169,19 +175,6 @@ impl JsonHandler {
                 Ok(topic)
             }
         }
-    }
-
-    fn subscribe(
-        &mut self,
-        patterns: Vec<Pattern>,
-        from: From,
-        meta: bool,
-        tag: Option<&[u8]>,
-    ) -> Result<()> {
-        let now =
-            self.broker.subscribe(&self.caller, &mut self.session, patterns, from, &self.waker)?;
-        self.replies.answer(tag, |reply| if meta { reply.since(now) } else { reply.ok() });
-        Ok(())
     }
 
     /// Answers text that cannot become a request, or not one that is within the limits.

@@ -73,21 +73,21 @@ impl<'a> Reply<'a> {
     }
 
     pub fn taken(self, taken: &Taken, body: &[u8]) {
-        let deliveries = taken.deliveries;
-        self.raw(b"{\"message\":")
-            .raw(body)
-            .id(taken.id)
-            .write(format_args!(",\"deliveries\":{deliveries}"))
-            .origin(taken.origin.as_deref().map(|(topic, id)| (topic, *id)))
-            .end();
+        self.taken_with(taken, body, "deliveries", taken.deliveries.into());
     }
 
     pub fn peeked(self, peeked: &Taken, body: &[u8], looks: u64) {
+        self.taken_with(peeked, body, "looks", looks);
+    }
+
+    fn taken_with(self, taken: &Taken, body: &[u8], name: &str, count: u64) {
         self.raw(b"{\"message\":")
             .raw(body)
-            .id(peeked.id)
-            .write(format_args!(",\"looks\":{looks}"))
-            .origin(peeked.origin.as_deref().map(|(topic, id)| (topic, *id)))
+            .id(taken.id)
+            .raw(b",\"")
+            .raw(name.as_bytes())
+            .write(format_args!("\":{count}"))
+            .origin(taken.origin.as_deref().map(|(topic, id)| (topic, *id)))
             .end();
     }
 

@@ -65,10 +65,11 @@ impl ReplyBuffer {
     }
 
     /// Adds the reply to a request with this tag.
-    pub fn answer(&mut self, tag: Option<&[u8]>, write: impl FnOnce(Reply<'_>)) {
+    pub fn answer<T>(&mut self, tag: Option<&[u8]>, write: impl FnOnce(Reply<'_>) -> T) -> T {
         self.repeated = None;
-        write(Reply::new(&mut self.bytes, tag));
+        let written = write(Reply::new(&mut self.bytes, tag));
         self.mark();
+        written
     }
 
     /// Adds an error. Unconfirmed puts in a row that fail with the same code get one error.

@@ -1,7 +1,6 @@
 //! A request in the words of the broker: decoded from its fields, and, if it only looks, shown.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::fault::{
@@ -11,12 +10,12 @@ use super::fields::{Field, Fields};
 use super::pipeline::Answer;
 use super::reply::Reply;
 use super::values::{FieldValue, Source};
-use crate::broker::{Broker, Caller, From, Pattern, Stats, TopicStats};
+use crate::broker::{Broker, Caller, From, Pattern};
 use crate::error::Result;
 use crate::limits;
 #[cfg(feature = "http")]
 use crate::ops::Batch;
-use crate::ops::{Chunk, Id, Op, Policy, PutOptions, Topic};
+use crate::ops::{Id, Op, Policy, PutOptions, Topic};
 
 /// Messages of a history that does not say how many.
 const HISTORY_DEFAULT: usize = 10;
@@ -201,59 +200,43 @@ impl<'a> Source<'a> for Text<'a> {
     }
 }
 
-/// What was there to be seen.
-pub enum Shown {
-    History(Arc<Chunk>),
-    Delayed(Box<Chunk>),
-    Policy(Option<Policy>),
-    Topics(Vec<TopicStats>),
-    Stats(Box<Stats>),
-    Nothing,
-}
-
-/// Looks at what the request asks for.
-pub fn show(broker: &Broker, caller: &Caller, request: &Request<'_>) -> Result<Shown> {
-    Ok(match request {
+/// Answers a request that changes nothing.
+pub fn query(
+    broker: &Broker,
+    caller: &Caller,
+    request: &Request<'_>,
+    reply: Reply<'_>,
+) -> Result<()> {
+    match request {
         Request::History { topic, limit, delayed: true } => {
-            Shown::Delayed(Box::new(broker.delayed(caller, topic.as_str(), *limit)?))
+            reply.delayed(&broker.delayed(caller, topic.as_str(), *limit)?);
         }
         Request::History { topic, limit, .. } => {
-            Shown::History(broker.history(caller, topic.as_str(), *limit)?)
+            reply.history(&*broker.history(caller, topic.as_str(), *limit)?);
         }
-        Request::Policy { topic } => Shown::Policy(broker.policy(caller, topic.as_str())),
-        Request::Topics => Shown::Topics(broker.topics(caller)?),
-        Request::Stats => Shown::Stats(Box::new(broker.stats(caller))),
-        // What changes something is dealt with elsewhere.
-        _ => Shown::Nothing,
-    })
-}
-
-impl Shown {
-    pub fn write(&self, reply: Reply<'_>) {
-        match self {
-            Shown::History(chunk) => reply.history(chunk),
-            Shown::Delayed(chunk) => reply.delayed(chunk),
-            Shown::Policy(policy) => reply.policy(*policy),
-            Shown::Topics(topics) => reply.topics(topics),
-            Shown::Stats(stats) => reply.stats(stats),
-            Shown::Nothing => reply.ok(),
-        }
+        Request::Policy { topic } => reply.policy(broker.policy(caller, topic.as_str())),
+        Request::Topics => reply.topics(&broker.topics(caller)?),
+        Request::Stats => reply.stats(&broker.stats(caller)),
+        // `JsonHandler` carries out the others itself.
+        _ => reply.ok(),
     }
+    Ok(())
 }
 
 /// Carries out a request that neither waits nor takes nor puts, and returns its reply.
 #[cfg(feature = "http")]
 pub fn carry_out(broker: &Broker, caller: &Caller, request: Request<'_>) -> Result<Vec<u8>> {
-    let (op, answer) = match request.into_op() {
-        Ok(op) => op,
-        Err(other) => {
-            let shown = show(broker, caller, &other)?;
-            return Ok(super::reply::by_itself(|reply| shown.write(reply)));
+    let mut out = Vec::new();
+    let reply = Reply::new(&mut out, None);
+    match request.into_op() {
+        Ok((op, answer)) => {
+            let mut batch = Batch::default();
+            batch.ops.push(op);
+            broker.apply(caller, &mut batch);
+            let outcome = batch.only()?;
+            answer.write(reply, &batch, &outcome);
         }
-    };
-    let mut batch = Batch::default();
-    batch.ops.push(op);
-    broker.apply(caller, &mut batch);
-    let outcome = batch.only()?;
-    Ok(super::reply::by_itself(|reply| answer.write(reply, &batch, &outcome)))
+        Err(other) => query(broker, caller, &other, reply)?,
+    }
+    Ok(out)
 }

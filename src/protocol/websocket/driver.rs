@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{End, Incoming, Socket, Upgrade, session};
 use crate::broker::{Broker, Caller, Session};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::protocol::handler::Next;
 use crate::protocol::http::app::{App, ForCaller, NotifyWaker};
@@ -98,7 +98,7 @@ pub fn upgrade<F: Frames>(
     }))
 }
 
-fn failed(error: &crate::error::Error) -> End {
+fn failed(error: &Error) -> End {
     tracing::error!("a WebSocket has to end: {error}");
     End::Close(CloseCode::FAILED, "the server has failed")
 }
@@ -155,7 +155,15 @@ impl<F: Frames> Driver<F> {
         &mut self,
         work: impl FnOnce(&mut F) -> T + Send + 'static,
     ) -> Result<T> {
-        self.app.lend(&mut self.frames, work).await
+        let lost = || Error::new(Code::StoreFailed, "the state of the connection is lost");
+        let mut frames = self.frames.take().ok_or_else(lost)?;
+        let run = self.app.run(move |_| {
+            let result = work(&mut frames);
+            (frames, result)
+        });
+        let (frames, result) = run.await?;
+        self.frames = Some(frames);
+        Ok(result)
     }
 
     /// Carries out a message.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, Interval, interval_at};
 use super::super::app::{ForCaller, NotifyWaker};
 use super::super::connection::Connection;
 use super::super::failure::Answer;
-use super::params::Params;
+use super::input::Params;
 use crate::broker::{From, Pattern, Pushes, Session, UpgradeGuard};
 use crate::error::{Error, Result};
 use crate::limits;

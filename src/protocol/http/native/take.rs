@@ -12,10 +12,10 @@ use super::super::app::{ForCaller, NotifyWaker};
 use super::super::extract::{Name, Payload};
 use super::super::failure::{Answer, Json};
 use super::super::handed::Handed;
-use super::params::Params;
+use super::input::Params;
 use crate::broker::{Broker, Caller, TakeWaiter};
 use crate::error::Result;
-use crate::ops::Topic;
+use crate::ops::{Requeue, Topic};
 use crate::protocol::json::{self, Field, Source as _};
 
 pub async fn take(
@@ -62,25 +62,20 @@ impl InLine {
 
     fn handed(&mut self) -> Option<Result<Handed>> {
         let waiting = self.waiting.as_mut()?;
-        let topic = waiting.topic().clone();
-        let message = match waiting.handed()? {
-            Ok(message) => message,
-            Err(error) => return Some(Err(error)),
-        };
-        let (broker, caller) = (self.broker.clone(), self.caller.clone());
-        Some(Ok(Handed::new(broker, caller, topic, message.taken, message.body, self.lease)))
+        let (topic, message) = (waiting.topic().clone(), waiting.handed()?);
+        Some(message.map(|message| self.delivery(topic, message)))
     }
 
     /// Leaves the line, with what was handed over before that.
     fn leave(mut self) -> Option<Result<Handed>> {
         let waiting = self.waiting.take()?;
-        let topic = waiting.topic().clone();
-        let message = match waiting.leave()? {
-            Ok(message) => message,
-            Err(error) => return Some(Err(error)),
-        };
+        let (topic, message) = (waiting.topic().clone(), waiting.leave()?);
+        Some(message.map(|message| self.delivery(topic, message)))
+    }
+
+    fn delivery(&self, topic: Topic, message: Requeue) -> Handed {
         let (broker, caller) = (self.broker.clone(), self.caller.clone());
-        Some(Ok(Handed::new(broker, caller, topic, message.taken, message.body, self.lease)))
+        Handed::new(broker, caller, topic, message.taken, message.body, self.lease)
     }
 }
 

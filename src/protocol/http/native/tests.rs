@@ -5,8 +5,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::events::last_event_id;
-use super::params::Params;
-use super::put::Kind;
+use super::input::{Kind, Params};
 use crate::error::Code;
 use crate::limits;
 use crate::ops::Chunk;

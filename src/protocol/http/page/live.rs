@@ -1,16 +1,15 @@
 //! What the page is told: everything once a second as one stream, and a topic's messages when asked.
 
+use std::convert::Infallible;
 use std::fmt::Write;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::Extension;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::extract::RawQuery;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use hyper::body::Frame;
+use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
@@ -45,7 +44,7 @@ pub async fn live(
     let looks = app.monitor.looks(&app).await?;
     let app = app.over("sse");
     // What is not read waits here, and nothing more is made.
-    let (events, body) = mpsc::channel(1);
+    let (events, mut body) = mpsc::channel(1);
     tokio::spawn(async move {
         let _upgraded = connection.upgrade("sse");
         tokio::select! {
@@ -57,7 +56,9 @@ pub async fn live(
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    Ok((headers, Body::new(Events(body))).into_response())
+    let body =
+        stream::poll_fn(move |cx| body.poll_recv(cx).map(|event| event.map(Ok::<_, Infallible>)));
+    Ok((headers, Body::from_stream(body)).into_response())
 }
 
 /// Sends an event for each look, until nobody listens.
@@ -80,21 +81,6 @@ async fn feed(
             changed = looks.changed() => if changed.is_err() { return },
             () = events.closed() => return,
         }
-    }
-}
-
-/// An endless body.
-pub struct Events(pub mpsc::Receiver<Bytes>);
-
-impl HttpBody for Events {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(cx).map(|event| event.map(|event| Ok(Frame::data(event))))
     }
 }
 

@@ -1,10 +1,13 @@
-//! The parameters of our own routes, from path, query and body. The JSON protocol's functions read
-//! their values, so its rules and its errors hold here as well.
+//! The input of our own routes: parameters from path, query and body, and a body as a message. The
+//! JSON protocol's functions read the values, so its rules and its errors hold here as well.
+
+use std::borrow::Cow;
 
 use axum::http::Uri;
+use serde_json::Value;
 
 use super::super::extract::Form;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::protocol::json::{self, Field, FieldValue, Fields, Source};
 
@@ -56,5 +59,48 @@ impl<'a> Source<'a> for &'a Params {
         let json = || self.fields.get(&self.json, field).map(FieldValue::Json);
         let form = || self.form.get(field.name()).map(FieldValue::Text);
         path.map(FieldValue::Text).or_else(json).or_else(form)
+    }
+}
+
+/// What is to be read in a body.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Json,
+    Text,
+    /// JSON if it is some, else text: nobody said, or a tool said what it always says.
+    Either,
+}
+
+impl Kind {
+    pub fn new(content_type: &str) -> Kind {
+        let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match &*kind {
+            "" | "application/x-www-form-urlencoded" => Kind::Either,
+            kind if kind == "application/json" || kind.ends_with("+json") => Kind::Json,
+            _ => Kind::Text,
+        }
+    }
+
+    /// The body as JSON text.
+    pub fn message(self, body: &[u8], max_message: usize) -> Result<Cow<'_, [u8]>> {
+        let text = || -> Result<Cow<'_, [u8]>> {
+            let text = str::from_utf8(body).map_err(|error| {
+                Error::new(Code::BadUtf8, format!("the body is no text in UTF-8: {error}"))
+            })?;
+            Ok(Value::from(text).to_string().into_bytes().into())
+        };
+        match self {
+            Kind::Text => text(),
+            Kind::Json => json::message(body, max_message).map(Cow::Borrowed),
+            // More likely a body that was forgotten than a message.
+            Kind::Either if body.is_empty() => {
+                let text = "the body is empty: send the message, or an empty text as text/plain";
+                Err(Error::new(Code::MissingField, text))
+            }
+            Kind::Either => match json::message(body, max_message) {
+                Err(error) if error.code == Code::BadJson => text(),
+                message => message.map(Cow::Borrowed),
+            },
+        }
     }
 }
