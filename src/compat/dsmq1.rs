@@ -14,15 +14,15 @@ use crate::error::Result;
 use crate::protocol::handler::{Next, ProtocolHandler as _};
 use crate::protocol::http::app::App;
 use crate::protocol::json::JsonHandler;
-use crate::protocol::websocket::asked_for;
 use crate::protocol::websocket::driver::{Binary, Frames, upgrade};
+use crate::protocol::websocket::is_upgrade;
 
 /// The methods of `/`, where a request for a WebSocket begins the JSON protocol; others go to `page`.
 pub fn root(app: Arc<App>, page: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
     page.layer(from_fn(move |request: Request, next: middleware::Next| {
         let app = app.clone();
         async move {
-            if !asked_for(&request) {
+            if !is_upgrade(&request) {
                 return next.run(request).await;
             }
             let max = app.config.max_message;

@@ -6,10 +6,10 @@
 
 pub mod app;
 pub mod connection;
+pub mod delivery;
 pub mod extract;
 pub mod failure;
 pub mod guard;
-pub mod handed;
 pub mod native;
 pub mod page;
 
@@ -28,7 +28,7 @@ use hyper_util::service::TowerToHyperService;
 use self::app::App;
 pub use self::connection::serve;
 use self::failure::Failure;
-use self::guard::{Guard, Led, Preflight};
+use self::guard::{CrossSite, Guard, Preflight};
 use crate::error::{Code, Error};
 
 /// What one address serves over HTTP.
@@ -47,18 +47,18 @@ impl Site {
 
     /// Answers a request, unless the guard refuses it.
     async fn answer(&self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
-        let pass = match self.guard.check(&request) {
-            Ok(pass) => pass,
+        let admission = match self.guard.check(&request) {
+            Ok(admission) => admission,
             Err(refused) => return Ok(Failure::from(refused).into_response()),
         };
-        if pass.is_led {
-            request.extensions_mut().insert(Led);
+        if admission.is_cross_site {
+            request.extensions_mut().insert(CrossSite);
         }
-        let mut response = match &pass.preflight {
+        let mut response = match &admission.preflight {
             Some(preflight) => preflight.into_response(),
             None => self.router.call(request).await?,
         };
-        if let Some(origin) = pass.origin {
+        if let Some(origin) = admission.origin {
             let headers = response.headers_mut();
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             headers.append(header::VARY, HeaderValue::from_static("origin"));

@@ -4,7 +4,7 @@
 //! A put has five forms between the socket and the table:
 //!
 //! 1. bytes in the read buffer of the connection (`server::buffer::Buffer`);
-//! 2. the places of its fields in these bytes, which the `Scanner` finds (`Fields`);
+//! 2. the places of its fields in these bytes, which the `Scanner` finds (`FieldSpans`);
 //! 3. a `Request`, which borrows the message from these bytes;
 //! 4. an operation (`Op::Put`) and a copy of the message in the batch of the `Pipeline`;
 //! 5. a row of the table `messages`.
@@ -30,12 +30,12 @@ pub use self::fault::message;
 pub use self::fault::{object, request_too_large};
 pub use self::fields::text;
 #[cfg(feature = "http")]
-pub use self::fields::{Field, Fields, NAMES};
+pub use self::fields::{Field, FieldSpans, NAMES};
 pub use self::handler::JsonHandler;
 pub use self::reply::error_reply;
 #[cfg(feature = "http")]
-pub use self::reply::{by_itself as reply, node};
+pub use self::reply::{node, reply_bytes as reply};
 #[cfg(feature = "http")]
 pub use self::request::{Request, carry_out};
 #[cfg(feature = "http")]
-pub use self::values::{FieldValue, Source, patterns};
+pub use self::values::{FieldSource, FieldValue, patterns};

@@ -17,8 +17,8 @@ use hyper_util::rt::TokioIo;
 
 pub use self::socket::{End, Incoming, Socket};
 use super::http::app::{App, ForCaller};
-use super::http::connection::Connection;
-use super::http::failure::{Answer, Failure};
+use super::http::connection::HttpConnection;
+use super::http::failure::{Failure, HttpResult};
 use crate::broker::{Session, UpgradeGuard};
 use crate::error::{Code, Error};
 use crate::wire::websocket::accept;
@@ -26,7 +26,7 @@ use crate::wire::websocket::accept;
 const VERSION: &str = "13";
 
 /// Whether this asks for a WebSocket.
-pub fn asked_for<B>(request: &axum::http::Request<B>) -> bool {
+pub fn is_upgrade<B>(request: &axum::http::Request<B>) -> bool {
     has_token(request.headers(), &UPGRADE, "websocket")
 }
 
@@ -36,7 +36,7 @@ fn session(app: &ForCaller, request: &Request) -> Session {
     connection.and_then(|connection| connection.session()).unwrap_or_else(|| app.session())
 }
 
-fn connection(request: &Request) -> Option<&Arc<Connection>> {
+fn connection(request: &Request) -> Option<&Arc<HttpConnection>> {
     request.extensions().get()
 }
 
@@ -49,14 +49,14 @@ pub struct Upgrade {
 
 impl Upgrade {
     /// The connection counts under `protocol` from now on.
-    pub fn new(request: &mut Request, protocol: &'static str) -> Answer<Upgrade> {
+    pub fn new(request: &mut Request, protocol: &'static str) -> HttpResult<Upgrade> {
         let answer = handshake(request)?;
         let guard = connection(request).map(|connection| connection.upgrade(protocol));
         Ok(Upgrade { answer, upgraded: hyper::upgrade::on(request), guard })
     }
 
-    /// Answers it, and lets `talk` have the socket once that is done.
-    pub fn answer<T>(self, app: &App, talk: impl FnOnce(Socket) -> T + Send + 'static) -> Response
+    /// Answers it, and lets `serve` have the socket once that is done.
+    pub fn answer<T>(self, app: &App, serve: impl FnOnce(Socket) -> T + Send + 'static) -> Response
     where
         T: Future<Output = ()> + Send,
     {
@@ -64,7 +64,7 @@ impl Upgrade {
         tokio::spawn(async move {
             let _guard = guard;
             match upgraded.await {
-                Ok(stream) => talk(Socket::new(TokioIo::new(stream), max)).await,
+                Ok(stream) => serve(Socket::new(TokioIo::new(stream), max)).await,
                 Err(error) => tracing::debug!("a WebSocket did not begin: {error}"),
             }
         });
@@ -73,10 +73,10 @@ impl Upgrade {
 }
 
 /// The answer to an opening handshake.
-fn handshake(request: &Request) -> Answer<Response> {
+fn handshake(request: &Request) -> HttpResult<Response> {
     let headers = request.headers();
     let wrong = |text: &'static str| Failure::from(Error::new(Code::BadField, text));
-    if request.method() != Method::GET || !asked_for(request) {
+    if request.method() != Method::GET || !is_upgrade(request) {
         return Err(upgrade_required("this path is for WebSockets: connect with ws://"));
     }
     if !has_token(headers, &CONNECTION, "upgrade") {

@@ -9,7 +9,7 @@ use super::{CoreMqHandler, CoreMqSession, Hub};
 use crate::broker::Caller;
 use crate::error::Error;
 use crate::protocol::handler::{Next, ProtocolHandler as _};
-use crate::protocol::json::check::{MAX_MESSAGE, fresh_enough};
+use crate::protocol::json::check::{MAX_MESSAGE, shared_broker};
 
 /// No panic, the same frames however the bytes are cut, and nothing but frames for an answer. The
 /// first byte says where to cut.
@@ -40,7 +40,7 @@ pub fn decode(stream: &[u8], cut: usize) -> (Vec<String>, Result<usize, Error>) 
 
 /// Talks to a server that gets the stream in two pieces. It answers in frames, whose JSON is ASCII.
 fn converse(stream: &[u8], cut: usize) {
-    let broker = fresh_enough();
+    let broker = shared_broker();
     let hub = Arc::new(Hub::new(Vec::new()));
     let caller = Arc::new(Caller::server());
     let (session, waker) = (broker.session(&caller), Waker::noop().clone());

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::limits;
 use crate::protocol::handler::Next;
 use crate::protocol::http::app::App;
-use crate::protocol::http::failure::Answer;
+use crate::protocol::http::failure::HttpResult;
 use crate::protocol::http::guard::removing;
 use crate::protocol::json;
 use crate::protocol::websocket::driver::{self, Binary, Frames};
@@ -28,7 +28,7 @@ async fn upgrade(
     State(app): State<Arc<App>>,
     Extension(hub): Extension<Arc<Hub>>,
     request: Request,
-) -> Answer<Response> {
+) -> HttpResult<Response> {
     let max_message = app.config.max_message;
     driver::upgrade(&app, request, "coremq", move |broker, caller, session, waker| {
         let coremq = CoreMqSession::new(broker, caller, session, waker, hub, max_message)?;

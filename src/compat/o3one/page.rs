@@ -13,8 +13,8 @@ use serde_json::json;
 use crate::limits;
 use crate::ops::{Id, Timestamp, Topic};
 use crate::protocol::http::app::{App, ForCaller};
-use crate::protocol::http::failure::{Answer, Json};
-use crate::protocol::http::page::live::beginning;
+use crate::protocol::http::failure::{HttpResult, Json};
+use crate::protocol::http::page::live::excerpt;
 use crate::protocol::http::page::{HTML, document, escape};
 
 pub fn routes() -> Router<Arc<App>> {
@@ -22,8 +22,8 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 /// How the server is, in five texts. The status is O3one's.
-async fn api(State(app): State<Arc<App>>) -> Answer<Response> {
-    let look = app.monitor.look(&app).await?;
+async fn api(State(app): State<Arc<App>>) -> HttpResult<Response> {
+    let look = app.monitor.latest(&app).await?;
     let stats = &look.stats;
     let told = json!({
         "instance_text": concat!("dsmq ", env!("CARGO_PKG_VERSION")),
@@ -47,7 +47,7 @@ fn uptime(seconds: u64) -> String {
 }
 
 /// The last messages of all topics as a page, the newest first.
-async fn dump(app: ForCaller) -> Answer<Response> {
+async fn dump(app: ForCaller) -> HttpResult<Response> {
     let rows = app.run(|broker, caller| broker.last(caller, limits::PAGE_MESSAGES, row)).await??;
     let mut page = include_str!("dump_head.html").to_owned();
     rows.iter().for_each(|(_, row)| page.push_str(row));
@@ -56,7 +56,7 @@ async fn dump(app: ForCaller) -> Answer<Response> {
 }
 
 fn row(topic: &Topic, id: Id, body: &[u8]) -> String {
-    let (text, timestamp) = (beginning(body), Timestamp(id));
+    let (text, timestamp) = (excerpt(body), Timestamp(id));
     let cut = if text.len() < body.len() { "…" } else { "" };
     let mut row = format!("<tr><td>{timestamp}<td><bdi>");
     row.push_str(&escape(topic.as_str()));

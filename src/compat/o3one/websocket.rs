@@ -12,7 +12,7 @@ use crate::broker::{Broker, Caller, From, Pattern, Session};
 use crate::error::Result;
 use crate::protocol::handler::Next;
 use crate::protocol::http::app::App;
-use crate::protocol::http::failure::Answer;
+use crate::protocol::http::failure::HttpResult;
 use crate::protocol::websocket::driver::{self, Binary, Frames};
 
 /// What its topics begin with.
@@ -23,7 +23,7 @@ pub fn routes() -> Router<Arc<App>> {
     Router::new().fallback(upgrade)
 }
 
-async fn upgrade(State(app): State<Arc<App>>, request: Request) -> Answer<Response> {
+async fn upgrade(State(app): State<Arc<App>>, request: Request) -> HttpResult<Response> {
     driver::upgrade(&app, request, "o3one", |broker, caller, mut session, waker| {
         let topics = vec![Pattern::Prefix(PREFIX.into())];
         // Messages that came since the client connected are among them.

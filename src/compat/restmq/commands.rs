@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::ops::{Batch, Op, Outcome, Topic};
 use crate::protocol::http::app::ForCaller;
 use crate::protocol::http::extract::Name;
-use crate::protocol::http::failure::{Answer, Failure};
+use crate::protocol::http::failure::{Failure, HttpResult};
 use crate::protocol::json;
 
 /// The queue that the path names, for commands that name none.
@@ -22,7 +22,7 @@ pub struct Default(Option<Topic>);
 impl<S: Send + Sync> FromRequestParts<S> for Default {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Default> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> HttpResult<Default> {
         if parts.uri.path() == "/queue" {
             return Ok(Default(None));
         }
@@ -35,7 +35,7 @@ pub async fn carry_out(
     app: ForCaller,
     Default(queue): Default,
     fields: Fields,
-) -> Answer<Response> {
+) -> HttpResult<Response> {
     let text = fields.get("body").or_else(|| fields.get("msg"));
     let text = text.ok_or_else(|| missing("the form has no command: say body=… or msg=…"))?;
     let command = Command::new(text, queue)?;
@@ -113,7 +113,7 @@ impl<'a> Command<'a> {
         let id = handed.taken().map_or(0, |taken| taken.id);
         let object = named(&queue, handed.text(), &key(&queue, id)).end();
         let body = Ending::COMMAND.write(&object, fields.callback());
-        Ok(Done::Response(exchange::written(handed.deliver(body), fields)))
+        Ok(Done::Response(exchange::written(handed.respond(body), fields)))
     }
 
     /// Looks at the oldest value, which stays, and counts the looks.

@@ -21,9 +21,9 @@ use crate::broker::{Broker, Caller, Consumer, Delivery, Received, UpgradeGuard};
 use crate::error::Result;
 use crate::ops::Topic;
 use crate::protocol::http::app::{ForCaller, NotifyWaker};
-use crate::protocol::http::connection::Connection;
+use crate::protocol::http::connection::HttpConnection;
 use crate::protocol::http::extract::Name;
-use crate::protocol::http::failure::Answer;
+use crate::protocol::http::failure::HttpResult;
 use crate::protocol::websocket::{End, Incoming, Socket, Upgrade};
 use crate::sync::lock;
 use crate::wire::websocket::CloseCode;
@@ -179,9 +179,9 @@ struct Comet {
 pub async fn comet(
     app: ForCaller,
     Name(queue): Name,
-    Extension(connection): Extension<Arc<Connection>>,
+    Extension(connection): Extension<Arc<HttpConnection>>,
     fields: Fields,
-) -> Answer<Response> {
+) -> HttpResult<Response> {
     let comet = Comet {
         reader: Reader::join(app.over("comet"), queue).await?,
         callback: fields.callback().map(str::to_owned),
@@ -211,7 +211,7 @@ pub async fn websocket(
     app: ForCaller,
     Name(queue): Name,
     mut request: Request,
-) -> Answer<Response> {
+) -> HttpResult<Response> {
     let upgrade = Upgrade::new(&mut request, "websocket")?;
     // It reads the queue from now on, not from when the client has heard of it.
     let reader = Reader::join(app.over("websocket"), queue).await?;

@@ -14,7 +14,7 @@ use crate::limits;
 use crate::ops::{PutOptions, Topic};
 use crate::protocol::http::app::App;
 use crate::protocol::http::extract::{self, Form};
-use crate::protocol::http::failure::{Answer, Failure};
+use crate::protocol::http::failure::{Failure, HttpResult};
 
 /// In a form a byte takes up to three: `%XX`.
 const FORM_BYTES_PER_BYTE: usize = 3;
@@ -25,7 +25,7 @@ pub struct Fields(Form);
 impl FromRequest<Arc<App>> for Fields {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Answer<Fields> {
+    async fn from_request(request: Request, app: &Arc<App>) -> HttpResult<Fields> {
         let query = Form::strict(request.uri().query().unwrap_or_default().as_bytes())?;
         let most = app.body_max().saturating_mul(FORM_BYTES_PER_BYTE);
         let body = extract::body(request, most).await?;

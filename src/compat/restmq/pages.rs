@@ -10,7 +10,7 @@ use super::{exchange, key, queue};
 use crate::ops::Topic;
 use crate::protocol::http::app::ForCaller;
 use crate::protocol::http::extract::Name;
-use crate::protocol::http::failure::Answer;
+use crate::protocol::http::failure::HttpResult;
 use crate::protocol::http::page::escape;
 
 /// Nothing runs in them, nothing is loaded, and what they send goes to this server.
@@ -24,7 +24,7 @@ const LATEST: usize = 10;
 const SHOWN_CHARS: usize = 200;
 
 /// All queues. Their links take from them, as RestMQ's do; the others only look.
-pub async fn queues(app: ForCaller) -> Answer<Response> {
+pub async fn queues(app: ForCaller) -> HttpResult<Response> {
     let all = app.run(|broker, caller| broker.topics(caller)).await??;
     let items: String = all
         .iter()
@@ -42,7 +42,7 @@ pub async fn queues(app: ForCaller) -> Answer<Response> {
 }
 
 /// What is in a queue.
-pub async fn jobs(app: ForCaller, Name(queue): Name) -> Answer<Response> {
+pub async fn jobs(app: ForCaller, Name(queue): Name) -> HttpResult<Response> {
     let counts = queue::look(&app, &queue).await?.map(|stats| stats.counts).unwrap_or_default();
     let asked = queue.clone();
     let latest =

@@ -10,19 +10,19 @@ use crate::error::{Code, Error, Result};
 use crate::ops::{Op, Outcome, Policy, Topic};
 use crate::protocol::http::app::ForCaller;
 use crate::protocol::http::extract::{Form, Name};
-use crate::protocol::http::failure::Answer;
+use crate::protocol::http::failure::HttpResult;
 use crate::protocol::http::page;
 
-pub async fn add(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
+pub async fn add(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
     put(&app, queue, &fields).await
 }
 
-pub async fn add_to_named(app: ForCaller, fields: Fields) -> Answer<Response> {
+pub async fn add_to_named(app: ForCaller, fields: Fields) -> HttpResult<Response> {
     put(&app, fields.queue()?, &fields).await
 }
 
 /// Adds a value; answers its key.
-async fn put(app: &ForCaller, queue: Topic, fields: &Fields) -> Answer<Response> {
+async fn put(app: &ForCaller, queue: Topic, fields: &Fields) -> HttpResult<Response> {
     let (message, options) = (fields.message()?, fields.options()?);
     match app.put(queue.clone(), message.as_bytes(), options).await? {
         Outcome::Stored { id, .. } => {
@@ -33,7 +33,7 @@ async fn put(app: &ForCaller, queue: Topic, fields: &Fields) -> Answer<Response>
     }
 }
 
-pub async fn take(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
+pub async fn take(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
     let taken = take_from(&app, queue, &fields).await?;
     Ok(taken.unwrap_or_else(|| StatusCode::NO_CONTENT.into_response()))
 }
@@ -44,7 +44,7 @@ pub fn is_named(uri: &Uri) -> bool {
 }
 
 /// Takes from the queue that the query names; if it names none, somebody is just looking.
-pub async fn take_or_page(app: ForCaller, fields: Fields) -> Answer<Response> {
+pub async fn take_or_page(app: ForCaller, fields: Fields) -> HttpResult<Response> {
     if fields.get("queue").is_none() {
         return Ok(page::index().await);
     }
@@ -59,11 +59,11 @@ async fn take_from(app: &ForCaller, queue: Topic, fields: &Fields) -> Result<Opt
     let object = Object::new().json("value", handed.text());
     let object = object.text("key", &key(&queue, id)).number("count", 0).end();
     let body = Ending::LINE.write(&object, fields.callback());
-    Ok(Some(exchange::written(handed.deliver(body), fields)))
+    Ok(Some(exchange::written(handed.respond(body), fields)))
 }
 
 /// Removes what is in the queue, and disconnects its consumers.
-pub async fn purge(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
+pub async fn purge(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
     let purged = queue.clone();
     let waited = app.run(move |broker, caller| broker.purge_and_dismiss(caller, &purged)).await??;
     let object = Object::new().text("queue", queue.as_str());
@@ -71,14 +71,14 @@ pub async fn purge(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<
     Ok(exchange::json(&object, Ending::LINE, &fields))
 }
 
-pub async fn policy(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
+pub async fn policy(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
     let stats = look(&app, &queue).await?;
     let policy = stats.and_then(|stats| stats.counts.policy).map_or("unknown", Policy::as_str);
     let object = Object::new().text("queue", queue.as_str()).text("value", policy).end();
     Ok(exchange::json(&object, Ending::LINE, &fields))
 }
 
-pub async fn set_policy(app: ForCaller, Name(topic): Name, fields: Fields) -> Answer<Response> {
+pub async fn set_policy(app: ForCaller, Name(topic): Name, fields: Fields) -> HttpResult<Response> {
     let policy = fields.get("policy").ok_or_else(|| missing("there is no policy: say policy=…"))?;
     let Some(policy) = Policy::new(policy) else {
         return Ok(exchange::line("null", b"null", &fields));
@@ -87,14 +87,14 @@ pub async fn set_policy(app: ForCaller, Name(topic): Name, fields: Fields) -> An
     Ok(exchange::line("OK", b"\"OK\"", &fields))
 }
 
-pub async fn state(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
+pub async fn state(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
     let started = look(&app, &queue).await?.map(|stats| !stats.counts.stopped);
     let object = Object::new().text("redis", &store(&app)).text("queue", queue.as_str());
     let object = object.json("status", &status(&queue, started)).end();
     Ok(exchange::json(&object, Ending::CONTROL, &fields))
 }
 
-pub async fn all_states(app: ForCaller, fields: Fields) -> Answer<Response> {
+pub async fn all_states(app: ForCaller, fields: Fields) -> HttpResult<Response> {
     let all = app.run(|broker, caller| broker.topics(caller)).await??;
     let queues = all.iter().fold(Object::new(), |queues, stats| {
         let status = status(&stats.topic, Some(!stats.counts.stopped));
@@ -105,7 +105,7 @@ pub async fn all_states(app: ForCaller, fields: Fields) -> Answer<Response> {
     Ok(exchange::json(&object, Ending::CONTROL, &fields))
 }
 
-pub async fn set_state(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
+pub async fn set_state(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
     let asked = fields.get("status");
     let started = match asked {
         Some("start") => true,
@@ -121,14 +121,14 @@ pub async fn set_state(app: ForCaller, Name(queue): Name, fields: Fields) -> Ans
     Ok(exchange::json(&object, Ending::CONTROL, &fields))
 }
 
-pub async fn stats(app: ForCaller, Name(queue): Name, fields: Fields) -> Answer<Response> {
+pub async fn stats(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
     let length = look(&app, &queue).await?.map_or(0, |stats| waiting(&stats));
     let object = Object::new().text("redis", &store(&app)).text("queue", queue.as_str());
     let object = object.number("len", length).end();
     Ok(exchange::json(&object, Ending::STATS, &fields))
 }
 
-pub async fn all_stats(app: ForCaller, fields: Fields) -> Answer<Response> {
+pub async fn all_stats(app: ForCaller, fields: Fields) -> HttpResult<Response> {
     let all = app.run(|broker, caller| broker.topics(caller)).await??;
     let queues = all.iter().fold(Object::new(), |queues, stats| {
         let name = stats.topic.as_str();

@@ -11,7 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::ops::{Outcome, Topic};
 use crate::protocol::http::app::ForCaller;
 use crate::protocol::http::extract;
-use crate::protocol::http::failure::{Answer, Failure};
+use crate::protocol::http::failure::{Failure, HttpResult};
 use crate::protocol::json;
 
 /// In XML a byte takes up to six: `&quot;`.
@@ -20,7 +20,7 @@ const XML_BYTES_PER_BYTE: usize = 6;
 const XML: &str = "text/xml; charset=utf-8";
 
 /// Answers a call, with a fault if it fails.
-pub async fn call(app: ForCaller, request: Request) -> Answer<Response> {
+pub async fn call(app: ForCaller, request: Request) -> HttpResult<Response> {
     let most = app.body_max().saturating_mul(XML_BYTES_PER_BYTE);
     let body = extract::body(request, most).await?;
     let answered = match parse(&body) {
@@ -64,7 +64,7 @@ async fn get(app: &ForCaller, queue: &str) -> Result<Response> {
         + &member("value", &format!("<string>{}</string>", xml(&json::text(handed.text()))))
         + &member("count", "<int>0</int>");
     let answer = response(&format!("<struct>\n{members}</struct>"));
-    Ok(exchange::response(XML, handed.deliver(answer.into_bytes())))
+    Ok(exchange::response(XML, handed.respond(answer.into_bytes())))
 }
 
 fn response(value: &str) -> String {

@@ -11,9 +11,9 @@ use axum::http::request::Parts;
 use tokio::sync::{Notify, watch};
 use tokio::task;
 
-use super::connection::Connection;
-use super::failure::{Answer, Failure};
-use super::handed::Handed;
+use super::connection::HttpConnection;
+use super::delivery::Delivery;
+use super::failure::{Failure, HttpResult};
 use super::page::monitor::Monitor;
 use crate::broker::{Broker, Caller, Session};
 use crate::config::Config;
@@ -83,15 +83,15 @@ impl Deref for ForCaller {
 impl FromRequestParts<Arc<App>> for ForCaller {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Answer<ForCaller> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> HttpResult<ForCaller> {
         ForCaller::new(app, &parts.extensions)
     }
 }
 
 impl ForCaller {
     /// `extensions` are those of the request, which name its connection.
-    pub fn new(app: &Arc<App>, extensions: &Extensions) -> Answer<ForCaller> {
-        let connection: Option<&Arc<Connection>> = extensions.get();
+    pub fn new(app: &Arc<App>, extensions: &Extensions) -> HttpResult<ForCaller> {
+        let connection: Option<&Arc<HttpConnection>> = extensions.get();
         let unknown = || Error::new(Code::StoreFailed, "the request's connection is not known");
         let caller = connection.ok_or_else(unknown)?.caller().clone();
         Ok(ForCaller { app: app.clone(), caller })
@@ -148,8 +148,8 @@ impl ForCaller {
     }
 
     /// Takes the next message of the topic, if there is one. It goes back if it is not
-    /// [delivered](Handed::deliver).
-    pub async fn take(&self, topic: Topic, lease: Option<u64>) -> Result<Option<Handed>> {
+    /// [delivered](Delivery::deliver).
+    pub async fn take(&self, topic: Topic, lease: Option<u64>) -> Result<Option<Delivery>> {
         self.run(move |broker, caller| {
             let mut batch = Batch::default();
             batch.ops.push(Op::Take { topic: topic.clone(), lease });
@@ -157,7 +157,14 @@ impl ForCaller {
             match batch.only()? {
                 Outcome::Taken(Some(taken)) => {
                     let body = batch.taken_body(&taken).into();
-                    Ok(Some(Handed::new(broker.clone(), caller.clone(), topic, taken, body, lease)))
+                    Ok(Some(Delivery::new(
+                        broker.clone(),
+                        caller.clone(),
+                        topic,
+                        taken,
+                        body,
+                        lease,
+                    )))
                 }
                 _ => Ok(None),
             }

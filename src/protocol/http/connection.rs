@@ -17,20 +17,20 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use super::Site;
-use super::handed::Deliveries;
+use super::delivery::DeliveryTracker;
 use crate::broker::{Caller, ProtocolGuard, Session, UpgradeGuard};
 use crate::limits;
 use crate::sync::lock;
 
 /// What a handler can know of its connection: an extension of every request.
-pub struct Connection {
+pub struct HttpConnection {
     session: Mutex<Option<Session>>,
     caller: Arc<Caller>,
-    deliveries: Deliveries,
+    deliveries: DeliveryTracker,
     protocol: Arc<ProtocolGuard>,
 }
 
-impl Connection {
+impl HttpConnection {
     /// Who asks over this connection, as long as it speaks HTTP.
     pub fn caller(&self) -> &Arc<Caller> {
         &self.caller
@@ -66,25 +66,25 @@ pub async fn serve(
     session: Session,
     held: impl Send + Unpin + 'static,
 ) -> Result<(), hyper::Error> {
-    let (arrivals, deliveries) = (Arrivals::default(), Deliveries::default());
+    let (read_count, deliveries) = (ReadCount::default(), DeliveryTracker::default());
     let session = Mutex::new(Some(session));
     let protocol = Arc::new(site.app.broker().count_protocol(&caller));
     let (caller, deliver) = (Arc::new(caller), deliveries.clone());
-    let connection = Arc::new(Connection { session, caller, deliveries: deliver, protocol });
+    let connection = Arc::new(HttpConnection { session, caller, deliveries: deliver, protocol });
     let stopping = site.clone();
     let stream =
-        TokioIo::new(Stream::new(first, stream, arrivals.clone(), deliveries.clone(), held));
+        TokioIo::new(HttpStream::new(first, stream, read_count.clone(), deliveries.clone(), held));
     let service = service_fn(move |mut request| {
         request.extensions_mut().insert(connection.clone());
         let (site, deliveries) = (site.clone(), deliveries.clone());
         async move {
             let mut response = site.answer(request).await?;
-            deliveries.follow(&mut response);
+            deliveries.track(&mut response);
             Ok::<_, Infallible>(response)
         }
     });
     let serving = http1::Builder::new()
-        .timer(HeadTimer(arrivals))
+        .timer(HeadTimer(read_count))
         .header_read_timeout(limits::HTTP_IDLE)
         .max_header_size(limits::HTTP_HEADER_BYTES)
         .max_buf_size(limits::READ_BYTES)
@@ -100,35 +100,35 @@ pub async fn serve(
     }
 }
 
-struct Stream<S, H> {
+struct HttpStream<S, H> {
     /// What was read before.
     first: Cursor<Vec<u8>>,
     stream: S,
-    arrivals: Arrivals,
-    deliveries: Deliveries,
+    read_count: ReadCount,
+    deliveries: DeliveryTracker,
     /// Runs while a write moves nothing.
     stall: Option<Pin<Box<Sleep>>>,
-    linger: Option<Linger>,
+    drain: Option<PeerDrain>,
     /// Dropped when the connection is: who counts it knows then.
     _held: H,
 }
 
 /// The end of a connection, while its peer may still be sending.
-struct Linger {
+struct PeerDrain {
     until: Pin<Box<Sleep>>,
     read: usize,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, H> Stream<S, H> {
+impl<S: AsyncRead + AsyncWrite + Unpin, H> HttpStream<S, H> {
     fn new(
         first: Vec<u8>,
         stream: S,
-        arrivals: Arrivals,
-        deliveries: Deliveries,
+        read_count: ReadCount,
+        deliveries: DeliveryTracker,
         held: H,
-    ) -> Stream<S, H> {
+    ) -> HttpStream<S, H> {
         let first = Cursor::new(first);
-        Stream { first, stream, arrivals, deliveries, stall: None, linger: None, _held: held }
+        HttpStream { first, stream, read_count, deliveries, stall: None, drain: None, _held: held }
     }
 
     /// A write's outcome, unless nothing has moved for too long.
@@ -148,7 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H> Stream<S, H> {
     }
 }
 
-impl<S: AsyncRead + Unpin, H: Unpin> AsyncRead for Stream<S, H> {
+impl<S: AsyncRead + Unpin, H: Unpin> AsyncRead for HttpStream<S, H> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -160,12 +160,12 @@ impl<S: AsyncRead + Unpin, H: Unpin> AsyncRead for Stream<S, H> {
         if buffer.filled().len() == before {
             ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
         }
-        this.arrivals.fetch_add(1, Ordering::Relaxed);
+        this.read_count.fetch_add(1, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, H: Unpin> AsyncWrite for Stream<S, H> {
+impl<S: AsyncRead + AsyncWrite + Unpin, H: Unpin> AsyncWrite for HttpStream<S, H> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -203,23 +203,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Unpin> AsyncWrite for Stream<S, H> {
     /// see what was written.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.linger.is_none() {
+        if this.drain.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
         }
-        let linger = this.linger.get_or_insert_with(|| Linger {
+        let drain = this.drain.get_or_insert_with(|| PeerDrain {
             until: Box::pin(tokio::time::sleep_until(Instant::now() + limits::LINGER)),
             read: 0,
         });
         let mut bytes = [0; 4096];
-        while linger.read < limits::LINGER_BYTES {
+        while drain.read < limits::LINGER_BYTES {
             let mut buffer = ReadBuf::new(&mut bytes);
             match Pin::new(&mut this.stream).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    linger.read += buffer.filled().len();
+                    drain.read += buffer.filled().len();
                 }
                 Poll::Ready(_) => break,
                 Poll::Pending => {
-                    ready!(linger.until.as_mut().poll(cx));
+                    ready!(drain.until.as_mut().poll(cx));
                     break;
                 }
             }
@@ -229,19 +229,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Unpin> AsyncWrite for Stream<S, H> {
 }
 
 /// How often something has arrived on a connection.
-type Arrivals = Arc<AtomicU64>;
+type ReadCount = Arc<AtomicU64>;
 
 /// A connection's timer, which hyper asks for one thing: how long to wait for a header.
 ///
 /// hyper knows one duration for that, and counts it from the end of the request before. Here it is
 /// [`limits::HTTP_IDLE`], until something has arrived, and [`limits::HTTP_HEADER`] from then on.
-struct HeadTimer(Arrivals);
+struct HeadTimer(ReadCount);
 
 impl Timer for HeadTimer {
     fn sleep(&self, _: std::time::Duration) -> Pin<Box<dyn rt::Sleep>> {
         let seen = self.0.load(Ordering::Relaxed);
         let sleep = Box::pin(tokio::time::sleep(limits::HTTP_IDLE));
-        Box::pin(HeadSleep { arrivals: self.0.clone(), seen: Some(seen), sleep })
+        Box::pin(HeadSleep { read_count: self.0.clone(), seen: Some(seen), sleep })
     }
 
     fn sleep_until(&self, _: std::time::Instant) -> Pin<Box<dyn rt::Sleep>> {
@@ -250,7 +250,7 @@ impl Timer for HeadTimer {
 }
 
 struct HeadSleep {
-    arrivals: Arrivals,
+    read_count: ReadCount,
     /// How much had arrived when it began; `None` once there was more.
     seen: Option<u64>,
     sleep: Pin<Box<Sleep>>,
@@ -263,7 +263,7 @@ impl Future for HeadSleep {
 
     /// hyper polls it whenever it has read and has no whole header.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.seen.is_some_and(|seen| seen != self.arrivals.load(Ordering::Relaxed)) {
+        if self.seen.is_some_and(|seen| seen != self.read_count.load(Ordering::Relaxed)) {
             self.seen = None;
             self.sleep.as_mut().reset(Instant::now() + limits::HTTP_HEADER);
         }

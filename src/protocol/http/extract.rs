@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use tokio::time::{Instant, timeout_at};
 
 use super::app::App;
-use super::failure::{Answer, Failure};
+use super::failure::{Failure, HttpResult};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::Topic;
@@ -24,7 +24,7 @@ pub struct Name(pub Topic);
 impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Name> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> HttpResult<Name> {
         let path = Path::<String>::from_request_parts(parts, state).await;
         let Path(name) = path.map_err(|rejection| {
             Error::new(Code::BadTopic, format!("the path names no topic: {rejection}"))
@@ -39,7 +39,7 @@ pub struct Payload(pub Vec<u8>);
 impl FromRequest<Arc<App>> for Payload {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Answer<Payload> {
+    async fn from_request(request: Request, app: &Arc<App>) -> HttpResult<Payload> {
         Ok(Payload(body(request, app.body_max()).await?))
     }
 }
@@ -138,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_is_what_is_found(fields in vec((".{0,9}", ".{0,40}"), 0..6)) {
+        fn encoded_form_is_decoded_unchanged(fields in vec((".{0,9}", ".{0,40}"), 0..6)) {
             let mut text = form_urlencoded::Serializer::new(String::new());
             text.extend_pairs(&fields);
             let form = Form::strict(text.finish().as_bytes()).unwrap();
@@ -146,7 +146,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_the_fields_of_the_standard_or_no_utf8(
+        fn strict_form_agrees_with_lossy_form_or_refuses(
             text in vec(prop_oneof![any::<u8>(), prop::sample::select(b"%&=+e9fF0".to_vec())], 0..60)
         ) {
             match Form::strict(&text) {

@@ -13,7 +13,7 @@ pub struct Failure {
 }
 
 /// What a handler returns.
-pub type Answer<T> = Result<T, Failure>;
+pub type HttpResult<T> = Result<T, Failure>;
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {

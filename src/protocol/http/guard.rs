@@ -31,18 +31,18 @@ pub struct Guard {
 
 /// What the guard lets through.
 #[derive(Debug, Default, PartialEq)]
-pub struct Pass {
+pub struct Admission {
     /// The origin whose page may read the answer.
     pub origin: Option<HeaderValue>,
     /// A browser asks first; this is all that it asks.
     pub preflight: Option<Preflight>,
-    /// A page of another origin leads the browser here: see [`Led`].
-    pub is_led: bool,
+    /// A page of another origin leads the browser here: see [`CrossSite`].
+    pub is_cross_site: bool,
 }
 
 /// Marks a request to which a page of another origin leads a browser, say by a link.
 #[derive(Clone, Copy)]
-pub struct Led;
+pub struct CrossSite;
 
 #[derive(Debug, PartialEq)]
 pub struct Preflight {
@@ -77,8 +77,8 @@ fn check_removal(request: &extract::Request) -> Option<Response> {
         let allow = [(ALLOW, HeaderValue::from_static("GET"))];
         return Some((allow, method_not_allowed()).into_response());
     }
-    let is_led = request.extensions().get::<Led>().is_some();
-    is_led.then(|| Failure::from(foreign()).into_response())
+    let is_cross_site = request.extensions().get::<CrossSite>().is_some();
+    is_cross_site.then(|| Failure::from(cross_site_error()).into_response())
 }
 
 impl Guard {
@@ -92,7 +92,7 @@ impl Guard {
     }
 
     /// Whether this may go to its route. An error is why not.
-    pub fn check<B>(&self, request: &Request<B>) -> Result<Pass> {
+    pub fn check<B>(&self, request: &Request<B>) -> Result<Admission> {
         let headers = request.headers();
         let host = self.check_host(request.uri(), headers, request.version())?;
         if let Some(origin) = self.check_origin(headers, host)? {
@@ -101,10 +101,11 @@ impl Guard {
             let preflight = asks_first.then(|| Preflight {
                 headers: headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned(),
             });
-            return Ok(Pass { origin: Some(origin), preflight, is_led: false });
+            return Ok(Admission { origin: Some(origin), preflight, is_cross_site: false });
         }
-        let is_led = !headers.contains_key(ORIGIN) && !self.is_open_to_all() && is_led(request)?;
-        Ok(Pass { is_led, ..Pass::default() })
+        let is_cross_site =
+            !headers.contains_key(ORIGIN) && !self.is_open_to_all() && is_cross_site(request)?;
+        Ok(Admission { is_cross_site, ..Admission::default() })
     }
 
     /// The Host, if it is one of this server's.
@@ -149,7 +150,7 @@ impl Guard {
     /// The origin of the page that asks, if it may: `None` if no page does, or one of our own.
     fn check_origin(&self, headers: &HeaderMap, host: Option<&str>) -> Result<Option<HeaderValue>> {
         let Some(origin) = headers.get(ORIGIN) else { return Ok(None) };
-        let text = one(headers, &ORIGIN).unwrap_or_default();
+        let text = single_header(headers, &ORIGIN).unwrap_or_default();
         let place = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
         if place.zip(host).is_some_and(|(place, host)| place.eq_ignore_ascii_case(host)) {
             return Ok(None);
@@ -164,17 +165,17 @@ impl Guard {
 
 /// Whether a page of another origin leads a browser here. A page may not fetch anything without
 /// saying its Origin, say as an image or a script.
-fn is_led<B>(request: &Request<B>) -> Result<bool> {
+fn is_cross_site<B>(request: &Request<B>) -> Result<bool> {
     let headers = request.headers();
     let Some(site) = headers.get("sec-fetch-site") else { return Ok(false) };
     if matches!(site.as_bytes(), b"same-origin" | b"none") {
         return Ok(false);
     }
     let leads = headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate");
-    if leads && request.method() == Method::GET { Ok(true) } else { Err(foreign()) }
+    if leads && request.method() == Method::GET { Ok(true) } else { Err(cross_site_error()) }
 }
 
-fn foreign() -> Error {
+fn cross_site_error() -> Error {
     Error::new(Code::Forbidden, "a page of another origin asks for this: open it by itself")
 }
 
@@ -186,7 +187,7 @@ fn is_port(text: &str) -> bool {
 }
 
 /// A header that is there once, and text.
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+fn single_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let (first, None) = (values.next()?, values.next()) else { return None };
     first.to_str().ok()

@@ -16,15 +16,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use tokio::time::{Instant, timeout_at};
 
-use self::input::{Kind, Params};
+use self::input::{BodyKind, Params};
 use super::app::{App, ForCaller, NotifyWaker};
-use super::connection::Connection;
+use super::connection::HttpConnection;
 use super::extract::{Form, Name, Payload};
-use super::failure::{Answer, Json};
+use super::failure::{HttpResult, Json};
 use crate::broker::{Page, look_again};
 use crate::error::{Code, Error, Result};
 use crate::ops::{Id, Outcome, Topic};
-use crate::protocol::json::{self, Field, Request, Source as _};
+use crate::protocol::json::{self, Field, FieldSource as _, Request};
 
 /// What there is, for programs that ask.
 const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json"));
@@ -34,22 +34,22 @@ const LIMIT_DEFAULT: usize = 100;
 
 pub fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/t/", get(list))
-        .route("/t/{topic}", get(look).post(put).delete(purge))
+        .route("/t/", get(topics_or_events))
+        .route("/t/{topic}", get(messages_or_events).post(put).delete(purge))
         .route("/t/{topic}/take", post(take::take))
-        .route("/t/{topic}/ack", word("ack"))
-        .route("/t/{topic}/nack", word("nack"))
-        .route("/t/{topic}/peek", word("peek"))
-        .route("/t/{topic}/stop", word("stop"))
-        .route("/t/{topic}/start", word("start"))
-        .route("/t/{topic}/policy", word("policy").get(policy))
+        .route("/t/{topic}/ack", post_action("ack"))
+        .route("/t/{topic}/nack", post_action("nack"))
+        .route("/t/{topic}/peek", post_action("peek"))
+        .route("/t/{topic}/stop", post_action("stop"))
+        .route("/t/{topic}/start", post_action("start"))
+        .route("/t/{topic}/policy", post_action("policy").get(policy))
         .route("/t/{topic}/history", get(history))
         .route("/t/{topic}/{id}", delete(delete_one))
         .route("/openapi.json", get(async || Json(OPENAPI)))
 }
 
 /// Carries out an action that is one call of the broker.
-async fn carry_out(app: &ForCaller, action: &str, params: Params) -> Answer<Json<Vec<u8>>> {
+async fn carry_out(app: &ForCaller, action: &str, params: Params) -> HttpResult<Json<Vec<u8>>> {
     let params = params.path(Field::Action, action);
     let done =
         app.run(move |broker, caller| json::carry_out(broker, caller, Request::decode(&params)?));
@@ -57,7 +57,7 @@ async fn carry_out(app: &ForCaller, action: &str, params: Params) -> Answer<Json
 }
 
 /// A word that is posted, with its fields in the query or in the body.
-fn word(action: &'static str) -> MethodRouter<Arc<App>> {
+fn post_action(action: &'static str) -> MethodRouter<Arc<App>> {
     let posted =
         async move |app: ForCaller, Name(topic): Name, uri: Uri, Payload(body): Payload| {
             let params = Params::new(&uri).body(&body, app.config.max_message)?;
@@ -66,35 +66,35 @@ fn word(action: &'static str) -> MethodRouter<Arc<App>> {
     post(posted)
 }
 
-async fn purge(app: ForCaller, Name(topic): Name) -> Answer<Json<Vec<u8>>> {
+async fn purge(app: ForCaller, Name(topic): Name) -> HttpResult<Json<Vec<u8>>> {
     carry_out(&app, "purge", Params::default().path(Field::Topic, topic.as_str())).await
 }
 
 /// Only tells it: to set it is another method.
-async fn policy(app: ForCaller, Name(topic): Name) -> Answer<Json<Vec<u8>>> {
+async fn policy(app: ForCaller, Name(topic): Name) -> HttpResult<Json<Vec<u8>>> {
     carry_out(&app, "policy", Params::default().path(Field::Topic, topic.as_str())).await
 }
 
-async fn history(app: ForCaller, Name(topic): Name, uri: Uri) -> Answer<Json<Vec<u8>>> {
+async fn history(app: ForCaller, Name(topic): Name, uri: Uri) -> HttpResult<Json<Vec<u8>>> {
     carry_out(&app, "history", Params::new(&uri).path(Field::Topic, topic.as_str())).await
 }
 
 async fn delete_one(
     app: ForCaller,
     Path((topic, id)): Path<(String, String)>,
-) -> Answer<Json<Vec<u8>>> {
+) -> HttpResult<Json<Vec<u8>>> {
     let params = Params::default().path(Field::Topic, Topic::new(&topic)?.as_str());
     carry_out(&app, "delete", params.path(Field::Id, &id)).await
 }
 
 /// The topic's messages: a page of them, or events.
-async fn look(
+async fn messages_or_events(
     app: ForCaller,
     Name(topic): Name,
     uri: Uri,
     headers: HeaderMap,
-    Extension(connection): Extension<Arc<Connection>>,
-) -> Answer<Response> {
+    Extension(connection): Extension<Arc<HttpConnection>>,
+) -> HttpResult<Response> {
     if wants_events(&headers) {
         let named = topic.as_str().ends_with('*');
         return events::follow(&app, &connection, &[topic.as_str()], named, &uri, &headers).await;
@@ -103,12 +103,12 @@ async fn look(
 }
 
 /// All topics, or events of those that are named; with `stats`, the server's sums.
-async fn list(
+async fn topics_or_events(
     app: ForCaller,
     uri: Uri,
     headers: HeaderMap,
-    Extension(connection): Extension<Arc<Connection>>,
-) -> Answer<Response> {
+    Extension(connection): Extension<Arc<HttpConnection>>,
+) -> HttpResult<Response> {
     let query = Form::new(uri.query().unwrap_or_default().as_bytes());
     let topics: Vec<&str> = query.all("topic").collect();
     if !topics.is_empty() {
@@ -131,17 +131,17 @@ fn wants_events(headers: &HeaderMap) -> bool {
     })
 }
 
-async fn read(app: &ForCaller, topic: Topic, uri: &Uri) -> Answer<Json<Vec<u8>>> {
+async fn read(app: &ForCaller, topic: Topic, uri: &Uri) -> HttpResult<Json<Vec<u8>>> {
     let params = &Params::new(uri);
     let (since, wait, limit) = (params.since()?, params.wait()?, params.limit(LIMIT_DEFAULT)?);
     // It changes nothing here, but a wrong value is refused as in a history.
     params.flag(Field::Delayed, false)?;
     let since = since.unwrap_or(0);
-    let page = page(app, topic, since, wait, limit).await?;
+    let page = wait_for_page(app, topic, since, wait, limit).await?;
     Ok(Json(json::reply(|reply| reply.page(&page))))
 }
 
-async fn page(
+async fn wait_for_page(
     app: &ForCaller,
     topic: Topic,
     since: Id,
@@ -184,11 +184,11 @@ async fn put(
     uri: Uri,
     headers: HeaderMap,
     Payload(body): Payload,
-) -> Answer<(StatusCode, Json<Vec<u8>>)> {
+) -> HttpResult<(StatusCode, Json<Vec<u8>>)> {
     let params = Params::new(&uri);
     let (confirm, options) = ((&params).flag(Field::Confirm, true)?, (&params).put_options()?);
     let kind = headers.get(header::CONTENT_TYPE).map_or(Ok(""), |kind| kind.to_str());
-    let message = Kind::new(kind.unwrap_or("?")).message(&body, app.config.max_message)?;
+    let message = BodyKind::new(kind.unwrap_or("?")).message(&body, app.config.max_message)?;
     let outcome = app.put_or_accept(topic, &message, options, confirm).await?;
     let reply = json::reply(|reply| match outcome {
         _ if !confirm => reply.ok(),

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::app::{App, ForCaller};
-use super::failure::{Answer, Failure};
+use super::failure::{Failure, HttpResult};
 use crate::error::{Code, Error};
 
 /// The files of the page. uPlot is 1.6.32 from npm, `dist/uPlot.iife.min.js`, as it is there but for
@@ -58,7 +58,7 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 /// For who asks only whether this server can be used.
-async fn healthz(app: ForCaller) -> Answer<&'static str> {
+async fn healthz(app: ForCaller) -> HttpResult<&'static str> {
     app.broker().check_store(&app.caller)?;
     Ok("ok")
 }
@@ -68,7 +68,7 @@ pub async fn index() -> Response {
     document(HTML, INDEX)
 }
 
-async fn file(Path(asked): Path<String>) -> Answer<Response> {
+async fn file(Path(asked): Path<String>) -> HttpResult<Response> {
     let file = FILES.iter().find(|(name, ..)| *name == asked);
     let Some((_, kind, text)) = file else {
         let error = Error::new(Code::NotFound, "the page has no such file: look at /");

@@ -68,7 +68,7 @@ pub fn is_request(text: &[u8]) -> bool {
 
 /// What a server answers to bytes that arrive in the given pieces.
 pub fn handler(text: &[u8], cuts: &[usize]) -> String {
-    let broker = fresh_enough();
+    let broker = shared_broker();
     let session = broker.session(&Caller::server());
     let (caller, waker) = (Arc::new(Caller::server()), Waker::noop().clone());
     let mut handler = JsonHandler::new(broker.clone(), caller, session, MAX_MESSAGE, waker);
@@ -108,7 +108,7 @@ fn open() -> Arc<Broker> {
 
 /// A broker that has served a few thousand others at most: a session sees only what is put after
 /// it began, and opening SQLite takes a hundred times as long as a talk.
-pub fn fresh_enough() -> Arc<Broker> {
+pub fn shared_broker() -> Arc<Broker> {
     BROKER.with_borrow_mut(|(uses, broker)| {
         *uses += 1;
         if *uses % 4_096 == 0 || broker.check_open(&Caller::server()).is_err() {

@@ -3,9 +3,9 @@
 
 use super::fields::Field;
 #[cfg(feature = "http")]
-use super::fields::Fields;
+use super::fields::FieldSpans;
 #[cfg(feature = "http")]
-use super::request::Text;
+use super::request::RequestText;
 use super::scanner::{Scan, Scanner};
 use crate::error::{Code, Error, Result};
 use crate::limits;
@@ -128,11 +128,11 @@ pub fn message(text: &[u8], max_message: usize) -> Result<&[u8]> {
 
 /// The fields of a text that is one JSON object within the limits of a request.
 #[cfg(feature = "http")]
-pub fn object(text: &[u8], max_message: usize) -> Result<Fields> {
+pub fn object(text: &[u8], max_message: usize) -> Result<FieldSpans> {
     let mut scanner = Scanner::new(max_message);
     match scanner.scan(text) {
         Ok(Scan::Done(len)) if len == text.len() => {
-            Text::new(text, scanner.fields()).check_size(max_message)?;
+            RequestText::new(text, scanner.fields()).check_size(max_message)?;
             Ok(scanner.fields().clone())
         }
         Ok(_) | Err(Fault::NotJson { .. }) => {

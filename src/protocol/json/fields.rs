@@ -60,7 +60,7 @@ impl Field {
     }
 
     /// By the key as it stands between its quotes, without escapes.
-    pub fn named(key: &[u8]) -> Option<Field> {
+    pub fn from_name(key: &[u8]) -> Option<Field> {
         Some(match key {
             b"action" => Field::Action,
             b"topic" => Field::Topic,
@@ -95,29 +95,29 @@ pub struct Span {
 
 /// The known fields of a request. Of a field that is there twice, the last counts.
 #[derive(Clone, Debug, Default)]
-pub struct Fields {
+pub struct FieldSpans {
     /// A bit for each field that is there. The spans of the others are old.
-    there: u32,
+    present: u32,
     spans: [Span; FIELDS],
 }
 
-impl Fields {
+impl FieldSpans {
     /// A field's JSON text.
     pub fn get<'a>(&self, request: &'a [u8], field: Field) -> Option<&'a [u8]> {
         let span = self.spans.get(field as usize)?;
-        let there = self.there & 1 << field as u32 != 0;
-        if there { request.get(span.start..span.end) } else { None }
+        let present = self.present & 1 << field as u32 != 0;
+        if present { request.get(span.start..span.end) } else { None }
     }
 
     pub fn set(&mut self, field: Field, span: Span) {
         if let Some(slot) = self.spans.get_mut(field as usize) {
             *slot = span;
-            self.there |= 1 << field as u32;
+            self.present |= 1 << field as u32;
         }
     }
 
     pub fn clear(&mut self) {
-        self.there = 0;
+        self.present = 0;
     }
 }
 
@@ -190,15 +190,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_field_is_found_by_its_name() {
+    fn every_field_is_found_by_name() {
         for (index, name) in NAMES.iter().enumerate() {
-            let field = Field::named(name.as_bytes()).unwrap();
+            let field = Field::from_name(name.as_bytes()).unwrap();
             assert_eq!((field as usize, field.name()), (index, *name));
         }
     }
 
     #[test]
-    fn a_string_is_its_text_and_another_value_its_json() {
+    fn text_of_a_string_is_unescaped() {
         for (json, expected) in [
             (r#""a\n\u00e9 \"""#, "a\n\u{e9} \""),
             (r#""\ud83d\ude00 \ud83d \ude00""#, "\u{1f600} \u{fffd} \u{fffd}"),

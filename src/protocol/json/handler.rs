@@ -10,7 +10,7 @@ use self::wait::{Wait, WaitKind};
 use super::fault::{Fault, fault_error};
 use super::pipeline::Pipeline;
 use super::reply_buffer::ReplyBuffer;
-use super::request::{self, Request, Text};
+use super::request::{self, Request, RequestText};
 use super::scanner::{Scan, Scanner};
 use crate::broker::{Broker, Caller, Session, look_again};
 use crate::error::{Code, Error, Result};
@@ -30,7 +30,7 @@ pub struct JsonHandler {
     last_topic: Option<Topic>,
     pipeline: Pipeline,
     replies: ReplyBuffer,
-    waits: Option<Wait>,
+    waiting: Option<Wait>,
 }
 
 impl JsonHandler {
@@ -52,14 +52,14 @@ impl JsonHandler {
             max_message,
             scanner: Scanner::new(max_message),
             last_topic: None,
-            waits: None,
+            waiting: None,
         }
     }
 
     /// The same, for a carrier of frames: see [`JsonHandler::frames`] and [`JsonHandler::end_frame`].
     #[cfg(feature = "http")]
     pub fn in_frames(mut self) -> JsonHandler {
-        self.replies.keep_apart();
+        self.replies.split_frames();
         self
     }
 
@@ -70,7 +70,7 @@ impl JsonHandler {
 
     /// Carries out one request. The step is given where the next cannot be begun.
     fn advance_one(&mut self, unread: &[u8]) -> (usize, Option<Next>) {
-        let blank = if self.scanner.is_idle() { white_space(unread) } else { 0 };
+        let blank = if self.scanner.is_idle() { blank_len(unread) } else { 0 };
         let text = unread.get(blank..).unwrap_or_default();
         match self.scanner.scan(text) {
             Ok(Scan::More) if self.scanner.is_skipping() => (unread.len(), Some(Next::Read)),
@@ -93,13 +93,13 @@ impl JsonHandler {
         }
         // The fields are copied: the request borrows them while it changes the rest of us.
         let fields = self.scanner.fields().clone();
-        let text = Text::new(text, &fields);
+        let text = RequestText::new(text, &fields);
         let tag = text.tag().unwrap_or_default();
         let request = text
             .tag()
             .and_then(|_| text.check_size(self.max_message))
             .and_then(|()| Request::decode(text));
-        if !request.as_ref().is_ok_and(Request::gathers) && !self.commit() {
+        if !request.as_ref().is_ok_and(Request::is_batched) && !self.commit() {
             return None;
         }
         match request.and_then(|request| self.carry_out(request, tag)) {
@@ -124,14 +124,14 @@ impl JsonHandler {
             }
             other => match other.into_op() {
                 Ok((op, answer)) => self.pipeline.add(op, answer, tag),
-                Err(other) => self.look(other, tag)?,
+                Err(other) => self.answer_alone(other, tag)?,
             },
         }
         Ok(None)
     }
 
     /// Requests that are not gathered: all before them are carried out.
-    fn look(&mut self, request: Request<'_>, tag: Option<&[u8]>) -> Result<()> {
+    fn answer_alone(&mut self, request: Request<'_>, tag: Option<&[u8]>) -> Result<()> {
         match request {
             Request::Subscribe { patterns, from, meta } => {
                 let now = self.broker.subscribe(
@@ -180,7 +180,7 @@ impl JsonHandler {
     /// Answers text that cannot become a request, or not one that is within the limits.
     fn fault(&mut self, fault: &Fault, blank: usize, text: &[u8]) -> (usize, Option<Next>) {
         let error = fault_error(fault, self.max_message);
-        let tag = self.known_tag(text);
+        let tag = self.partial_tag(text);
         self.replies.refuse(&error, false, tag.as_deref());
         if matches!(fault, Fault::NotJson { .. } | Fault::NotUtf8 { .. }) {
             return (blank + text.len(), Some(Next::Close));
@@ -189,11 +189,11 @@ impl JsonHandler {
     }
 
     /// The tag of a request that has not been scanned to its end, if it stands in what was.
-    fn known_tag(&self, text: &[u8]) -> Option<Box<[u8]>> {
+    fn partial_tag(&self, text: &[u8]) -> Option<Box<[u8]>> {
         if self.scanner.is_skipping() {
             return None;
         }
-        let tag = Text::new(text, self.scanner.fields()).tag();
+        let tag = RequestText::new(text, self.scanner.fields()).tag();
         tag.unwrap_or_default().map(Box::from)
     }
 
@@ -209,7 +209,7 @@ impl JsonHandler {
             return Next::Read;
         }
         let text = "the frame ends inside a request: send each request in one frame; the connection is closed";
-        let tag = self.known_tag(unread);
+        let tag = self.partial_tag(unread);
         self.replies.refuse(&Error::new(Code::BadJson, text), false, tag.as_deref());
         self.scanner.reset();
         Next::Close
@@ -218,7 +218,7 @@ impl JsonHandler {
     /// What is to be written, reply by reply.
     #[cfg(feature = "http")]
     pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
-        self.replies.apart()
+        self.replies.frames()
     }
 }
 
@@ -266,7 +266,7 @@ impl ProtocolHandler for JsonHandler {
         let error = self.broker.check_open(&self.caller).err().unwrap_or_else(|| {
             Error::new(Code::BadJson, "the connection ended inside a request: send all of it")
         });
-        let tag = self.known_tag(unread);
+        let tag = self.partial_tag(unread);
         self.replies.refuse(&error, false, tag.as_deref());
         self.scanner.reset();
     }
@@ -290,7 +290,7 @@ impl ProtocolHandler for JsonHandler {
     }
 
     fn retry(&mut self) -> Option<Instant> {
-        let mut wait = self.waits.take()?;
+        let mut wait = self.waiting.take()?;
         let tag = wait.tag.as_deref();
         let answered = match &mut wait.kind {
             WaitKind::Get { topic, latest, meta, .. } => {
@@ -299,14 +299,14 @@ impl ProtocolHandler for JsonHandler {
                     && let Some(again) = look_again(error, wait.deadline)
                     && self.broker.check_open(&self.caller).is_ok()
                 {
-                    self.waits = Some(wait);
+                    self.waiting = Some(wait);
                     return Some(again);
                 }
                 tried
             }
             WaitKind::Take(waiting) => match waiting.handed() {
                 Some(handed) => handed.map(|message| {
-                    self.replies.hand_over(waiting.topic(), message, tag);
+                    self.replies.reply_taken(waiting.topic(), message, tag);
                     true
                 }),
                 None => Ok(false),
@@ -318,7 +318,7 @@ impl ProtocolHandler for JsonHandler {
             Ok(true) => None,
             Ok(false) if Instant::now() < wait.deadline => {
                 let deadline = wait.deadline;
-                self.waits = Some(wait);
+                self.waiting = Some(wait);
                 Some(deadline)
             }
             Ok(false) => {
@@ -336,7 +336,7 @@ impl ProtocolHandler for JsonHandler {
     /// empty, and its message goes to the next taker; a get goes on while somebody may listen: it
     /// takes nothing from anyone.
     fn peer_ended(&mut self, gone: bool) {
-        match self.waits.take() {
+        match self.waiting.take() {
             Some(Wait { kind: WaitKind::Take(waiting), tag, .. }) => {
                 self.broker.give_up(&self.caller, waiting);
                 self.replies.answer(tag.as_deref(), |reply| reply.nothing(true));
@@ -344,19 +344,19 @@ impl ProtocolHandler for JsonHandler {
             Some(Wait { tag, .. }) if gone => {
                 self.replies.answer(tag.as_deref(), |reply| reply.nothing(true));
             }
-            other => self.waits = other,
+            other => self.waiting = other,
         }
     }
 
     fn refuse_wait(&mut self) {
-        if let Some(wait) = self.waits.take() {
+        if let Some(wait) = self.waiting.take() {
             let text = "the server has no descriptor left to wait with: ask again later";
             self.end_wait(wait, Some(&Error::new(Code::Busy, text)));
         }
     }
 }
 
-fn white_space(text: &[u8]) -> usize {
+fn blank_len(text: &[u8]) -> usize {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     text.iter().position(|byte| !blank(byte)).unwrap_or(text.len())
 }

@@ -14,20 +14,20 @@ pub struct Pipeline {
     caller: Arc<Caller>,
     batch: Batch,
     /// One for each operation of the batch.
-    requests: Vec<Pending>,
+    requests: Vec<PendingReply>,
 }
 
 /// How a request of the batch is answered.
-struct Pending {
-    answer: Answer,
+struct PendingReply {
+    answer: ReplyKind,
     tag: Option<Box<[u8]>>,
 }
 
 /// How a successful operation is answered, where its outcome does not say.
 #[derive(Clone, Copy, Debug)]
-pub enum Answer {
+pub enum ReplyKind {
     /// A put that asked for no reply, and one that did.
-    Silence,
+    Unconfirmed,
     Confirm,
     Take,
     Ok,
@@ -35,11 +35,11 @@ pub enum Answer {
     Policy(Policy),
 }
 
-impl Answer {
+impl ReplyKind {
     pub fn write(self, reply: Reply<'_>, batch: &Batch, outcome: &Outcome) {
         match (outcome, self) {
             // An operation that is done later has no outcome yet.
-            (_, Answer::Silence) | (Outcome::Later, _) => {}
+            (_, ReplyKind::Unconfirmed) | (Outcome::Later, _) => {}
             (Outcome::Stored { id, duplicate, .. }, _) => reply.stored(*id, *duplicate),
             (Outcome::Due { at, duplicate }, _) => reply.due(*at, *duplicate),
             (Outcome::Taken(None) | Outcome::Peeked(None), _) => reply.nothing(true),
@@ -49,8 +49,8 @@ impl Answer {
             }
             (Outcome::Deleted(deleted), _) => reply.deleted(*deleted),
             (Outcome::Purged(purged), _) => reply.purged(*purged),
-            (Outcome::Done, Answer::State(stopped)) => reply.state(stopped),
-            (Outcome::Done, Answer::Policy(policy)) => reply.policy(Some(policy)),
+            (Outcome::Done, ReplyKind::State(stopped)) => reply.state(stopped),
+            (Outcome::Done, ReplyKind::Policy(policy)) => reply.policy(Some(policy)),
             (Outcome::Done, _) => reply.ok(),
         }
     }
@@ -73,14 +73,14 @@ impl Pipeline {
         if confirm {
             self.batch.confirm();
         }
-        let answer = if confirm { Answer::Confirm } else { Answer::Silence };
-        self.requests.push(Pending { answer, tag: tag.map(Box::from) });
+        let answer = if confirm { ReplyKind::Confirm } else { ReplyKind::Unconfirmed };
+        self.requests.push(PendingReply { answer, tag: tag.map(Box::from) });
     }
 
     /// Adds an operation to the batch.
-    pub fn add(&mut self, op: Op, answer: Answer, tag: Option<&[u8]>) {
+    pub fn add(&mut self, op: Op, answer: ReplyKind, tag: Option<&[u8]>) {
         self.batch.ops.push(op);
-        self.requests.push(Pending { answer, tag: tag.map(Box::from) });
+        self.requests.push(PendingReply { answer, tag: tag.map(Box::from) });
     }
 
     /// Carries out the batch and writes the replies. Returns false if the batch took as many bytes
@@ -102,11 +102,11 @@ impl Pipeline {
                     if let (Op::Take { topic, lease: None }, Outcome::Taken(Some(taken))) =
                         (op, outcome)
                     {
-                        replies.put_back_unless_written(topic, taken, self.batch.taken_body(taken));
+                        replies.requeue_unless_written(topic, taken, self.batch.taken_body(taken));
                     }
                 }
                 Err(error) => {
-                    replies.refuse(error, matches!(request.answer, Answer::Silence), tag);
+                    replies.refuse(error, matches!(request.answer, ReplyKind::Unconfirmed), tag);
                 }
             }
         }

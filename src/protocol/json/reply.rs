@@ -66,10 +66,10 @@ impl<'a> Reply<'a> {
         if meta { reply.id(message.id).end() } else { reply.end() }
     }
 
-    /// There is no message; `told` says so in a field of its own.
-    pub fn nothing(self, told: bool) {
+    /// There is no message; `empty_field` says so in a field of its own.
+    pub fn nothing(self, empty_field: bool) {
         let reply = self.raw(b"{\"message\":\"\"");
-        if told { reply.raw(b",\"empty\":true").end() } else { reply.end() }
+        if empty_field { reply.raw(b",\"empty\":true").end() } else { reply.end() }
     }
 
     pub fn taken(self, taken: &Taken, body: &[u8]) {
@@ -145,10 +145,10 @@ impl<'a> Reply<'a> {
         reply.write(format_args!("],\"last\":{}", page.last)).end();
     }
 
-    fn messages(self, chunk: &Chunk, range: Range<usize>, begins: bool) -> Self {
+    fn messages(self, chunk: &Chunk, range: Range<usize>, is_first: bool) -> Self {
         let (mut reply, start) = (self, range.start);
         for (index, message) in range.filter_map(|i| chunk.get(i).map(|m| (i, m))) {
-            let first = begins && index == start;
+            let first = is_first && index == start;
             let before: &[u8] = if first { b"{\"message\":" } else { b",{\"message\":" };
             reply = reply.raw(before).raw(message.body).id(message.id);
             reply = reply.origin(chunk.origin(index)).raw(b"}");
@@ -291,7 +291,7 @@ fn state(stopped: bool) -> &'static str {
 }
 
 /// A reply by itself.
-pub fn by_itself(write: impl FnOnce(Reply<'_>)) -> Vec<u8> {
+pub fn reply_bytes(write: impl FnOnce(Reply<'_>)) -> Vec<u8> {
     let mut out = Vec::new();
     write(Reply::new(&mut out, None));
     out
@@ -299,5 +299,5 @@ pub fn by_itself(write: impl FnOnce(Reply<'_>)) -> Vec<u8> {
 
 /// An error as a reply by itself, for a connection that has no conversation.
 pub fn error_reply(error: &Error) -> Vec<u8> {
-    by_itself(|reply| reply.error(error))
+    reply_bytes(|reply| reply.error(error))
 }

@@ -16,13 +16,13 @@ pub struct ReplyBuffer {
     /// Where each reply and push ends, for a carrier that sends each in a frame of its own.
     ends: Option<Vec<usize>>,
     /// Messages in `bytes` that go back if they are not written.
-    handed: Vec<Handed>,
+    deliveries: Vec<Delivery>,
     /// The code of the last error, if the last request was an unconfirmed put that failed.
     repeated: Option<Code>,
 }
 
 /// A taken message in the buffer.
-struct Handed {
+struct Delivery {
     topic: Topic,
     message: Requeue,
     /// Where its reply ends in the buffer.
@@ -36,20 +36,20 @@ impl ReplyBuffer {
             caller,
             bytes: Vec::new(),
             ends: None,
-            handed: Vec::new(),
+            deliveries: Vec::new(),
             repeated: None,
         }
     }
 
     /// Notes from now on where each reply and push ends.
     #[cfg(feature = "http")]
-    pub fn keep_apart(&mut self) {
+    pub fn split_frames(&mut self) {
         self.ends = Some(Vec::new());
     }
 
-    /// The replies and pushes one by one, after [`ReplyBuffer::keep_apart`].
+    /// The replies and pushes one by one, after [`ReplyBuffer::split_frames`].
     #[cfg(feature = "http")]
-    pub fn apart(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
         let ends = self.ends.as_deref().unwrap_or_default();
         let starts = std::iter::once(&0).chain(ends);
         starts.zip(ends).map(|(start, end)| self.bytes.get(*start..*end).unwrap_or_default())
@@ -83,15 +83,15 @@ impl ReplyBuffer {
     }
 
     /// Puts a taken message back if the last reply, which holds it, is not written.
-    pub fn put_back_unless_written(&mut self, topic: &Topic, taken: &Taken, body: &[u8]) {
+    pub fn requeue_unless_written(&mut self, topic: &Topic, taken: &Taken, body: &[u8]) {
         let message = Requeue { taken: taken.clone(), body: body.into(), lease: None };
-        self.handed.push(Handed { topic: topic.clone(), message, end: self.bytes.len() });
+        self.deliveries.push(Delivery { topic: topic.clone(), message, end: self.bytes.len() });
     }
 
     /// Answers a take that waited. The message goes back if it is not written, leased or not.
-    pub fn hand_over(&mut self, topic: &Topic, message: Requeue, tag: Option<&[u8]>) {
+    pub fn reply_taken(&mut self, topic: &Topic, message: Requeue, tag: Option<&[u8]>) {
         self.answer(tag, |reply| reply.taken(&message.taken, &message.body));
-        self.handed.push(Handed { topic: topic.clone(), message, end: self.bytes.len() });
+        self.deliveries.push(Delivery { topic: topic.clone(), message, end: self.bytes.len() });
     }
 
     /// Adds pushes.
@@ -116,8 +116,10 @@ impl ReplyBuffer {
     /// Forgets all bytes, after this many of them were written. The rest is never written.
     pub fn written(&mut self, bytes: usize) {
         let all = bytes >= self.bytes.len();
-        for handed in self.handed.drain(..).filter(|handed| !all && handed.end > bytes) {
-            self.broker.put_back(&self.caller, handed.topic, handed.message);
+        for deliveries in
+            self.deliveries.drain(..).filter(|deliveries| !all && deliveries.end > bytes)
+        {
+            self.broker.put_back(&self.caller, deliveries.topic, deliveries.message);
         }
         self.bytes.clear();
         if let Some(ends) = &mut self.ends {

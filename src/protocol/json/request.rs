@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::fault::{
     field_too_large, message_too_large, missing, request_too_large, unknown_action,
 };
-use super::fields::{Field, Fields};
-use super::pipeline::Answer;
+use super::fields::{Field, FieldSpans};
+use super::pipeline::ReplyKind;
 use super::reply::Reply;
-use super::values::{FieldValue, Source};
+use super::values::{FieldSource, FieldValue};
 use crate::broker::{Broker, Caller, From, Pattern};
 use crate::error::Result;
 use crate::limits;
@@ -45,7 +45,7 @@ pub enum Request<'a> {
 
 impl Request<'_> {
     /// Whether it is carried out together with others of its kind, in their order.
-    pub fn gathers(&self) -> bool {
+    pub fn is_batched(&self) -> bool {
         match self {
             Request::Take { wait, .. } => wait.is_zero(),
             Request::Put { .. }
@@ -63,7 +63,7 @@ impl Request<'_> {
 
 impl<'a> Request<'a> {
     /// Decodes a request out of its fields.
-    pub fn decode(source: impl Source<'a>) -> Result<Request<'a>> {
+    pub fn decode(source: impl FieldSource<'a>) -> Result<Request<'a>> {
         Ok(match &*source.action()? {
             b"put" => {
                 let topic = source.name()?;
@@ -118,7 +118,7 @@ impl<'a> Request<'a> {
         })
     }
 
-    fn get(source: impl Source<'a>, latest: bool) -> Result<Request<'a>> {
+    fn get(source: impl FieldSource<'a>, latest: bool) -> Result<Request<'a>> {
         Ok(Request::Get {
             topic: source.name()?,
             latest,
@@ -129,22 +129,22 @@ impl<'a> Request<'a> {
     }
 
     /// As an operation of the store, and how that is answered; itself if it is another request.
-    pub fn into_op(self) -> std::result::Result<(Op, Answer), Request<'a>> {
+    pub fn into_op(self) -> std::result::Result<(Op, ReplyKind), Request<'a>> {
         Ok(match self {
             Request::Ack { topic, id, deliveries } => {
-                (Op::Ack { topic, id, deliveries }, Answer::Ok)
+                (Op::Ack { topic, id, deliveries }, ReplyKind::Ok)
             }
             Request::Nack { topic, id, deliveries, delay } => {
-                (Op::Nack { topic, id, deliveries, delay }, Answer::Ok)
+                (Op::Nack { topic, id, deliveries, delay }, ReplyKind::Ok)
             }
-            Request::Peek { topic } => (Op::Peek { topic }, Answer::Ok),
-            Request::Delete { topic, id } => (Op::Delete { topic, id }, Answer::Ok),
-            Request::Purge { topic } => (Op::Purge { topic }, Answer::Ok),
+            Request::Peek { topic } => (Op::Peek { topic }, ReplyKind::Ok),
+            Request::Delete { topic, id } => (Op::Delete { topic, id }, ReplyKind::Ok),
+            Request::Purge { topic } => (Op::Purge { topic }, ReplyKind::Ok),
             Request::SetStopped { topic, stopped } => {
-                (Op::SetStopped { topic, stopped }, Answer::State(stopped))
+                (Op::SetStopped { topic, stopped }, ReplyKind::State(stopped))
             }
             Request::SetPolicy { topic, policy } => {
-                (Op::SetPolicy { topic, policy }, Answer::Policy(policy))
+                (Op::SetPolicy { topic, policy }, ReplyKind::Policy(policy))
             }
             other => return Err(other),
         })
@@ -153,14 +153,14 @@ impl<'a> Request<'a> {
 
 /// A request's text with its fields' places.
 #[derive(Clone, Copy)]
-pub struct Text<'a> {
+pub struct RequestText<'a> {
     request: &'a [u8],
-    fields: &'a Fields,
+    fields: &'a FieldSpans,
 }
 
-impl<'a> Text<'a> {
-    pub fn new(request: &'a [u8], fields: &'a Fields) -> Text<'a> {
-        Text { request, fields }
+impl<'a> RequestText<'a> {
+    pub fn new(request: &'a [u8], fields: &'a FieldSpans) -> RequestText<'a> {
+        RequestText { request, fields }
     }
 
     /// The request's tag, as it goes into the reply.
@@ -194,7 +194,7 @@ impl<'a> Text<'a> {
     }
 }
 
-impl<'a> Source<'a> for Text<'a> {
+impl<'a> FieldSource<'a> for RequestText<'a> {
     fn field(self, field: Field) -> Option<FieldValue<'a>> {
         self.json(field).map(FieldValue::Json)
     }

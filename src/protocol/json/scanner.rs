@@ -4,7 +4,7 @@
 //! It only finds spans; [`request`](super::request) reads what stands in them.
 
 use super::fault::Fault;
-use super::fields::{Field, Fields, Span, Utf8};
+use super::fields::{Field, FieldSpans, Span, Utf8};
 use crate::limits;
 
 /// While a request that crossed a limit is passed over, its nesting is still followed, this deep.
@@ -70,7 +70,7 @@ pub struct Scanner {
     depth: usize,
     /// Bytes of the request that were scanned.
     at: usize,
-    fields: Fields,
+    fields: FieldSpans,
     /// The field whose value is being scanned, and where the value starts.
     field: Option<Field>,
     value_start: usize,
@@ -89,7 +89,7 @@ impl Scanner {
             kinds: Vec::new(),
             depth: 0,
             at: 0,
-            fields: Fields::default(),
+            fields: FieldSpans::default(),
             field: None,
             value_start: 0,
             key_start: 0,
@@ -100,7 +100,7 @@ impl Scanner {
     }
 
     /// The fields that were found so far.
-    pub fn fields(&self) -> &Fields {
+    pub fn fields(&self) -> &FieldSpans {
         &self.fields
     }
 
@@ -169,12 +169,12 @@ impl Scanner {
         {
             return Err(Fault::FieldTooLarge(field));
         }
-        let of_message = if self.field == Some(Field::Message) { in_value } else { 0 };
+        let message_bytes = if self.field == Some(Field::Message) { in_value } else { 0 };
         // One that is given again and again may not hide that the request is too large.
-        if self.messages + of_message > self.max_message {
+        if self.messages + message_bytes > self.max_message {
             return Err(Fault::FieldTooLarge(Field::Message));
         }
-        if self.at - of_message - self.messages > limits::REQUEST_OVERHEAD_BYTES {
+        if self.at - message_bytes - self.messages > limits::REQUEST_OVERHEAD_BYTES {
             return Err(Fault::RequestTooLarge);
         }
         Ok(())
@@ -375,9 +375,9 @@ impl Scanner {
         if self.depth == 1 && !self.skipping {
             let key = text.get(self.key_start..self.at - 1).unwrap_or_default();
             self.field = if key.contains(&b'\\') {
-                super::fields::unescape(key).and_then(|key| Field::named(key.as_bytes()))
+                super::fields::unescape(key).and_then(|key| Field::from_name(key.as_bytes()))
             } else {
-                Field::named(key)
+                Field::from_name(key)
             };
         }
     }

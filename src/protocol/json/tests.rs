@@ -50,7 +50,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn every_request_is_found_wherever_it_is_cut(
+    fn scanner_finds_requests_cut_anywhere(
         message in json_text(),
         topic in string_text(),
         blank in blank(),
@@ -70,7 +70,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_requests_are_judged_as_serde_json_does(
+    fn scanner_agrees_with_serde_json_on_damage(
         message in json_text(),
         at in any::<prop::sample::Index>(),
         byte in prop_oneof![any::<u8>(), prop::sample::select(b"{}[]\",:\\0-+.eE \x80\xC3u".to_vec())],
@@ -91,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_do_no_harm(
+    fn arbitrary_bytes_never_panic(
         pieces in prop::collection::vec(
             prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..40),
@@ -107,7 +107,7 @@ proptest! {
 }
 
 #[test]
-fn requests_may_be_cut_at_every_byte() {
+fn requests_may_be_split_at_every_byte() {
     let script = concat!(
         r#"{"action":"put","topic":"t","message":"Hello!"}"#,
         " \r\n\t",
@@ -134,7 +134,7 @@ fn requests_may_be_cut_at_every_byte() {
 }
 
 #[test]
-fn what_cannot_become_a_request_is_answered_before_it_ends() {
+fn invalid_text_is_refused_at_its_first_bad_byte() {
     for text in [
         "[",
         "1",
@@ -166,7 +166,7 @@ fn what_cannot_become_a_request_is_answered_before_it_ends() {
 }
 
 #[test]
-fn the_nesting_of_a_message_is_bounded() {
+fn message_nesting_is_limited() {
     let nested = |levels: usize| {
         let (open, close) = ("[".repeat(levels), "]".repeat(levels));
         format!(r#"{{"action":"put","topic":"t","message":{open}{close}}}{{"action":"ping"}}"#)
@@ -182,7 +182,7 @@ fn the_nesting_of_a_message_is_bounded() {
 }
 
 #[test]
-fn a_large_request_is_refused_at_once_and_passed_over() {
+fn too_large_request_is_refused_early_and_skipped() {
     let put = |len: usize| {
         let message = "x".repeat(len - 2);
         format!(r#"{{"action":"put","topic":"t","tag":1,"message":"{message}","confirm":true}}"#)
@@ -201,7 +201,7 @@ fn a_large_request_is_refused_at_once_and_passed_over() {
 }
 
 #[test]
-fn an_error_follows_all_replies_to_earlier_takes() {
+fn error_follows_replies_to_earlier_takes() {
     let message = "x".repeat(MAX_MESSAGE - 2);
     let messages = limits::TAKEN_BYTES / MAX_MESSAGE + 10;
     let put = format!(r#"{{"action":"put","topic":"t","message":"{message}"}}"#).repeat(messages);

@@ -72,7 +72,7 @@ impl<'a> FieldValue<'a> {
 }
 
 /// The fields of one request, from JSON text or from HTTP.
-pub trait Source<'a>: Copy {
+pub trait FieldSource<'a>: Copy {
     /// A field's value, which may be null.
     fn field(self, field: Field) -> Option<FieldValue<'a>>;
 

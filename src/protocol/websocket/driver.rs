@@ -17,7 +17,7 @@ use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::protocol::handler::Next;
 use crate::protocol::http::app::{App, ForCaller, NotifyWaker};
-use crate::protocol::http::failure::Answer;
+use crate::protocol::http::failure::HttpResult;
 use crate::wire::websocket::CloseCode;
 
 /// A connection that holds more memory than an idle one needs gives it back after this long.
@@ -79,7 +79,7 @@ pub fn upgrade<F: Frames>(
     mut request: Request,
     gauge: &'static str,
     begin: impl FnOnce(Arc<Broker>, Arc<Caller>, Session, Waker) -> Result<F> + Send + 'static,
-) -> Answer<Response> {
+) -> HttpResult<Response> {
     let own = ForCaller::new(app, request.extensions())?.over(gauge);
     let session = session(&own, &request);
     let upgrade = Upgrade::new(&mut request, gauge)?;
@@ -90,15 +90,15 @@ pub fn upgrade<F: Frames>(
         let begin = move |broker: &Arc<Broker>, caller: &Arc<Caller>| {
             begin(broker.clone(), caller.clone(), session, waker)
         };
-        let begun = own.run(begin).await;
-        match begun.flatten() {
+        let frames = own.run(begin).await;
+        match frames.flatten() {
             Ok(frames) => Driver::new(talker, socket, frames, notify).run().await,
-            Err(error) => socket.close(failed(&error)).await,
+            Err(error) => socket.close(internal_error(&error)).await,
         }
     }))
 }
 
-fn failed(error: &Error) -> End {
+fn internal_error(error: &Error) -> End {
     tracing::error!("a WebSocket has to end: {error}");
     End::Close(CloseCode::FAILED, "the server has failed")
 }
@@ -112,7 +112,7 @@ struct Driver<F> {
     notify: Arc<NotifyWaker>,
     /// Messages that were read while a request waits, and their bytes.
     inbox: VecDeque<String>,
-    ahead: usize,
+    unread_bytes: usize,
     /// How the connection ends, once what has arrived is carried out.
     end: Option<End>,
 }
@@ -120,11 +120,11 @@ struct Driver<F> {
 impl<F: Frames> Driver<F> {
     fn new(app: Arc<App>, socket: Socket, frames: F, notify: Arc<NotifyWaker>) -> Driver<F> {
         let frames = Some(Box::new(frames));
-        Driver { app, socket, frames, notify, inbox: VecDeque::new(), ahead: 0, end: None }
+        Driver { app, socket, frames, notify, inbox: VecDeque::new(), unread_bytes: 0, end: None }
     }
 
     async fn run(mut self) {
-        let end = self.serve().await.unwrap_or_else(|error| failed(&error));
+        let end = self.serve().await.unwrap_or_else(|error| internal_error(&error));
         // What was not written goes back before the peer is told of the end. That may wait for a disk.
         let Driver { app, socket, frames, .. } = self;
         if let Err(error) = app.run(move |_| drop(frames)).await {
@@ -137,7 +137,7 @@ impl<F: Frames> Driver<F> {
     async fn serve(&mut self) -> Result<End> {
         loop {
             if let Some(text) = self.inbox.pop_front() {
-                self.ahead -= text.len();
+                self.unread_bytes -= text.len();
                 if self.carry_out(text).await? == Next::Close {
                     return Ok(End::Close(CloseCode::INVALID, "a text must be a JSON request"));
                 }
@@ -211,7 +211,7 @@ impl<F: Frames> Driver<F> {
         let bulky = self.frames.as_ref().is_some_and(|frames| frames.is_bulky());
         tokio::select! {
             biased;
-            incoming = self.socket.receive() => self.take_in(incoming).await,
+            incoming = self.socket.receive() => self.accept_incoming(incoming).await,
             () = self.app.stopping() => {
                 self.end = Some(End::Close(CloseCode::AWAY, "the server stops"));
             }
@@ -228,10 +228,10 @@ impl<F: Frames> Driver<F> {
         }
     }
 
-    async fn take_in(&mut self, incoming: Incoming) {
+    async fn accept_incoming(&mut self, incoming: Incoming) {
         match (incoming, F::BINARY) {
             (Incoming::Text(text), _) => {
-                self.ahead += text.len();
+                self.unread_bytes += text.len();
                 self.inbox.push_back(text);
             }
             (Incoming::Binary(_), Binary::Refuse) => {
@@ -255,10 +255,10 @@ impl<F: Frames> Driver<F> {
                 break;
             }
             let more = self.push().await?;
-            let room = self.ahead < limits::READ_BYTES;
+            let room = self.unread_bytes < limits::READ_BYTES;
             tokio::select! {
                 biased;
-                incoming = self.socket.receive(), if room => self.take_in(incoming).await,
+                incoming = self.socket.receive(), if room => self.accept_incoming(incoming).await,
                 () = ready(()), if more => {}
                 () = self.notify.notified() => {}
                 () = sleep_until(deadline) => {}

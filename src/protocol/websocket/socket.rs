@@ -62,7 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             // A peer that takes no pongs is not listened to. Of one that has left, what arrived
             // before can still be read.
             self.flush().await;
-            if self.broken.is_some_and(|why| !has_left(why)) {
+            if self.broken.is_some_and(|why| !is_disconnect(why)) {
                 return Incoming::End(End::Gone);
             }
             let unread = self.input.get(self.decoded..self.read).unwrap_or_default();
@@ -73,7 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 Ok(Some(Received::Binary(bytes))) => return Incoming::Binary(bytes),
                 Ok(Some(Received::Ping(payload))) => self.put(Opcode::Pong, &payload),
                 Ok(Some(Received::Close(code))) => return Incoming::End(End::Close(code, "")),
-                Err(code) => return Incoming::End(End::Close(code, fault(code))),
+                Err(code) => return Incoming::End(End::Close(code, close_reason(code))),
                 Ok(None) => {
                     if !self.read().await {
                         return Incoming::End(End::Gone);
@@ -154,12 +154,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 }
 
 /// Whether a write failed because the peer is gone.
-fn has_left(why: io::ErrorKind) -> bool {
+fn is_disconnect(why: io::ErrorKind) -> bool {
     matches!(why, io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// What is wrong with what came, in words.
-fn fault(code: CloseCode) -> &'static str {
+fn close_reason(code: CloseCode) -> &'static str {
     match code {
         CloseCode::TOO_LARGE => "the message is too large",
         CloseCode::INVALID => "a text must be UTF-8",

@@ -39,7 +39,7 @@ fn expect_nothing_put(addr: SocketAddr) {
 }
 
 #[test]
-fn fifty_payloads_that_are_half_http_and_half_json_queue_nothing() {
+fn fifty_http_json_hybrids_put_nothing() {
     let server = server();
     let hidden = r#"{"action":"put","topic":"t","message":1}"#;
     let heads = [
@@ -126,7 +126,7 @@ fn twenty_hostile_hosts_are_refused() {
 }
 
 #[test]
-fn pages_of_other_origins_can_do_nothing_unless_they_are_let_in() {
+fn foreign_origins_are_refused_unless_allowed() {
     let post = |kind: &str, body: &str| {
         let length = body.len();
         let headers =
@@ -180,7 +180,7 @@ fn pages_of_other_origins_can_do_nothing_unless_they_are_let_in() {
 
 /// What one server takes for one request, another must not take for two.
 #[test]
-fn requests_that_hide_others_are_refused_and_end_the_connection() {
+fn smuggled_requests_are_refused_and_close() {
     let server = server();
     let hidden = "POST /q/hidden HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n\r\nvalue=1";
     let length = hidden.len();
@@ -229,7 +229,7 @@ fn requests_that_hide_others_are_refused_and_end_the_connection() {
 }
 
 #[test]
-fn headers_have_their_limits() {
+fn headers_are_limited() {
     let server = server();
     let with = |header: &str| LAST.replacen("Host", &format!("{header}\r\nHost"), 1);
     let room = limits::HTTP_HEADER_BYTES - with("X: ").len();
@@ -250,7 +250,7 @@ fn headers_have_their_limits() {
 }
 
 #[test]
-fn thousands_of_pipelined_requests_are_answered_in_their_order() {
+fn pipelined_requests_are_answered_in_order() {
     const REQUESTS: usize = 5_000;
     let server = server();
     let mut peer = Peer::connect_silent(server.addr());
@@ -277,7 +277,7 @@ fn thousands_of_pipelined_requests_are_answered_in_their_order() {
 
 /// More than the sockets hold is on the way to one who reads a little at a time; others go on.
 #[test]
-fn answers_that_are_read_slowly_hold_up_nobody() {
+fn slow_readers_do_not_delay_other_clients() {
     let server = server();
     let large = "x".repeat(4 << 20);
     let mut slow: Vec<_> = (0..20).map(|_| Peer::connect_silent(server.addr())).collect();
@@ -301,7 +301,7 @@ fn answers_that_are_read_slowly_hold_up_nobody() {
 }
 
 #[test]
-fn one_connection_too_many_is_told_so() {
+fn connection_over_the_limit_receives_busy() {
     let server = server_with(Config { max_connections: 2, ..Config::default() });
     let mut held: Vec<_> = (0..2).map(|_| Peer::connect(server.addr())).collect();
     for request in
@@ -317,11 +317,11 @@ fn one_connection_too_many_is_told_so() {
 /// A header a byte a second is cut off in time, and a healthy client goes on meanwhile.
 #[test]
 #[ignore = "takes as long as a header may: 10 s"]
-fn two_thousand_headers_that_dribble_are_cut_off() {
+fn two_thousand_slow_headers_time_out() {
     const DRIBBLING: usize = 2_000;
     let (_process, addr) = Process::server(&mut dsmq(&["--port", "0", "--log", "error"]));
     let began = Instant::now();
-    let mut open: Vec<TcpStream> = (0..DRIBBLING).map(|_| dribbler(addr)).collect();
+    let mut open: Vec<TcpStream> = (0..DRIBBLING).map(|_| slow_client(addr)).collect();
     let mut healthy = Peer::connect_silent(addr);
     let mut took = Vec::new();
     let header = format!("GET /healthz HTTP/1.1\r\nX: {}", "x".repeat(100)).into_bytes();
@@ -361,7 +361,7 @@ fn two_thousand_headers_that_dribble_are_cut_off() {
     assert!(at(99) < Duration::from_secs(1));
 }
 
-fn dribbler(addr: SocketAddr) -> TcpStream {
+fn slow_client(addr: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
     stream.write_all(b"G").unwrap();
     stream.set_nonblocking(true).unwrap();

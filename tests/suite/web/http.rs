@@ -56,7 +56,7 @@ pub fn post(path: &str, body: &str) -> String {
 }
 
 #[test]
-fn a_value_is_added_and_taken_and_every_protocol_sees_it() {
+fn restmq_value_is_visible_to_every_protocol() {
     let server = server();
     let mut json = Peer::connect(server.addr());
     let mut peer = Peer::connect_silent(server.addr());
@@ -87,7 +87,7 @@ fn a_value_is_added_and_taken_and_every_protocol_sees_it() {
 }
 
 #[test]
-fn a_message_is_json_or_text() {
+fn content_type_selects_json_or_text() {
     let server = server();
     let mut json = Peer::connect(server.addr());
     let mut peer = Peer::connect_silent(server.addr());
@@ -122,7 +122,7 @@ fn a_message_is_json_or_text() {
 }
 
 #[test]
-fn requests_may_be_cut_and_glued_anywhere() {
+fn requests_may_be_split_and_joined_anywhere() {
     let server = server();
     let two = post("/q/t", "value=1") + &post("/q/t", "value=2");
     let mut cut = Peer::connect_silent(server.addr());
@@ -145,7 +145,7 @@ fn requests_may_be_cut_and_glued_anywhere() {
 }
 
 #[test]
-fn what_cannot_be_served_is_answered_with_its_code() {
+fn bad_requests_receive_their_error_codes() {
     let server = server_with(Config { max_message: 1_000, ..Config::default() });
     let addr = server.addr();
     let mut peer = Peer::connect_silent(addr);
@@ -177,7 +177,7 @@ fn what_cannot_be_served_is_answered_with_its_code() {
 }
 
 #[test]
-fn a_body_over_the_limit_is_refused_and_not_waited_for() {
+fn too_large_body_is_refused_early() {
     let server = server_with(Config { max_message: 1_000, ..Config::default() });
     let most = 1_000 + limits::REQUEST_OVERHEAD_BYTES;
     let mut claims = Peer::connect_silent(server.addr());
@@ -199,7 +199,7 @@ fn a_body_over_the_limit_is_refused_and_not_waited_for() {
 }
 
 #[test]
-fn a_page_of_another_origin_gets_nothing_unless_it_is_let_in() {
+fn foreign_origin_is_refused_unless_allowed() {
     let asks = |origin: &str| {
         post("/q/t", "value=1").replacen("Host", &format!("Origin: {origin}\r\nHost"), 1)
     };
@@ -229,7 +229,7 @@ fn a_page_of_another_origin_gets_nothing_unless_it_is_let_in() {
 }
 
 #[test]
-fn what_is_half_http_and_half_json_queues_nothing() {
+fn http_json_hybrid_puts_nothing() {
     let server = server();
     let mut witness = Peer::connect(server.addr());
     let hidden = r#"{"action":"put","topic":"t","message":1}"#;
@@ -263,7 +263,7 @@ fn what_is_half_http_and_half_json_queues_nothing() {
 }
 
 #[test]
-fn a_request_in_hand_is_finished_when_the_server_stops() {
+fn request_in_progress_completes_during_shutdown() {
     let server = server();
     let addr = server.addr();
     let mut idle = Peer::connect_silent(addr);
@@ -286,7 +286,7 @@ fn a_request_in_hand_is_finished_when_the_server_stops() {
 }
 
 #[test]
-fn an_open_http_connection_counts() {
+fn open_http_connection_counts_towards_the_limit() {
     let server = server_with(Config { max_connections: 1, ..Config::default() });
     let mut first = Peer::connect_silent(server.addr());
     assert_eq!(ask(&mut first, HEALTH).body, "ok");
@@ -307,7 +307,7 @@ fn an_open_http_connection_counts() {
 
 #[test]
 #[ignore = "takes as long as a header may: 10 s"]
-fn a_header_that_dribbles_is_not_waited_for() {
+fn slow_header_times_out() {
     let server = server();
     let mut used = Peer::connect_silent(server.addr());
     assert_eq!(ask(&mut used, HEALTH).body, "ok");

@@ -45,6 +45,6 @@ pub fn replay_all(document: &'static str, texts: ErrorTexts) {
 }
 
 #[test]
-fn every_exchange_is_as_the_document_says() {
+fn every_exchange_matches_the_document() {
     replay_all(DOCUMENT, ErrorTexts::Compared);
 }

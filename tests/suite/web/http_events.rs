@@ -100,7 +100,7 @@ fn put(peer: &mut Peer, topic: &str, body: &str) -> u64 {
 }
 
 #[test]
-fn an_event_is_a_message_on_one_line() {
+fn event_is_one_message_on_one_line() {
     let server = server();
     let mut puts = connect(&server);
     let before = put(&mut puts, "t", "0");
@@ -119,7 +119,7 @@ fn an_event_is_a_message_on_one_line() {
 }
 
 #[test]
-fn a_stream_begins_where_it_is_told() {
+fn stream_starts_at_the_requested_id() {
     let server = server();
     let mut puts = connect(&server);
     let ids: Vec<u64> = (0..4).map(|n| put(&mut puts, "t", &n.to_string())).collect();
@@ -164,7 +164,7 @@ fn a_stream_begins_where_it_is_told() {
 }
 
 #[test]
-fn several_topics_are_followed_by_name_and_by_prefix() {
+fn topics_are_followed_by_name_and_prefix() {
     let server = server();
     let mut puts = connect(&server);
     let mut reader = follow(&server, "/t/?topic=news&topic=weather*&topic=a%2Fb");
@@ -197,7 +197,7 @@ fn several_topics_are_followed_by_name_and_by_prefix() {
 }
 
 #[test]
-fn a_large_message_is_an_event_too() {
+fn large_message_is_one_event() {
     let server = server();
     let large = "x".repeat(limits::MESSAGE_BYTES - 2);
     let mut reader = follow(&server, "/t/t");
@@ -208,7 +208,7 @@ fn a_large_message_is_an_event_too() {
 }
 
 #[test]
-fn a_thousand_readers_get_every_message() {
+fn thousand_readers_receive_every_message() {
     const MESSAGES: usize = 200;
     let server = server();
     let mut readers: Vec<Reader> = (0..1_000).map(|_| follow(&server, "/t/t")).collect();
@@ -227,7 +227,7 @@ fn a_thousand_readers_get_every_message() {
 }
 
 #[test]
-fn a_stream_ends_when_the_server_stops() {
+fn stream_ends_when_the_server_stops() {
     let server = server();
     let mut reader = follow(&server, "/t/t");
     put(&mut connect(&server), "t", "1");
@@ -239,7 +239,7 @@ fn a_stream_ends_when_the_server_stops() {
 }
 
 #[test]
-fn one_who_hangs_up_follows_no_more() {
+fn disconnected_reader_is_unsubscribed() {
     let server = server();
     let mut puts = connect(&server);
     put(&mut puts, "t", "1");
@@ -286,7 +286,7 @@ fn kept(addr: SocketAddr) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn a_server_killed_in_the_middle_of_a_stream_costs_its_reader_nothing() {
+fn reader_resumes_without_loss_after_kill() {
     const MESSAGES: usize = 2_000;
     let folder = Folder::new("events");
     let store = folder.path("queue.db");
@@ -320,7 +320,7 @@ fn a_server_killed_in_the_middle_of_a_stream_costs_its_reader_nothing() {
 
 #[test]
 #[ignore = "takes as long as a heartbeat: 15 s"]
-fn a_silent_stream_has_a_heartbeat() {
+fn idle_stream_sends_heartbeats() {
     let server = server();
     let mut reader = follow(&server, "/t/t");
     assert_eq!(masked(&reader.block().unwrap()), "id: <id>\n\n");
@@ -331,7 +331,7 @@ fn a_silent_stream_has_a_heartbeat() {
 
 #[test]
 #[ignore = "takes as long as a write may stall: 30 s"]
-fn a_reader_who_does_not_read_is_dropped_and_resumes() {
+fn stalled_reader_is_dropped_and_resumes() {
     const MESSAGES: u64 = 300;
     let server = server();
     let mut puts = connect(&server);

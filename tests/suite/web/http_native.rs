@@ -35,7 +35,7 @@ pub fn id_in(answer: &Response) -> u64 {
 }
 
 #[test]
-fn a_body_is_json_or_text() {
+fn body_is_json_or_text() {
     let server = server();
     let mut peer = connect(&server);
     let stored = format!("{{\"ok\":true,\"id\":{ID},\"timestamp\":{TIME}}}");
@@ -88,7 +88,7 @@ fn a_body_is_json_or_text() {
 }
 
 #[test]
-fn a_put_has_options_in_its_query() {
+fn put_takes_options_from_the_query() {
     let server = server();
     let mut peer = connect(&server);
     expect(&mut peer, &post("/t/t?confirm=false", "1"), 202, "{\"ok\":true}");
@@ -127,7 +127,7 @@ fn a_put_has_options_in_its_query() {
 }
 
 #[test]
-fn a_page_begins_behind_an_id_and_says_where_to_go_on() {
+fn page_starts_after_an_id_and_names_the_last() {
     let server = server();
     let mut peer = connect(&server);
     expect(&mut peer, &get("/t/t"), 200, "{\"messages\":[],\"last\":0}");
@@ -160,7 +160,7 @@ fn a_page_begins_behind_an_id_and_says_where_to_go_on() {
 
 /// More messages than a run of the store has, and larger ones.
 #[test]
-fn a_page_has_as_many_messages_as_were_asked_for() {
+fn page_holds_up_to_the_requested_limit() {
     let server = server();
     let mut json = Peer::connect(server.addr());
     for n in 0..999 {
@@ -182,7 +182,7 @@ fn a_page_has_as_many_messages_as_were_asked_for() {
 }
 
 #[test]
-fn a_lease_is_taken_and_ended_by_form_query_or_json() {
+fn lease_fields_come_from_form_query_or_json() {
     let server = server();
     let mut peer = connect(&server);
     let nothing = "{\"message\":\"\",\"empty\":true}";
@@ -226,7 +226,7 @@ fn a_lease_is_taken_and_ended_by_form_query_or_json() {
 }
 
 #[test]
-fn the_other_words_have_routes() {
+fn every_action_has_a_route() {
     let server = server();
     let mut peer = connect(&server);
     expect(&mut peer, &get("/t/"), 200, "{\"topics\":[]}");
@@ -268,7 +268,7 @@ fn the_other_words_have_routes() {
 }
 
 #[test]
-fn a_topic_may_have_any_name() {
+fn topic_name_may_hold_any_character() {
     let server = server();
     let (mut peer, mut json) = (connect(&server), Peer::connect(server.addr()));
     for (path, name) in [
@@ -313,7 +313,7 @@ fn a_topic_may_have_any_name() {
 }
 
 #[test]
-fn the_largest_message_passes_and_a_larger_one_does_not() {
+fn message_one_byte_over_the_limit_is_refused() {
     let server = server();
     let mut peer = connect(&server);
     let large = "x".repeat(limits::MESSAGE_BYTES - 2);
@@ -330,7 +330,7 @@ fn the_largest_message_passes_and_a_larger_one_does_not() {
 }
 
 #[test]
-fn requests_may_be_cut_and_glued_anywhere() {
+fn requests_may_be_split_and_joined_anywhere() {
     let server = server();
     let all = post("/t/t?priority=5", "{\"a\": 1}")
         + &post("/t/t/take?lease=60", "")
@@ -352,7 +352,7 @@ fn requests_may_be_cut_and_glued_anywhere() {
 }
 
 #[test]
-fn a_full_store_says_so() {
+fn full_store_refuses_puts() {
     let config =
         Config { max_store: 1 << 20, when_full: Some(dsmq::WhenFull::Refuse), ..Config::default() };
     let server = server_with(config);

@@ -40,7 +40,7 @@ fn event(peer: &mut Peer) -> Value {
 }
 
 /// The first event that is as it must become.
-fn told_that(peer: &mut Peer, mut told: Value, is: impl Fn(&Value) -> bool) -> Value {
+fn event_matching(peer: &mut Peer, mut told: Value, is: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + PATIENCE;
     while !is(&told) {
         assert!(Instant::now() < deadline, "{told}");
@@ -56,7 +56,7 @@ fn metric(text: &str, name: &str) -> f64 {
 }
 
 #[test]
-fn the_page_and_all_its_files_are_kept_harmless() {
+fn page_files_have_security_headers() {
     let server = server();
     let page = look(server.addr(), "/");
     assert!(page.body.starts_with("<!doctype html>"), "{page:?}");
@@ -92,7 +92,7 @@ fn the_page_and_all_its_files_are_kept_harmless() {
 }
 
 #[test]
-fn api_has_the_five_texts_of_o3one() {
+fn api_returns_the_five_o3one_texts() {
     let server = server();
     let mut raw = Peer::connect(server.addr());
     for _ in 0..3 {
@@ -118,7 +118,7 @@ fn api_has_the_five_texts_of_o3one() {
 }
 
 #[test]
-fn dump_has_the_last_messages_of_all_topics_as_text() {
+fn dump_lists_the_last_messages_escaped() {
     let server = server();
     let mut raw = Peer::connect(server.addr());
     for number in 0..60 {
@@ -139,7 +139,7 @@ fn dump_has_the_last_messages_of_all_topics_as_text() {
 }
 
 #[test]
-fn metrics_are_what_prometheus_reads() {
+fn metrics_follow_the_prometheus_text_format() {
     let server = server();
     let mut raw = Peer::connect(server.addr());
     raw.send(r#"{"action":"put","topic":"a\"b\\c","message":1}"#.repeat(3));
@@ -177,7 +177,7 @@ fn metrics_are_what_prometheus_reads() {
 }
 
 #[test]
-fn metrics_and_the_page_tell_of_so_many_topics_and_no_more() {
+fn metrics_and_page_limit_the_listed_topics() {
     let server = server();
     let mut raw = Peer::connect(server.addr());
     for number in 0..limits::METRICS_TOPICS + 10 {
@@ -199,7 +199,7 @@ fn metrics_and_the_page_tell_of_so_many_topics_and_no_more() {
 }
 
 #[test]
-fn the_stream_tells_of_the_server_and_ends_with_it() {
+fn live_stream_reports_state_and_ends_on_stop() {
     let server = server();
     let mut raw = Peer::connect(server.addr());
     let mut peer = Peer::connect_silent(server.addr());
@@ -208,7 +208,7 @@ fn the_stream_tells_of_the_server_and_ends_with_it() {
     assert_eq!(first["rules"].as_array().unwrap().len(), 4);
     raw.send(r#"{"action":"put","topic":"t","message":1}"#.repeat(100));
     raw.ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
-    let told = told_that(&mut peer, first, |told| told["puts"] == 100);
+    let told = event_matching(&mut peer, first, |told| told["puts"] == 100);
     assert!(told["point"][1].as_f64().unwrap() > 0.0, "{told}");
     assert_eq!(told["protocols"], serde_json::json!({ "http": 0, "json": 1, "sse": 1 }));
     assert_eq!(told["connections"], 2);
@@ -219,20 +219,20 @@ fn the_stream_tells_of_the_server_and_ends_with_it() {
 }
 
 #[test]
-fn a_reader_that_hangs_up_is_not_told_any_more() {
+fn disconnected_reader_leaves_the_live_stream() {
     let server = server();
     let mut witness = Peer::connect_silent(server.addr());
     let mut leaves = Peer::connect_silent(server.addr());
     listen(&mut leaves, "/api/live");
     let (_, told) = listen(&mut witness, "/api/live");
-    let told = told_that(&mut witness, told, |told| told["protocols"]["sse"] == 2);
+    let told = event_matching(&mut witness, told, |told| told["protocols"]["sse"] == 2);
     drop(leaves);
     let left = |told: &Value| told["protocols"]["sse"] == 1 && told["connections"] == 1;
-    told_that(&mut witness, told, left);
+    event_matching(&mut witness, told, left);
 }
 
 #[test]
-fn a_topic_is_told_with_its_last_messages_as_they_were_put() {
+fn topic_view_shows_messages_byte_for_byte() {
     let server = server();
     let mut raw = Peer::connect(server.addr());
     for number in 0..limits::PAGE_MESSAGES + 5 {
@@ -260,11 +260,11 @@ fn a_topic_is_told_with_its_last_messages_as_they_were_put() {
 }
 
 #[test]
-fn a_full_server_says_so() {
+fn full_server_reports_its_health() {
     let why = |server: &dsmq::Server, health: &str| {
         let mut peer = Peer::connect_silent(server.addr());
         let (_, told) = listen(&mut peer, "/api/live");
-        let told = told_that(&mut peer, told, |told| told["health"] == health);
+        let told = event_matching(&mut peer, told, |told| told["health"] == health);
         told["why"].as_str().unwrap().to_owned()
     };
     let put = format!(r#"{{"action":"put","topic":"t","message":"{}"}}"#, "x".repeat(10_000));
@@ -289,7 +289,7 @@ fn a_full_server_says_so() {
 }
 
 #[test]
-fn the_page_of_another_origin_sees_nothing_of_it() {
+fn foreign_origin_cannot_read_monitoring() {
     let server = server();
     for path in ["/api", "/api/live", "/api/topic?name=t", "/metrics", "/dump"] {
         let mut peer = Peer::connect_silent(server.addr());
@@ -303,7 +303,7 @@ fn the_page_of_another_origin_sees_nothing_of_it() {
 
 #[test]
 #[ignore = "needs Python with playwright from PyPI, chromium and redis-server: make test installs them"]
-fn the_page_works_in_a_browser() {
+fn page_works_in_a_browser() {
     let python = std::env::var_os("DSMQ_TEST_PYTHON")
         .expect("DSMQ_TEST_PYTHON names a Python that has playwright: make test sets it");
     let driver = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/page.py");
@@ -315,7 +315,7 @@ fn the_page_works_in_a_browser() {
 }
 
 #[test]
-fn page_has_no_other_files() {
+fn unknown_page_file_is_not_found() {
     let server = server();
     let refused = ask(&mut Peer::connect_silent(server.addr()), get("/page/other.js"));
     assert_eq!((refused.status, refused.code().as_str()), (404, "not_found"));

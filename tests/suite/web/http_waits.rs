@@ -27,7 +27,7 @@ fn until_waiting(peer: &mut Peer, count: u64) {
 }
 
 #[test]
-fn a_reader_who_waits_is_answered_by_the_next_put() {
+fn waiting_reader_receives_the_next_put() {
     let server = server();
     let (mut waits, mut puts) = (connect(&server), connect(&server));
     let mut since = 0;
@@ -44,7 +44,7 @@ fn a_reader_who_waits_is_answered_by_the_next_put() {
 }
 
 #[test]
-fn takers_are_served_in_the_order_in_which_they_came() {
+fn takers_are_served_first_come_first_served() {
     let server = server();
     let mut witness = connect(&server);
     let mut takers: Vec<Peer> = Vec::new();
@@ -74,7 +74,7 @@ fn takers_are_served_in_the_order_in_which_they_came() {
 
 /// More than the sockets hold, so that the server knows that it was not read.
 #[test]
-fn what_a_taker_did_not_read_goes_to_the_next() {
+fn unread_taken_message_goes_to_the_next_taker() {
     let server = server();
     let large = "x".repeat(limits::MESSAGE_BYTES - 2);
     let mut next = connect(&server);
@@ -98,7 +98,7 @@ fn what_a_taker_did_not_read_goes_to_the_next() {
 }
 
 #[test]
-fn who_waits_is_told_that_the_server_stops() {
+fn waiting_clients_receive_closing_on_stop() {
     let server = server();
     let (mut reader, mut taker, mut witness) =
         (connect(&server), connect(&server), connect(&server));

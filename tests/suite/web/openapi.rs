@@ -32,7 +32,7 @@ fn without_streams(description: &mut Value) {
 
 #[test]
 #[ignore = "needs Python with schemathesis from PyPI: make test installs it"]
-fn the_server_does_what_its_description_says() {
+fn server_conforms_to_its_openapi_document() {
     let python = std::env::var_os("DSMQ_TEST_PYTHON")
         .expect("DSMQ_TEST_PYTHON names a Python that has schemathesis: make test sets it");
     let server = server();

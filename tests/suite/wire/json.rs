@@ -41,7 +41,7 @@ fn assert_round_trip(messages: &[String]) {
 }
 
 #[test]
-fn a_session_begins_when_it_is_accepted() {
+fn session_starts_when_it_is_accepted() {
     let server = server();
     let mut early = Peer::connect_silent(server.addr());
     // Connections are accepted in order: once this one talks, the silent one has its session.
@@ -53,7 +53,7 @@ fn a_session_begins_when_it_is_accepted() {
 }
 
 #[test]
-fn every_session_gets_every_message_in_order() {
+fn every_session_receives_every_message_in_order() {
     let server = server();
     let mut peers: Vec<Peer> = (0..5).map(|_| Peer::connect(server.addr())).collect();
     for i in 0..1_000 {
@@ -85,7 +85,7 @@ fn every_session_gets_every_message_in_order() {
 }
 
 #[test]
-fn requests_may_be_cut_at_every_byte_of_a_real_stream() {
+fn requests_may_be_split_at_every_byte_of_a_stream() {
     let server = server();
     let script = put("t", r#"{"é" : [1.50,"\ud83e\udd80"]}"#) + "\n" + &get("t") + " " + PING;
     let expected = reply(r#"{"é" : [1.50,"\ud83e\udd80"]}"#) + OK;
@@ -102,7 +102,7 @@ fn requests_may_be_cut_at_every_byte_of_a_real_stream() {
 }
 
 #[test]
-fn requests_may_be_glued_together() {
+fn requests_may_arrive_joined() {
     let server = server();
     let mut peer = Peer::connect(server.addr());
     for round in 0..20 {
@@ -115,7 +115,7 @@ fn requests_may_be_glued_together() {
 }
 
 #[test]
-fn numbers_keys_and_space_stay_as_they_were_written() {
+fn message_text_is_preserved_byte_for_byte() {
     assert_round_trip(
         &[
             "0",
@@ -148,7 +148,7 @@ fn numbers_keys_and_space_stay_as_they_were_written() {
 }
 
 #[test]
-fn messages_of_every_size_come_back() {
+fn messages_of_every_size_round_trip() {
     let around = |n: usize| [n - 1, n, n + 1];
     let sizes = [2, 3, 10, 100]
         .into_iter()
@@ -161,7 +161,7 @@ fn messages_of_every_size_come_back() {
 }
 
 #[test]
-fn all_of_unicode_comes_back() {
+fn all_of_unicode_round_trips() {
     let plain = (' '..=char::MAX).filter(|c| !matches!(c, '"' | '\\'));
     let plain: String = plain.collect();
     let escaped: String = (0..=0xFFFF).map(|unit| format!("\\u{unit:04X}")).collect();
@@ -177,7 +177,7 @@ fn all_of_unicode_comes_back() {
 }
 
 #[test]
-fn a_large_message_may_arrive_in_small_pieces() {
+fn large_message_may_arrive_in_small_pieces() {
     // Were the half-read message looked at again for each piece, this would take minutes.
     let server = server();
     let mut peer = Peer::connect(server.addr());
@@ -191,7 +191,7 @@ fn a_large_message_may_arrive_in_small_pieces() {
 }
 
 #[test]
-fn the_nesting_of_a_message_is_bounded() {
+fn message_nesting_is_limited() {
     let nested = |open: &str, close: &str, n: usize| open.repeat(n) + "1" + &close.repeat(n);
     let deep = [nested("[", "]", 128), nested("{\"a\":", "}", 128), nested("[{\"a\":", "}]", 64)];
     assert_round_trip(&deep);
@@ -210,7 +210,7 @@ fn the_nesting_of_a_message_is_bounded() {
 }
 
 #[test]
-fn a_message_too_large_is_refused_at_once() {
+fn too_large_message_is_refused_early() {
     let server = server();
     let mut peer = Peer::connect(server.addr());
     let message = format!("\"{}\"", "x".repeat(limits::MESSAGE_BYTES));
@@ -224,7 +224,7 @@ fn a_message_too_large_is_refused_at_once() {
 }
 
 #[test]
-fn every_crossed_limit_is_answered_before_the_request_ends() {
+fn every_exceeded_limit_is_reported_early() {
     let server = server();
     let junk = "x".repeat(limits::REQUEST_OVERHEAD_BYTES);
     for (begin, end, code) in [
@@ -256,7 +256,7 @@ fn every_crossed_limit_is_answered_before_the_request_ends() {
 }
 
 #[test]
-fn the_limit_of_a_message_can_be_set() {
+fn message_limit_is_configurable() {
     let server = server_with(Config { max_message: 10, ..Config::default() });
     let mut peer = Peer::connect(server.addr());
     peer.ask(&(put("t", "1234567890") + &get("t")), &reply("1234567890"));
@@ -265,7 +265,7 @@ fn the_limit_of_a_message_can_be_set() {
 }
 
 #[test]
-fn each_wrong_request_gets_its_error_and_the_connection_goes_on() {
+fn request_error_keeps_the_connection_open() {
     let server = server();
     let mut peer = Peer::connect(server.addr());
     let long = "x".repeat(limits::TOPIC_BYTES + 1);
@@ -313,7 +313,7 @@ fn each_wrong_request_gets_its_error_and_the_connection_goes_on() {
 }
 
 #[test]
-fn a_run_of_failed_puts_gets_one_error_and_confirmed_ones_one_each() {
+fn consecutive_failed_puts_share_one_error() {
     let server = server();
     let mut peer = Peer::connect(server.addr());
     peer.send(put("", "1").repeat(1_000) + &put("t", "1") + &put("", "1") + PING);
@@ -329,7 +329,7 @@ fn a_run_of_failed_puts_gets_one_error_and_confirmed_ones_one_each() {
 }
 
 #[test]
-fn text_that_is_no_json_closes_its_connection_and_no_other() {
+fn invalid_json_closes_only_its_connection() {
     let server = server();
     let mut healthy = Peer::connect(server.addr());
     for (text, code) in [
@@ -364,7 +364,7 @@ fn text_that_is_no_json_closes_its_connection_and_no_other() {
 }
 
 #[test]
-fn all_that_arrived_before_an_end_is_carried_out() {
+fn requests_before_a_close_are_carried_out() {
     let server = server();
     let mut witness = Peer::connect(server.addr());
     for i in 0..100 {
@@ -386,7 +386,7 @@ fn all_that_arrived_before_an_end_is_carried_out() {
 }
 
 #[test]
-fn what_a_peer_sent_is_carried_out_though_it_reads_no_reply() {
+fn requests_are_carried_out_with_replies_unread() {
     let server = server();
     let mut witness = Peer::connect(server.addr());
     let confirmed = r#"{"action":"put","topic":"t","message":1,"confirm":true}"#;
@@ -407,7 +407,7 @@ fn what_a_peer_sent_is_carried_out_though_it_reads_no_reply() {
 }
 
 #[test]
-fn a_wait_ends_with_the_message_or_with_nothing() {
+fn wait_ends_with_a_message_or_empty() {
     let server = server();
     let wait = r#"{"action":"get","topic":"t","wait":30,"meta":true}"#;
     let mut waiting: Vec<Peer> = (0..20).map(|_| Peer::connect(server.addr())).collect();
@@ -434,7 +434,7 @@ fn a_wait_ends_with_the_message_or_with_nothing() {
 }
 
 #[test]
-fn a_peer_that_ended_its_sending_side_still_gets_what_it_waits_for() {
+fn half_closed_peer_receives_its_awaited_message() {
     let server = server();
     let mut peer = Peer::connect(server.addr());
     peer.send(r#"{"action":"get","topic":"t","wait":30}"#);
@@ -445,7 +445,7 @@ fn a_peer_that_ended_its_sending_side_still_gets_what_it_waits_for() {
 }
 
 #[test]
-fn much_may_be_sent_behind_a_wait() {
+fn requests_queue_after_a_waiting_request() {
     let server = server();
     let mut peer = Peer::connect(server.addr());
     let mut putter = Peer::connect(server.addr());
@@ -459,7 +459,7 @@ fn much_may_be_sent_behind_a_wait() {
 }
 
 #[test]
-fn since_moves_the_place_there_and_back() {
+fn since_moves_the_cursor_both_ways() {
     let server = server();
     let mut peer = Peer::connect(server.addr());
     let mut ids = Vec::new();
@@ -493,7 +493,7 @@ fn since_moves_the_place_there_and_back() {
 }
 
 #[test]
-fn a_session_has_only_so_many_places() {
+fn cursors_per_session_are_limited() {
     let server = server();
     let mut peer = Peer::connect(server.addr());
     let place = |i: usize| format!(r#"{{"action":"get","topic":"t{i}","since":0}}"#);
@@ -508,7 +508,7 @@ fn a_session_has_only_so_many_places() {
 }
 
 #[test]
-fn the_store_has_only_so_many_topics() {
+fn topics_in_the_store_are_limited() {
     let server = server();
     let mut peer = Peer::connect(server.addr());
     peer.send((0..limits::TOPICS).map(|i| put(&format!("t{i}"), "1")).collect::<String>() + PING);

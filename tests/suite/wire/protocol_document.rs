@@ -91,6 +91,6 @@ pub fn replay_all(name: &str, document: &'static str, texts: ErrorTexts) {
 }
 
 #[test]
-fn every_exchange_goes_as_it_is_written() {
+fn every_exchange_matches_the_document() {
     replay_all("docs/reference/protocol.md", DOCUMENT, ErrorTexts::Compared);
 }

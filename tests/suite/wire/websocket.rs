@@ -141,7 +141,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn each_reply_and_each_push_is_a_frame() {
+fn each_reply_and_push_is_one_frame() {
     let server = server();
     let mut client = Client::connect(server.addr(), "/");
     let mut json = Peer::connect(server.addr());
@@ -183,7 +183,7 @@ impl Client {
 }
 
 #[test]
-fn the_session_begins_when_the_connection_is_accepted() {
+fn session_starts_when_the_connection_is_accepted() {
     let server = server();
     let mut json = Peer::connect(server.addr());
     json.ask(
@@ -210,7 +210,7 @@ fn the_session_begins_when_the_connection_is_accepted() {
 }
 
 #[test]
-fn what_waits_keeps_the_order_and_lets_pushes_through() {
+fn waiting_request_keeps_order_and_allows_pushes() {
     let server = server();
     let mut client = Client::connect(server.addr(), "/");
     let mut json = Peer::connect(server.addr());
@@ -230,7 +230,7 @@ fn what_waits_keeps_the_order_and_lets_pushes_through() {
 
 /// A taker that closes, or is lost, leaves its place to the next.
 #[test]
-fn a_close_ends_a_wait() {
+fn close_ends_a_waiting_take() {
     let server = server();
     let mut witness = Peer::connect(server.addr());
     let mut waiting = |count: u64| loop {
@@ -264,7 +264,7 @@ fn a_close_ends_a_wait() {
 }
 
 #[test]
-fn what_was_taken_and_cannot_be_written_goes_back() {
+fn unwritten_taken_message_is_requeued() {
     let server = server();
     let mut witness = Peer::connect(server.addr());
     // More than the sockets hold.
@@ -287,7 +287,7 @@ fn what_was_taken_and_cannot_be_written_goes_back() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn who_waits_holds_no_thread() {
+fn waiting_websocket_holds_no_thread() {
     let (process, addr) = Process::server(&mut dsmq(&["--port", "0"]));
     let threads = || std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap().count();
     let mut clients: Vec<_> = (0..100).map(|_| Client::connect(addr, "/")).collect();
@@ -307,7 +307,7 @@ fn who_waits_holds_no_thread() {
 }
 
 #[test]
-fn what_is_no_request_is_said_and_ends_it() {
+fn invalid_request_is_answered_and_closes() {
     let server = server();
     let connect = || Client::connect(server.addr(), "/");
     for text in ["hello", r#"{"action":"ping""#, r#"{"action":"put","topic":"t","message":"#, "[1]"]
@@ -334,7 +334,7 @@ fn what_is_no_request_is_said_and_ends_it() {
 }
 
 #[test]
-fn messages_come_in_fragments_and_as_large_as_they_may() {
+fn fragmented_messages_up_to_the_limit_pass() {
     let server = server_with(Config { max_message: 500_000, ..Config::default() });
     let mut raw = Raw::connect(server.addr());
     let request = br#"{"action":"ping"}"#;
@@ -360,7 +360,7 @@ fn messages_come_in_fragments_and_as_large_as_they_may() {
 }
 
 #[test]
-fn what_breaks_the_rules_of_websockets_is_closed_with_their_code() {
+fn protocol_violation_closes_with_its_code() {
     let server = server_with(Config { max_message: 1_000, ..Config::default() });
     let claim = |length: u64| [&[0x82, 0xff], &length.to_be_bytes()[..]].concat();
     let (protocol, too_large) = (1002, 1009);
@@ -393,7 +393,7 @@ fn what_breaks_the_rules_of_websockets_is_closed_with_their_code() {
 }
 
 #[test]
-fn a_close_is_answered_by_the_same() {
+fn close_is_echoed() {
     let server = server();
     let mut raw = Raw::connect(server.addr());
     raw.send(frame(0x81, br#"{"action":"ping"}"#));
@@ -408,7 +408,7 @@ fn a_close_is_answered_by_the_same() {
 }
 
 #[test]
-fn what_is_no_handshake_is_refused() {
+fn invalid_handshake_is_refused() {
     let server = server();
     let asks = |change: &dyn Fn(String) -> String| {
         let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -446,7 +446,7 @@ fn what_is_no_handshake_is_refused() {
 }
 
 #[test]
-fn the_end_of_the_server_is_said() {
+fn server_stop_is_announced() {
     let server = server();
     let mut waits = Client::connect(server.addr(), "/");
     waits.send(r#"{"action":"take","topic":"t","wait":600}"#);
@@ -472,7 +472,7 @@ fn the_end_of_the_server_is_said() {
 }
 
 #[test]
-fn a_client_stops_the_server_if_that_is_allowed() {
+fn client_may_stop_the_server_if_allowed() {
     let shutdown = r#"{"action":"shutdown","topic":"","tag":1}"#;
     let refused = |reply: Value| {
         assert_eq!((&reply["code"], &reply["tag"]), (&"forbidden".into(), &1.into()))
@@ -504,7 +504,7 @@ fn a_client_stops_the_server_if_that_is_allowed() {
 
 /// With a store that may wait for its disk, requests leave the runtime's threads, and the order stays.
 #[test]
-fn a_store_in_a_file_keeps_the_order() {
+fn file_store_keeps_request_order() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("queue.db").display().to_string();
     let (_process, addr) = Process::server(&mut dsmq(&["--port", "0", "--store", &store]));

@@ -66,7 +66,7 @@ fn hostile_hosts_are_refused() {
 }
 
 #[test]
-fn own_hosts_pass() {
+fn own_hosts_are_allowed() {
     let guard = guard(&["queue.example.com"], &[]);
     let own = rustix::system::uname().nodename().to_str().unwrap().to_owned();
     let hosts = ["localhost", "LocalHost:1", "127.0.0.1:30008", "192.168.1.7", "[::1]:30008"];
@@ -76,7 +76,7 @@ fn own_hosts_pass() {
 }
 
 #[test]
-fn there_is_one_host() {
+fn exactly_one_host_is_required() {
     let guard = guard(&[], &[]);
     let two: [(&str, &[u8]); 2] = [("host", b"localhost"), ("host", b"localhost")];
     assert_eq!(refusal(&guard, &request("GET", "/", &two)), Some(Code::BadField));
@@ -90,13 +90,13 @@ fn there_is_one_host() {
     assert_eq!(refusal(&guard, &absolute), Some(Code::WrongHost));
 }
 
-fn origin(guard: &Guard, method: &str, origin: &str) -> Result<Pass> {
+fn origin(guard: &Guard, method: &str, origin: &str) -> Result<Admission> {
     let headers = [("host", &b"localhost:1"[..]), ("origin", origin.as_bytes())];
     guard.check(&request(method, "/t/x", &headers))
 }
 
 #[test]
-fn a_foreign_origin_is_refused_whatever_it_does() {
+fn foreign_origin_is_refused_for_every_method() {
     let closed = guard(&[], &["https://good.example"]);
     for foreign in [
         "null",
@@ -124,13 +124,13 @@ fn a_foreign_origin_is_refused_whatever_it_does() {
 }
 
 #[test]
-fn its_own_pages_and_those_that_are_let_in_pass() {
+fn own_and_allowed_origins_pass() {
     let closed = guard(&[], &["https://good.example"]);
     for own in ["http://localhost:1", "https://localhost:1", "http://LOCALHOST:1"] {
-        assert_eq!(origin(&closed, "POST", own), Ok(Pass::default()), "{own}");
+        assert_eq!(origin(&closed, "POST", own), Ok(Admission::default()), "{own}");
     }
     let good = "https://good.example";
-    let pass = Pass { origin: Some(HeaderValue::from_static(good)), ..Pass::default() };
+    let pass = Admission { origin: Some(HeaderValue::from_static(good)), ..Admission::default() };
     assert_eq!(origin(&closed, "POST", good), Ok(pass));
     let open = guard(&[], &["*"]);
     for any in ["null", "http://evil.com"] {
@@ -140,7 +140,7 @@ fn its_own_pages_and_those_that_are_let_in_pass() {
 }
 
 #[test]
-fn a_page_that_is_let_in_may_ask_first() {
+fn allowed_origin_may_send_a_preflight() {
     let open = guard(&[], &["*"]);
     let headers: [(&str, &[u8]); 4] = [
         ("host", b"localhost"),
@@ -156,7 +156,7 @@ fn a_page_that_is_let_in_may_ask_first() {
 }
 
 #[test]
-fn foreign_page_may_lead_here_and_fetch_nothing() {
+fn foreign_page_may_navigate_but_not_fetch() {
     let fetch = |guard: &Guard, site: &str, mode: &str| {
         let headers = [
             ("host", &b"localhost"[..]),
@@ -164,7 +164,7 @@ fn foreign_page_may_lead_here_and_fetch_nothing() {
             ("sec-fetch-mode", mode.as_bytes()),
         ];
         let pass = guard.check(&request("GET", "/q/x", &headers));
-        pass.map(|pass| pass.is_led).map_err(|error| error.code)
+        pass.map(|pass| pass.is_cross_site).map_err(|error| error.code)
     };
     let closed = guard(&[], &[]);
     for site in ["cross-site", "same-site", "unheard-of"] {

@@ -16,14 +16,14 @@ use futures_util::stream;
 use tokio::time::{Instant, Interval, interval_at};
 
 use super::super::app::{ForCaller, NotifyWaker};
-use super::super::connection::Connection;
-use super::super::failure::Answer;
+use super::super::connection::HttpConnection;
+use super::super::failure::HttpResult;
 use super::input::Params;
 use crate::broker::{From, Pattern, Pushes, Session, UpgradeGuard};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::ops::{Chunk, Encoded, Encoding, Id, Topic};
-use crate::protocol::json::{self, Field, FieldValue, Source as _};
+use crate::protocol::json::{self, Field, FieldSource as _, FieldValue};
 
 const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 
@@ -32,13 +32,13 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Follows topics. An event names its topic if it is `named`: where it may be one of several.
 pub async fn follow(
     app: &ForCaller,
-    connection: &Connection,
+    connection: &HttpConnection,
     topics: &[&str],
     named: bool,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Answer<Response> {
-    let (patterns, from) = asked(topics, uri, headers)?;
+) -> HttpResult<Response> {
+    let (patterns, from) = subscription(topics, uri, headers)?;
     let (app, notify) = (app.over("sse"), NotifyWaker::new());
     let waker = notify.waker();
     let mut session = connection.session().unwrap_or_else(|| app.session());
@@ -47,11 +47,11 @@ pub async fn follow(
         Ok::<_, Error>((session, now))
     });
     let (session, now) = begin.await??;
-    let first = (from == From::Now).then(|| begins_behind(now));
+    let first = (from == From::Now).then(|| start_event(now));
     let beat = interval_at(Instant::now() + limits::HEARTBEAT, limits::HEARTBEAT);
     let upgraded = connection.upgrade("sse");
-    let events = Events { app, session, notify, beat, first, named, upgraded };
-    let body = Body::from_stream(stream::unfold(events, Events::next));
+    let events = EventStream { app, session, notify, beat, first, named, upgraded };
+    let body = Body::from_stream(stream::unfold(events, EventStream::next));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -62,7 +62,7 @@ pub async fn follow(
 }
 
 /// The patterns to follow, and from where. The last event that the reader had goes before the query.
-fn asked(topics: &[&str], uri: &Uri, headers: &HeaderMap) -> Result<(Vec<Pattern>, From)> {
+fn subscription(topics: &[&str], uri: &Uri, headers: &HeaderMap) -> Result<(Vec<Pattern>, From)> {
     let params = &Params::new(uri);
     let (from, patterns) = (params.from()?, json::patterns(topics)?);
     let since = last_event_id(headers.get(LAST_EVENT_ID)).unwrap_or_else(|| params.since())?;
@@ -79,7 +79,7 @@ pub fn last_event_id(value: Option<&HeaderValue>) -> Option<Result<Option<Id>>> 
 }
 
 /// A stream of events, between two of them.
-struct Events {
+struct EventStream {
     app: ForCaller,
     session: Session,
     notify: Arc<NotifyWaker>,
@@ -91,9 +91,9 @@ struct Events {
     upgraded: UpgradeGuard,
 }
 
-impl Events {
+impl EventStream {
     /// The next bytes of the stream; `None` once the server stops.
-    async fn next(mut self) -> Option<(std::result::Result<Bytes, Infallible>, Events)> {
+    async fn next(mut self) -> Option<(std::result::Result<Bytes, Infallible>, EventStream)> {
         if let Some(first) = self.first.take() {
             return Some((Ok(first), self));
         }
@@ -114,37 +114,37 @@ impl Events {
     }
 
     /// What is to be pushed next, if there is something by now.
-    async fn pushes(self) -> Option<(Events, Option<Bytes>)> {
-        let Events { mut session, app, notify, beat, first, named, upgraded } = self;
+    async fn pushes(self) -> Option<(EventStream, Option<Bytes>)> {
+        let EventStream { mut session, app, notify, beat, first, named, upgraded } = self;
         let next = app.run(move |broker, caller| {
             let pushes = broker.pushes(caller, &mut session);
-            let bytes = pushes.map(|pushes| pushes.map(|pushes| bytes(pushes, named)));
+            let bytes = pushes.map(|pushes| pushes.map(|pushes| event_bytes(pushes, named)));
             (session, bytes)
         });
         let (session, next) = next.await.ok()?;
-        let next = next.unwrap_or_else(|error| Some(failed(&error)));
-        Some((Events { app, session, notify, beat, first, named, upgraded }, next))
+        let next = next.unwrap_or_else(|error| Some(error_event(&error)));
+        Some((EventStream { app, session, notify, beat, first, named, upgraded }, next))
     }
 }
 
 /// Some messages of a run as they were written for all who stand in it.
-struct Part {
+struct EncodedRange {
     chunk: Arc<Chunk>,
     range: Range<usize>,
 }
 
-impl AsRef<[u8]> for Part {
+impl AsRef<[u8]> for EncodedRange {
     fn as_ref(&self) -> &[u8] {
         let all = |chunk: &Chunk| events(None, chunk, 0..chunk.len());
         self.chunk.encoded(Encoding::Event, all).part(&self.range)
     }
 }
 
-fn bytes(pushes: Pushes, named: bool) -> Bytes {
+fn event_bytes(pushes: Pushes, named: bool) -> Bytes {
     let Pushes { topic, chunk, range } = pushes;
     match named {
         true => events(Some(&topic), &chunk, range).bytes.into(),
-        false => Bytes::from_owner(Part { chunk, range }),
+        false => Bytes::from_owner(EncodedRange { chunk, range }),
     }
 }
 
@@ -173,12 +173,12 @@ fn is_line_end(byte: &u8) -> bool {
 }
 
 /// Without data it is no event: it says where the reader stands that has had none yet.
-fn begins_behind(id: Id) -> Bytes {
+fn start_event(id: Id) -> Bytes {
     format!("id: {id}\n\n").into()
 }
 
 /// What is said where messages cannot be read; the stream goes on.
-fn failed(error: &Error) -> Bytes {
+fn error_event(error: &Error) -> Bytes {
     let mut event = b"event: error\ndata: ".to_vec();
     event.extend(json::error_reply(error));
     event.extend_from_slice(b"\n\n");

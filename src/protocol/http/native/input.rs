@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::super::extract::Form;
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::protocol::json::{self, Field, FieldValue, Fields, Source};
+use crate::protocol::json::{self, Field, FieldSource, FieldSpans, FieldValue};
 
 /// The parameters of one request.
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub struct Params {
     path: Vec<(Field, String)>,
     /// The fields of a body that is a JSON object.
     json: Vec<u8>,
-    fields: Fields,
+    fields: FieldSpans,
     /// The fields of the query, then those of a body that is a form: the last counts.
     form: Form,
 }
@@ -53,7 +53,7 @@ impl Params {
     }
 }
 
-impl<'a> Source<'a> for &'a Params {
+impl<'a> FieldSource<'a> for &'a Params {
     fn field(self, field: Field) -> Option<FieldValue<'a>> {
         let path = self.path.iter().find(|(name, _)| *name == field).map(|(_, value)| &**value);
         let json = || self.fields.get(&self.json, field).map(FieldValue::Json);
@@ -64,20 +64,20 @@ impl<'a> Source<'a> for &'a Params {
 
 /// What is to be read in a body.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
+pub enum BodyKind {
     Json,
     Text,
     /// JSON if it is some, else text: nobody said, or a tool said what it always says.
     Either,
 }
 
-impl Kind {
-    pub fn new(content_type: &str) -> Kind {
+impl BodyKind {
+    pub fn new(content_type: &str) -> BodyKind {
         let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match &*kind {
-            "" | "application/x-www-form-urlencoded" => Kind::Either,
-            kind if kind == "application/json" || kind.ends_with("+json") => Kind::Json,
-            _ => Kind::Text,
+            "" | "application/x-www-form-urlencoded" => BodyKind::Either,
+            kind if kind == "application/json" || kind.ends_with("+json") => BodyKind::Json,
+            _ => BodyKind::Text,
         }
     }
 
@@ -90,14 +90,14 @@ impl Kind {
             Ok(Value::from(text).to_string().into_bytes().into())
         };
         match self {
-            Kind::Text => text(),
-            Kind::Json => json::message(body, max_message).map(Cow::Borrowed),
+            BodyKind::Text => text(),
+            BodyKind::Json => json::message(body, max_message).map(Cow::Borrowed),
             // More likely a body that was forgotten than a message.
-            Kind::Either if body.is_empty() => {
+            BodyKind::Either if body.is_empty() => {
                 let text = "the body is empty: send the message, or an empty text as text/plain";
                 Err(Error::new(Code::MissingField, text))
             }
-            Kind::Either => match json::message(body, max_message) {
+            BodyKind::Either => match json::message(body, max_message) {
                 Err(error) if error.code == Code::BadJson => text(),
                 message => message.map(Cow::Borrowed),
             },

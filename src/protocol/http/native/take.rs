@@ -9,21 +9,21 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::{Instant, timeout_at};
 
 use super::super::app::{ForCaller, NotifyWaker};
+use super::super::delivery::Delivery;
 use super::super::extract::{Name, Payload};
-use super::super::failure::{Answer, Json};
-use super::super::handed::Handed;
+use super::super::failure::{HttpResult, Json};
 use super::input::Params;
 use crate::broker::{Broker, Caller, TakeWaiter};
 use crate::error::Result;
 use crate::ops::{Requeue, Topic};
-use crate::protocol::json::{self, Field, Source as _};
+use crate::protocol::json::{self, Field, FieldSource as _};
 
 pub async fn take(
     app: ForCaller,
     Name(topic): Name,
     uri: Uri,
     Payload(body): Payload,
-) -> Answer<Response> {
+) -> HttpResult<Response> {
     let params = &Params::new(&uri).body(&body, app.config.max_message)?;
     let (lease, wait) = (params.micros(Field::Lease)?, params.wait()?);
     let handed = match wait.is_zero() {
@@ -35,51 +35,56 @@ pub async fn take(
         None => reply.nothing(true),
     });
     Ok(match handed {
-        Some(handed) => Json(handed.deliver(body)).into_response(),
+        Some(handed) => Json(handed.respond(body)).into_response(),
         None => Json(body).into_response(),
     })
 }
 
 /// A taker's place in line. Dropped, it goes to the next, and so does what was handed to it.
-struct InLine {
+struct QueuedTaker {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     lease: Option<u64>,
     waiting: Option<TakeWaiter>,
 }
 
-impl InLine {
+impl QueuedTaker {
     fn join(
         broker: &Arc<Broker>,
         caller: &Arc<Caller>,
         topic: &Topic,
         lease: Option<u64>,
         waker: Waker,
-    ) -> InLine {
+    ) -> QueuedTaker {
         let waiting = broker.wait_to_take(caller, topic, lease, waker);
-        InLine { broker: broker.clone(), caller: caller.clone(), lease, waiting: Some(waiting) }
+        QueuedTaker {
+            broker: broker.clone(),
+            caller: caller.clone(),
+            lease,
+            waiting: Some(waiting),
+        }
     }
 
-    fn handed(&mut self) -> Option<Result<Handed>> {
+    fn handed(&mut self) -> Option<Result<Delivery>> {
         let waiting = self.waiting.as_mut()?;
         let (topic, message) = (waiting.topic().clone(), waiting.handed()?);
         Some(message.map(|message| self.delivery(topic, message)))
     }
 
     /// Leaves the line, with what was handed over before that.
-    fn leave(mut self) -> Option<Result<Handed>> {
+    fn leave(mut self) -> Option<Result<Delivery>> {
         let waiting = self.waiting.take()?;
         let (topic, message) = (waiting.topic().clone(), waiting.leave()?);
         Some(message.map(|message| self.delivery(topic, message)))
     }
 
-    fn delivery(&self, topic: Topic, message: Requeue) -> Handed {
+    fn delivery(&self, topic: Topic, message: Requeue) -> Delivery {
         let (broker, caller) = (self.broker.clone(), self.caller.clone());
-        Handed::new(broker, caller, topic, message.taken, message.body, self.lease)
+        Delivery::new(broker, caller, topic, message.taken, message.body, self.lease)
     }
 }
 
-impl Drop for InLine {
+impl Drop for QueuedTaker {
     fn drop(&mut self) {
         if let Some(waiting) = self.waiting.take() {
             self.broker.give_up(&self.caller, waiting);
@@ -92,12 +97,13 @@ async fn wait_to_take(
     topic: Topic,
     lease: Option<u64>,
     wait: Duration,
-) -> Result<Option<Handed>> {
+) -> Result<Option<Delivery>> {
     let deadline = Instant::now() + wait;
     let notify = NotifyWaker::new();
     let waker = notify.waker();
-    let mut place =
-        app.run(move |broker, caller| InLine::join(broker, caller, &topic, lease, waker)).await?;
+    let mut place = app
+        .run(move |broker, caller| QueuedTaker::join(broker, caller, &topic, lease, waker))
+        .await?;
     loop {
         if let Some(handed) = place.handed() {
             return handed.map(Some);

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::events::last_event_id;
-use super::input::{Kind, Params};
+use super::input::{BodyKind, Params};
 use crate::error::Code;
 use crate::limits;
 use crate::ops::Chunk;
-use crate::protocol::json::{Field, Request, Source as _};
+use crate::protocol::json::{Field, FieldSource as _, Request};
 
 const MAX_MESSAGE: usize = 1_000;
 
@@ -39,7 +39,7 @@ proptest! {
 
     /// Whatever a query says, it says nothing but fields: topic and action are those of the path.
     #[test]
-    fn a_query_says_fields_and_no_more(pairs in prop::collection::vec((field_name(), field_value()), 0..6)) {
+    fn query_sets_fields_but_not_topic_or_action(pairs in prop::collection::vec((field_name(), field_value()), 0..6)) {
         let query: Vec<String> =
             pairs.iter().map(|(k, v)| format!("{}={}", encoded(k), encoded(v))).collect();
         let uri: Uri = format!("/t/t?{}", query.join("&")).parse().unwrap();
@@ -54,7 +54,7 @@ proptest! {
 
     /// A body is what its fields are, or it is no request at all.
     #[test]
-    fn a_body_says_fields_or_is_refused(bytes in prop_oneof![
+    fn body_is_an_object_of_fields_or_refused(bytes in prop_oneof![
         prop::collection::vec(any::<u8>(), 0..40),
         "\\{[a-z\"{}:,0-9\\\\ \\[\\]]{0,30}\\}?".prop_map(String::into_bytes),
         "\\{(\"(topic|action|lease)\":(1|\"purge\"|\"u\"|\\{\\}),?){0,4}\\}".prop_map(String::into_bytes),
@@ -77,7 +77,7 @@ proptest! {
 
     /// A number below 2^53 is a place; nothing else is.
     #[test]
-    fn the_last_event_id_is_an_id_or_is_refused(bytes in prop_oneof![
+    fn last_event_id_is_an_id_or_refused(bytes in prop_oneof![
         "[0-9]{0,17}".prop_map(String::into_bytes),
         "[ -~]{0,20}".prop_map(String::into_bytes),
         prop::collection::vec(any::<u8>(), 0..20),
@@ -97,29 +97,29 @@ proptest! {
 
     /// What is put is one JSON value, and an event of it is one line of the same value.
     #[test]
-    fn a_message_is_one_value_and_one_line(
+    fn message_is_one_json_value_and_one_event_line(
         bytes in prop_oneof![
             prop::collection::vec(any::<u8>(), 1..40),
             "[\\[\\]{}:,0-9a\"\\\\ \r\n\t]{1,20}".prop_map(String::into_bytes),
             "[\r\n ]?\\[[\r\n ]?1[\r\n ]?,[\r\n ]?\"a\"[\r\n ]?\\][\r\n ]?".prop_map(String::into_bytes),
         ],
-        kind in prop_oneof![Just(Kind::Json), Just(Kind::Text), Just(Kind::Either)],
+        kind in prop_oneof![Just(BodyKind::Json), Just(BodyKind::Text), Just(BodyKind::Either)],
     ) {
         let judged = serde_json::from_slice::<Value>(&bytes).ok();
         let message = match kind.message(&bytes, MAX_MESSAGE) {
             Ok(message) => message,
             Err(error) => {
-                let text = kind != Kind::Json && str::from_utf8(&bytes).is_ok();
-                prop_assert!(!text && (judged.is_none() || kind == Kind::Text), "{error}");
+                let text = kind != BodyKind::Json && str::from_utf8(&bytes).is_ok();
+                prop_assert!(!text && (judged.is_none() || kind == BodyKind::Text), "{error}");
                 return Ok(());
             }
         };
         let value = serde_json::from_slice::<Value>(&message);
         match (kind, judged) {
-            (Kind::Json | Kind::Either, Some(judged)) => prop_assert_eq!(value.unwrap(), judged),
+            (BodyKind::Json | BodyKind::Either, Some(judged)) => prop_assert_eq!(value.unwrap(), judged),
             // What serde_json takes for no value, say half a surrogate, may be JSON all the same.
-            (Kind::Json, None) => {}
-            (_, _) if kind == Kind::Text || message.as_ref() != bytes.trim_ascii() => {
+            (BodyKind::Json, None) => {}
+            (_, _) if kind == BodyKind::Text || message.as_ref() != bytes.trim_ascii() => {
                 prop_assert_eq!(value.unwrap(), Value::from(str::from_utf8(&bytes).unwrap()));
             }
             _ => {}

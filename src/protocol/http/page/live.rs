@@ -13,19 +13,19 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
-use super::monitor::{Look, Point};
+use super::monitor::{RatePoint, Snapshot};
 use crate::broker::{Busy, rules};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Id, Policy, Topic};
 use crate::protocol::http::app::ForCaller;
-use crate::protocol::http::connection::Connection;
+use crate::protocol::http::connection::HttpConnection;
 use crate::protocol::http::extract::Form;
-use crate::protocol::http::failure::{Answer, Json};
+use crate::protocol::http::failure::{HttpResult, Json};
 use crate::protocol::json::node;
 
 /// Which topics are asked for: those whose names hold `part`, and one that is open.
-struct Asked {
+struct LiveQuery {
     part: String,
     open: Option<String>,
 }
@@ -33,22 +33,22 @@ struct Asked {
 /// A stream of server-sent events, one a second.
 pub async fn live(
     app: ForCaller,
-    Extension(connection): Extension<Arc<Connection>>,
+    Extension(connection): Extension<Arc<HttpConnection>>,
     RawQuery(query): RawQuery,
-) -> Answer<Response> {
+) -> HttpResult<Response> {
     let form = Form::new(query.unwrap_or_default().as_bytes());
-    let asked = Asked {
+    let query = LiveQuery {
         part: form.get("filter").unwrap_or_default().to_owned(),
         open: form.get("topic").map(str::to_owned),
     };
-    let looks = app.monitor.looks(&app).await?;
+    let snapshots = app.monitor.snapshots(&app).await?;
     let app = app.over("sse");
     // What is not read waits here, and nothing more is made.
     let (events, mut body) = mpsc::channel(1);
     tokio::spawn(async move {
         let _upgraded = connection.upgrade("sse");
         tokio::select! {
-            () = feed(&app, &asked, looks, &events) => {}
+            () = send_snapshots(&app, &query, snapshots, &events) => {}
             () = app.stopping() => {}
         }
     });
@@ -62,39 +62,39 @@ pub async fn live(
 }
 
 /// Sends an event for each look, until nobody listens.
-async fn feed(
+async fn send_snapshots(
     app: &ForCaller,
-    asked: &Asked,
-    mut looks: watch::Receiver<Arc<Look>>,
+    query: &LiveQuery,
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
     events: &mpsc::Sender<Bytes>,
 ) {
     let mut event = "retry: 1000\n".to_owned();
     let mut first = true;
     loop {
-        let look = looks.borrow_and_update().clone();
-        let _ = write!(event, "data: {}\n\n", told(app, asked, &look, first));
+        let snapshot = snapshots.borrow_and_update().clone();
+        let _ = write!(event, "data: {}\n\n", snapshot_json(app, query, &snapshot, first));
         if events.send(std::mem::take(&mut event).into()).await.is_err() {
             return;
         }
         first = false;
         tokio::select! {
-            changed = looks.changed() => if changed.is_err() { return },
+            changed = snapshots.changed() => if changed.is_err() { return },
             () = events.closed() => return,
         }
     }
 }
 
 /// The first event also tells of the time before.
-fn told(app: &ForCaller, asked: &Asked, look: &Look, first: bool) -> Value {
-    let (topics, matching) = app.broker().busiest(&app.caller, &asked.part, limits::PAGE_TOPICS);
-    let open = asked.open.as_deref().and_then(|name| app.broker().busy_topic(&app.caller, name));
-    let stats = &look.stats;
-    let mut told = json!({
-        "number": look.number,
-        "point": look.points.back().map(point),
-        "health": look.health.as_str(),
-        "why": look.why,
-        "wait": look.wait.as_secs_f64(),
+fn snapshot_json(app: &ForCaller, query: &LiveQuery, snapshot: &Snapshot, first: bool) -> Value {
+    let (topics, matching) = app.broker().busiest(&app.caller, &query.part, limits::PAGE_TOPICS);
+    let open = query.open.as_deref().and_then(|name| app.broker().busy_topic(&app.caller, name));
+    let stats = &snapshot.stats;
+    let mut snapshot_json = json!({
+        "number": snapshot.number,
+        "point": snapshot.points.back().map(point),
+        "health": snapshot.health.as_str(),
+        "why": snapshot.why,
+        "wait": snapshot.wait.as_secs_f64(),
         "uptime": stats.uptime_seconds,
         "topic_count": stats.topics,
         "messages": stats.messages,
@@ -108,29 +108,29 @@ fn told(app: &ForCaller, asked: &Asked, look: &Look, first: bool) -> Value {
         "waiting": stats.waiting,
         "connections": stats.connections,
         "max_connections": app.config.max_connections,
-        "protocols": look.protocol_counts,
+        "protocols": snapshot.protocol_counts,
         "store": stats.store.kind,
         "size": stats.store.bytes,
         "max_size": stats.store.max_bytes,
         "nodes": stats.nodes.iter().map(node).collect::<Vec<_>>(),
-        "topics": topics.iter().map(topic_told).collect::<Vec<_>>(),
+        "topics": topics.iter().map(topic_json).collect::<Vec<_>>(),
         "matching": matching,
-        "open": open.as_ref().map(topic_told),
+        "open": open.as_ref().map(topic_json),
     });
-    if first && let Some(told) = told.as_object_mut() {
-        told.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-        told.insert("points".into(), look.points.iter().map(point).collect());
+    if first && let Some(snapshot_json) = snapshot_json.as_object_mut() {
+        snapshot_json.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        snapshot_json.insert("points".into(), snapshot.points.iter().map(point).collect());
         let rules = rules().into_iter().map(|(health, rule)| json!([health.as_str(), rule]));
-        told.insert("rules".into(), rules.collect());
+        snapshot_json.insert("rules".into(), rules.collect());
     }
-    told
+    snapshot_json
 }
 
-fn point(point: &Point) -> Value {
+fn point(point: &RatePoint) -> Value {
     json!([point.at, point.put, point.out])
 }
 
-fn topic_told(topic: &Busy) -> Value {
+fn topic_json(topic: &Busy) -> Value {
     let counts = &topic.counts;
     json!({
         "topic": topic.topic.as_str(),
@@ -147,34 +147,34 @@ fn topic_told(topic: &Busy) -> Value {
 }
 
 /// The last messages of a topic, oldest first.
-pub async fn topic(app: ForCaller, RawQuery(query): RawQuery) -> Answer<Response> {
+pub async fn topic(app: ForCaller, RawQuery(query): RawQuery) -> HttpResult<Response> {
     let form = Form::new(query.unwrap_or_default().as_bytes());
     let name = form.get("name").ok_or_else(|| {
         Error::new(Code::MissingField, "no topic is named: ask for /api/topic?name=TOPIC")
     })?;
     let topic = Topic::new(name)?;
-    let told: Result<Value> = app
+    let snapshot_json: Result<Value> = app
         .run(move |broker, caller| {
             let since = broker.last_id(caller, topic.as_str());
             let chunk = broker.history(caller, topic.as_str(), limits::PAGE_MESSAGES)?;
             let messages = (0..chunk.len()).filter_map(|index| chunk.get(index));
-            let messages: Vec<_> = messages.map(|m| message_told(m.id, m.body)).collect();
+            let messages: Vec<_> = messages.map(|m| message_json(m.id, m.body)).collect();
             // Whoever follows the topic from here on misses nothing.
             let last = if chunk.is_empty() { since } else { chunk.last_id() };
             Ok(json!({ "topic": topic.as_str(), "messages": messages, "last": last }))
         })
         .await?;
     let headers = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((headers, Json(told?.to_string())).into_response())
+    Ok((headers, Json(snapshot_json?.to_string())).into_response())
 }
 
 /// A message's JSON text, or the beginning of it, as a string: a browser would write it anew.
-fn message_told(id: Id, body: &[u8]) -> Value {
-    json!({ "id": id, "bytes": body.len(), "text": beginning(body) })
+fn message_json(id: Id, body: &[u8]) -> Value {
+    json!({ "id": id, "bytes": body.len(), "text": excerpt(body) })
 }
 
 /// As much of a text as is shown.
-pub fn beginning(text: &[u8]) -> String {
+pub fn excerpt(text: &[u8]) -> String {
     let shown = text.get(..limits::PAGE_MESSAGE_BYTES).unwrap_or(text);
     // A character that is cut in two is left out.
     let valid = shown.utf8_chunks().next().map_or("", |chunk| chunk.valid());
@@ -186,12 +186,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_text_is_cut_between_characters() {
-        assert_eq!(beginning("\"é\"".as_bytes()), "\"é\"");
+    fn long_text_is_cut_between_characters() {
+        assert_eq!(excerpt("\"é\"".as_bytes()), "\"é\"");
         let most = limits::PAGE_MESSAGE_BYTES;
         for plain in [most - 2, most - 1, most] {
             let long = "x".repeat(plain) + "éé";
-            let shown = beginning(long.as_bytes());
+            let shown = excerpt(long.as_bytes());
             assert!(
                 long.starts_with(&shown) && (most - 1..=most).contains(&shown.len()),
                 "{plain}"

@@ -5,63 +5,69 @@ use std::fmt::{Display, Write};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-use super::monitor::Look;
+use super::monitor::Snapshot;
 use crate::broker::{Busy, Health};
 use crate::limits;
 use crate::ops::Node;
 use crate::protocol::http::app::ForCaller;
-use crate::protocol::http::failure::Answer;
+use crate::protocol::http::failure::HttpResult;
 
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The page's text. A name is said with its meaning, then with its values.
 #[derive(Default)]
-struct Text(String);
+struct Exposition(String);
 
-impl Text {
+impl Exposition {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
         let _ = writeln!(self.0, "{name} {value}");
     }
 
-    fn labelled(&mut self, name: &str, label: &str, of: &str, value: impl Display) {
-        let of = of.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let _ = writeln!(self.0, "{name}{{{label}=\"{of}\"}} {value}");
+    fn labelled(&mut self, name: &str, label: &str, label_value: &str, value: impl Display) {
+        let label_value =
+            label_value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let _ = writeln!(self.0, "{name}{{{label}=\"{label_value}\"}} {value}");
     }
 }
 
-pub async fn metrics(app: ForCaller) -> Answer<Response> {
-    let look = app.monitor.look(&app).await?;
-    let mut text = Text::default();
-    server(&mut text, &look, app.config.max_connections);
-    nodes(&mut text, &look.stats.nodes);
+pub async fn metrics(app: ForCaller) -> HttpResult<Response> {
+    let snapshot = app.monitor.latest(&app).await?;
+    let mut text = Exposition::default();
+    server(&mut text, &snapshot, app.config.max_connections);
+    nodes(&mut text, &snapshot.stats.nodes);
     topics(&mut text, &app.broker().most_used(&app.caller, limits::METRICS_TOPICS));
     let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(FORMAT))];
     Ok((kind, text.0).into_response())
 }
 
-fn server(text: &mut Text, look: &Look, max_connections: usize) {
-    let stats = &look.stats;
+fn server(text: &mut Exposition, snapshot: &Snapshot, max_connections: usize) {
+    let stats = &snapshot.stats;
     text.family("dsmq_build_info", "gauge", "The version of the server.");
     text.labelled("dsmq_build_info", "version", env!("CARGO_PKG_VERSION"), 1);
     text.family("dsmq_health", "gauge", "1 for the word that says how the server is.");
     for health in Health::ALL {
-        let now = u8::from(health == look.health);
+        let now = u8::from(health == snapshot.health);
         text.labelled("dsmq_health", "state", health.as_str(), now);
     }
-    let wait = look.wait.as_secs_f64();
-    text.one("dsmq_store_wait_seconds", "gauge", "How long a request waits for the store.", wait);
+    let wait = snapshot.wait.as_secs_f64();
+    text.single(
+        "dsmq_store_wait_seconds",
+        "gauge",
+        "How long a request waits for the store.",
+        wait,
+    );
     let uptime = stats.uptime_seconds;
-    text.one("dsmq_uptime_seconds", "gauge", "Time since the server started.", uptime);
+    text.single("dsmq_uptime_seconds", "gauge", "Time since the server started.", uptime);
     text.family("dsmq_connections", "gauge", "Open connections by what they speak.");
-    for (protocol, count) in &look.protocol_counts {
+    for (protocol, count) in &snapshot.protocol_counts {
         text.labelled("dsmq_connections", "protocol", protocol, count);
     }
-    let silent = stats.connections.saturating_sub(look.protocol_counts.values().sum());
+    let silent = stats.connections.saturating_sub(snapshot.protocol_counts.values().sum());
     text.labelled("dsmq_connections", "protocol", "none_yet", silent);
     for (name, help, value) in [
         ("dsmq_connections_max", "Most connections that are served.", max_connections as u64),
@@ -73,10 +79,10 @@ fn server(text: &mut Text, look: &Look, max_connections: usize) {
         ("dsmq_messages_delayed", "Messages that are not due yet.", stats.delayed),
         ("dsmq_store_bytes", "Size of the store.", stats.store.bytes),
     ] {
-        text.one(name, "gauge", help, value);
+        text.single(name, "gauge", help, value);
     }
     if let Some(max) = stats.store.max_bytes {
-        text.one("dsmq_store_max_bytes", "gauge", "Most that the store may hold.", max);
+        text.single("dsmq_store_max_bytes", "gauge", "Most that the store may hold.", max);
     }
     for (name, help, value) in [
         ("dsmq_puts_total", "Messages put since the start.", stats.puts),
@@ -85,15 +91,15 @@ fn server(text: &mut Text, look: &Look, max_connections: usize) {
         ("dsmq_refused_total", "Requests refused by a full store.", stats.store.refused),
         ("dsmq_dropped_total", "Messages removed by a bound since the start.", stats.dropped),
     ] {
-        text.one(name, "counter", help, value);
+        text.single(name, "counter", help, value);
     }
 }
 
 /// A number of a node, if it tells it.
-type OfNode = fn(&Node) -> Option<f64>;
+type NodeValue = fn(&Node) -> Option<f64>;
 
-fn nodes(text: &mut Text, nodes: &[Node]) {
-    let families: [(&str, &str, OfNode); 7] = [
+fn nodes(text: &mut Exposition, nodes: &[Node]) {
+    let families: [(&str, &str, NodeValue); 7] = [
         ("up", "1 if the node of the store can be used.", |node| {
             Some(f64::from(u8::from(node.away.is_none())))
         }),
@@ -124,9 +130,9 @@ fn nodes(text: &mut Text, nodes: &[Node]) {
 }
 
 /// Those of the topics that are used most: a stranger may make very many.
-fn topics(text: &mut Text, topics: &[Busy]) {
-    type Value = fn(&Busy) -> u64;
-    let families: [(&str, &str, &str, Value); 6] = [
+fn topics(text: &mut Exposition, topics: &[Busy]) {
+    type TopicValue = fn(&Busy) -> u64;
+    let families: [(&str, &str, &str, TopicValue); 6] = [
         ("dsmq_topic_messages", "gauge", "Messages kept in the topic.", |t| t.counts.length),
         ("dsmq_topic_bytes", "gauge", "Bytes of their JSON text.", |t| t.counts.bytes),
         ("dsmq_topic_consumers", "gauge", "Consumers and subscriptions.", |t| t.consumers as u64),

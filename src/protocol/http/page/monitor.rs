@@ -21,12 +21,12 @@ const WAITS: usize = 5;
 
 #[derive(Default)]
 pub struct Monitor {
-    looks: OnceLock<watch::Receiver<Arc<Look>>>,
+    snapshots: OnceLock<watch::Receiver<Arc<Snapshot>>>,
 }
 
 /// One look at the server.
 #[derive(Debug, Default)]
-pub struct Look {
+pub struct Snapshot {
     pub number: u64,
     pub stats: Stats,
     /// Connections by what they speak.
@@ -36,12 +36,12 @@ pub struct Look {
     /// By which measure it is not good.
     pub why: String,
     /// The last seconds, this one last.
-    pub points: VecDeque<Point>,
+    pub points: VecDeque<RatePoint>,
 }
 
 /// Messages that were put, and that were taken or read, a second.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Point {
+pub struct RatePoint {
     /// Unix seconds.
     pub at: f64,
     pub put: f64,
@@ -50,31 +50,31 @@ pub struct Point {
 
 impl Monitor {
     /// The looks from now on; the last is at hand.
-    pub async fn looks(&self, app: &Arc<App>) -> Result<watch::Receiver<Arc<Look>>> {
-        let looks = self.looks.get_or_init(|| {
-            let (sender, looks) = watch::channel(Arc::default());
-            tokio::spawn(watch_over(app.clone(), sender));
-            looks
+    pub async fn snapshots(&self, app: &Arc<App>) -> Result<watch::Receiver<Arc<Snapshot>>> {
+        let snapshots = self.snapshots.get_or_init(|| {
+            let (sender, snapshots) = watch::channel(Arc::default());
+            tokio::spawn(monitor(app.clone(), sender));
+            snapshots
         });
-        let mut looks = looks.clone();
-        let first = looks.wait_for(|look| look.number > 0).await.map(drop);
+        let mut snapshots = snapshots.clone();
+        let first = snapshots.wait_for(|snapshot| snapshot.number > 0).await.map(drop);
         first.map_err(|_| Error::new(Code::Closing, "the server is closing: ask again later"))?;
-        Ok(looks)
+        Ok(snapshots)
     }
 
     /// The last look.
-    pub async fn look(&self, app: &Arc<App>) -> Result<Arc<Look>> {
-        Ok(self.looks(app).await?.borrow().clone())
+    pub async fn latest(&self, app: &Arc<App>) -> Result<Arc<Snapshot>> {
+        Ok(self.snapshots(app).await?.borrow().clone())
     }
 }
 
 /// Looks until the server stops.
-async fn watch_over(app: Arc<App>, looks: watch::Sender<Arc<Look>>) {
+async fn monitor(app: Arc<App>, snapshots: watch::Sender<Arc<Snapshot>>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut probe = Probe::begin(&app, Instant::now());
     let mut waits = VecDeque::new();
-    let (mut drops, mut refusals) = (Losses::default(), Losses::default());
+    let (mut drops, mut refusals) = (RecentLosses::default(), RecentLosses::default());
     let mut before = Instant::now();
     loop {
         let due = tokio::select! {
@@ -94,24 +94,24 @@ async fn watch_over(app: Arc<App>, looks: watch::Sender<Arc<Look>>) {
             max_connections: app.config.max_connections as u64,
             store: stats.store.clone(),
             refuses: app.config.when_full() == WhenFull::Refuse,
-            dropped: drops.lately(stats.dropped, before),
-            refused: refusals.lately(stats.store.refused, before),
+            dropped: drops.recent(stats.dropped, before),
+            refused: refusals.recent(stats.store.refused, before),
             drops_old: app.config.keep.is_some(),
         };
-        let last = looks.borrow().clone();
-        looks.send_replace(Arc::new(next(&app, &last, stats, &vitals, passed)));
+        let last = snapshots.borrow().clone();
+        snapshots.send_replace(Arc::new(next(&app, &last, stats, &vitals, passed)));
     }
 }
 
 /// The look after `last`, which was so long ago.
-fn next(app: &App, last: &Look, stats: Stats, vitals: &Vitals, passed: Duration) -> Look {
+fn next(app: &App, last: &Snapshot, stats: Stats, vitals: &Vitals, passed: Duration) -> Snapshot {
     let out = |stats: &Stats| stats.takes + stats.reads;
     let seconds = passed.as_secs_f64().max(0.001);
     let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
     let mut points = last.points.clone();
     // Nothing is known of the time before the first look.
     if last.number > 0 {
-        points.push_back(Point {
+        points.push_back(RatePoint {
             at: unix_seconds(),
             put: rate(stats.puts, last.stats.puts),
             out: rate(out(&stats), out(&last.stats)),
@@ -120,7 +120,15 @@ fn next(app: &App, last: &Look, stats: Stats, vitals: &Vitals, passed: Duration)
     points.drain(..points.len().saturating_sub(limits::PAGE_POINTS));
     let (health, why) = vitals.judge();
     let protocol_counts = app.broker().protocol_counts();
-    Look { number: last.number + 1, stats, protocol_counts, wait: vitals.wait, health, why, points }
+    Snapshot {
+        number: last.number + 1,
+        stats,
+        protocol_counts,
+        wait: vitals.wait,
+        health,
+        why,
+        points,
+    }
 }
 
 /// Questions to the store, one after the other: the next when the last is answered.
@@ -162,10 +170,10 @@ impl Probe {
 
 /// How many messages had been lost, at the looks of the last seconds.
 #[derive(Default)]
-struct Losses(VecDeque<(Instant, u64)>);
+struct RecentLosses(VecDeque<(Instant, u64)>);
 
-impl Losses {
-    fn lately(&mut self, lost: u64, now: Instant) -> u64 {
+impl RecentLosses {
+    fn recent(&mut self, lost: u64, now: Instant) -> u64 {
         self.0.push_back((now, lost));
         while self.0.front().is_some_and(|(at, _)| now - *at > limits::HEALTH_DROPS) {
             self.0.pop_front();
@@ -190,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_long_wait_of_five_is_a_hiccup() {
+    fn one_long_wait_of_five_is_ignored() {
         let of =
             |waits: &[u64]| median(&waits.iter().map(|ms| Duration::from_millis(*ms)).collect());
         assert_eq!(of(&[1, 900, 1, 2, 1]), Duration::from_millis(1));
@@ -199,9 +207,9 @@ mod tests {
     }
 
     #[test]
-    fn drops_are_forgotten_in_time() {
-        let (mut drops, start) = (Losses::default(), Instant::now());
-        let mut at = |seconds, dropped| drops.lately(dropped, start + Duration::from_secs(seconds));
+    fn drops_expire_after_ten_seconds() {
+        let (mut drops, start) = (RecentLosses::default(), Instant::now());
+        let mut at = |seconds, dropped| drops.recent(dropped, start + Duration::from_secs(seconds));
         // What was dropped before the first look is not known to be of now.
         assert_eq!([at(0, 7), at(1, 7), at(2, 9)], [0, 0, 2]);
         assert_eq!([at(10, 9), at(12, 9), at(13, 9)], [2, 0, 0]);

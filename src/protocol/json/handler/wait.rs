@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::pipeline::Answer;
+use super::super::pipeline::ReplyKind;
 use super::JsonHandler;
 use crate::broker::{TakeWaiter, Watch};
 use crate::error::{Error, Result};
@@ -76,7 +76,7 @@ impl JsonHandler {
                 // What was put before this goes to those who have waited.
                 self.commit();
             }
-            self.pipeline.add(Op::Take { topic, lease }, Answer::Take, tag);
+            self.pipeline.add(Op::Take { topic, lease }, ReplyKind::Take, tag);
             return Ok(None);
         }
         let waiting = self.broker.wait_to_take(&self.caller, &topic, lease, self.waker.clone());
@@ -85,19 +85,19 @@ impl JsonHandler {
 
     fn wait(&mut self, kind: WaitKind, wait: Duration, tag: Option<&[u8]>) -> Next {
         let deadline = Instant::now() + wait;
-        self.waits = Some(Wait { kind, tag: tag.map(Box::from), deadline });
+        self.waiting = Some(Wait { kind, tag: tag.map(Box::from), deadline });
         Next::Wait
     }
 
     /// Answers a wait that was in vain, unless its taker was handed something at the last moment.
     pub(super) fn end_wait(&mut self, wait: Wait, error: Option<&Error>) {
         let tag = wait.tag.as_deref();
-        let told = match wait.kind {
+        let empty_field = match wait.kind {
             WaitKind::Get { meta, .. } => meta,
             WaitKind::Take(waiting) => {
                 let topic = waiting.topic().clone();
                 if let Some(Ok(message)) = waiting.leave() {
-                    self.replies.hand_over(&topic, message, tag);
+                    self.replies.reply_taken(&topic, message, tag);
                     return;
                 }
                 true
@@ -105,7 +105,7 @@ impl JsonHandler {
         };
         self.replies.answer(tag, |reply| match error {
             Some(error) => reply.error(error),
-            None => reply.nothing(told),
+            None => reply.nothing(empty_field),
         });
     }
 }
@@ -113,7 +113,7 @@ impl JsonHandler {
 impl Drop for JsonHandler {
     /// A taker that leaves in the middle of its wait leaves what it was handed to the next.
     fn drop(&mut self) {
-        if let Some(Wait { kind: WaitKind::Take(waiting), .. }) = self.waits.take() {
+        if let Some(Wait { kind: WaitKind::Take(waiting), .. }) = self.waiting.take() {
             self.broker.give_up(&self.caller, waiting);
         }
     }

@@ -18,13 +18,13 @@ use crate::sync::lock;
 
 /// A message in the hands of a taker. Dropped before it is written to the connection, it goes back:
 /// whoever asked for it is gone.
-pub struct Handed {
+pub struct Delivery {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     message: Option<(Topic, Requeue)>,
 }
 
-impl Handed {
+impl Delivery {
     pub fn new(
         broker: Arc<Broker>,
         caller: Arc<Caller>,
@@ -32,8 +32,8 @@ impl Handed {
         taken: Taken,
         body: Box<[u8]>,
         lease: Option<u64>,
-    ) -> Handed {
-        Handed { broker, caller, message: Some((topic, Requeue { taken, body, lease })) }
+    ) -> Delivery {
+        Delivery { broker, caller, message: Some((topic, Requeue { taken, body, lease })) }
     }
 
     pub fn taken(&self) -> Option<&Taken> {
@@ -46,17 +46,17 @@ impl Handed {
     }
 
     /// A response with which the message reaches its taker.
-    pub fn deliver(self, body: Vec<u8>) -> Delivery {
-        Delivery { handed: self, body }
+    pub fn respond(self, body: Vec<u8>) -> DeliveryResponse {
+        DeliveryResponse { delivery: self, body }
     }
 
     /// It has reached its taker, as far as that can be known here.
-    fn arrived(&mut self) {
+    fn complete(&mut self) {
         self.message = None;
     }
 }
 
-impl Drop for Handed {
+impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some((topic, message)) = self.message.take() {
             // Seldom enough to wait for a disk here; and when the server stops, no other thread would.
@@ -66,44 +66,44 @@ impl Drop for Handed {
 }
 
 /// A response with a message in it.
-pub struct Delivery {
-    handed: Handed,
+pub struct DeliveryResponse {
+    delivery: Delivery,
     body: Vec<u8>,
 }
 
-impl IntoResponse for Delivery {
+impl IntoResponse for DeliveryResponse {
     fn into_response(self) -> Response {
         let sent = Arc::new(AtomicBool::new(false));
-        let body = DeliveryBody { body: Some(self.body.into()), sent: sent.clone() };
+        let body = TrackedBody { body: Some(self.body.into()), sent: sent.clone() };
         let mut response = Response::new(Body::new(body));
-        let handed = Arc::new(Mutex::new(Some(self.handed)));
-        response.extensions_mut().insert(OnItsWay { handed, sent });
+        let delivery = Arc::new(Mutex::new(Some(self.delivery)));
+        response.extensions_mut().insert(PendingDelivery { delivery, sent });
         response
     }
 }
 
 /// The message of a response: whoever holds the last of these decides what becomes of it.
 #[derive(Clone)]
-struct OnItsWay {
-    handed: Arc<Mutex<Option<Handed>>>,
+struct PendingDelivery {
+    delivery: Arc<Mutex<Option<Delivery>>>,
     /// Whether its bytes have gone towards the socket.
     sent: Arc<AtomicBool>,
 }
 
 /// What is on its way over one connection.
 #[derive(Clone, Default)]
-pub struct Deliveries(Arc<Given>);
+pub struct DeliveryTracker(Arc<Unflushed>);
 
 #[derive(Default)]
-struct Given {
-    messages: Mutex<Vec<OnItsWay>>,
+struct Unflushed {
+    messages: Mutex<Vec<PendingDelivery>>,
     flushes: watch::Sender<u64>,
 }
 
-impl Deliveries {
+impl DeliveryTracker {
     /// Keeps the message of a response, if there is one, until it is written.
-    pub fn follow(&self, response: &mut Response) {
-        if let Some(message) = response.extensions_mut().remove::<OnItsWay>() {
+    pub fn track(&self, response: &mut Response) {
+        if let Some(message) = response.extensions_mut().remove::<PendingDelivery>() {
             lock(&self.0.messages).push(message);
         }
     }
@@ -112,8 +112,8 @@ impl Deliveries {
     pub fn flushed(&self) {
         lock(&self.0.messages).retain(|message| {
             let sent = message.sent.load(Ordering::Relaxed);
-            if sent && let Some(handed) = &mut *lock(&message.handed) {
-                handed.arrived();
+            if sent && let Some(delivery) = &mut *lock(&message.delivery) {
+                delivery.complete();
             }
             !sent
         });
@@ -126,12 +126,12 @@ impl Deliveries {
     }
 }
 
-struct DeliveryBody {
+struct TrackedBody {
     body: Option<Bytes>,
     sent: Arc<AtomicBool>,
 }
 
-impl HttpBody for DeliveryBody {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = Infallible;
 
