@@ -1,6 +1,7 @@
-//! The protocols: each translates its bytes into the broker's words and writes what the broker
-//! returns. None knows a socket: bytes in, bytes out. The server picks one by the address, or by the
-//! first byte.
+//! dsmq's own protocols. Each decodes requests, calls the broker and encodes the results.
+//!
+//! A protocol handles bytes and never a socket. The server picks the protocol by the listener or by
+//! a connection's first byte.
 
 pub mod handler;
 #[cfg(feature = "http")]

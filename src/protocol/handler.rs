@@ -1,60 +1,62 @@
-//! A connection's talk without its socket: what every protocol is that has a thread for each
-//! connection. Unread bytes in, replies and pushes out, and a word to the caller on how to go on.
+//! The interface between a connection's thread and its protocol: unread bytes go in, replies and
+//! pushes come out, and [`Next`] says how to continue. A handler knows no socket.
 
 use std::time::Instant;
 
-/// What the caller is to do next, after it has written what [`ProtocolHandler::replies`] holds.
+/// The caller's next step, after it has written [`ProtocolHandler::replies`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Read more, and come back with it behind what is still unread.
+    /// Read more bytes, append them to the unread ones, and call `advance` again.
     Read,
-    /// Come back at once: there was enough to write.
+    /// Call `advance` again at once: the reply buffer was full.
     Write,
-    /// Sleep until woken, then [`ProtocolHandler::retry`].
+    /// Sleep until woken, then call [`ProtocolHandler::retry`].
     Wait,
-    /// Close the connection.
     Close,
 }
 
 pub trait ProtocolHandler {
-    /// Carries out what is in `unread`, and returns how many of its bytes are done with. It is
-    /// called before anything is there, too: a server may speak first.
+    /// Carries out the requests in `unread` and returns how many bytes they used. Also called
+    /// before the first byte arrives, so that a server can speak first.
     fn advance(&mut self, unread: &[u8]) -> (usize, Next);
 
-    /// What is to be written. The caller says what became of it.
+    /// Bytes to write. The caller reports the result with [`ProtocolHandler::written`].
     fn replies(&self) -> &[u8];
 
-    /// Where in them a write that begins at `start` is to end: some peers need some bytes at once.
+    /// The end of a write of the replies that begins at `start`: some protocols require certain
+    /// bytes to be sent separately.
     fn write_end(&self, _start: usize) -> usize {
         self.replies().len()
     }
 
-    /// So many bytes of the replies were written, and if that is not all, no more will be.
+    /// Reports that `bytes` bytes of the replies were written. The handler discards the rest: a
+    /// partial write means that the connection has failed.
     fn written(&mut self, bytes: usize);
 
-    /// Whether there may be pushes.
     fn is_subscribed(&self) -> bool;
 
-    /// Adds pushes to what is to be written; true if there may be more.
+    /// Appends pushes to the replies; returns true if more may follow.
     fn push(&mut self) -> bool;
 
-    /// The peer has ended its side: nothing more will come behind `unread`.
+    /// Reports that the peer has closed its sending side: nothing follows `unread`.
     fn end(&mut self, unread: &[u8]);
 
-    /// Whether memory is held that an idle connection does not need.
+    /// Whether the handler holds memory that an idle connection does not need.
     fn is_bulky(&self) -> bool;
 
-    /// Gives back the memory that an idle connection does not need.
+    /// Frees the memory that an idle connection does not need.
     fn shrink(&mut self);
 
-    /// While the step is [`Next::Wait`]: `None` once there is a reply, else when to give up.
+    /// Retries the waiting request after [`Next::Wait`]. Returns `None` once a reply is ready,
+    /// otherwise the time at which to call again.
     fn retry(&mut self) -> Option<Instant> {
         None
     }
 
-    /// The peer has ended its side while a request waits, or is gone altogether.
+    /// Reports that the peer has closed its sending side, or with `gone` the whole connection,
+    /// while a request waits.
     fn peer_ended(&mut self, _gone: bool) {}
 
-    /// The request that waits cannot: the server has no means left.
+    /// Fails the waiting request: the server has no descriptor left to wait with.
     fn refuse_wait(&mut self) {}
 }

@@ -1,8 +1,8 @@
-//! HTTP/1.1: our own routes, the page, and what other routes need.
+//! HTTP/1.1: our own routes, the page, and the parts that other systems' routes share.
 //!
-//! A [`Site`] is what one address serves; [`serve`] serves one connection of it. A [`guard`] looks at
-//! every request before its route. Handlers get an [`App`] as their state. This module knows none of
-//! the routes of older systems: `server` adds them.
+//! A [`Site`] is the content of one address, and [`serve`] serves one connection of it. A [`guard`]
+//! checks every request before its route. Handlers receive an [`App`] as their state. This module
+//! does not know the routes of other systems: `server` adds them.
 
 pub mod app;
 pub mod connection;
@@ -31,7 +31,7 @@ use self::failure::Failure;
 use self::guard::{CrossSite, Guard, Preflight};
 use crate::error::{Code, Error};
 
-/// What one address serves over HTTP.
+/// The routes of one address, with their guard.
 pub struct Site {
     app: Arc<App>,
     guard: Guard,
@@ -45,7 +45,7 @@ impl Site {
         Site { app, guard, router }
     }
 
-    /// Answers a request, unless the guard refuses it.
+    /// Answers a request that the guard admits.
     async fn answer(&self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
         let admission = match self.guard.check(&request) {
             Ok(admission) => admission,
@@ -75,24 +75,22 @@ impl IntoResponse for &Preflight {
         let methods = HeaderValue::from_static("GET, HEAD, POST, DELETE");
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-        if let Some(asked) = &self.headers {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        if let Some(requested) = &self.headers {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, requested.clone());
         }
         response
     }
 }
 
-/// Answers a request for a path that has no route.
 pub async fn unknown_route() -> Failure {
-    Error::new(Code::NotFound, "there is nothing at this path: look into the documentation").into()
+    Error::new(Code::NotFound, "no such route: see /openapi.json").into()
 }
 
-/// Answers a request whose path has no such method.
 pub async fn wrong_method() -> Failure {
     method_not_allowed()
 }
 
 fn method_not_allowed() -> Failure {
-    let text = "this path has no such method: the header Allow names those that it has";
+    let text = "no such method: the header Allow lists the methods of this path";
     Error::new(Code::MethodNotAllowed, text).into()
 }

@@ -1,15 +1,15 @@
-//! The JSON protocol, the reference: docs/reference/protocol.md is its contract. It calls the broker and
-//! never sees the store or a socket.
+//! The JSON protocol, which defines dsmq's semantics on the wire; its contract is
+//! docs/reference/protocol.md. It calls the broker and never sees the store or a socket.
 //!
-//! A put has five forms between the socket and the table:
+//! A put takes five forms on its way from the socket to the table:
 //!
-//! 1. bytes in the read buffer of the connection (`server::buffer::Buffer`);
-//! 2. the places of its fields in these bytes, which the `Scanner` finds (`FieldSpans`);
+//! 1. bytes in the connection's read buffer (`server::buffer::Buffer`);
+//! 2. the spans of its fields in these bytes, found by the `Scanner` (`FieldSpans`);
 //! 3. a `Request`, which borrows the message from these bytes;
 //! 4. an operation (`Op::Put`) and a copy of the message in the batch of the `Pipeline`;
 //! 5. a row of the table `messages`.
 //!
-//! Its reply goes from the `ReplyBuffer` to the socket.
+//! Its reply goes through the `ReplyBuffer` to the socket.
 
 #[cfg(any(test, fuzzing))]
 pub mod check;

@@ -1,4 +1,4 @@
-//! WebSockets over HTTP: the upgrade, and who talks at which path.
+//! WebSockets over HTTP: the opening handshake, and the connections after it.
 
 pub mod driver;
 pub mod socket;
@@ -25,12 +25,12 @@ use crate::wire::websocket::accept;
 
 const VERSION: &str = "13";
 
-/// Whether this asks for a WebSocket.
+/// Whether the request asks for an upgrade to a WebSocket.
 pub fn is_upgrade<B>(request: &axum::http::Request<B>) -> bool {
     has_token(request.headers(), &UPGRADE, "websocket")
 }
 
-/// The session that began when the connection was accepted.
+/// The session that started when the connection was accepted.
 fn session(app: &ForCaller, request: &Request) -> Session {
     let connection = connection(request);
     connection.and_then(|connection| connection.session()).unwrap_or_else(|| app.session())
@@ -40,7 +40,7 @@ fn connection(request: &Request) -> Option<&Arc<HttpConnection>> {
     request.extensions().get()
 }
 
-/// An opening handshake that is as it must be.
+/// A valid opening handshake.
 pub struct Upgrade {
     answer: Response,
     upgraded: OnUpgrade,
@@ -48,14 +48,14 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// The connection counts under `protocol` from now on.
+    /// Checks the handshake and counts the connection as `protocol` from now on.
     pub fn new(request: &mut Request, protocol: &'static str) -> HttpResult<Upgrade> {
         let answer = handshake(request)?;
         let guard = connection(request).map(|connection| connection.upgrade(protocol));
         Ok(Upgrade { answer, upgraded: hyper::upgrade::on(request), guard })
     }
 
-    /// Answers it, and lets `serve` have the socket once that is done.
+    /// Accepts the handshake; `serve` receives the socket once the response is written.
     pub fn answer<T>(self, app: &App, serve: impl FnOnce(Socket) -> T + Send + 'static) -> Response
     where
         T: Future<Output = ()> + Send,
@@ -65,25 +65,25 @@ impl Upgrade {
             let _guard = guard;
             match upgraded.await {
                 Ok(stream) => serve(Socket::new(TokioIo::new(stream), max)).await,
-                Err(error) => tracing::debug!("a WebSocket did not begin: {error}"),
+                Err(error) => tracing::debug!("cannot upgrade to a WebSocket: {error}"),
             }
         });
         self.answer
     }
 }
 
-/// The answer to an opening handshake.
+/// The response to an opening handshake.
 fn handshake(request: &Request) -> HttpResult<Response> {
     let headers = request.headers();
     let wrong = |text: &'static str| Failure::from(Error::new(Code::BadField, text));
     if request.method() != Method::GET || !is_upgrade(request) {
-        return Err(upgrade_required("this path is for WebSockets: connect with ws://"));
+        return Err(upgrade_required("this path accepts only WebSockets: connect with ws://"));
     }
     if !has_token(headers, &CONNECTION, "upgrade") {
-        return Err(wrong("a WebSocket begins with the header Connection: Upgrade"));
+        return Err(wrong("the header Connection: Upgrade is missing"));
     }
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
-        return Err(upgrade_required("this server speaks version 13 of WebSocket"));
+        return Err(upgrade_required("unsupported WebSocket version: use version 13"));
     }
     let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
     let accepted = key.and_then(accept).and_then(|key| HeaderValue::try_from(key).ok());
@@ -101,7 +101,7 @@ fn upgrade_required(text: &'static str) -> Failure {
     Failure { status: StatusCode::UPGRADE_REQUIRED, error: Error::new(Code::BadField, text) }
 }
 
-/// Whether the header's lists hold this word.
+/// Whether the header lists contain `token`.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let lists = headers.get_all(name).iter().filter_map(|list| list.to_str().ok());
     lists.flat_map(|list| list.split(',')).any(|word| word.trim().eq_ignore_ascii_case(token))

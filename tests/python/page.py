@@ -103,7 +103,7 @@ def it_shows_how_the_server_is(browser, server):
             ("State", "started"),
         ]:
             expect(cell(page, "sums", column)).to_have_text(text)
-        page.get_by_text("What these words mean").click()
+        page.get_by_text("Definitions").click()
         for word in ["good", "degraded", "overloaded", "overflowed"]:
             expect(page.get_by_role("term").filter(has_text=re.compile(f"^{word}$"))).to_be_visible()
 
@@ -144,7 +144,7 @@ def what_is_published_arrives(browser, server):
         page.get_by_label("Message", exact=True).fill("{")
         page.get_by_label("Kind of message").select_option(label="JSON")
         page.get_by_role("button", name="Publish").click()
-        expect(page.locator("#published")).to_have_text(re.compile("^Not done: the message is "))
+        expect(page.locator("#published")).to_have_text(re.compile("^Failed: the message is "))
 
 
 def what_is_put_appears(browser, server):
@@ -177,7 +177,7 @@ def a_flood_is_looked_at_now_and_then(browser, server):
     with server.connect() as raw, browser.page(server, "/#topic=flood") as page:
         expect(page.locator("#follows")).to_have_text("following")
         raw.put("flood", *range(20_000))
-        expect(page.locator("#follows")).to_have_text("looking once a second")
+        expect(page.locator("#follows")).to_have_text("refreshed every second")
         expect(list_item(page).locator("pre")).to_have_text("19999")
         # And followed again when it is over.
         expect(page.locator("#follows")).to_have_text("following")
@@ -276,7 +276,7 @@ def both_themes_can_be_read(browser, server):
             color = page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert (luminance(color) < 0.05) == dark and (luminance(color) > 0.8) != dark, color
             expect(page.locator("#messages-list li")).to_have_count(2)
-            page.get_by_text("What these words mean").click()
+            page.get_by_text("Definitions").click()
             page.locator("#topic").get_by_role("button", name="Purge").hover()
             # Labels, names, order of headings, contrast: WCAG 2.2 AA, as far as a machine sees it.
             found = Axe().run(page)
@@ -289,8 +289,8 @@ def it_comes_back_by_itself(browser, command):
             raw.put("t", "before")
             expect(list_item(page).locator("pre")).to_have_text('"before"')
             server.stop()
-            expect(page.get_by_role("alert")).to_contain_text("The server is away.")
-            expect(page.locator("#line")).to_have_text("away")
+            expect(page.get_by_role("alert")).to_contain_text("The server is unreachable.")
+            expect(page.locator("#line")).to_have_text("offline")
             with Server(command, server.port) as again:
                 expect(page.locator("#line")).to_have_text("live")
                 expect(page.locator("#away")).to_be_hidden()
@@ -313,7 +313,7 @@ def it_shows_the_nodes_of_a_store(browser, command):
                 expect(nodes).to_have_text(re.compile(rf"^{re.escape(listens)}: answers in (under 1|\d+) ms$"))
                 expect(page.locator("#room")).to_contain_text("in redis")
                 store.end()
-                expect(nodes).to_have_text(re.compile(r": away for 00:\d\d:\d\d \(.+\)$"))
+                expect(nodes).to_have_text(re.compile(r": unreachable for 00:\d\d:\d\d \(.+\)$"))
                 expect(page.locator("#health-word")).to_have_text("overflowed")
                 expect(page.locator("#why")).to_contain_text(f"{listens} has been away for")
                 assert page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -1,5 +1,5 @@
-//! What every handler gets: the broker, ways to call it that block no runtime, and a [`NotifyWaker`] to wait
-//! for.
+//! The state of every handler: the broker, calls of it that block no runtime thread, and a
+//! [`NotifyWaker`] for waiting.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -30,17 +30,16 @@ pub struct App {
 }
 
 impl App {
-    /// `stop` becomes true when the server stops.
     pub fn new(broker: Arc<Broker>, config: Config, stop: watch::Receiver<bool>) -> App {
         App { broker, config, monitor: Monitor::default(), stop }
     }
 
-    /// For calls that never wait for a disk.
+    /// The broker, for calls that never wait for a disk.
     pub fn broker(&self) -> &Arc<Broker> {
         &self.broker
     }
 
-    /// Does what calls the broker: here, or on a thread for it where a call may wait for a disk.
+    /// Calls the broker: on this thread, or on a blocking one if the store may wait for a disk.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<Broker>) -> T + Send + 'static,
@@ -50,22 +49,24 @@ impl App {
         }
         let broker = self.broker.clone();
         let done = task::spawn_blocking(move || work(&broker)).await;
-        done.map_err(|error| Error::new(Code::StoreFailed, format!("it was not done: {error}")))
+        done.map_err(|error| {
+            Error::new(Code::StoreFailed, format!("the request was not carried out: {error}"))
+        })
     }
 
-    /// The most that a request's body may have.
+    /// Largest body of a request, in bytes.
     pub fn body_max(&self) -> usize {
         self.config.max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES)
     }
 
-    /// Returns when the server stops: then whatever goes on without end must end.
+    /// Completes when the server stops; endless streams must end then.
     pub async fn stopping(&self) {
-        // An error says that the server is gone.
+        // An error means that the server is gone.
         let _ = self.stop.clone().wait_for(|stops| *stops).await;
     }
 }
 
-/// The [`App`] as the handler of one request uses it: it calls the broker for the request's caller.
+/// The [`App`] of one request: calls the broker on behalf of the request's caller.
 #[derive(Clone)]
 pub struct ForCaller {
     app: Arc<App>,
@@ -89,20 +90,20 @@ impl FromRequestParts<Arc<App>> for ForCaller {
 }
 
 impl ForCaller {
-    /// `extensions` are those of the request, which name its connection.
+    /// `extensions` belong to the request and hold its connection.
     pub fn new(app: &Arc<App>, extensions: &Extensions) -> HttpResult<ForCaller> {
         let connection: Option<&Arc<HttpConnection>> = extensions.get();
-        let unknown = || Error::new(Code::StoreFailed, "the request's connection is not known");
+        let unknown = || Error::new(Code::StoreFailed, "the connection of the request is unknown");
         let caller = connection.ok_or_else(unknown)?.caller().clone();
         Ok(ForCaller { app: app.clone(), caller })
     }
 
-    /// The same for what the connection turns to: a WebSocket, or a stream.
+    /// The same caller after the connection became a WebSocket or a stream.
     pub fn over(&self, protocol: &'static str) -> ForCaller {
         ForCaller { app: self.app.clone(), caller: Arc::new(self.caller.over(protocol)) }
     }
 
-    /// Does what calls the broker, as [`App::run`] does.
+    /// Calls the broker, as [`App::run`] does.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<Broker>, &Arc<Caller>) -> T + Send + 'static,
@@ -111,14 +112,14 @@ impl ForCaller {
         self.app.run(move |broker| work(broker, &caller)).await
     }
 
-    /// One operation that takes nothing, and what it came to.
+    /// Carries out one operation other than a take, and returns its outcome.
     pub async fn apply(&self, op: Op) -> Result<Outcome> {
         let mut batch = Batch::default();
         batch.ops.push(op);
         self.run(move |broker, caller| only(broker, caller, batch)).await?
     }
 
-    /// Puts a message, which is JSON text, and returns when the store has promised it.
+    /// Puts a message, given as JSON text, and returns once the store guarantees it.
     pub async fn put(
         &self,
         topic: Topic,
@@ -128,7 +129,7 @@ impl ForCaller {
         self.put_or_accept(topic, message, options, true).await
     }
 
-    /// The same; unless it is to be confirmed, the store has promised nothing yet.
+    /// Puts a message; without `confirm`, returns before the store guarantees it.
     pub async fn put_or_accept(
         &self,
         topic: Topic,
@@ -147,8 +148,8 @@ impl ForCaller {
         self.run(move |broker, caller| only(broker, caller, batch)).await?
     }
 
-    /// Takes the next message of the topic, if there is one. It goes back if it is not
-    /// [delivered](Delivery::deliver).
+    /// Takes the next message of the topic, if there is one. It is requeued unless
+    /// [`Delivery::respond`] writes it.
     pub async fn take(&self, topic: Topic, lease: Option<u64>) -> Result<Option<Delivery>> {
         self.run(move |broker, caller| {
             let mut batch = Batch::default();
@@ -172,7 +173,7 @@ impl ForCaller {
         .await?
     }
 
-    /// A session for whoever's connection has none.
+    /// A new session, for a connection that has none.
     pub fn session(&self) -> Session {
         self.broker.session(&self.caller)
     }
@@ -184,11 +185,12 @@ fn only(broker: &Broker, caller: &Caller, mut batch: Batch) -> Result<Outcome> {
 }
 
 fn too_large(max_message: usize) -> Error {
-    let text = format!("the message is larger than {max_message} bytes of JSON text");
+    let text =
+        format!("the message is too large: it can have at most {max_message} bytes of JSON text");
     Error::new(Code::MessageTooLarge, text)
 }
 
-/// Rung before anybody waits, it is not forgotten; rung twice, it counts once.
+/// A waker for one task. A wake-up before the task waits is kept; several count as one.
 #[derive(Default)]
 pub struct NotifyWaker(Notify);
 

@@ -1,5 +1,5 @@
-//! One HTTP connection, from its first byte to its end: its bytes, how long it may take to say what it
-//! wants, and how long a write may stall. It knows no routes.
+//! One HTTP connection from its first byte to its end: its bytes, the time limits of request
+//! headers, and stalled writes. It knows no routes.
 
 use std::convert::Infallible;
 use std::io::{self, Cursor};
@@ -22,7 +22,7 @@ use crate::broker::{Caller, ProtocolGuard, Session, UpgradeGuard};
 use crate::limits;
 use crate::sync::lock;
 
-/// What a handler can know of its connection: an extension of every request.
+/// The connection of a request, as an extension of every request.
 pub struct HttpConnection {
     session: Mutex<Option<Session>>,
     caller: Arc<Caller>,
@@ -31,33 +31,34 @@ pub struct HttpConnection {
 }
 
 impl HttpConnection {
-    /// Who asks over this connection, as long as it speaks HTTP.
+    /// The caller of this connection while it speaks HTTP.
     pub fn caller(&self) -> &Arc<Caller> {
         &self.caller
     }
 
-    /// The session that began when the connection was accepted, for who asks first: a WebSocket,
-    /// or a stream of events.
+    /// Takes the session that started when the connection was accepted: for the first WebSocket or
+    /// event stream.
     pub fn session(&self) -> Option<Session> {
         lock(&self.session).take()
     }
 
-    /// Counts up whenever all that was given to be written has been.
+    /// A counter that increases whenever all pending bytes have been written.
     pub fn flushes(&self) -> watch::Receiver<u64> {
         self.deliveries.flushes()
     }
 
-    /// It counts under what it turns to, a stream or a WebSocket, until that is dropped.
+    /// Counts the connection as `protocol`, a stream or a WebSocket, until the guard is dropped.
     pub fn upgrade(&self, protocol: &'static str) -> UpgradeGuard {
         self.protocol.upgrade(protocol)
     }
 }
 
-/// Serves a connection to its end; `first` was read of it before, and `held` is dropped with it.
+/// Serves a connection until it ends. `first` holds the bytes that are already read; `held` is
+/// dropped with the connection.
 ///
 /// # Errors
 ///
-/// Why it ended, if neither side wished it.
+/// The reason, if the connection ended against the will of both sides.
 pub async fn serve(
     site: Arc<Site>,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -101,19 +102,19 @@ pub async fn serve(
 }
 
 struct HttpStream<S, H> {
-    /// What was read before.
+    /// The bytes that were read before.
     first: Cursor<Vec<u8>>,
     stream: S,
     read_count: ReadCount,
     deliveries: DeliveryTracker,
-    /// Runs while a write moves nothing.
+    /// Runs while a write makes no progress.
     stall: Option<Pin<Box<Sleep>>>,
     drain: Option<PeerDrain>,
-    /// Dropped when the connection is: who counts it knows then.
+    /// Dropped with the connection, for whatever counts it.
     _held: H,
 }
 
-/// The end of a connection, while its peer may still be sending.
+/// The draining of a connection whose peer may still be sending.
 struct PeerDrain {
     until: Pin<Box<Sleep>>,
     read: usize,
@@ -131,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H> HttpStream<S, H> {
         HttpStream { first, stream, read_count, deliveries, stall: None, drain: None, _held: held }
     }
 
-    /// A write's outcome, unless nothing has moved for too long.
+    /// Returns the result of a write, or an error after [`limits::WRITE_STALL`] without progress.
     fn unless_stalled<T>(
         &mut self,
         written: Poll<io::Result<T>>,
@@ -190,17 +191,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Unpin> AsyncWrite for HttpStream<S, H
         self.stream.is_write_vectored()
     }
 
-    /// hyper asks for it when it has written all that it had.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
-        // hyper flushes when it has nothing left to write.
+        // hyper flushes once it has nothing left to write.
         this.deliveries.flushed();
         Poll::Ready(Ok(()))
     }
 
-    /// Ends this side, then reads for a while what the peer is still sending: else it might never
-    /// see what was written.
+    /// Closes this side, then discards for a while what the peer still sends: a reset would destroy
+    /// unread responses.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.drain.is_none() {
@@ -228,13 +228,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Unpin> AsyncWrite for HttpStream<S, H
     }
 }
 
-/// How often something has arrived on a connection.
+/// Counts the reads of a connection that returned data.
 type ReadCount = Arc<AtomicU64>;
 
-/// A connection's timer, which hyper asks for one thing: how long to wait for a header.
+/// The connection's timer, which hyper uses only for the timeout of a request header.
 ///
-/// hyper knows one duration for that, and counts it from the end of the request before. Here it is
-/// [`limits::HTTP_IDLE`], until something has arrived, and [`limits::HTTP_HEADER`] from then on.
+/// hyper supports one duration, counted from the end of the previous request. This timer allows
+/// [`limits::HTTP_IDLE`] until the first byte arrives and [`limits::HTTP_HEADER`] from then on.
 struct HeadTimer(ReadCount);
 
 impl Timer for HeadTimer {
@@ -251,7 +251,7 @@ impl Timer for HeadTimer {
 
 struct HeadSleep {
     read_count: ReadCount,
-    /// How much had arrived when it began; `None` once there was more.
+    /// The count when the timer started; `None` once more has arrived.
     seen: Option<u64>,
     sleep: Pin<Box<Sleep>>,
 }
@@ -261,7 +261,7 @@ impl rt::Sleep for HeadSleep {}
 impl Future for HeadSleep {
     type Output = ();
 
-    /// hyper polls it whenever it has read and has no whole header.
+    /// hyper polls the timer after each read that leaves a header incomplete.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.seen.is_some_and(|seen| seen != self.read_count.load(Ordering::Relaxed)) {
             self.seen = None;

@@ -1,5 +1,5 @@
-//! A message that was taken and is on its way to its taker. Until the socket has had its last byte, it
-//! goes back if the connection ends.
+//! Deliveries: taken messages on their way to a client. A message is requeued if its connection
+//! ends before the socket has accepted the last byte of the response.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,8 +16,7 @@ use crate::broker::{Broker, Caller};
 use crate::ops::{Requeue, Taken, Topic};
 use crate::sync::lock;
 
-/// A message in the hands of a taker. Dropped before it is written to the connection, it goes back:
-/// whoever asked for it is gone.
+/// A taken message. Dropped before it is written to the connection, it is requeued.
 pub struct Delivery {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
@@ -45,12 +44,12 @@ impl Delivery {
         self.message.as_ref().map_or(&[], |(_, message)| &message.body)
     }
 
-    /// A response with which the message reaches its taker.
+    /// Creates the response that carries the message.
     pub fn respond(self, body: Vec<u8>) -> DeliveryResponse {
         DeliveryResponse { delivery: self, body }
     }
 
-    /// It has reached its taker, as far as that can be known here.
+    /// Marks the message as written, as far as the server can know.
     fn complete(&mut self) {
         self.message = None;
     }
@@ -59,13 +58,14 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some((topic, message)) = self.message.take() {
-            // Seldom enough to wait for a disk here; and when the server stops, no other thread would.
+            // Rare enough to wait for the disk here. While the server stops, no other thread is
+            // left for it.
             self.broker.put_back(&self.caller, topic, message);
         }
     }
 }
 
-/// A response with a message in it.
+/// A response that carries a taken message.
 pub struct DeliveryResponse {
     delivery: Delivery,
     body: Vec<u8>,
@@ -82,15 +82,15 @@ impl IntoResponse for DeliveryResponse {
     }
 }
 
-/// The message of a response: whoever holds the last of these decides what becomes of it.
+/// The message of a response. It is requeued when the last clone is dropped, unless it was written.
 #[derive(Clone)]
 struct PendingDelivery {
     delivery: Arc<Mutex<Option<Delivery>>>,
-    /// Whether its bytes have gone towards the socket.
+    /// Whether hyper has received its bytes.
     sent: Arc<AtomicBool>,
 }
 
-/// What is on its way over one connection.
+/// The deliveries of one connection that are not flushed yet.
 #[derive(Clone, Default)]
 pub struct DeliveryTracker(Arc<Unflushed>);
 
@@ -101,14 +101,14 @@ struct Unflushed {
 }
 
 impl DeliveryTracker {
-    /// Keeps the message of a response, if there is one, until it is written.
+    /// Holds the message of a response, if it carries one, until it is written.
     pub fn track(&self, response: &mut Response) {
         if let Some(message) = response.extensions_mut().remove::<PendingDelivery>() {
             lock(&self.0.messages).push(message);
         }
     }
 
-    /// The socket has had all that went towards it.
+    /// Records that the socket has accepted all bytes handed to hyper.
     pub fn flushed(&self) {
         lock(&self.0.messages).retain(|message| {
             let sent = message.sent.load(Ordering::Relaxed);
@@ -120,7 +120,7 @@ impl DeliveryTracker {
         self.0.flushes.send_modify(|flushes| *flushes += 1);
     }
 
-    /// Counts up whenever the socket has had all that was given to be written.
+    /// A counter that increases with each flush.
     pub fn flushes(&self) -> watch::Receiver<u64> {
         self.0.flushes.subscribe()
     }

@@ -1,4 +1,4 @@
-//! What handlers take out of requests: a topic's name in the path, the body, the fields of a form.
+//! Extractors: the topic in the path, the body, and the fields of a form.
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::Topic;
 
-/// The topic that the path's one variable names.
+/// The topic named by the path's only variable.
 pub struct Name(pub Topic);
 
 impl<S: Send + Sync> FromRequestParts<S> for Name {
@@ -27,7 +27,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> HttpResult<Name> {
         let path = Path::<String>::from_request_parts(parts, state).await;
         let Path(name) = path.map_err(|rejection| {
-            Error::new(Code::BadTopic, format!("the path names no topic: {rejection}"))
+            Error::new(Code::BadTopic, format!("the path does not name a topic: {rejection}"))
         })?;
         Ok(Name(Topic::new(&name)?))
     }
@@ -44,7 +44,7 @@ impl FromRequest<Arc<App>> for Payload {
     }
 }
 
-/// A request's body, of at most so many bytes.
+/// Reads a request's body of at most `most` bytes.
 pub async fn body(request: Request, most: usize) -> Result<Vec<u8>> {
     let claimed = request.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok());
     if claimed.and_then(|len| len.parse().ok()).is_some_and(|len: u64| len > most as u64) {
@@ -53,7 +53,7 @@ pub async fn body(request: Request, most: usize) -> Result<Vec<u8>> {
     read(request.into_body(), most).await
 }
 
-/// Grows with what has arrived, never with what is claimed to come.
+/// The buffer grows with the bytes received, never with the announced length.
 async fn read(mut body: Body, most: usize) -> Result<Vec<u8>> {
     let (mut bytes, end) = (Vec::new(), Instant::now() + limits::HTTP_BODY);
     loop {
@@ -74,16 +74,20 @@ async fn read(mut body: Body, most: usize) -> Result<Vec<u8>> {
 
 fn too_slow() -> Error {
     let (stall, whole) = (limits::HTTP_BODY_STALL.as_secs(), limits::HTTP_BODY.as_secs());
-    let text =
-        format!("the body comes too slowly: some of it within {stall} s, all within {whole}");
+    let text = format!(
+        "the body comes too slowly: send a part every {stall} s and all of it within {whole} s"
+    );
     Error::new(Code::BadField, text)
 }
 
 fn too_large(most: usize) -> Error {
-    Error::new(Code::RequestTooLarge, format!("the body is larger than {most} bytes"))
+    Error::new(
+        Code::RequestTooLarge,
+        format!("the body is too large: it can have at most {most} bytes"),
+    )
 }
 
-/// The fields of a form, or of a query: application/x-www-form-urlencoded.
+/// The fields of a form or a query (application/x-www-form-urlencoded).
 #[derive(Default)]
 pub struct Form(Vec<(String, String)>);
 
@@ -92,7 +96,7 @@ impl Form {
         Form(form_urlencoded::parse(text).into_owned().collect())
     }
 
-    /// The same for messages: bytes that are no UTF-8 are refused, not replaced.
+    /// Parses fields that become messages: bytes that are not UTF-8 are refused, not replaced.
     pub fn strict(text: &[u8]) -> Result<Form> {
         let pairs = text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| {
@@ -103,18 +107,18 @@ impl Form {
         Ok(Form(pairs.collect::<Result<_>>()?))
     }
 
-    /// These fields before those of another form.
+    /// Appends the fields of another form, which take precedence.
     pub fn and(mut self, other: Form) -> Form {
         self.0.extend(other.0);
         self
     }
 
-    /// Of a field that is there twice, the last counts.
+    /// The value of a field. If it occurs twice, the last one counts.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// A field that may be there several times.
+    /// All values of a field that may occur several times.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -123,9 +127,8 @@ impl Form {
 fn decoded(text: &[u8]) -> Result<String> {
     let text: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     let bytes = Cow::from(percent_encoding::percent_decode(&text)).into_owned();
-    String::from_utf8(bytes).map_err(|_| {
-        Error::new(Code::BadUtf8, "the form has bytes that are no UTF-8: encode it so")
-    })
+    String::from_utf8(bytes)
+        .map_err(|_| Error::new(Code::BadUtf8, "the form is not UTF-8: encode it as UTF-8"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Errors as responses: JSON with the code, as in the JSON protocol, and a status that fits it.
+//! Errors as responses: the JSON protocol's error object, with the HTTP status of its code.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,7 +12,7 @@ pub struct Failure {
     pub error: Error,
 }
 
-/// What a handler returns.
+/// The result of a handler.
 pub type HttpResult<T> = Result<T, Failure>;
 
 impl From<Error> for Failure {
@@ -25,7 +25,7 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(json::error_reply(&self.error))).into_response();
         if self.status == StatusCode::UPGRADE_REQUIRED {
-            // To what, RFC 9110 wants to be said; and RFC 6455, which version.
+            // RFC 9110 requires the header `Upgrade`, and RFC 6455 the supported version.
             let headers = response.headers_mut();
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

@@ -1,7 +1,7 @@
-//! Who may ask: what a browser must not do for the page of a stranger is refused, before any route.
+//! The guard refuses, before any route, requests that a browser sends on behalf of a foreign page.
 //!
-//! A page whose name leads to this machine (DNS rebinding) is known by its Host, any other page by
-//! its Origin, and what a page fetches without an Origin by Sec-Fetch-Site.
+//! The `Host` header reveals a page whose name resolves to this machine (DNS rebinding), `Origin`
+//! any other page, and `Sec-Fetch-Site` a request that a page sends without `Origin`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -23,40 +23,43 @@ use super::method_not_allowed;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 
-/// The names of this server, and the origins that may use it beside its own.
+/// Characters of a refused host name that its error repeats.
+const HOST_SHOWN_CHARS: usize = 253;
+
+/// The host names of this server and the origins that are allowed besides its own.
 pub struct Guard {
     hosts: Vec<String>,
     origins: Vec<String>,
 }
 
-/// What the guard lets through.
+/// The result for an admitted request.
 #[derive(Debug, Default, PartialEq)]
 pub struct Admission {
-    /// The origin whose page may read the answer.
+    /// The foreign origin whose page may read the response.
     pub origin: Option<HeaderValue>,
-    /// A browser asks first; this is all that it asks.
+    /// Set for a preflight request, which needs no route.
     pub preflight: Option<Preflight>,
-    /// A page of another origin leads the browser here: see [`CrossSite`].
+    /// Whether a foreign page navigates the browser here: see [`CrossSite`].
     pub is_cross_site: bool,
 }
 
-/// Marks a request to which a page of another origin leads a browser, say by a link.
+/// Marks a navigation from a page of another origin, such as a link.
 #[derive(Clone, Copy)]
 pub struct CrossSite;
 
 #[derive(Debug, PartialEq)]
 pub struct Preflight {
-    /// The headers that the request would have.
+    /// The headers of the request that will follow.
     pub headers: Option<HeaderValue>,
 }
 
-/// Declares that a GET of this route removes messages: a page of another origin cannot lead a
-/// browser here, and HEAD, which the handler of GET would answer, is refused.
+/// Declares that a GET of this route removes messages: navigations from other origins are refused,
+/// and so is HEAD, which axum would pass to the handler of GET.
 pub fn removing(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
     removing_if(|_| true, route)
 }
 
-/// The same, for requests of which `removes` is true.
+/// Like [`removing`], for requests that match `removes`.
 pub fn removing_if(
     removes: fn(&Uri) -> bool,
     route: MethodRouter<Arc<App>>,
@@ -71,7 +74,7 @@ pub fn removing_if(
     }))
 }
 
-/// The answer to a request that may not remove anything.
+/// The refusal of a request that must not remove anything; `None` if it may.
 fn check_removal(request: &extract::Request) -> Option<Response> {
     if request.method() == Method::HEAD {
         let allow = [(ALLOW, HeaderValue::from_static("GET"))];
@@ -83,15 +86,15 @@ fn check_removal(request: &extract::Request) -> Option<Response> {
 
 impl Guard {
     pub fn new(config: &Config) -> Guard {
-        let own = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+        let node_name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
         let lower = |names: &[String]| names.iter().map(|n| n.to_ascii_lowercase()).collect();
         let mut hosts: Vec<String> = lower(&config.allow_host);
         hosts.push("localhost".to_owned());
-        hosts.push(own);
+        hosts.push(node_name);
         Guard { hosts, origins: lower(&config.allow_origin) }
     }
 
-    /// Whether this may go to its route. An error is why not.
+    /// Admits a request, or returns the reason for its refusal.
     pub fn check<B>(&self, request: &Request<B>) -> Result<Admission> {
         let headers = request.headers();
         let host = self.check_host(request.uri(), headers, request.version())?;
@@ -108,27 +111,28 @@ impl Guard {
         Ok(Admission { is_cross_site, ..Admission::default() })
     }
 
-    /// The Host, if it is one of this server's.
+    /// Returns the `Host` header if it names this server.
     fn check_host<'a>(
         &self,
         uri: &'a Uri,
         headers: &'a HeaderMap,
         version: Version,
     ) -> Result<Option<&'a str>> {
-        // What stands in the first line goes before the header, which must do all the same.
+        // The authority of the request line takes precedence, but the header must be valid as well.
         if let Some(named) = uri.authority().map(Authority::as_str)
             && !self.is_own(named)
         {
-            return Err(wrong_host());
+            return Err(wrong_host(named));
         }
         if headers.get_all(HOST).iter().nth(1).is_some() {
-            return Err(Error::new(Code::BadField, "there are two Host headers: send one"));
+            return Err(Error::new(Code::BadField, "the request has two Host headers: send one"));
         }
         match headers.get(HOST).map(HeaderValue::to_str) {
             None if version < Version::HTTP_11 => Ok(None),
-            None => Err(Error::new(Code::MissingField, "there is no Host header: send one")),
+            None => Err(Error::new(Code::MissingField, "the request has no Host header: send one")),
             Some(Ok(host)) if self.is_own(host) => Ok(Some(host)),
-            Some(_) => Err(wrong_host()),
+            Some(Ok(host)) => Err(wrong_host(host)),
+            Some(Err(_)) => Err(Error::new(Code::WrongHost, "the Host header is not text")),
         }
     }
 
@@ -147,7 +151,8 @@ impl Guard {
         self.origins.iter().any(|open| open == "*")
     }
 
-    /// The origin of the page that asks, if it may: `None` if no page does, or one of our own.
+    /// Returns the page's origin if it is allowed; `None` for our own pages and requests without a
+    /// page.
     fn check_origin(&self, headers: &HeaderMap, host: Option<&str>) -> Result<Option<HeaderValue>> {
         let Some(origin) = headers.get(ORIGIN) else { return Ok(None) };
         let text = single_header(headers, &ORIGIN).unwrap_or_default();
@@ -158,43 +163,48 @@ impl Guard {
         if self.is_open_to_all() || self.origins.iter().any(|o| o.eq_ignore_ascii_case(text)) {
             return Ok(Some(origin.clone()));
         }
-        let text = "this is the page of another origin: --allow-origin lets it in";
+        let text = "pages of other origins are refused: allow this one with --allow-origin";
         Err(Error::new(Code::Forbidden, text))
     }
 }
 
-/// Whether a page of another origin leads a browser here. A page may not fetch anything without
-/// saying its Origin, say as an image or a script.
+/// Whether a foreign page navigates a browser here. Every other request of a foreign page without
+/// `Origin`, such as an image or a script, is refused.
 fn is_cross_site<B>(request: &Request<B>) -> Result<bool> {
     let headers = request.headers();
     let Some(site) = headers.get("sec-fetch-site") else { return Ok(false) };
     if matches!(site.as_bytes(), b"same-origin" | b"none") {
         return Ok(false);
     }
-    let leads = headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate");
-    if leads && request.method() == Method::GET { Ok(true) } else { Err(cross_site_error()) }
+    let navigates = headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate");
+    if navigates && request.method() == Method::GET { Ok(true) } else { Err(cross_site_error()) }
 }
 
 fn cross_site_error() -> Error {
-    Error::new(Code::Forbidden, "a page of another origin asks for this: open it by itself")
+    Error::new(
+        Code::Forbidden,
+        "a page of another origin sent this request: open the address directly",
+    )
 }
 
-/// Nothing, or `:` and a port.
+/// Whether `text` is empty, or `:` and a port.
 fn is_port(text: &str) -> bool {
     let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     text.is_empty()
         || text.strip_prefix(':').is_some_and(|port| digits(port) && port.parse::<u16>().is_ok())
 }
 
-/// A header that is there once, and text.
+/// The value of a header that occurs once and is text.
 fn single_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let (first, None) = (values.next()?, values.next()) else { return None };
     first.to_str().ok()
 }
 
-fn wrong_host() -> Error {
-    Error::new(Code::WrongHost, "this server has another name: --allow-host gives it this one")
+fn wrong_host(host: &str) -> Error {
+    let name: String = host.chars().take_while(|c| *c != ':').take(HOST_SHOWN_CHARS).collect();
+    let text = format!("host '{name}' is not allowed: start dsmq with --allow-host {name}");
+    Error::new(Code::WrongHost, text)
 }
 
 #[cfg(test)]

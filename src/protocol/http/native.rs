@@ -1,4 +1,5 @@
-//! Our own routes, for what no other protocol over HTTP has: the words of the JSON protocol.
+//! The routes of our own HTTP interface, one for each action of the JSON protocol. Handlers decode
+//! parameters, call the broker and encode its results.
 
 mod events;
 mod input;
@@ -26,10 +27,10 @@ use crate::error::{Code, Error, Result};
 use crate::ops::{Id, Outcome, Topic};
 use crate::protocol::json::{self, Field, FieldSource as _, Request};
 
-/// What there is, for programs that ask.
+/// The description of the routes for programs.
 const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json"));
 
-/// Messages of a page that does not say how many.
+/// Default `limit` of a page.
 const LIMIT_DEFAULT: usize = 100;
 
 pub fn routes() -> Router<Arc<App>> {
@@ -48,7 +49,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/openapi.json", get(async || Json(OPENAPI)))
 }
 
-/// Carries out an action that is one call of the broker.
+/// Carries out an action that takes one call of the broker.
 async fn carry_out(app: &ForCaller, action: &str, params: Params) -> HttpResult<Json<Vec<u8>>> {
     let params = params.path(Field::Action, action);
     let done =
@@ -56,7 +57,7 @@ async fn carry_out(app: &ForCaller, action: &str, params: Params) -> HttpResult<
     Ok(Json(done.await??))
 }
 
-/// A word that is posted, with its fields in the query or in the body.
+/// The route of an action with POST; its fields are in the query or the body.
 fn post_action(action: &'static str) -> MethodRouter<Arc<App>> {
     let posted =
         async move |app: ForCaller, Name(topic): Name, uri: Uri, Payload(body): Payload| {
@@ -70,7 +71,7 @@ async fn purge(app: ForCaller, Name(topic): Name) -> HttpResult<Json<Vec<u8>>> {
     carry_out(&app, "purge", Params::default().path(Field::Topic, topic.as_str())).await
 }
 
-/// Only tells it: to set it is another method.
+/// Returns the policy. POST sets it.
 async fn policy(app: ForCaller, Name(topic): Name) -> HttpResult<Json<Vec<u8>>> {
     carry_out(&app, "policy", Params::default().path(Field::Topic, topic.as_str())).await
 }
@@ -87,7 +88,7 @@ async fn delete_one(
     carry_out(&app, "delete", params.path(Field::Id, &id)).await
 }
 
-/// The topic's messages: a page of them, or events.
+/// The messages of a topic, as a page or as events.
 async fn messages_or_events(
     app: ForCaller,
     Name(topic): Name,
@@ -102,7 +103,7 @@ async fn messages_or_events(
     Ok(read(&app, topic, &uri).await?.into_response())
 }
 
-/// All topics, or events of those that are named; with `stats`, the server's sums.
+/// All topics, or the events of the named ones; with `stats`, the totals of the server.
 async fn topics_or_events(
     app: ForCaller,
     uri: Uri,
@@ -115,7 +116,7 @@ async fn topics_or_events(
         return events::follow(&app, &connection, &topics, true, &uri, &headers).await;
     }
     if wants_events(&headers) {
-        let text = "the query names no topic to follow: say topic=… once or more";
+        let text = "the query does not name a topic to follow: add topic=… once or more";
         return Err(Error::new(Code::MissingField, text).into());
     }
     let action = if query.get("stats").is_some() { "stats" } else { "topics" };
@@ -134,7 +135,7 @@ fn wants_events(headers: &HeaderMap) -> bool {
 async fn read(app: &ForCaller, topic: Topic, uri: &Uri) -> HttpResult<Json<Vec<u8>>> {
     let params = &Params::new(uri);
     let (since, wait, limit) = (params.since()?, params.wait()?, params.limit(LIMIT_DEFAULT)?);
-    // It changes nothing here, but a wrong value is refused as in a history.
+    // Unused here, but a wrong value is refused as in a history.
     params.flag(Field::Delayed, false)?;
     let since = since.unwrap_or(0);
     let page = wait_for_page(app, topic, since, wait, limit).await?;
@@ -150,7 +151,7 @@ async fn wait_for_page(
 ) -> Result<Page> {
     let deadline = Instant::now() + wait;
     let notify = NotifyWaker::new();
-    // From here on it rings at every put: what was put before is found below.
+    // The watch starts before the first read, so no put is missed in between.
     let _watch =
         (!wait.is_zero()).then(|| app.broker().watch(&app.caller, topic.clone(), notify.waker()));
     let mut waits = false;
@@ -172,12 +173,12 @@ async fn wait_for_page(
             return Ok(page);
         }
         app.broker().check_open(&app.caller)?;
-        // Also when the time is up it looks once more.
+        // After the deadline the loop reads once more.
         let _ = timeout_at(deadline, notify.notified()).await;
     }
 }
 
-/// Puts the body, and tells its id unless that is not asked for.
+/// Puts the body, and returns its id if `confirm` is set.
 async fn put(
     app: ForCaller,
     Name(topic): Name,

@@ -1,4 +1,4 @@
-//! What people and their monitoring look at: the page, and what it and they are told.
+//! Monitoring for people and programs: the page, its data, the metrics and the health check.
 
 pub mod live;
 mod metrics;
@@ -16,8 +16,8 @@ use super::app::{App, ForCaller};
 use super::failure::{Failure, HttpResult};
 use crate::error::{Code, Error};
 
-/// The files of the page. uPlot is 1.6.32 from npm, `dist/uPlot.iife.min.js`, as it is there but for
-/// the licence in front of it.
+/// The files of the page. uplot.js is uPlot 1.6.32 from npm (`dist/uPlot.iife.min.js`), unchanged
+/// except for the licence at its top.
 const FILES: [(&str, &str, &str); 9] = [
     ("page.css", CSS, include_str!("page/page.css")),
     ("page.js", JS, include_str!("page/page.js")),
@@ -34,7 +34,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 pub const HTML: &str = "text/html; charset=utf-8";
 
-/// A page runs and shows what is this server's, is in no frame, and text never becomes HTML.
+/// The page runs only this server's scripts, appears in no frame, and cannot turn text into HTML.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
@@ -44,7 +44,7 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-    // The next version of the server has another page.
+    // Another version of the server may have other files.
     (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
 ];
 
@@ -57,32 +57,31 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/healthz", get(healthz))
 }
 
-/// For who asks only whether this server can be used.
+/// Tells load balancers and monitors whether the server can be used.
 async fn healthz(app: ForCaller) -> HttpResult<&'static str> {
     app.broker().check_store(&app.caller)?;
     Ok("ok")
 }
 
-/// The page itself.
 pub async fn index() -> Response {
     document(HTML, INDEX)
 }
 
-async fn file(Path(asked): Path<String>) -> HttpResult<Response> {
-    let file = FILES.iter().find(|(name, ..)| *name == asked);
+async fn file(Path(requested): Path<String>) -> HttpResult<Response> {
+    let file = FILES.iter().find(|(name, ..)| *name == requested);
     let Some((_, kind, text)) = file else {
-        let error = Error::new(Code::NotFound, "the page has no such file: look at /");
+        let error = Error::new(Code::NotFound, "the page has no such file: see /");
         return Err(Failure::from(error));
     };
     Ok(document(kind, *text))
 }
 
-/// A text for browsers, with the headers that keep it harmless.
+/// A response for browsers, with the security headers.
 pub fn document(kind: &'static str, text: impl IntoResponse) -> Response {
     (HEADERS, [(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }
 
-/// A stranger's text as HTML that shows it.
+/// Escapes untrusted text for HTML.
 pub fn escape(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for character in text.chars() {

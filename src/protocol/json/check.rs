@@ -1,4 +1,5 @@
-//! What must hold for any bytes, for the property tests and the fuzz target alike.
+//! Properties of the JSON protocol that hold for arbitrary bytes, shared by the property tests and
+//! the fuzz target.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
 use std::cell::RefCell;
@@ -14,33 +15,33 @@ use crate::broker::{Broker, Caller};
 use crate::protocol::handler::{Next, ProtocolHandler as _};
 use crate::store;
 
-/// The largest message here: small, so that limits are met often.
+/// The message limit in these checks: small, so that inputs often cross it.
 pub const MAX_MESSAGE: usize = 1_000;
 
-/// No panic, the same answers wherever the bytes are cut, and serde_json's judgement of what is a
-/// request. The first byte says where to cut.
+/// Checks that arbitrary bytes cause no panic, that splitting them changes no reply, and that the
+/// scanner accepts the same requests as serde_json. The first byte selects the splits.
 pub fn json(bytes: &[u8]) {
     let Some((&cut, text)) = bytes.split_first() else { return };
     let cuts = [usize::from(cut) % 16, usize::from(cut)];
-    assert_eq!(handler(text, &cuts), handler(text, &[]), "cuts change nothing");
+    assert_eq!(handler(text, &cuts), handler(text, &[]), "splitting changes nothing");
     if text.first() == Some(&b'{') && text.len() <= MAX_MESSAGE {
         let _ = judge(text, &cuts);
     }
 }
 
-/// Scans a text that arrives in pieces, and compares with serde_json. Returns what was found.
+/// Scans a text that arrives in pieces and compares the result with serde_json.
 pub fn judge(text: &[u8], cuts: &[usize]) -> Result<Scan, Fault> {
     let (found, _) = scan_pieces(text, cuts);
     match found {
         Ok(Scan::Done(len)) => assert!(is_request(&text[..len])),
-        // What is nested too deep for us is so for serde_json too, but for its raw values.
+        // serde_json's limit on nesting does not apply to raw values.
         Err(Fault::TooDeep) => {}
         _ => assert!(!is_request(text)),
     }
     found
 }
 
-/// Scans a text that arrives in the given pieces.
+/// Scans a text split at `cuts`.
 pub fn scan_pieces(text: &[u8], cuts: &[usize]) -> (Result<Scan, Fault>, Scanner) {
     let mut scanner = Scanner::new(MAX_MESSAGE);
     let mut found = Ok(Scan::More);
@@ -58,7 +59,7 @@ fn ends(text: &[u8], cuts: &[usize]) -> impl Iterator<Item = usize> {
     cuts.iter().copied().filter(move |&cut| 0 < cut && cut < len).chain([len])
 }
 
-/// Whether the whole text is one request, by serde_json's judgement.
+/// Whether serde_json reads the whole text as one object.
 pub fn is_request(text: &[u8]) -> bool {
     let text = std::str::from_utf8(text).ok();
     text.is_some_and(|text| {
@@ -66,7 +67,7 @@ pub fn is_request(text: &[u8]) -> bool {
     })
 }
 
-/// What a server answers to bytes that arrive in the given pieces.
+/// The replies to bytes that arrive split at `cuts`.
 pub fn handler(text: &[u8], cuts: &[usize]) -> String {
     let broker = shared_broker();
     let session = broker.session(&Caller::server());
@@ -85,7 +86,7 @@ pub fn handler(text: &[u8], cuts: &[usize]) -> String {
                 Next::Read => break,
                 Next::Close => return masked(&replies),
                 Next::Write => {}
-                // Nobody else puts: who waits here waits in vain.
+                // Nothing else puts a message, so only closing the broker ends the wait.
                 Next::Wait => {
                     broker.close();
                     assert!(handler.retry().is_none(), "a wait ends when the server closes");
@@ -106,8 +107,8 @@ fn open() -> Arc<Broker> {
     Arc::new(Broker::new(store::in_memory(store::Rules::default()).unwrap()))
 }
 
-/// A broker that has served a few thousand others at most: a session sees only what is put after
-/// it began, and opening SQLite takes a hundred times as long as a talk.
+/// A broker shared by at most 4,096 connections. Sessions see only later messages, so sharing is
+/// safe, and opening SQLite takes a hundred times as long as one connection.
 pub fn shared_broker() -> Arc<Broker> {
     BROKER.with_borrow_mut(|(uses, broker)| {
         *uses += 1;
@@ -118,7 +119,7 @@ pub fn shared_broker() -> Arc<Broker> {
     })
 }
 
-/// Replies with every number of 10 digits or more replaced: ids and timestamps differ by run.
+/// Replaces ids and timestamps, which differ between runs, by `N`.
 fn masked(replies: &[u8]) -> String {
     let text = std::str::from_utf8(replies).unwrap();
     let mut masked = String::new();

@@ -1,11 +1,11 @@
-//! What the text of a request consists of: its fields and where each stands, and the insides of JSON
-//! strings: plain bytes, characters of several bytes, escapes.
+//! The lexical parts of a request: its known fields with their spans, and the contents of JSON
+//! strings (plain bytes, UTF-8 sequences, escapes).
 
 use std::borrow::Cow;
 
 use crate::text;
 
-/// The fields that some action reads; others are passed over.
+/// Every field that an action reads. The scanner ignores all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     Action,
@@ -59,7 +59,7 @@ impl Field {
         NAMES.get(self as usize).copied().unwrap_or_default()
     }
 
-    /// By the key as it stands between its quotes, without escapes.
+    /// Looks up a key, which is given without quotes and without escapes.
     pub fn from_name(key: &[u8]) -> Option<Field> {
         Some(match key {
             b"action" => Field::Action,
@@ -86,23 +86,23 @@ impl Field {
     }
 }
 
-/// Where a field's value stands in the request, without the white space around it.
+/// The byte range of a field's value in the request, without surrounding white space.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Span {
     pub start: usize,
     pub end: usize,
 }
 
-/// The known fields of a request. Of a field that is there twice, the last counts.
+/// The spans of a request's known fields. If a field occurs twice, the last one counts.
 #[derive(Clone, Debug, Default)]
 pub struct FieldSpans {
-    /// A bit for each field that is there. The spans of the others are old.
+    /// One bit for each present field. The spans of absent fields are stale.
     present: u32,
     spans: [Span; FIELDS],
 }
 
 impl FieldSpans {
-    /// A field's JSON text.
+    /// Returns the JSON text of a field.
     pub fn get<'a>(&self, request: &'a [u8], field: Field) -> Option<&'a [u8]> {
         let span = self.spans.get(field as usize)?;
         let present = self.present & 1 << field as u32 != 0;
@@ -121,9 +121,9 @@ impl FieldSpans {
     }
 }
 
-/// How many bytes from the start of `text` are ASCII that a JSON string holds as it is.
+/// Length of the prefix of `text` that consists of ASCII which a JSON string holds unescaped.
 pub fn plain_len(text: &[u8]) -> usize {
-    // Blocks without a branch inside, so that the compiler looks at all of a block at once.
+    // The fold has no branch, so the compiler vectorises each block.
     const BLOCK: usize = 32;
     let blocks = text.chunks_exact(BLOCK);
     let plain = blocks.take_while(|block| block.iter().fold(true, |all, &b| all & is_plain(b)));
@@ -136,19 +136,19 @@ fn is_plain(byte: u8) -> bool {
     (0x20..0x80).contains(&byte) & (byte != b'"') & (byte != b'\\')
 }
 
-/// What may follow inside a character of several bytes (RFC 3629: no overlong forms, no
-/// surrogates, nothing above U+10FFFF).
+/// The state inside a multi-byte UTF-8 character (RFC 3629: no overlong forms, no surrogates,
+/// nothing above U+10FFFF).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Utf8 {
-    /// Bytes to come.
+    /// Bytes still missing.
     left: u8,
-    /// The range of the next byte; later ones are 80 to BF.
+    /// Range of the next byte; all later bytes are in 80..=BF.
     low: u8,
     high: u8,
 }
 
 impl Utf8 {
-    /// After a first byte, if a character begins with it.
+    /// The state after `byte`, if it starts a multi-byte character.
     pub fn first(byte: u8) -> Option<Utf8> {
         let (left, low, high) = match byte {
             0xC2..=0xDF => (1, 0x80, 0xBF),
@@ -163,7 +163,8 @@ impl Utf8 {
         Some(Utf8 { left, low, high })
     }
 
-    /// After one more byte: `Some(None)` if it was the last, `None` if it cannot stand here.
+    /// The state after one more byte: `Some(None)` if the character is complete, `None` if `byte`
+    /// is invalid here.
     pub fn next(self, byte: u8) -> Option<Option<Utf8>> {
         if !(self.low..=self.high).contains(&byte) {
             return None;
@@ -173,14 +174,14 @@ impl Utf8 {
     }
 }
 
-/// What stands for the characters between a string's quotes; `None` if a surrogate is alone.
+/// Decodes the escapes of a string's contents; `None` if a surrogate is unpaired.
 pub fn unescape(inside: &[u8]) -> Option<String> {
     let quoted = [b"\"", inside, b"\""].concat();
     serde_json::from_slice(&quoted).ok()
 }
 
-/// The text of a message that is a JSON string; of one that is not, its JSON text. Half a surrogate
-/// pair becomes U+FFFD.
+/// The text of a JSON string, or the JSON text of any other value. An unpaired surrogate becomes
+/// U+FFFD.
 pub fn text(json: &[u8]) -> Cow<'_, str> {
     text::of_json(json).map_or_else(|| String::from_utf8_lossy(json), Cow::Owned)
 }

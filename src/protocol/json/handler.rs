@@ -1,4 +1,5 @@
-//! One connection's talk without its socket: unread bytes in, replies and pushes out.
+//! The JSON protocol's [`ProtocolHandler`]: scans requests, carries them out in order, and collects
+//! replies and pushes.
 
 mod wait;
 
@@ -18,12 +19,12 @@ use crate::limits;
 use crate::ops::Topic;
 use crate::protocol::handler::{Next, ProtocolHandler};
 
-/// One connection's talk.
+/// The handler of one connection.
 pub struct JsonHandler {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     session: Session,
-    /// Woken when there is something for this connection.
+    /// Woken when the broker has a message for this connection.
     waker: Waker,
     max_message: usize,
     scanner: Scanner,
@@ -34,7 +35,6 @@ pub struct JsonHandler {
 }
 
 impl JsonHandler {
-    /// `session` began when the connection was accepted.
     pub fn new(
         broker: Arc<Broker>,
         caller: Arc<Caller>,
@@ -56,19 +56,20 @@ impl JsonHandler {
         }
     }
 
-    /// The same, for a carrier of frames: see [`JsonHandler::frames`] and [`JsonHandler::end_frame`].
+    /// Prepares the handler for a transport of frames; see [`JsonHandler::frames`] and
+    /// [`JsonHandler::end_frame`].
     #[cfg(feature = "http")]
     pub fn in_frames(mut self) -> JsonHandler {
         self.replies.split_frames();
         self
     }
 
-    /// Carries out the gathered requests; false if their replies must be written before the rest.
+    /// Carries out the batch; returns false if its replies must be written before the rest.
     fn commit(&mut self) -> bool {
         self.pipeline.commit(&mut self.replies)
     }
 
-    /// Carries out one request. The step is given where the next cannot be begun.
+    /// Carries out one request. Returns a `Next` if the following request cannot start now.
     fn advance_one(&mut self, unread: &[u8]) -> (usize, Option<Next>) {
         let blank = if self.scanner.is_idle() { blank_len(unread) } else { 0 };
         let text = unread.get(blank..).unwrap_or_default();
@@ -78,7 +79,7 @@ impl JsonHandler {
             Ok(Scan::Done(len)) => {
                 let done = self.request(text.get(..len).unwrap_or_default());
                 self.scanner.reset();
-                // A request that has to wait for what was asked before is scanned once more.
+                // A request that cannot start before the batch is committed is scanned again.
                 done.map_or((blank, Some(Next::Write)), |next| (blank + len, next))
             }
             Err(_) if !self.commit() => (blank, Some(Next::Write)),
@@ -86,12 +87,12 @@ impl JsonHandler {
         }
     }
 
-    /// Carries out a request; `None` if it cannot be begun before what has gathered is written.
+    /// Carries out a request; `None` if pending replies must be written first.
     fn request(&mut self, text: &[u8]) -> Option<Option<Next>> {
         if self.scanner.is_skipping() {
             return Some(None);
         }
-        // The fields are copied: the request borrows them while it changes the rest of us.
+        // The copy ends the borrow of `self.scanner`, so that the request can change `self`.
         let fields = self.scanner.fields().clone();
         let text = RequestText::new(text, &fields);
         let tag = text.tag().unwrap_or_default();
@@ -130,7 +131,7 @@ impl JsonHandler {
         Ok(None)
     }
 
-    /// Requests that are not gathered: all before them are carried out.
+    /// Carries out a request outside the pipeline. The batch before it has been committed.
     fn answer_alone(&mut self, request: Request<'_>, tag: Option<&[u8]>) -> Result<()> {
         match request {
             Request::Subscribe { patterns, from, meta } => {
@@ -165,7 +166,7 @@ impl JsonHandler {
         Ok(())
     }
 
-    /// The topic, without making it again for each of a row of requests.
+    /// Returns the topic, reusing the last one for consecutive requests.
     fn topic(&mut self, name: &str) -> Result<Topic> {
         match &self.last_topic {
             Some(last) if last.as_str() == name => Ok(last.clone()),
@@ -177,7 +178,8 @@ impl JsonHandler {
         }
     }
 
-    /// Answers text that cannot become a request, or not one that is within the limits.
+    /// Replies to text that is not a valid request; skips the rest of the request or closes the
+    /// connection.
     fn fault(&mut self, fault: &Fault, blank: usize, text: &[u8]) -> (usize, Option<Next>) {
         let error = fault_error(fault, self.max_message);
         let tag = self.partial_tag(text);
@@ -188,7 +190,7 @@ impl JsonHandler {
         (blank + self.scanner.skip(), None)
     }
 
-    /// The tag of a request that has not been scanned to its end, if it stands in what was.
+    /// The tag of an unfinished request, if the scanner has passed it.
     fn partial_tag(&self, text: &[u8]) -> Option<Box<[u8]>> {
         if self.scanner.is_skipping() {
             return None;
@@ -197,14 +199,14 @@ impl JsonHandler {
         tag.unwrap_or_default().map(Box::from)
     }
 
-    /// A frame ends behind `unread`: the next begins with another request.
+    /// Ends a frame after `unread`: the next frame must start a new request.
     #[cfg(feature = "http")]
     pub fn end_frame(&mut self, unread: &[u8]) -> Next {
         if self.scanner.is_idle() {
             return Next::Read;
         }
         if self.scanner.is_skipping() {
-            // It was refused already.
+            // The skipped request already has its error reply.
             self.scanner.reset();
             return Next::Read;
         }
@@ -215,7 +217,7 @@ impl JsonHandler {
         Next::Close
     }
 
-    /// What is to be written, reply by reply.
+    /// The replies to write, one per frame.
     #[cfg(feature = "http")]
     pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
         self.replies.frames()
@@ -264,7 +266,7 @@ impl ProtocolHandler for JsonHandler {
             return;
         }
         let error = self.broker.check_open(&self.caller).err().unwrap_or_else(|| {
-            Error::new(Code::BadJson, "the connection ended inside a request: send all of it")
+            Error::new(Code::BadJson, "the connection ended inside a request: send it completely")
         });
         let tag = self.partial_tag(unread);
         self.replies.refuse(&error, false, tag.as_deref());
@@ -332,9 +334,8 @@ impl ProtocolHandler for JsonHandler {
         }
     }
 
-    /// The peer has ended its side while a request waits, or is gone altogether. A take ends
-    /// empty, and its message goes to the next taker; a get goes on while somebody may listen: it
-    /// takes nothing from anyone.
+    /// Ends a waiting take with an empty reply, so that its message goes to the next taker. A get
+    /// takes nothing from others and keeps waiting unless the peer is gone.
     fn peer_ended(&mut self, gone: bool) {
         match self.waiting.take() {
             Some(Wait { kind: WaitKind::Take(waiting), tag, .. }) => {
@@ -350,7 +351,7 @@ impl ProtocolHandler for JsonHandler {
 
     fn refuse_wait(&mut self) {
         if let Some(wait) = self.waiting.take() {
-            let text = "the server has no descriptor left to wait with: ask again later";
+            let text = "the server has no file descriptor left to wait with: try again later";
             self.end_wait(wait, Some(&Error::new(Code::Busy, text)));
         }
     }

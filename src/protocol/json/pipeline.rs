@@ -1,4 +1,4 @@
-//! Requests that change the store, gathered into a batch and carried out together, in their order.
+//! The pipeline: requests that change the store, gathered into a batch and carried out in order.
 
 use std::sync::Arc;
 
@@ -8,25 +8,25 @@ use crate::broker::{Broker, Caller};
 use crate::limits;
 use crate::ops::{Batch, Op, Outcome, Policy, PutOptions, Topic};
 
-/// The requests of one connection that wait to be carried out.
+/// The requests of one connection that are not carried out yet.
 pub struct Pipeline {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     batch: Batch,
-    /// One for each operation of the batch.
+    /// One entry for each operation of the batch.
     requests: Vec<PendingReply>,
 }
 
-/// How a request of the batch is answered.
+/// A request of the batch that has no reply yet.
 struct PendingReply {
     answer: ReplyKind,
     tag: Option<Box<[u8]>>,
 }
 
-/// How a successful operation is answered, where its outcome does not say.
+/// The kind of reply to a successful operation, where the outcome alone does not decide.
 #[derive(Clone, Copy, Debug)]
 pub enum ReplyKind {
-    /// A put that asked for no reply, and one that did.
+    /// A put without `confirm`, and one with it.
     Unconfirmed,
     Confirm,
     Take,
@@ -38,7 +38,7 @@ pub enum ReplyKind {
 impl ReplyKind {
     pub fn write(self, reply: Reply<'_>, batch: &Batch, outcome: &Outcome) {
         match (outcome, self) {
-            // An operation that is done later has no outcome yet.
+            // A deferred operation has no outcome yet.
             (_, ReplyKind::Unconfirmed) | (Outcome::Later, _) => {}
             (Outcome::Stored { id, duplicate, .. }, _) => reply.stored(*id, *duplicate),
             (Outcome::Due { at, duplicate }, _) => reply.due(*at, *duplicate),
@@ -77,14 +77,14 @@ impl Pipeline {
         self.requests.push(PendingReply { answer, tag: tag.map(Box::from) });
     }
 
-    /// Adds an operation to the batch.
+    /// Appends an operation to the batch.
     pub fn add(&mut self, op: Op, answer: ReplyKind, tag: Option<&[u8]>) {
         self.batch.ops.push(op);
         self.requests.push(PendingReply { answer, tag: tag.map(Box::from) });
     }
 
-    /// Carries out the batch and writes the replies. Returns false if the batch took as many bytes
-    /// as it may: write the replies to the connection, then call this again for the rest.
+    /// Carries out the batch and appends the replies. Returns false if the batch reached its limit
+    /// of taken bytes: write the replies, then call it again for the rest.
     pub fn commit(&mut self, replies: &mut ReplyBuffer) -> bool {
         if self.batch.is_empty() {
             return true;

@@ -1,4 +1,4 @@
-//! Replies and pushes as bytes: written onto the end of what is to be sent.
+//! Encodes replies and pushes, appending them to an output buffer.
 
 use std::io::Write;
 use std::ops::Range;
@@ -9,14 +9,14 @@ use crate::broker::{Stats, TopicStats};
 use crate::error::Error;
 use crate::ops::{Chunk, Encoded, Id, Message, Node, Policy, Taken, Timestamp, Topic};
 
-/// A reply that is being written. A Vec takes every byte that it is given, so nothing here fails.
+/// A reply under construction. Writing to a `Vec` cannot fail, so the methods return no errors.
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
     tag: Option<&'a [u8]>,
 }
 
 impl<'a> Reply<'a> {
-    /// A reply on the end of `out`, to the request with this tag.
+    /// A reply, appended to `out`, to the request with this tag.
     pub fn new(out: &'a mut Vec<u8>, tag: Option<&'a [u8]>) -> Reply<'a> {
         Reply { out, tag }
     }
@@ -42,7 +42,7 @@ impl<'a> Reply<'a> {
             .raw(micros)
     }
 
-    /// Where a dead letter came from.
+    /// The topic and id from which a dead letter was moved.
     fn origin(self, origin: Option<(&Topic, Id)>) -> Self {
         match origin {
             Some((topic, id)) => {
@@ -66,7 +66,7 @@ impl<'a> Reply<'a> {
         if meta { reply.id(message.id).end() } else { reply.end() }
     }
 
-    /// There is no message; `empty_field` says so in a field of its own.
+    /// The reply without a message; `empty_field` adds `"empty":true`.
     pub fn nothing(self, empty_field: bool) {
         let reply = self.raw(b"{\"message\":\"\"");
         if empty_field { reply.raw(b",\"empty\":true").end() } else { reply.end() }
@@ -126,7 +126,7 @@ impl<'a> Reply<'a> {
         self.write(format_args!("{{\"ok\":true,\"policy\":{policy}")).end();
     }
 
-    /// Where the session, or the subscription, began.
+    /// The watermark of the session or the subscription.
     pub fn since(self, since: Id) {
         self.write(format_args!("{{\"ok\":true,\"since\":{since}")).end();
     }
@@ -135,7 +135,7 @@ impl<'a> Reply<'a> {
         self.raw(b"{\"messages\":[").messages(chunk, 0..chunk.len(), true).raw(b"]").end();
     }
 
-    /// Messages that were read without a place, and where to read on.
+    /// A page of messages, and the id after which to continue.
     #[cfg(feature = "http")]
     pub fn page(self, page: &Page) {
         let mut reply = self.raw(b"{\"messages\":[");
@@ -156,7 +156,7 @@ impl<'a> Reply<'a> {
         reply
     }
 
-    /// A run whose ids are times.
+    /// Delayed messages: the ids of the chunk are due times.
     pub fn delayed(self, chunk: &Chunk) {
         let mut reply = self.raw(b"{\"messages\":[");
         for (index, message) in (0..chunk.len()).filter_map(|i| chunk.get(i).map(|m| (i, m))) {
@@ -223,7 +223,7 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// A node of the store, as it is listed.
+/// The JSON object that describes a node of the store.
 pub fn node(node: &Node) -> serde_json::Value {
     let (away, replicas) = (node.away.as_ref(), node.replicas.as_ref());
     serde_json::json!({
@@ -239,15 +239,15 @@ pub fn node(node: &Node) -> serde_json::Value {
     })
 }
 
-/// As many as an id has: it is below 2^53.
+/// Digits of an id, which is below 2^53.
 const ID_DIGITS: usize = 16;
 const MICROS_DIGITS: usize = 6;
 
-/// What stands behind the message in a push.
+/// Bytes of a push after its message.
 const PUSH_END_BYTES: usize = br#","id":1234567890123456,"timestamp":1234567890.123456}"#.len();
 
-/// An id in decimal. It is written with every message, twice: the formatter of the standard
-/// library would take longer than all the rest.
+/// The decimal digits of an id, with leading zeros. Every message carries its id twice; the
+/// standard library's formatter would take longer than the rest of the reply.
 fn digits(id: Id) -> [u8; ID_DIGITS] {
     let (mut digits, mut left) = ([b'0'; ID_DIGITS], id);
     for digit in digits.iter_mut().rev() {
@@ -257,14 +257,14 @@ fn digits(id: Id) -> [u8; ID_DIGITS] {
     digits
 }
 
-/// Digits without the zeros in front, but with the last.
+/// Strips leading zeros, except from the last digit.
 fn trimmed(digits: &[u8]) -> &[u8] {
     let all_but_last = digits.len().saturating_sub(1);
     let zeros = digits.iter().take(all_but_last).take_while(|digit| **digit == b'0').count();
     digits.get(zeros..).unwrap_or_default()
 }
 
-/// The pushes of a run's messages.
+/// Encodes all messages of a chunk as pushes.
 pub fn pushes(topic: &Topic, chunk: &Chunk) -> Encoded {
     let mut encoded = Encoded::default();
     let begin = format!("{{\"topic\":{},\"message\":", json_string(topic.as_str()));
@@ -290,14 +290,14 @@ fn state(stopped: bool) -> &'static str {
     if stopped { "stopped" } else { "started" }
 }
 
-/// A reply by itself.
+/// Encodes one reply into a new buffer.
 pub fn reply_bytes(write: impl FnOnce(Reply<'_>)) -> Vec<u8> {
     let mut out = Vec::new();
     write(Reply::new(&mut out, None));
     out
 }
 
-/// An error as a reply by itself, for a connection that has no conversation.
+/// Encodes an error for a connection without a handler.
 pub fn error_reply(error: &Error) -> Vec<u8> {
     reply_bytes(|reply| reply.error(error))
 }

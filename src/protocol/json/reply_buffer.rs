@@ -1,5 +1,5 @@
-//! Replies and pushes of one connection until they are written. A message that was taken for good
-//! and whose reply was not written goes back to its topic from here.
+//! The unwritten replies and pushes of one connection. A taken message without a lease whose reply
+//! is not written returns to its topic from here.
 
 use std::sync::Arc;
 
@@ -13,19 +13,19 @@ pub struct ReplyBuffer {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     bytes: Vec<u8>,
-    /// Where each reply and push ends, for a carrier that sends each in a frame of its own.
+    /// The end of each reply and push, for a transport that sends each in its own frame.
     ends: Option<Vec<usize>>,
-    /// Messages in `bytes` that go back if they are not written.
+    /// Taken messages in `bytes`, which are requeued if they are not written.
     deliveries: Vec<Delivery>,
-    /// The code of the last error, if the last request was an unconfirmed put that failed.
+    /// The code of the last error if the last request was a failed unconfirmed put.
     repeated: Option<Code>,
 }
 
-/// A taken message in the buffer.
+/// A taken message whose reply is in the buffer.
 struct Delivery {
     topic: Topic,
     message: Requeue,
-    /// Where its reply ends in the buffer.
+    /// The end of its reply in the buffer.
     end: usize,
 }
 
@@ -41,7 +41,7 @@ impl ReplyBuffer {
         }
     }
 
-    /// Notes from now on where each reply and push ends.
+    /// Records the end of each reply and push from now on.
     #[cfg(feature = "http")]
     pub fn split_frames(&mut self) {
         self.ends = Some(Vec::new());
@@ -55,7 +55,7 @@ impl ReplyBuffer {
         starts.zip(ends).map(|(start, end)| self.bytes.get(*start..*end).unwrap_or_default())
     }
 
-    /// Notes the end of a reply, if one was written.
+    /// Records the end of a reply if one was written.
     fn mark(&mut self) {
         if let Some(ends) = &mut self.ends
             && ends.last().copied().unwrap_or(0) < self.bytes.len()
@@ -64,7 +64,7 @@ impl ReplyBuffer {
         }
     }
 
-    /// Adds the reply to a request with this tag.
+    /// Appends the reply to a request with this tag.
     pub fn answer<T>(&mut self, tag: Option<&[u8]>, write: impl FnOnce(Reply<'_>) -> T) -> T {
         self.repeated = None;
         let written = write(Reply::new(&mut self.bytes, tag));
@@ -72,7 +72,7 @@ impl ReplyBuffer {
         written
     }
 
-    /// Adds an error. Unconfirmed puts in a row that fail with the same code get one error.
+    /// Appends an error. Consecutive unconfirmed puts that fail with the same code share one error.
     pub fn refuse(&mut self, error: &Error, unconfirmed_put: bool, tag: Option<&[u8]>) {
         let code = unconfirmed_put.then_some(error.code);
         if code.is_none() || code != self.repeated {
@@ -82,19 +82,19 @@ impl ReplyBuffer {
         self.mark();
     }
 
-    /// Puts a taken message back if the last reply, which holds it, is not written.
+    /// Requeues the taken message if the last reply, which holds it, is not written.
     pub fn requeue_unless_written(&mut self, topic: &Topic, taken: &Taken, body: &[u8]) {
         let message = Requeue { taken: taken.clone(), body: body.into(), lease: None };
         self.deliveries.push(Delivery { topic: topic.clone(), message, end: self.bytes.len() });
     }
 
-    /// Answers a take that waited. The message goes back if it is not written, leased or not.
+    /// Appends the reply to a take that waited. The message is requeued if it is not written, with
+    /// or without a lease.
     pub fn reply_taken(&mut self, topic: &Topic, message: Requeue, tag: Option<&[u8]>) {
         self.answer(tag, |reply| reply.taken(&message.taken, &message.body));
         self.deliveries.push(Delivery { topic: topic.clone(), message, end: self.bytes.len() });
     }
 
-    /// Adds pushes.
     pub fn push(&mut self, pushes: &Pushes) {
         let encoded =
             pushes.chunk.encoded(Encoding::Push, |chunk| reply::pushes(&pushes.topic, chunk));
@@ -113,7 +113,7 @@ impl ReplyBuffer {
         self.bytes.len()
     }
 
-    /// Forgets all bytes, after this many of them were written. The rest is never written.
+    /// Clears the buffer after its first `bytes` bytes were written; the rest is never written.
     pub fn written(&mut self, bytes: usize) {
         let all = bytes >= self.bytes.len();
         for deliveries in
@@ -142,7 +142,7 @@ impl ReplyBuffer {
 }
 
 impl Drop for ReplyBuffer {
-    /// Messages whose replies were never written go back.
+    /// Requeues messages whose replies were not written.
     fn drop(&mut self) {
         self.written(0);
     }

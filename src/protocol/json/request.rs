@@ -1,4 +1,5 @@
-//! A request in the words of the broker: decoded from its fields, and, if it only looks, shown.
+//! Requests of the JSON protocol: decoded from their fields, turned into operations of the store,
+//! or answered as queries of the broker.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,10 +18,10 @@ use crate::limits;
 use crate::ops::Batch;
 use crate::ops::{Id, Op, Policy, PutOptions, Topic};
 
-/// Messages of a history that does not say how many.
+/// Default `limit` of a history.
 const HISTORY_DEFAULT: usize = 10;
 
-/// One request, borrowed from the text it came in. Leases and delays are microseconds.
+/// One request, borrowed from its text. `lease` and `delay` are in microseconds.
 #[derive(Debug)]
 pub enum Request<'a> {
     Put { topic: Cow<'a, str>, message: &'a [u8], options: Option<Box<PutOptions>>, confirm: bool },
@@ -44,7 +45,8 @@ pub enum Request<'a> {
 }
 
 impl Request<'_> {
-    /// Whether it is carried out together with others of its kind, in their order.
+    /// Whether the request joins the pipeline's batch. Other requests wait until the batch is
+    /// committed.
     pub fn is_batched(&self) -> bool {
         match self {
             Request::Take { wait, .. } => wait.is_zero(),
@@ -62,7 +64,7 @@ impl Request<'_> {
 }
 
 impl<'a> Request<'a> {
-    /// Decodes a request out of its fields.
+    /// Decodes a request from its fields.
     pub fn decode(source: impl FieldSource<'a>) -> Result<Request<'a>> {
         Ok(match &*source.action()? {
             b"put" => {
@@ -128,7 +130,8 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// As an operation of the store, and how that is answered; itself if it is another request.
+    /// Converts the request into a store operation and the kind of its reply; returns any other
+    /// request unchanged.
     pub fn into_op(self) -> std::result::Result<(Op, ReplyKind), Request<'a>> {
         Ok(match self {
             Request::Ack { topic, id, deliveries } => {
@@ -151,7 +154,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A request's text with its fields' places.
+/// The text of a request and the spans of its fields.
 #[derive(Clone, Copy)]
 pub struct RequestText<'a> {
     request: &'a [u8],
@@ -163,7 +166,7 @@ impl<'a> RequestText<'a> {
         RequestText { request, fields }
     }
 
-    /// The request's tag, as it goes into the reply.
+    /// The tag, which the reply repeats byte for byte.
     pub fn tag(self) -> Result<Option<&'a [u8]>> {
         let tag = self.json(Field::Tag);
         if tag.is_some_and(|tag| tag.len() > limits::TAG_BYTES) {
@@ -172,12 +175,11 @@ impl<'a> RequestText<'a> {
         Ok(tag)
     }
 
-    /// Whether this is a put that asked for no reply.
     pub fn is_unconfirmed_put(self) -> bool {
         self.json(Field::Action) == Some(br#""put""#) && self.json(Field::Confirm) != Some(b"true")
     }
 
-    /// Whether the request is within its limits.
+    /// Checks the size of the message and of the rest of the request.
     pub fn check_size(self, max_message: usize) -> Result<()> {
         let message = self.json(Field::Message).map_or(0, <[u8]>::len);
         if message > max_message {
@@ -200,7 +202,7 @@ impl<'a> FieldSource<'a> for RequestText<'a> {
     }
 }
 
-/// Answers a request that changes nothing.
+/// Writes the reply to a request that changes nothing. Writes nothing if it fails.
 pub fn query(
     broker: &Broker,
     caller: &Caller,
@@ -217,13 +219,13 @@ pub fn query(
         Request::Policy { topic } => reply.policy(broker.policy(caller, topic.as_str())),
         Request::Topics => reply.topics(&broker.topics(caller)?),
         Request::Stats => reply.stats(&broker.stats(caller)),
-        // `JsonHandler` carries out the others itself.
+        // `JsonHandler` carries out all other requests itself.
         _ => reply.ok(),
     }
     Ok(())
 }
 
-/// Carries out a request that neither waits nor takes nor puts, and returns its reply.
+/// Carries out a request other than put, get, take and subscribe, and returns its reply.
 #[cfg(feature = "http")]
 pub fn carry_out(broker: &Broker, caller: &Caller, request: Request<'_>) -> Result<Vec<u8>> {
     let mut out = Vec::new();

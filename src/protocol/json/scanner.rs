@@ -1,21 +1,19 @@
-//! Where a request ends, and where its fields lie: a JSON scanner that takes text in pieces cut
-//! anywhere, looks at each byte once, and says at once when the text can no longer be a request.
-//!
-//! It only finds spans; [`request`](super::request) reads what stands in them.
+//! An incremental JSON scanner: finds where a request ends and where its fields lie. It accepts
+//! text split anywhere, reads each byte once, and reports an error at the first byte that cannot
+//! belong to a request. It finds spans only; [`request`](super::request) decodes them.
 
 use super::fault::Fault;
 use super::fields::{Field, FieldSpans, Span, Utf8};
 use crate::limits;
 
-/// While a request that crossed a limit is passed over, its nesting is still followed, this deep.
+/// The nesting levels that are followed while a refused request is skipped.
 const SKIP_DEPTH_LEVELS: usize = 64 * 1024;
 
-/// What [`Scanner::scan`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Scan {
-    /// The text so far may become a request.
+    /// The text so far is the beginning of a request.
     More,
-    /// A request ends after this many bytes.
+    /// A request ends after this number of bytes.
     Done(usize),
 }
 
@@ -35,16 +33,16 @@ enum State {
     FirstItem,
     /// After a value.
     Comma,
-    /// In a string, plain so far.
+    /// In a string, outside an escape or a multi-byte character.
     Text,
     /// In a string, after a backslash.
     Escape,
-    /// In a string, with so many hexadecimal digits to come.
+    /// In a string, with this number of hexadecimal digits of an escape missing.
     Hex(u8),
-    /// In a string, inside a character of several bytes.
+    /// In a string, inside a multi-byte character.
     Wide(Utf8),
     Number(Number),
-    /// In `true`, `false` or `null`, with this to come.
+    /// In `true`, `false` or `null`; holds the missing rest.
     Literal(&'static [u8]),
 }
 
@@ -60,23 +58,23 @@ enum Number {
     ExponentDigits,
 }
 
-/// The state of one connection's scan. See the module.
+/// The scanner of one connection.
 #[derive(Debug)]
 pub struct Scanner {
     max_message: usize,
     state: State,
-    /// One bit for each open container, 1 for an object.
+    /// One bit for each open container: 1 for an object, 0 for an array.
     kinds: Vec<u64>,
     depth: usize,
-    /// Bytes of the request that were scanned.
+    /// Bytes of the request scanned so far.
     at: usize,
     fields: FieldSpans,
-    /// The field whose value is being scanned, and where the value starts.
+    /// The field whose value is being scanned, and the position where the value starts.
     field: Option<Field>,
     value_start: usize,
     key_start: usize,
     in_key: bool,
-    /// Bytes of the message fields that were scanned to their end.
+    /// Total bytes of completely scanned `message` fields.
     messages: usize,
     skipping: bool,
 }
@@ -99,22 +97,20 @@ impl Scanner {
         }
     }
 
-    /// The fields that were found so far.
     pub fn fields(&self) -> &FieldSpans {
         &self.fields
     }
 
-    /// Whether nothing of a request has been seen.
     pub fn is_idle(&self) -> bool {
         self.state == State::Request
     }
 
-    /// Whether the request was refused and is passed over.
+    /// Whether a refused request is being skipped.
     pub fn is_skipping(&self) -> bool {
         self.skipping
     }
 
-    /// Gets ready for the next request.
+    /// Prepares for the next request.
     pub fn reset(&mut self) {
         self.state = State::Request;
         self.depth = 0;
@@ -127,15 +123,15 @@ impl Scanner {
         self.skipping = false;
     }
 
-    /// Passes over the rest of a request that crossed a limit, and returns how much of it was
-    /// scanned. From there on each piece of text is given once, and forgotten.
+    /// Skips the rest of a refused request and returns the number of bytes scanned so far. From now
+    /// on each call of [`Scanner::scan`] receives only new text.
     pub fn skip(&mut self) -> usize {
         self.skipping = true;
         std::mem::take(&mut self.at)
     }
 
-    /// Goes on after what was scanned before. `text` begins at the request's `{`, which must have
-    /// been reached, and holds all that has arrived of it; or, while skipping, the next piece.
+    /// Scans what has arrived since the last call. `text` starts at the request's first byte and
+    /// holds everything received of it; while skipping, it holds only the next piece.
     pub fn scan(&mut self, text: &[u8]) -> Result<Scan, Fault> {
         while let Some(&byte) = text.get(self.at) {
             self.step(byte, text)?;
@@ -151,13 +147,14 @@ impl Scanner {
         Ok(Scan::More)
     }
 
-    /// Whether what was scanned can still become a request within the limits.
+    /// Checks that the unfinished request is within the limits.
     fn check_limits(&self, text: &[u8]) -> Result<(), Fault> {
         let in_value = if self.value_start > 0 { self.at - self.value_start } else { 0 };
         let most = match self.field {
             Some(Field::Message) => Some(self.max_message),
             Some(Field::Tag) => Some(limits::TAG_BYTES),
-            // As an escape, a character has up to six times its bytes; a list is of many names.
+            // An escaped character takes up to six times its bytes. A list holds many names and has
+            // no limit here.
             Some(Field::Topic) if text.get(self.value_start) == Some(&b'"') => {
                 Some(6 * limits::TOPIC_BYTES + 2)
             }
@@ -170,7 +167,8 @@ impl Scanner {
             return Err(Fault::FieldTooLarge(field));
         }
         let message_bytes = if self.field == Some(Field::Message) { in_value } else { 0 };
-        // One that is given again and again may not hide that the request is too large.
+        // All `message` fields count together: repeated ones must not hide a request that is too
+        // large.
         if self.messages + message_bytes > self.max_message {
             return Err(Fault::FieldTooLarge(Field::Message));
         }
@@ -220,13 +218,13 @@ impl Scanner {
     }
 
     fn open(&mut self, byte: u8) -> Result<(), Fault> {
-        let (word, bit) = (self.depth / 64, 1 << (self.depth % 64));
         if self.depth > limits::DEPTH_LEVELS && !self.skipping {
             return Err(Fault::TooDeep);
         }
         if self.depth >= SKIP_DEPTH_LEVELS {
-            return self.expected("an end of the nesting, which is too deep to follow");
+            return self.expected("the nesting to end, which is too deep to follow");
         }
+        let (word, bit) = (self.depth / 64, 1 << (self.depth % 64));
         if word == self.kinds.len() {
             self.kinds.push(0);
         }
@@ -246,7 +244,7 @@ impl Scanner {
 
     fn close(&mut self, byte: u8) -> Result<(), Fault> {
         if self.in_object() != (byte == b'}') {
-            return self.expected("the bracket that closes what is open");
+            return self.expected("the matching closing bracket");
         }
         self.depth -= 1;
         self.at += 1;
@@ -296,10 +294,10 @@ impl Scanner {
         }
     }
 
-    /// After the last byte of a value: `at` stands behind it.
+    /// Ends a value; `at` is one past its last byte.
     fn end_value(&mut self) {
         self.state = State::Comma;
-        // While the request is passed over, positions mean nothing.
+        // While skipping, positions are meaningless.
         if self.depth == 1 && !self.skipping {
             if let Some(field) = self.field.take() {
                 if field == Field::Message {
@@ -336,7 +334,7 @@ impl Scanner {
             (Exponent, b'+' | b'-') => ExponentSign,
             (Exponent | ExponentSign | ExponentDigits, b'0'..=b'9') => ExponentDigits,
             (Zero | Integer | Fraction | ExponentDigits, _) => {
-                // The number ended before this byte, which is looked at again.
+                // The number ended before this byte, which is scanned again as the next token.
                 self.end_value();
                 return Ok(());
             }
@@ -345,7 +343,7 @@ impl Scanner {
         self.enter(State::Number(next))
     }
 
-    /// Takes the plain part of a string, and the byte behind it.
+    /// Consumes the plain part of a string and the byte after it.
     fn text(&mut self, text: &[u8]) -> Result<(), Fault> {
         let rest = text.get(self.at..).unwrap_or_default();
         self.at += super::fields::plain_len(rest);
@@ -357,7 +355,7 @@ impl Scanner {
                 Ok(())
             }
             b'\\' => self.enter(State::Escape),
-            0x00..=0x1F => self.expected("no bare control character in a string: escape it"),
+            0x00..=0x1F => self.expected("an escape instead of a bare control character"),
             _ => match Utf8::first(byte) {
                 Some(utf8) => self.enter(State::Wide(utf8)),
                 None => Err(Fault::NotUtf8 { at: self.at }),

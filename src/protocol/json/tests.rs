@@ -1,4 +1,5 @@
-//! The JSON protocol without a socket: cut anywhere, and against serde_json as the judge.
+//! Property tests of the JSON protocol without a socket: text split anywhere, with serde_json as
+//! the reference.
 
 use proptest::prelude::*;
 
@@ -87,7 +88,7 @@ proptest! {
         prop_assume!(text.first() == Some(&b'{') && text.len() < MAX_MESSAGE);
         let mut cuts = cuts;
         cuts.sort_unstable();
-        prop_assert_eq!(judge(&text, &cuts), judge(&text, &[]), "cuts change nothing");
+        prop_assert_eq!(judge(&text, &cuts), judge(&text, &[]), "splitting changes nothing");
     }
 
     #[test]
@@ -124,7 +125,7 @@ fn requests_may_be_split_at_every_byte() {
         r#"{"message":""}"#,
     )));
     assert_eq!(whole.matches("unknown_action").count(), 1);
-    assert_eq!(whole.matches("missing_field").count(), 1, "one error for a run of puts");
+    assert_eq!(whole.matches("missing_field").count(), 1, "one error for consecutive puts");
     assert!(whole.ends_with(r#"{"ok":true}"#));
     for cut in 1..script.len() {
         assert_eq!(handler(script.as_bytes(), &[cut]), whole, "cut at {cut}");

@@ -1,5 +1,5 @@
-//! Values of fields: one function for each kind of value. Requests of this protocol and the parameters
-//! of HTTP share these functions, so a wrong value gets the same error from both.
+//! Typed values of a request's fields, one function for each kind. JSON requests and HTTP
+//! parameters share these functions, so both report the same error for a wrong value.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use crate::error::Result;
 use crate::limits;
 use crate::ops::{ID_END, Id, PRIORITY_DEFAULT, PRIORITY_MAX, Policy, PutOptions, Topic};
 
-/// The value of a field as it was sent.
+/// The value of a field as received.
 #[derive(Clone, Copy)]
 pub enum FieldValue<'a> {
-    /// JSON text, without white space around it.
+    /// JSON text without surrounding white space.
     Json(&'a [u8]),
-    /// Text from a form, a path or a header: strings have no quotes. Numbers and booleans are
-    /// written as in JSON.
-    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only HTTP has such values"))]
+    /// Text from a form, a path or a header: strings are unquoted, numbers and booleans are written
+    /// as in JSON.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only HTTP sends such values"))]
     Text(&'a str),
 }
 
 impl<'a> FieldValue<'a> {
-    /// What a number or a boolean is read from.
+    /// The bytes from which a number or a boolean is parsed.
     fn raw(self) -> &'a [u8] {
         match self {
             FieldValue::Json(json) => json,
@@ -49,7 +49,7 @@ impl<'a> FieldValue<'a> {
         }
     }
 
-    /// Whether this is the string `word`, written without escapes.
+    /// Whether this is the string `word`. A JSON string with escapes never matches.
     fn is(self, word: &str) -> bool {
         match self {
             FieldValue::Json([b'"', inside @ .., b'"']) => inside == word.as_bytes(),
@@ -58,12 +58,12 @@ impl<'a> FieldValue<'a> {
         }
     }
 
-    /// The value, if it has this type.
+    /// Parses the value as `T`.
     fn number<T: DeserializeOwned>(self) -> Option<T> {
         serde_json::from_slice(self.raw()).ok()
     }
 
-    /// The value as an id, for the field of this name.
+    /// The value as an id; the error names `field`.
     pub fn id(self, field: Field) -> Result<Id> {
         let must_be = "a message's id: a whole number from 0 to 2^53 - 1";
         let id = self.number().filter(|id| *id < ID_END);
@@ -73,15 +73,15 @@ impl<'a> FieldValue<'a> {
 
 /// The fields of one request, from JSON text or from HTTP.
 pub trait FieldSource<'a>: Copy {
-    /// A field's value, which may be null.
+    /// The value of a field; it may be null.
     fn field(self, field: Field) -> Option<FieldValue<'a>>;
 
-    /// The value of a field that may be left out, or be null, which is the same.
+    /// The value of an optional field. Null counts as absent.
     fn option(self, field: Field) -> Option<FieldValue<'a>> {
         self.field(field).filter(|value| !matches!(value, FieldValue::Json(b"null")))
     }
 
-    /// The action as bytes: it is only compared, so it need not be checked to be UTF-8.
+    /// The action as bytes: it is only compared, so its UTF-8 needs no check.
     fn action(self) -> Result<Cow<'a, [u8]>> {
         let action = match self.field(Field::Action).ok_or_else(|| missing(Field::Action))? {
             FieldValue::Json(json) => bytes_of(json),
@@ -92,7 +92,7 @@ pub trait FieldSource<'a>: Copy {
 
     fn name(self) -> Result<Cow<'a, str>> {
         let topic = self.field(Field::Topic).ok_or_else(|| missing(Field::Topic))?;
-        topic.text().ok_or_else(|| bad_field(Field::Topic, "a string of whole characters"))
+        topic.text().ok_or_else(|| bad_field(Field::Topic, "a string without unpaired surrogates"))
     }
 
     fn topic(self) -> Result<Topic> {
@@ -124,7 +124,7 @@ pub trait FieldSource<'a>: Copy {
         priority.ok_or_else(|| bad_field(Field::Priority, "a whole number from 0 to 9"))
     }
 
-    /// The policy to set, if there is one.
+    /// The policy to set; `None` asks for the present one.
     fn policy(self) -> Result<Option<Policy>> {
         let Some(value) = self.option(Field::Policy) else { return Ok(None) };
         let policy =
@@ -169,7 +169,7 @@ pub trait FieldSource<'a>: Copy {
 
     fn deliveries(self) -> Result<u32> {
         let value = self.field(Field::Deliveries).ok_or_else(|| missing(Field::Deliveries))?;
-        let must_be = "the number that the take told";
+        let must_be = "the number that the take returned";
         value.number().ok_or_else(|| bad_field(Field::Deliveries, must_be))
     }
 
@@ -193,7 +193,6 @@ pub trait FieldSource<'a>: Copy {
     }
 }
 
-/// The patterns of a list of names.
 pub fn patterns<S: AsRef<str>>(names: &[S]) -> Result<Vec<Pattern>> {
     if names.is_empty() || names.len() > limits::SUBSCRIPTIONS {
         return Err(bad_field(Field::Topic, "a name, or a list of up to 1000"));
@@ -206,7 +205,7 @@ fn dedupe_key(value: FieldValue<'_>) -> Result<Box<str>> {
     key.map(|key| key.as_ref().into()).ok_or_else(super::fault::bad_dedupe)
 }
 
-/// The text of a JSON string; `None` if it is another value, or holds half a surrogate pair.
+/// Decodes a JSON string; `None` for any other value or an unpaired surrogate.
 fn text_of(json: &[u8]) -> Option<Cow<'_, str>> {
     match bytes_of(json)? {
         Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
@@ -214,7 +213,7 @@ fn text_of(json: &[u8]) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The same as bytes.
+/// Like [`text_of`], without checking that the bytes are UTF-8.
 fn bytes_of(json: &[u8]) -> Option<Cow<'_, [u8]>> {
     let inside = json.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if inside.contains(&b'\\') {

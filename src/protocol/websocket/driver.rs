@@ -1,5 +1,5 @@
-//! Drives a conversation over a WebSocket: reads messages, carries them out, writes frames, and pushes
-//! until one side ends. What differs between protocols is a [`Frames`].
+//! Drives a protocol over a WebSocket: reads messages, carries them out, writes replies and pushes
+//! until one side ends. A protocol is an implementation of [`Frames`].
 
 use std::collections::VecDeque;
 use std::future::ready;
@@ -20,60 +20,62 @@ use crate::protocol::http::app::{App, ForCaller, NotifyWaker};
 use crate::protocol::http::failure::HttpResult;
 use crate::wire::websocket::CloseCode;
 
-/// A connection that holds more memory than an idle one needs gives it back after this long.
+/// A connection that is idle for this long frees the memory that it does not need.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
 
-/// What a binary message from the client leads to.
+/// The reaction to a binary message.
 #[derive(Clone, Copy)]
 pub enum Binary {
-    /// The end of the connection.
+    /// Close the connection.
     Refuse,
-    /// The same message back.
+    /// Send the same message back.
     Echo,
     Ignore,
 }
 
-/// A conversation in text messages, without its socket. Its methods may wait for a disk: the driver
-/// calls those that change it where that blocks no runtime.
+/// A protocol in text messages, without its socket. The methods may wait for a disk, so the driver
+/// calls those that change state through [`App::run`].
 pub trait Frames: Send + Sized + 'static {
     const BINARY: Binary;
 
-    /// Carries out a text message from the byte `done` on. Returns how far it came, and
-    /// [`Next::Read`] once all of it is carried out.
+    /// Carries out a text message from byte `done` on. Returns the new position, and [`Next::Read`]
+    /// once the message is complete.
     fn receive(&mut self, text: &str, done: usize) -> (usize, Next);
 
-    /// What is to be written, a text message each.
+    /// The pending frames, one text message each.
     fn frames(&self) -> impl Iterator<Item = &[u8]> + Send;
 
-    /// This many bytes of the frames were written in whole messages; the others never will be.
+    /// Reports that complete frames with `bytes` bytes were written. The others never will be.
     fn written(&mut self, bytes: usize);
 
-    /// Adds pushes to the frames; true if there may be more.
+    /// Appends pushes to the frames; returns true if more may follow.
     fn push(&mut self) -> Result<bool>;
 
     fn is_subscribed(&self) -> bool {
         true
     }
 
-    /// Whether it holds memory that an idle connection does not need.
+    /// Whether the protocol holds memory that an idle connection does not need.
     fn is_bulky(&self) -> bool {
         false
     }
 
-    /// Gives that memory back.
+    /// Frees that memory.
     fn shrink(&mut self) {}
 
-    /// While the step is [`Next::Wait`]: `None` once there is a reply, else when to give up.
+    /// Retries the waiting request after [`Next::Wait`]. Returns `None` once a reply is ready,
+    /// otherwise the time at which to call again.
     fn retry(&mut self) -> Option<Instant> {
         None
     }
 
-    /// The peer is gone while a request waits.
+    /// Reports that the peer is gone while a request waits.
     fn peer_gone(&mut self) {}
 }
 
-/// Answers the opening handshake; the connection counts under `gauge` from then on. `begin` makes the
-/// conversation, whose waker is woken when there is something to push.
+/// Accepts the opening handshake and starts the driver; the connection counts under `gauge`.
+/// `begin` creates the protocol with its waker, which must be woken when there is something to
+/// push.
 pub fn upgrade<F: Frames>(
     app: &Arc<App>,
     mut request: Request,
@@ -99,21 +101,21 @@ pub fn upgrade<F: Frames>(
 }
 
 fn internal_error(error: &Error) -> End {
-    tracing::error!("a WebSocket has to end: {error}");
-    End::Close(CloseCode::FAILED, "the server has failed")
+    tracing::error!("closing a WebSocket after an internal error: {error}");
+    End::Close(CloseCode::FAILED, "internal error")
 }
 
 struct Driver<F> {
     app: Arc<App>,
     socket: Socket,
-    /// Always there, except while a thread for blocking calls has it.
+    /// `None` only while a thread for blocking calls has it.
     frames: Option<Box<F>>,
-    /// Rung when the broker has something for this connection.
+    /// Notified when the broker has something for this connection.
     notify: Arc<NotifyWaker>,
-    /// Messages that were read while a request waits, and their bytes.
+    /// Messages read while a request waits, and the sum of their bytes.
     inbox: VecDeque<String>,
     unread_bytes: usize,
-    /// How the connection ends, once what has arrived is carried out.
+    /// The end of the connection, once the inbox is carried out.
     end: Option<End>,
 }
 
@@ -125,21 +127,25 @@ impl<F: Frames> Driver<F> {
 
     async fn run(mut self) {
         let end = self.serve().await.unwrap_or_else(|error| internal_error(&error));
-        // What was not written goes back before the peer is told of the end. That may wait for a disk.
+        // Unwritten messages are requeued before the peer learns of the end. That may wait for a
+        // disk.
         let Driver { app, socket, frames, .. } = self;
         if let Err(error) = app.run(move |_| drop(frames)).await {
-            tracing::debug!("a WebSocket's conversation did not end well: {error}");
+            tracing::debug!("cannot end a WebSocket cleanly: {error}");
         }
         socket.close(end).await;
     }
 
-    /// Carries out what comes, and pushes, until the end.
+    /// Carries out messages and sends pushes until the end.
     async fn serve(&mut self) -> Result<End> {
         loop {
             if let Some(text) = self.inbox.pop_front() {
                 self.unread_bytes -= text.len();
                 if self.carry_out(text).await? == Next::Close {
-                    return Ok(End::Close(CloseCode::INVALID, "a text must be a JSON request"));
+                    return Ok(End::Close(
+                        CloseCode::INVALID,
+                        "a text message must be a JSON request",
+                    ));
                 }
             } else if let Some(end) = self.end {
                 return Ok(end);
@@ -150,7 +156,7 @@ impl<F: Frames> Driver<F> {
         }
     }
 
-    /// Does what calls the broker where that blocks no runtime.
+    /// Calls the broker through [`App::run`], so that no runtime thread blocks.
     async fn with<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut F) -> T + Send + 'static,
@@ -166,7 +172,6 @@ impl<F: Frames> Driver<F> {
         Ok(result)
     }
 
-    /// Carries out a message.
     async fn carry_out(&mut self, mut text: String) -> Result<Next> {
         let mut done = 0;
         loop {
@@ -185,7 +190,7 @@ impl<F: Frames> Driver<F> {
         }
     }
 
-    /// Writes what there is. What was taken and cannot be written goes back.
+    /// Writes the pending frames. Taken messages that cannot be written are requeued.
     async fn write(&mut self) {
         let Some(frames) = &mut self.frames else { return };
         if frames.frames().next().is_none() {
@@ -195,7 +200,7 @@ impl<F: Frames> Driver<F> {
         frames.written(written);
     }
 
-    /// Writes pushes; true if there may be more.
+    /// Writes pushes; returns true if more may follow.
     async fn push(&mut self) -> Result<bool> {
         if !self.frames.as_ref().is_some_and(|frames| frames.is_subscribed()) {
             return Ok(false);
@@ -205,8 +210,8 @@ impl<F: Frames> Driver<F> {
         Ok(more && self.end.is_none())
     }
 
-    /// Waits for a message, or for something to push. What has arrived when the server stops is
-    /// carried out before it ends.
+    /// Waits for a message or a push. When the server stops, the messages that have arrived are
+    /// carried out before the end.
     async fn listen(&mut self, more: bool) -> Result<()> {
         let bulky = self.frames.as_ref().is_some_and(|frames| frames.is_bulky());
         tokio::select! {
@@ -235,7 +240,7 @@ impl<F: Frames> Driver<F> {
                 self.inbox.push_back(text);
             }
             (Incoming::Binary(_), Binary::Refuse) => {
-                let text = "requests are text, and not binary";
+                let text = "binary messages are not supported: send text";
                 self.end = Some(End::Close(CloseCode::UNSUPPORTED, text));
             }
             (Incoming::Binary(bytes), Binary::Echo) => self.socket.send_binary(&bytes).await,
@@ -244,13 +249,13 @@ impl<F: Frames> Driver<F> {
         }
     }
 
-    /// Sleeps until the request that waits has its reply; pushes go on. What arrives meanwhile is
-    /// read, up to a buffer full, and left for later.
+    /// Sleeps until the waiting request has its reply; pushes continue. Messages that arrive
+    /// meanwhile are read, up to one buffer, and kept for later.
     async fn wait(&mut self) -> Result<()> {
         self.shrink();
         while let Some(deadline) = self.with(F::retry).await? {
             if self.end.is_some() {
-                // After a close nobody reads a reply.
+                // After a close the client reads no more replies.
                 self.with(F::peer_gone).await?;
                 break;
             }

@@ -1,4 +1,4 @@
-//! One WebSocket: messages in and out, pings answered, and an end of which the peer is told why.
+//! One WebSocket: reads and writes messages, answers pings, and closes with a code and a reason.
 
 use std::io;
 
@@ -13,18 +13,18 @@ use crate::wire::websocket::{CloseCode, Decoder, Opcode, Received, write_frame};
 pub struct Socket<S = TokioIo<Upgraded>> {
     stream: S,
     decoder: Decoder,
-    /// What was read, and how much of that the decoder has had.
+    /// Bytes read, and how many of them the decoder has processed.
     input: Box<[u8]>,
     read: usize,
     decoded: usize,
-    /// What is to be written, and how much of that is.
+    /// Bytes to write, and how many of them are written.
     output: Vec<u8>,
     written: usize,
-    /// Why nothing can be written any more.
+    /// The error of the first failed write; nothing is written after it.
     broken: Option<io::ErrorKind>,
 }
 
-/// What a socket comes to next.
+/// The next event of a socket.
 #[derive(Debug, PartialEq)]
 pub enum Incoming {
     Text(String),
@@ -32,17 +32,16 @@ pub enum Incoming {
     End(End),
 }
 
-/// Why a socket ends.
+/// The reason for the end of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The peer is to be told so, and in words.
+    /// Close with this code and reason.
     Close(CloseCode, &'static str),
     /// The peer is gone.
     Gone,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    /// Messages from it have at most `max` bytes.
     pub fn new(stream: S, max: usize) -> Socket<S> {
         Socket {
             stream,
@@ -56,11 +55,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// What comes next. Whoever stops waiting for it has lost nothing.
+    /// Waits for the next event. Cancelling the future loses nothing.
     pub async fn receive(&mut self) -> Incoming {
         loop {
-            // A peer that takes no pongs is not listened to. Of one that has left, what arrived
-            // before can still be read.
+            // Requests are not read from a peer that does not accept pongs. If the peer has
+            // disconnected, what arrived before can still be read.
             self.flush().await;
             if self.broken.is_some_and(|why| !is_disconnect(why)) {
                 return Incoming::End(End::Gone);
@@ -83,7 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// Reads behind what is not decoded yet: a part of a header. False at the end.
+    /// Appends to the undecoded bytes. Returns false at the end.
     async fn read(&mut self) -> bool {
         self.input.copy_within(self.decoded..self.read, 0);
         self.read -= self.decoded;
@@ -98,8 +97,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         write_frame(&mut self.output, opcode, payload);
     }
 
-    /// Writes what there is. Whoever stops waiting for it may call it again.
-    /// Returns how much of it is written: all, unless the peer is gone.
+    /// Writes the output. Cancelling the future is safe: the next call continues. Returns the
+    /// number of bytes written, which is all unless the peer is gone.
     async fn flush(&mut self) -> usize {
         while self.broken.is_none()
             && let Some(rest @ [_, ..]) = self.output.get(self.written..)
@@ -117,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         std::mem::take(&mut self.written)
     }
 
-    /// Sends texts, and returns how many of their bytes are in frames that were written whole: all,
+    /// Sends text messages. Returns how many of their bytes are in completely written frames: all,
     /// unless the peer is gone.
     pub async fn send(&mut self, texts: impl Iterator<Item = &[u8]>) -> usize {
         self.flush().await;
@@ -133,13 +132,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         whole.checked_sub(1).and_then(|last| ends.get(last)).map_or(0, |(_, bytes)| *bytes)
     }
 
-    /// Sends a binary message.
     pub async fn send_binary(&mut self, payload: &[u8]) {
         self.put(Opcode::Binary, payload);
         self.flush().await;
     }
 
-    /// Ends it. What the peer is still sending is read for a while: else it might never see why.
+    /// Closes the socket. The connection then discards what the peer still sends, so that the close
+    /// frame is not lost to a reset.
     pub async fn close(mut self, end: End) {
         if let End::Close(code, text) = end {
             self.put(Opcode::Close, &[&code.0.to_be_bytes(), text.as_bytes()].concat());
@@ -147,22 +146,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 self.flush().await;
                 self.stream.shutdown().await
             };
-            // A peer that does not read is not waited for.
+            // The timeout bounds the wait for a peer that does not read.
             let _ = timeout(2 * limits::LINGER, closing).await;
         }
     }
 }
 
-/// Whether a write failed because the peer is gone.
+/// Whether a write failed because the peer has disconnected.
 fn is_disconnect(why: io::ErrorKind) -> bool {
     matches!(why, io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-/// What is wrong with what came, in words.
+/// The reason sent with a close code after invalid input.
 fn close_reason(code: CloseCode) -> &'static str {
     match code {
         CloseCode::TOO_LARGE => "the message is too large",
-        CloseCode::INVALID => "a text must be UTF-8",
-        _ => "a WebSocket client may not send this here",
+        CloseCode::INVALID => "text messages must be UTF-8",
+        _ => "the frame is not allowed here",
     }
 }

@@ -1,4 +1,4 @@
-//! The guard, header by header.
+//! Tests of the guard, header by header.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn request(method: &str, uri: &str, headers: &[(&str, &[u8])]) -> Request<()> {
     request.body(()).unwrap()
 }
 
-/// The code with which the guard refuses, or nothing.
+/// The error code of a refusal.
 fn refusal(guard: &Guard, request: &Request<()>) -> Option<Code> {
     guard.check(request).err().map(|error| error.code)
 }

@@ -1,8 +1,8 @@
-//! Server-sent events: a topic, or several, followed without end. The id of an event is that of its
-//! message, so that whoever comes back with the last one goes on behind it.
+//! Server-sent events: an endless stream of one or several topics. An event's id is its message's
+//! id, so a client that reconnects with the last id continues after it.
 //!
-//! The messages of one topic are written once for all who stand at the same place, and go from there
-//! to the sockets without being copied.
+//! The events of a topic are encoded once for all clients at the same position and are sent without
+//! another copy.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -29,7 +29,7 @@ const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Follows topics. An event names its topic if it is `named`: where it may be one of several.
+/// Streams the messages of topics. With `named`, each event names its topic.
 pub async fn follow(
     app: &ForCaller,
     connection: &HttpConnection,
@@ -55,44 +55,44 @@ pub async fn follow(
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        // A proxy that gathers what it passes on would keep events back.
+        // A proxy that buffers responses would delay events.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     Ok((headers, body).into_response())
 }
 
-/// The patterns to follow, and from where. The last event that the reader had goes before the query.
+/// The patterns to follow and the start position. `Last-Event-ID` overrides the query.
 fn subscription(topics: &[&str], uri: &Uri, headers: &HeaderMap) -> Result<(Vec<Pattern>, From)> {
     let params = &Params::new(uri);
     let (from, patterns) = (params.from()?, json::patterns(topics)?);
     let since = last_event_id(headers.get(LAST_EVENT_ID)).unwrap_or_else(|| params.since())?;
-    // It changes nothing here, but a wrong value is refused as in a get.
+    // Unused here, but a wrong value is refused as in a get.
     params.wait()?;
     Ok((patterns, since.map_or(from, From::Id)))
 }
 
-/// The id of the last event that a reader had; `None` if the header says nothing.
+/// Parses `Last-Event-ID`; `None` if the header is missing or empty.
 pub fn last_event_id(value: Option<&HeaderValue>) -> Option<Result<Option<Id>>> {
     let value = value?.to_str().unwrap_or("?");
     let id = || FieldValue::Text(value).id(Field::Since).map(Some);
     (!value.is_empty()).then(id)
 }
 
-/// A stream of events, between two of them.
+/// A stream of events.
 struct EventStream {
     app: ForCaller,
     session: Session,
     notify: Arc<NotifyWaker>,
     beat: Interval,
-    /// What is said first.
+    /// Sent before all events.
     first: Option<Bytes>,
-    /// Whether an event tells its topic: where it may be one of several.
+    /// Whether each event names its topic, because there may be several.
     named: bool,
     upgraded: UpgradeGuard,
 }
 
 impl EventStream {
-    /// The next bytes of the stream; `None` once the server stops.
+    /// Returns the next bytes of the stream; `None` once the server stops.
     async fn next(mut self) -> Option<(std::result::Result<Bytes, Infallible>, EventStream)> {
         if let Some(first) = self.first.take() {
             return Some((Ok(first), self));
@@ -113,7 +113,7 @@ impl EventStream {
         }
     }
 
-    /// What is to be pushed next, if there is something by now.
+    /// Returns the next events, if there are any.
     async fn pushes(self) -> Option<(EventStream, Option<Bytes>)> {
         let EventStream { mut session, app, notify, beat, first, named, upgraded } = self;
         let next = app.run(move |broker, caller| {
@@ -127,7 +127,7 @@ impl EventStream {
     }
 }
 
-/// Some messages of a run as they were written for all who stand in it.
+/// A range of a chunk's messages, encoded once for all clients.
 struct EncodedRange {
     chunk: Arc<Chunk>,
     range: Range<usize>,
@@ -148,7 +148,8 @@ fn event_bytes(pushes: Pushes, named: bool) -> Bytes {
     }
 }
 
-/// Messages as events. A line end inside of one says nothing in JSON, and would end its line here.
+/// Encodes messages as events. Line ends outside strings are white space in JSON; they are removed
+/// because they would end the `data` line.
 pub fn events(topic: Option<&Topic>, chunk: &Chunk, range: Range<usize>) -> Encoded {
     let mut encoded = Encoded::default();
     let out = &mut encoded.bytes;
@@ -172,12 +173,12 @@ fn is_line_end(byte: &u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }
 
-/// Without data it is no event: it says where the reader stands that has had none yet.
+/// A block without data is not an event: it only sets the client's last event id.
 fn start_event(id: Id) -> Bytes {
     format!("id: {id}\n\n").into()
 }
 
-/// What is said where messages cannot be read; the stream goes on.
+/// Reports that messages cannot be read. The stream continues.
 fn error_event(error: &Error) -> Bytes {
     let mut event = b"event: error\ndata: ".to_vec();
     event.extend(json::error_reply(error));

@@ -14,23 +14,23 @@ use crate::protocol::json::{self, Field, FieldSource, FieldSpans, FieldValue};
 /// The parameters of one request.
 #[derive(Default)]
 pub struct Params {
-    /// What the route says. It goes before the body, and the body before the query.
+    /// Parameters set by the route. They override the body, and the body overrides the query.
     path: Vec<(Field, String)>,
-    /// The fields of a body that is a JSON object.
+    /// A body that is a JSON object, with the spans of its fields.
     json: Vec<u8>,
     fields: FieldSpans,
-    /// The fields of the query, then those of a body that is a form: the last counts.
+    /// The fields of the query, then those of a form body: the last one counts.
     form: Form,
 }
 
 impl Params {
-    /// The parameters of the query; unknown ones are ignored.
+    /// The parameters of the query. Unknown names are ignored.
     pub fn new(uri: &Uri) -> Params {
         let form = Form::new(uri.query().unwrap_or_default().as_bytes());
         Params { form, ..Params::default() }
     }
 
-    /// Adds those of a body that is a JSON object, a form, or empty.
+    /// Adds the parameters of a body that is a JSON object, a form, or empty.
     pub fn body(mut self, body: &[u8], max_message: usize) -> Result<Params> {
         let body = body.trim_ascii();
         if body.first() == Some(&b'{') {
@@ -46,7 +46,7 @@ impl Params {
         Ok(self)
     }
 
-    /// Adds a parameter that the route says.
+    /// Adds a parameter set by the route.
     pub fn path(mut self, field: Field, value: &str) -> Params {
         self.path.push((field, value.to_owned()));
         self
@@ -62,12 +62,12 @@ impl<'a> FieldSource<'a> for &'a Params {
     }
 }
 
-/// What is to be read in a body.
+/// How to read a message from a body.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum BodyKind {
     Json,
     Text,
-    /// JSON if it is some, else text: nobody said, or a tool said what it always says.
+    /// JSON if it is valid, otherwise text: the type is missing or a tool's default.
     Either,
 }
 
@@ -81,20 +81,20 @@ impl BodyKind {
         }
     }
 
-    /// The body as JSON text.
+    /// Returns the body as JSON text.
     pub fn message(self, body: &[u8], max_message: usize) -> Result<Cow<'_, [u8]>> {
         let text = || -> Result<Cow<'_, [u8]>> {
             let text = str::from_utf8(body).map_err(|error| {
-                Error::new(Code::BadUtf8, format!("the body is no text in UTF-8: {error}"))
+                Error::new(Code::BadUtf8, format!("the body is not UTF-8: {error}"))
             })?;
             Ok(Value::from(text).to_string().into_bytes().into())
         };
         match self {
             BodyKind::Text => text(),
             BodyKind::Json => json::message(body, max_message).map(Cow::Borrowed),
-            // More likely a body that was forgotten than a message.
+            // An empty body is probably a mistake, not an empty message.
             BodyKind::Either if body.is_empty() => {
-                let text = "the body is empty: send the message, or an empty text as text/plain";
+                let text = "the body is empty: send a message, or an empty text as text/plain";
                 Err(Error::new(Code::MissingField, text))
             }
             BodyKind::Either => match json::message(body, max_message) {

@@ -1,4 +1,5 @@
-//! Takes, at once or in line. Whoever hangs up leaves the line, and what was handed to him goes on.
+//! Takes, immediate or waiting. When a waiting client disconnects it leaves the queue, and its
+//! message goes to the next taker.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -40,7 +41,8 @@ pub async fn take(
     })
 }
 
-/// A taker's place in line. Dropped, it goes to the next, and so does what was handed to it.
+/// A taker in the wait queue. Dropping it frees its place and passes a message it received to the
+/// next taker.
 struct QueuedTaker {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
@@ -71,7 +73,7 @@ impl QueuedTaker {
         Some(message.map(|message| self.delivery(topic, message)))
     }
 
-    /// Leaves the line, with what was handed over before that.
+    /// Leaves the queue; returns the message if one was handed over before.
     fn leave(mut self) -> Option<Result<Delivery>> {
         let waiting = self.waiting.take()?;
         let (topic, message) = (waiting.topic().clone(), waiting.leave()?);

@@ -1,4 +1,5 @@
-//! What is read of a request's query, body and header, against what the JSON protocol says of the same.
+//! Property tests of query, body and header parameters, compared with the rules of the JSON
+//! protocol.
 
 use axum::http::{HeaderValue, Uri};
 use proptest::prelude::*;
@@ -37,7 +38,7 @@ fn field_value() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
-    /// Whatever a query says, it says nothing but fields: topic and action are those of the path.
+    /// A query sets fields only: topic and action always come from the path.
     #[test]
     fn query_sets_fields_but_not_topic_or_action(pairs in prop::collection::vec((field_name(), field_value()), 0..6)) {
         let query: Vec<String> =
@@ -52,7 +53,7 @@ proptest! {
         }
     }
 
-    /// A body is what its fields are, or it is no request at all.
+    /// A body is an object of fields, or it is refused.
     #[test]
     fn body_is_an_object_of_fields_or_refused(bytes in prop_oneof![
         prop::collection::vec(any::<u8>(), 0..40),
@@ -75,7 +76,7 @@ proptest! {
         }
     }
 
-    /// A number below 2^53 is a place; nothing else is.
+    /// Only a number below 2^53 is an id.
     #[test]
     fn last_event_id_is_an_id_or_refused(bytes in prop_oneof![
         "[0-9]{0,17}".prop_map(String::into_bytes),
@@ -95,7 +96,7 @@ proptest! {
         }
     }
 
-    /// What is put is one JSON value, and an event of it is one line of the same value.
+    /// A put message is one JSON value, and its event is one line with the same value.
     #[test]
     fn message_is_one_json_value_and_one_event_line(
         bytes in prop_oneof![
@@ -117,7 +118,7 @@ proptest! {
         let value = serde_json::from_slice::<Value>(&message);
         match (kind, judged) {
             (BodyKind::Json | BodyKind::Either, Some(judged)) => prop_assert_eq!(value.unwrap(), judged),
-            // What serde_json takes for no value, say half a surrogate, may be JSON all the same.
+            // serde_json rejects some valid JSON, such as an unpaired surrogate.
             (BodyKind::Json, None) => {}
             (_, _) if kind == BodyKind::Text || message.as_ref() != bytes.trim_ascii() => {
                 prop_assert_eq!(value.unwrap(), Value::from(str::from_utf8(&bytes).unwrap()));

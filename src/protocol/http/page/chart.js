@@ -1,12 +1,12 @@
 // The chart: messages in and out per second, over the last two minutes.
 
-import { $, rate, say, short } from "./show.js";
+import { $, rate, setText, short } from "./show.js";
 
-/** The chart grows from the least to the most. */
-const LEAST = 30;
-const MOST = 120;
+/** The chart spans at least MIN_SECONDS and at most MAX_SECONDS seconds. */
+const MIN_SECONDS = 30;
+const MAX_SECONDS = 120;
 const HEIGHT = 190;
-/** Two points that are farther apart have a gap between them. */
+/** Points more than this many seconds apart are not joined by a line. */
 const GAP = 3.5;
 
 let points = [];
@@ -36,7 +36,7 @@ function draw() {
     cursor: { show: false },
     padding: [8, 8, 0, 0],
     scales: {
-      x: { time: true, range: (_, min, max) => [Math.max(Math.min(min, max - LEAST), max - MOST), max] },
+      x: { time: true, range: (_, min, max) => [Math.max(Math.min(min, max - MIN_SECONDS), max - MAX_SECONDS), max] },
       y: { range: (_, __, max) => [0, Math.max(5, max * 1.15)] },
     },
     axes: [
@@ -64,7 +64,7 @@ function data() {
   return [at, put, out];
 }
 
-/** Shows these points from now on, or one more. */
+/** Replaces all points, or appends one. */
 export function show({ points: all, point }) {
   if (all) {
     points = all;
@@ -73,9 +73,9 @@ export function show({ points: all, point }) {
   }
   const newest = points.at(-1);
   if (!newest) return;
-  points = points.filter(([at]) => at > newest[0] - MOST - 2);
-  say("in", `${rate(newest[1])}/s`);
-  say("out", `${rate(newest[2])}/s`);
+  points = points.filter(([at]) => at > newest[0] - MAX_SECONDS - 2);
+  setText("in", `${rate(newest[1])}/s`);
+  setText("out", `${rate(newest[2])}/s`);
   $("chart").dataset.points = points.length;
   if (plot) plot.setData(data());
   else draw();

@@ -1,4 +1,5 @@
-//! What the page is told: everything once a second as one stream, and a topic's messages when asked.
+//! The data of the page: the server's state once a second as one event stream, and the last
+//! messages of a topic on request.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -24,13 +25,13 @@ use crate::protocol::http::extract::Form;
 use crate::protocol::http::failure::{HttpResult, Json};
 use crate::protocol::json::node;
 
-/// Which topics are asked for: those whose names hold `part`, and one that is open.
+/// The topics that a page shows: those whose names contain `part`, and the open one.
 struct LiveQuery {
     part: String,
     open: Option<String>,
 }
 
-/// A stream of server-sent events, one a second.
+/// The stream of server-sent events, one a second.
 pub async fn live(
     app: ForCaller,
     Extension(connection): Extension<Arc<HttpConnection>>,
@@ -43,7 +44,7 @@ pub async fn live(
     };
     let snapshots = app.monitor.snapshots(&app).await?;
     let app = app.over("sse");
-    // What is not read waits here, and nothing more is made.
+    // A channel of one event: a slow reader stops the production of events.
     let (events, mut body) = mpsc::channel(1);
     tokio::spawn(async move {
         let _upgraded = connection.upgrade("sse");
@@ -61,7 +62,7 @@ pub async fn live(
     Ok((headers, Body::from_stream(body)).into_response())
 }
 
-/// Sends an event for each look, until nobody listens.
+/// Sends an event for each snapshot until the reader disconnects.
 async fn send_snapshots(
     app: &ForCaller,
     query: &LiveQuery,
@@ -84,7 +85,8 @@ async fn send_snapshots(
     }
 }
 
-/// The first event also tells of the time before.
+/// Encodes a snapshot. The first event of a stream also holds the chart's past points and the
+/// health rules.
 fn snapshot_json(app: &ForCaller, query: &LiveQuery, snapshot: &Snapshot, first: bool) -> Value {
     let (topics, matching) = app.broker().busiest(&app.caller, &query.part, limits::PAGE_TOPICS);
     let open = query.open.as_deref().and_then(|name| app.broker().busy_topic(&app.caller, name));
@@ -146,11 +148,14 @@ fn topic_json(topic: &Busy) -> Value {
     })
 }
 
-/// The last messages of a topic, oldest first.
+/// Returns the last messages of a topic, oldest first.
 pub async fn topic(app: ForCaller, RawQuery(query): RawQuery) -> HttpResult<Response> {
     let form = Form::new(query.unwrap_or_default().as_bytes());
     let name = form.get("name").ok_or_else(|| {
-        Error::new(Code::MissingField, "no topic is named: ask for /api/topic?name=TOPIC")
+        Error::new(
+            Code::MissingField,
+            "the query does not name a topic: request /api/topic?name=TOPIC",
+        )
     })?;
     let topic = Topic::new(name)?;
     let snapshot_json: Result<Value> = app
@@ -159,7 +164,7 @@ pub async fn topic(app: ForCaller, RawQuery(query): RawQuery) -> HttpResult<Resp
             let chunk = broker.history(caller, topic.as_str(), limits::PAGE_MESSAGES)?;
             let messages = (0..chunk.len()).filter_map(|index| chunk.get(index));
             let messages: Vec<_> = messages.map(|m| message_json(m.id, m.body)).collect();
-            // Whoever follows the topic from here on misses nothing.
+            // Following the topic after this id misses no message.
             let last = if chunk.is_empty() { since } else { chunk.last_id() };
             Ok(json!({ "topic": topic.as_str(), "messages": messages, "last": last }))
         })
@@ -168,15 +173,16 @@ pub async fn topic(app: ForCaller, RawQuery(query): RawQuery) -> HttpResult<Resp
     Ok((headers, Json(snapshot_json?.to_string())).into_response())
 }
 
-/// A message's JSON text, or the beginning of it, as a string: a browser would write it anew.
+/// A message, with the beginning of its JSON text as a string: a browser that parsed it would
+/// reformat numbers and spaces.
 fn message_json(id: Id, body: &[u8]) -> Value {
     json!({ "id": id, "bytes": body.len(), "text": excerpt(body) })
 }
 
-/// As much of a text as is shown.
+/// The beginning of a text, as far as the page shows it.
 pub fn excerpt(text: &[u8]) -> String {
     let shown = text.get(..limits::PAGE_MESSAGE_BYTES).unwrap_or(text);
-    // A character that is cut in two is left out.
+    // Drops a character that is cut in two.
     let valid = shown.utf8_chunks().next().map_or("", |chunk| chunk.valid());
     valid.to_owned()
 }

@@ -1,4 +1,5 @@
-//! The monitor: looks at the server once a second, from the first time that anybody asks how it is.
+//! The monitor: takes a snapshot of the server once a second, starting with the first request for
+//! one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -16,7 +17,7 @@ use crate::protocol::http::app::App;
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Health goes by the median of so many waits: one hiccup is none.
+/// Health uses the median of this many probes, so that one slow probe does not matter.
 const WAITS: usize = 5;
 
 #[derive(Default)]
@@ -24,22 +25,22 @@ pub struct Monitor {
     snapshots: OnceLock<watch::Receiver<Arc<Snapshot>>>,
 }
 
-/// One look at the server.
+/// The state of the server at one second.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     pub number: u64,
     pub stats: Stats,
-    /// Connections by what they speak.
+    /// Connections by protocol.
     pub protocol_counts: BTreeMap<&'static str, u64>,
     pub wait: Duration,
     pub health: Health,
-    /// By which measure it is not good.
+    /// The reason for a health other than good.
     pub why: String,
-    /// The last seconds, this one last.
+    /// The last seconds, with this one at the end.
     pub points: VecDeque<RatePoint>,
 }
 
-/// Messages that were put, and that were taken or read, a second.
+/// Rates over one second, in messages per second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RatePoint {
     /// Unix seconds.
@@ -49,7 +50,7 @@ pub struct RatePoint {
 }
 
 impl Monitor {
-    /// The looks from now on; the last is at hand.
+    /// Subscribes to the snapshots; the latest is available at once.
     pub async fn snapshots(&self, app: &Arc<App>) -> Result<watch::Receiver<Arc<Snapshot>>> {
         let snapshots = self.snapshots.get_or_init(|| {
             let (sender, snapshots) = watch::channel(Arc::default());
@@ -58,17 +59,17 @@ impl Monitor {
         });
         let mut snapshots = snapshots.clone();
         let first = snapshots.wait_for(|snapshot| snapshot.number > 0).await.map(drop);
-        first.map_err(|_| Error::new(Code::Closing, "the server is closing: ask again later"))?;
+        first.map_err(|_| Error::new(Code::Closing, "the server is closing: try again later"))?;
         Ok(snapshots)
     }
 
-    /// The last look.
+    /// The latest snapshot.
     pub async fn latest(&self, app: &Arc<App>) -> Result<Arc<Snapshot>> {
         Ok(self.snapshots(app).await?.borrow().clone())
     }
 }
 
-/// Looks until the server stops.
+/// Takes snapshots until the server stops.
 async fn monitor(app: Arc<App>, snapshots: watch::Sender<Arc<Snapshot>>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -103,13 +104,13 @@ async fn monitor(app: Arc<App>, snapshots: watch::Sender<Arc<Snapshot>>) {
     }
 }
 
-/// The look after `last`, which was so long ago.
+/// The snapshot that follows `last` after `passed`.
 fn next(app: &App, last: &Snapshot, stats: Stats, vitals: &Vitals, passed: Duration) -> Snapshot {
     let out = |stats: &Stats| stats.takes + stats.reads;
     let seconds = passed.as_secs_f64().max(0.001);
     let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
     let mut points = last.points.clone();
-    // Nothing is known of the time before the first look.
+    // The first snapshot has no earlier counts to compare with.
     if last.number > 0 {
         points.push_back(RatePoint {
             at: unix_seconds(),
@@ -131,11 +132,11 @@ fn next(app: &App, last: &Snapshot, stats: Stats, vitals: &Vitals, passed: Durat
     }
 }
 
-/// Questions to the store, one after the other: the next when the last is answered.
+/// Probes of the store, one at a time.
 struct Probe {
     since: Instant,
-    asked: JoinHandle<Result<Duration>>,
-    /// How long the last answer took, from when it was due to be asked for.
+    task: JoinHandle<Result<Duration>>,
+    /// Time of the last completed probe, from when it was due.
     waited: Duration,
     failure: Option<String>,
 }
@@ -143,24 +144,24 @@ struct Probe {
 impl Probe {
     fn begin(app: &Arc<App>, due: Instant) -> Probe {
         let app = app.clone();
-        let asked = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             app.run(|broker| broker.probe()).await??;
             Ok(due.elapsed())
         });
-        Probe { since: due, asked, waited: Duration::ZERO, failure: None }
+        Probe { since: due, task, waited: Duration::ZERO, failure: None }
     }
 
-    /// How long the question waits that is not answered yet.
+    /// Time that the unfinished probe has been waiting.
     fn pending(&self) -> Duration {
-        if self.asked.is_finished() { Duration::ZERO } else { self.since.elapsed() }
+        if self.task.is_finished() { Duration::ZERO } else { self.since.elapsed() }
     }
 
     async fn go_on(self, app: &Arc<App>, due: Instant) -> Probe {
-        if !self.asked.is_finished() {
+        if !self.task.is_finished() {
             return self;
         }
         let next = Probe::begin(app, due);
-        match self.asked.await {
+        match self.task.await {
             Ok(Ok(waited)) => Probe { waited, ..next },
             Ok(Err(error)) => Probe { failure: Some(error.to_string()), ..next },
             Err(error) => Probe { failure: Some(error.to_string()), ..next },
@@ -168,7 +169,7 @@ impl Probe {
     }
 }
 
-/// How many messages had been lost, at the looks of the last seconds.
+/// The lost messages at each snapshot of the last seconds.
 #[derive(Default)]
 struct RecentLosses(VecDeque<(Instant, u64)>);
 
@@ -210,7 +211,7 @@ mod tests {
     fn drops_expire_after_ten_seconds() {
         let (mut drops, start) = (RecentLosses::default(), Instant::now());
         let mut at = |seconds, dropped| drops.recent(dropped, start + Duration::from_secs(seconds));
-        // What was dropped before the first look is not known to be of now.
+        // Drops before the first snapshot have an unknown age.
         assert_eq!([at(0, 7), at(1, 7), at(2, 9)], [0, 0, 2]);
         assert_eq!([at(10, 9), at(12, 9), at(13, 9)], [2, 0, 0]);
     }

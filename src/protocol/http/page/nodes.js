@@ -1,6 +1,6 @@
-// The nodes of a store that is elsewhere: a line each, under the cards.
+// The nodes of a remote store, one line each.
 
-import { $, bytes, count, duration, make, plural, wait } from "./show.js";
+import { $, bytes, count, duration, element, plural, wait } from "./show.js";
 
 export function show(nodes) {
   $("nodes").hidden = nodes.length === 0;
@@ -9,19 +9,19 @@ export function show(nodes) {
 
 function line(node, isOneOfSeveral) {
   const away = node.away_seconds !== null;
-  const said = away ? [`away for ${duration(node.away_seconds)} (${node.away_why})`] : here(node);
-  if (isOneOfSeveral) said.push(plural(node.parts.length, "part"));
+  const facts = away ? [`unreachable for ${duration(node.away_seconds)} (${node.away_why})`] : reachable(node);
+  if (isOneOfSeveral) facts.push(plural(node.parts.length, "partition"));
   const late = node.news_lag_seconds;
-  if (late !== null && !away) said.push(`its news is ${count(late)} s late`);
-  return make("li", away || late !== null ? { class: "bad" } : {}, `${node.address}: ${said.join(", ")}`);
+  if (late !== null && !away) facts.push(`changes by other servers delayed by ${count(late)} s`);
+  return element("li", away || late !== null ? { class: "bad" } : {}, `${node.address}: ${facts.join(", ")}`);
 }
 
-function here(node) {
-  const said = [`answers in ${wait(node.round_trip_us / 1e6)}`];
-  if (node.replicas > 0) said.push(`${plural(node.replicas, "replica")}, ${lag(node)}`);
-  return said;
+function reachable(node) {
+  const facts = [`answers in ${wait(node.round_trip_us / 1e6)}`];
+  if (node.replicas > 0) facts.push(`${plural(node.replicas, "replica")}, ${lag(node)}`);
+  return facts;
 }
 
-/** Replicas say once a second how far they are. */
+/** Replicas report their position once a second. */
 const lag = ({ replica_lag_seconds: seconds, replica_lag_bytes: behind }) =>
   seconds > 2 ? `silent for ${count(seconds)} s` : `${bytes(behind)} behind`;

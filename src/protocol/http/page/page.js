@@ -1,87 +1,88 @@
-// The page: one stream tells it everything, once a second, and it comes back by itself.
+// The page: shows the server's state from one event stream, one event a second, and reconnects by itself.
 
 import * as chart from "./chart.js";
 import * as nodes from "./nodes.js";
-import { $, bytes, count, duration, make, plural, say, wait } from "./show.js";
+import { $, bytes, count, duration, element, plural, setText, wait } from "./show.js";
 import * as topic from "./topic.js";
 import * as topics from "./topics.js";
 
-/** No news for so long: the server is away, whatever the connection says. */
-const PATIENCE = 5000;
-const AGAIN = 1000;
+/** Milliseconds without an event after which the server counts as unreachable. */
+const EVENT_TIMEOUT = 5000;
+/** Milliseconds before the page connects again. */
+const RECONNECT_DELAY = 1000;
 
 const NAMES = { json: "JSON", http: "HTTP", sse: "SSE", websocket: "WebSocket" };
 
 let source = null;
-let silence = null;
-let wasAway = false;
+let timer = null;
+let wasOffline = false;
 
-function listen() {
+function connect() {
   source?.close();
   const query = new URLSearchParams();
   if ($("filter").value) query.set("filter", $("filter").value);
   if (topic.opened() !== null) query.set("topic", topic.opened());
   source = new EventSource(`/api/live?${query}`);
   source.onmessage = (event) => show(JSON.parse(event.data));
-  source.onerror = away;
-  hear();
+  source.onerror = showOffline;
+  restartTimer();
 }
 
-function hear() {
-  clearTimeout(silence);
-  silence = setTimeout(away, PATIENCE);
+function restartTimer() {
+  clearTimeout(timer);
+  timer = setTimeout(showOffline, EVENT_TIMEOUT);
 }
 
-function away() {
-  wasAway = true;
+function showOffline() {
+  wasOffline = true;
   $("away").hidden = false;
-  say("line", "away");
+  setText("line", "offline");
   $("line").className = "line off";
   source.close();
-  clearTimeout(silence);
-  silence = setTimeout(listen, AGAIN);
+  clearTimeout(timer);
+  timer = setTimeout(connect, RECONNECT_DELAY);
 }
 
-function back() {
+function showOnline() {
   $("away").hidden = true;
-  say("line", "live");
+  setText("line", "live");
   $("line").className = "line on";
-  if (wasAway) topic.again();
-  wasAway = false;
+  if (wasOffline) topic.reload();
+  wasOffline = false;
 }
 
-function show(told) {
-  hear();
-  back();
-  if (told.version) say("version", told.version);
-  if (told.rules) showRules(told.rules);
-  cards(told);
-  nodes.show(told.nodes);
-  chart.show(told);
-  topics.show(told);
-  topic.tick(told.open);
+function show(snapshot) {
+  restartTimer();
+  showOnline();
+  if (snapshot.version) setText("version", snapshot.version);
+  if (snapshot.rules) showRules(snapshot.rules);
+  cards(snapshot);
+  nodes.show(snapshot.nodes);
+  chart.show(snapshot);
+  topics.show(snapshot);
+  topic.tick(snapshot.open);
 }
 
-function cards(told) {
-  $("health").dataset.health = told.health;
-  say("health-word", told.health);
-  say("why", told.health === "good" ? `the store answers in ${wait(told.wait)}` : told.why);
-  say("messages", count(told.messages));
-  say("records", `kept; ${count(told.puts)} received, ${count(told.takes)} taken`);
-  say("store", bytes(told.size));
-  $("fill").hidden = told.max_size === null;
-  $("fill").value = told.max_size ? told.size / told.max_size : 0;
-  const dropped = told.dropped ? `; ${count(told.dropped)} dropped` : "";
-  say("room", (told.max_size ? `in ${told.store}, of ${bytes(told.max_size)}` : `in ${told.store}, no bound`) + dropped);
-  say("connections", count(told.connections));
-  say("protocols", protocols(told));
-  say("uptime", duration(told.uptime));
-  const waiting = told.waiting ? `, ${plural(told.waiting, "taker")} in line` : "";
-  say("since", plural(told.topic_count, "topic") + waiting);
+function cards(snapshot) {
+  $("health").dataset.health = snapshot.health;
+  setText("health-word", snapshot.health);
+  setText("why", snapshot.health === "good" ? `the store answers in ${wait(snapshot.wait)}` : snapshot.why);
+  setText("messages", count(snapshot.messages));
+  setText("records", `stored; ${count(snapshot.puts)} received, ${count(snapshot.takes)} taken`);
+  setText("store", bytes(snapshot.size));
+  $("fill").hidden = snapshot.max_size === null;
+  $("fill").value = snapshot.max_size ? snapshot.size / snapshot.max_size : 0;
+  const dropped = snapshot.dropped ? `; ${count(snapshot.dropped)} dropped` : "";
+  setText("room", (snapshot.max_size ? `in ${snapshot.store}, of ${bytes(snapshot.max_size)}` : `in ${snapshot.store}, no limit`) + dropped);
+  setText("connections", count(snapshot.connections));
+  setText("protocols", protocols(snapshot));
+  setText("uptime", duration(snapshot.uptime));
+  const waiting = snapshot.waiting ? `, ${plural(snapshot.waiting, "taker")} waiting` : "";
+  setText("since", plural(snapshot.topic_count, "topic") + waiting);
 }
 
-function protocols({ protocols: spoken, connections }) {
-  const parts = Object.entries(spoken).filter(([, open]) => open > 0);
+function protocols({ protocols: counts, connections }) {
+  const parts = Object.entries(counts).filter(([, open]) => open > 0);
   const silent = connections - parts.reduce((sum, [, open]) => sum + open, 0);
   const shown = parts.map(([name, open]) => `${count(open)} ${NAMES[name] ?? name}`);
   if (silent > 0) shown.push(`${count(silent)} silent`);
@@ -90,17 +91,17 @@ function protocols({ protocols: spoken, connections }) {
 
 function showRules(rules) {
   $("rules").replaceChildren(
-    ...rules.flatMap(([word, rule]) => [make("dt", {}, word), make("dd", {}, rule)]),
+    ...rules.flatMap(([word, rule]) => [element("dt", {}, word), element("dd", {}, rule)]),
   );
 }
 
-/** The topic that is open stands behind the # of the address. */
+/** Opens the topic that the address names after its #. */
 function open() {
   const name = topics.named(location.hash);
   if (name === topic.opened()) return;
   topic.open(name);
   topics.mark(name);
-  listen();
+  connect();
   if (name !== null) {
     $("topic-title").focus({ preventScroll: true });
     $("topic").scrollIntoView({ block: "nearest" });
@@ -110,21 +111,21 @@ function open() {
 let typing = null;
 $("filter").addEventListener("input", () => {
   clearTimeout(typing);
-  typing = setTimeout(listen, 200);
+  typing = setTimeout(connect, 200);
 });
 addEventListener("hashchange", open);
 
-// A browser opens six connections to a server at most: a page that nobody sees holds none.
+// A browser opens at most six connections to a server, so a hidden page keeps none.
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) {
-    listen();
-    topic.again();
+    connect();
+    topic.reload();
     return;
   }
   source.close();
-  clearTimeout(silence);
-  topic.rest();
+  clearTimeout(timer);
+  topic.pause();
 });
 
 open();
-listen();
+connect();

@@ -1,18 +1,18 @@
-// Numbers, times and elements, as the page shows them. A stranger's text goes in as text alone.
+// Formats of numbers and times, and helpers for elements. Untrusted text is only ever set as text.
 
 export const $ = (id) => document.getElementById(id);
 
-/** Sets a text, if it is another: what does not change is not read out again. */
-export function say(id, text) {
-  const element = $(id);
-  if (element.textContent !== text) element.textContent = text;
+/** Sets a text if it differs: screen readers announce only changes. */
+export function setText(id, text) {
+  const target = $(id);
+  if (target.textContent !== text) target.textContent = text;
 }
 
-export function make(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
+export function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
 }
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -50,7 +50,7 @@ export const wait = (seconds) => (seconds < 0.001 ? "under 1 ms" : `${Math.round
 const clock = new Intl.DateTimeFormat([], { timeStyle: "medium" });
 const date = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "medium" });
 
-/** The time at which a message was put, which is its id. */
+/** The time at which a message was put: its id in microseconds. */
 export function time(id) {
   const at = new Date(id / 1000);
   return (Date.now() - at < 43_200_000 ? clock : date).format(at);

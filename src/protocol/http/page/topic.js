@@ -1,18 +1,18 @@
-// One topic: its last messages, what can be done with it, and publishing.
+// One topic: its last messages and its actions; and publishing.
 
-import { $, bytes, count, make, plural, rate, say, time } from "./show.js";
+import { $, bytes, count, element, plural, rate, setText, time } from "./show.js";
 
 const SHOWN = 50;
 const SHOWN_LENGTH = 4096;
-/** Above this nobody reads along: the last messages are looked at once a second. */
+/** Above this rate (messages a second), or above LARGE bytes a message, the list is refreshed once a second. */
 const FAST = 50;
 const LARGE = 100_000;
 
 let topic = null;
 let facts = null;
 let source = null;
-/** Counts how often something else was opened: answers to earlier questions are late. */
-let turn = 0;
+/** Increases whenever another topic opens, so that late responses can be discarded. */
+let version = 0;
 let sampling = false;
 let arrived = 0;
 
@@ -23,15 +23,15 @@ export const opened = () => topic;
 function message({ id, text, bytes: size }) {
   const cut = text.length > SHOWN_LENGTH || new TextEncoder().encode(text).length < size;
   const shown = text.slice(0, SHOWN_LENGTH);
-  const facts = [make("time", { datetime: new Date(id / 1000).toISOString() }, time(id)), `id ${id}`, bytes(size)];
-  if (cut) facts.push(make("a", { href: `${at(topic)}?since=${id - 1}&limit=1` }, "the whole message"));
-  const line = make("p", { class: "note" }, ...facts.flatMap((fact, index) => (index ? [" · ", fact] : [fact])));
-  const item = make("li", {}, line, make("pre", {}, cut ? `${shown}…` : shown));
+  const facts = [element("time", { datetime: new Date(id / 1000).toISOString() }, time(id)), `id ${id}`, bytes(size)];
+  if (cut) facts.push(element("a", { href: `${at(topic)}?since=${id - 1}&limit=1` }, "the whole message"));
+  const line = element("p", { class: "note" }, ...facts.flatMap((fact, index) => (index ? [" · ", fact] : [fact])));
+  const item = element("li", {}, line, element("pre", {}, cut ? `${shown}…` : shown));
   item.dataset.id = id;
   return item;
 }
 
-/** The newest are on top. */
+/** Adds messages to the list, newest first. */
 function add(messages) {
   const list = $("messages-list");
   const newest = Number(list.firstElementChild?.dataset.id ?? 0);
@@ -40,40 +40,40 @@ function add(messages) {
   while (list.childElementCount > SHOWN) list.lastElementChild.remove();
 }
 
-/** The last messages; null if they cannot be had, or something else was opened meanwhile. */
-async function load(asked = turn) {
+/** Fetches the last messages; null after an error, or if another topic was opened meanwhile. */
+async function load(requested = version) {
   const response = await fetch(`/api/topic?name=${encodeURIComponent(topic)}`);
   const answer = await response.json();
-  if (asked !== turn) return null;
+  if (requested !== version) return null;
   if (!response.ok) {
-    say("follows", answer.error);
+    setText("follows", answer.error);
     return null;
   }
   return answer;
 }
 
-function hangUp() {
+function disconnect() {
   source?.close();
   source = null;
 }
 
-/** Shows what is there, then what comes. */
+/** Shows the last messages, then the new ones as they arrive. */
 async function follow() {
-  turn += 1;
-  hangUp();
+  version += 1;
+  disconnect();
   sampling = false;
   const answer = await load().catch(() => null);
   if (!answer) return;
   $("messages-list").replaceChildren();
   add(answer.messages);
   if (isFast()) return sample();
-  say("follows", "following");
+  setText("follows", "following");
   source = new EventSource(`${at(topic)}?since=${answer.last}`);
   source.onerror = ({ target }) => target.readyState === EventSource.CLOSED && sample();
   let waiting = [];
   source.onmessage = (event) => {
     arrived += 1;
-    // Drawn together, and no more than are shown.
+    // One update per frame, with no more messages than the list shows.
     if (waiting.length === 0) requestAnimationFrame(() => add(waiting.splice(0)));
     waiting.push({ id: Number(event.lastEventId), text: event.data, bytes: new Blob([event.data]).size });
     if (waiting.length > SHOWN) waiting.shift();
@@ -83,12 +83,12 @@ async function follow() {
 const isFast = () => facts && (facts.put_rate > FAST || facts.bytes > LARGE * facts.length);
 
 function sample() {
-  hangUp();
+  disconnect();
   sampling = true;
-  say("follows", "looking once a second");
+  setText("follows", "refreshed every second");
 }
 
-/** Once a second, with the topic's numbers; null if there is no such topic. */
+/** Runs once a second with the topic's numbers; null if the topic does not exist. */
 export async function tick(open) {
   facts = open;
   const flood = arrived > 10 * FAST;
@@ -109,7 +109,7 @@ export async function tick(open) {
 function showFacts() {
   $("stop").textContent = facts?.stopped ? "Start" : "Stop";
   $("stop").disabled = $("purge").disabled = !facts;
-  if (!facts) return say("topic-facts", "There is no such topic yet: the first message makes it.");
+  if (!facts) return setText("topic-facts", "This topic does not exist yet: the first message creates it.");
   const parts = [
     `${plural(facts.length, "message")}, ${bytes(facts.bytes)}`,
     `${rate(facts.put_rate)}/s in`,
@@ -120,42 +120,42 @@ function showFacts() {
   ];
   if (facts.leased) parts.push(`${count(facts.leased)} leased`);
   if (facts.delayed) parts.push(`${count(facts.delayed)} delayed`);
-  say("topic-facts", parts.join(" · "));
+  setText("topic-facts", parts.join(" · "));
 }
 
 export function open(name) {
-  turn += 1;
+  version += 1;
   topic = name;
   facts = null;
-  hangUp();
+  disconnect();
   $("messages-list").replaceChildren();
   $("topic").hidden = name === null;
-  say("done", "");
-  say("follows", "");
+  setText("done", "");
+  setText("follows", "");
   if (name === null) return;
-  say("topic-name", name);
-  say("topic-facts", "");
+  setText("topic-name", name);
+  setText("topic-facts", "");
   $("to").value = name;
   follow();
 }
 
-/** After the server was away: what it has now may be something else. */
-export function again() {
+/** Loads the topic again after an interruption. */
+export function reload() {
   if (topic !== null) follow();
 }
 
-/** Nobody looks. */
-export function rest() {
-  turn += 1;
-  hangUp();
+/** Stops updates while the page is hidden. */
+export function pause() {
+  version += 1;
+  disconnect();
 }
 
-/** Asks first; resolves to whether the answer is yes. */
-function ask(title, text, yes) {
+/** Shows a confirmation dialog; resolves to true if the user confirms. */
+function confirm(title, text, yes) {
   const dialog = $("ask");
-  say("ask-title", title);
-  say("ask-text", text);
-  say("ask-yes", yes);
+  setText("ask-title", title);
+  setText("ask-text", text);
+  setText("ask-yes", yes);
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((resolve) => {
@@ -163,47 +163,47 @@ function ask(title, text, yes) {
   });
 }
 
-/** Carries it out; resolves to the answer, or says what went wrong. */
+/** Sends a request; resolves to the response, or shows the error and resolves to null. */
 async function request(where, path, options) {
   try {
     const response = await fetch(path, options);
     const answer = await response.json();
     if (response.ok) return answer;
-    say(where, `Not done: ${answer.error}`);
+    setText(where, `Failed: ${answer.error}`);
   } catch {
-    say(where, "Not done: the server is away.");
+    setText(where, "Failed: the server is unreachable.");
   }
   return null;
 }
 
 $("purge").addEventListener("click", async () => {
   const name = topic;
-  const text = `${plural(facts.length, "message")} will be removed for good, also those that workers hold or that are delayed.`;
-  if (!(await ask(`Purge “${name}”?`, text, "Purge"))) return;
+  const text = `${plural(facts.length, "message")} will be permanently removed, including leased and delayed ones.`;
+  if (!(await confirm(`Purge “${name}”?`, text, "Purge"))) return;
   const answer = await request("done", at(name), { method: "DELETE" });
   if (!answer) return;
-  say("done", answer.purged === undefined ? "Purged." : `${plural(answer.purged, "message")} removed.`);
-  again();
+  setText("done", answer.purged === undefined ? "Purged." : `${plural(answer.purged, "message")} removed.`);
+  reload();
 });
 
 $("stop").addEventListener("click", async () => {
   const [name, stopped] = [topic, facts.stopped];
-  const text = stopped ? "Its consumers will receive the messages that it held." : "It will hold its messages from consumers until it is started. Take, get and subscribe go on.";
+  const text = stopped ? "Consumers will receive the messages that the topic held back." : "Consumers receive no messages until the topic is started. Take, get and subscribe keep working.";
   const verb = stopped ? "Start" : "Stop";
-  if (!(await ask(`${verb} “${name}”?`, text, verb))) return;
+  if (!(await confirm(`${verb} “${name}”?`, text, verb))) return;
   const answer = await request("done", `${at(name)}/${verb.toLowerCase()}`, { method: "POST" });
-  if (answer) say("done", stopped ? "Started." : "Stopped.");
+  if (answer) setText("done", stopped ? "Started." : "Stopped.");
 });
 
 $("publish").addEventListener("submit", async (event) => {
   event.preventDefault();
   const kind = $("kind").value === "json" ? "application/json" : "text/plain; charset=utf-8";
   const options = { method: "POST", headers: { "content-type": kind }, body: $("text").value };
-  say("published", "");
+  setText("published", "");
   if (["", ".", ".."].includes($("to").value)) {
-    say("published", "Not done: a browser cannot address a topic of this name.");
+    setText("published", "Failed: a browser cannot address a topic of this name.");
     return;
   }
   const answer = await request("published", at($("to").value), options);
-  if (answer) say("published", `Published, id ${answer.id}.`);
+  if (answer) setText("published", `Published, id ${answer.id}.`);
 });

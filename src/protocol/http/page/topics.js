@@ -1,6 +1,6 @@
-// The table of topics: the busiest that match the filter, in the order of a column.
+// The table of topics: the busiest topics that match the filter, sorted by one column.
 
-import { $, count, make, plural, rate, say } from "./show.js";
+import { $, count, element, plural, rate, setText } from "./show.js";
 
 const COLUMNS = [
   { title: "Topic", of: (t) => t.topic, show: link },
@@ -19,7 +19,7 @@ let open = null;
 const PREFIX = "#topic=";
 const address = (topic) => PREFIX + encodeURIComponent(topic);
 
-/** The topic that an address names behind its #, or null. */
+/** The topic that the fragment of an address names, or null. */
 export function named(hash) {
   if (!hash.startsWith(PREFIX)) return null;
   try {
@@ -30,19 +30,19 @@ export function named(hash) {
 }
 
 function link(topic) {
-  const name = make("bdi", {}, topic.topic);
-  return make("a", { href: address(topic.topic) }, name);
+  const name = element("bdi", {}, topic.topic);
+  return element("a", { href: address(topic.topic) }, name);
 }
 
 function state(topic) {
-  return make("span", { class: topic.stopped ? "state stopped" : "state" }, topic.stopped ? "stopped" : "started");
+  return element("span", { class: topic.stopped ? "state stopped" : "state" }, topic.stopped ? "stopped" : "started");
 }
 
 function head() {
   const row = document.querySelector("#topics thead tr");
   row.replaceChildren(
     ...COLUMNS.map((column, index) => {
-      const button = make("button", { type: "button" }, column.title);
+      const button = element("button", { type: "button" }, column.title);
       if (column.hint) button.title = column.hint;
       button.addEventListener("click", () => {
         order = { column: index, down: order.column === index ? !order.down : index > 0 };
@@ -50,7 +50,7 @@ function head() {
         show(last);
       });
       const sort = order.column === index ? (order.down ? "descending" : "ascending") : "none";
-      return make("th", { scope: "col", role: "columnheader", "aria-sort": sort }, button);
+      return element("th", { scope: "col", role: "columnheader", "aria-sort": sort }, button);
     }),
   );
 }
@@ -64,7 +64,7 @@ function sorted(topics) {
   });
 }
 
-/** A row is made once and filled again: whoever has the focus keeps it. */
+/** Updates a row in place, so that it keeps the focus. */
 function fill(row, topic) {
   row.classList.toggle("open", topic.topic === open);
   COLUMNS.forEach((column, index) => {
@@ -77,8 +77,8 @@ function fill(row, topic) {
 }
 
 function row(topic) {
-  const cells = COLUMNS.map(({ title }) => make("td", { role: "cell", "data-title": title }));
-  const made = make("tr", { role: "row" }, ...cells);
+  const cells = COLUMNS.map(({ title }) => element("td", { role: "cell", "data-title": title }));
+  const made = element("tr", { role: "row" }, ...cells);
   made.dataset.topic = topic;
   return made;
 }
@@ -95,8 +95,8 @@ export function show({ topics, matching }) {
   }
   $("topics").hidden = topics.length === 0;
   const rest = matching - topics.length;
-  const none = $("filter").value ? "No topic's name holds this." : "There is no topic yet: the first message makes one.";
-  say("more", rest > 0 ? `And ${plural(rest, "topic")} in which less happens: filter to see them.` : topics.length ? "" : none);
+  const none = $("filter").value ? "No topic name contains this text." : "No topics yet: the first message creates one.";
+  setText("more", rest > 0 ? `${plural(rest, "less active topic")} not shown: use the filter.` : topics.length ? "" : none);
 }
 
 export function mark(topic) {

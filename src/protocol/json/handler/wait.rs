@@ -1,5 +1,5 @@
-//! Gets and takes, and how they wait when there is no message yet. A wait ends with a message, with
-//! nothing, with its peer, or with the server.
+//! Gets and takes, and their waits. A wait ends with a message, at its deadline, when the peer
+//! leaves, or when the server stops.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 use crate::ops::{Id, Op, Topic};
 use crate::protocol::handler::Next;
 
-/// A request that waits for a message.
 pub struct Wait {
     pub kind: WaitKind,
     pub tag: Option<Box<[u8]>>,
@@ -44,7 +43,7 @@ impl JsonHandler {
         Ok(Some(self.wait(WaitKind::Get { topic, latest, meta, _watch: watch }, wait, tag)))
     }
 
-    /// Answers with the next message, if there is one.
+    /// Replies with the next message; returns false if there is none.
     pub(super) fn try_get(
         &mut self,
         topic: &str,
@@ -73,7 +72,7 @@ impl JsonHandler {
         let topic = self.topic(topic)?;
         if wait.is_zero() {
             if self.broker.takers_wait(&self.caller) {
-                // What was put before this goes to those who have waited.
+                // Earlier puts of this batch go to the waiting takers first.
                 self.commit();
             }
             self.pipeline.add(Op::Take { topic, lease }, ReplyKind::Take, tag);
@@ -89,7 +88,7 @@ impl JsonHandler {
         Next::Wait
     }
 
-    /// Answers a wait that was in vain, unless its taker was handed something at the last moment.
+    /// Ends a wait without a message, unless the take received one at the last moment.
     pub(super) fn end_wait(&mut self, wait: Wait, error: Option<&Error>) {
         let tag = wait.tag.as_deref();
         let empty_field = match wait.kind {
@@ -111,7 +110,7 @@ impl JsonHandler {
 }
 
 impl Drop for JsonHandler {
-    /// A taker that leaves in the middle of its wait leaves what it was handed to the next.
+    /// Returns the message of a take whose connection ends, so that the next taker receives it.
     fn drop(&mut self) {
         if let Some(Wait { kind: WaitKind::Take(waiting), .. }) = self.waiting.take() {
             self.broker.give_up(&self.caller, waiting);
