@@ -1,5 +1,5 @@
-//! HTTP from those who mean harm, or do not know better: other pages, other names, requests within
-//! requests, too much of everything, and too slowly.
+//! Hostile and broken HTTP clients: foreign pages, foreign host names, smuggled requests, exceeded
+//! limits, and slow clients.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,12 +12,12 @@ use crate::suite::support::peer::Peer;
 use crate::suite::support::process::{Process, dsmq};
 use crate::suite::support::{PATIENCE, server, server_with};
 
-/// A request that ends its connection, so that all that is said can be read to its end.
+/// A request that closes the connection, so that all responses can be read to the end.
 const LAST: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// The statuses of all responses on a connection of its own.
+/// The statuses of all responses to bytes sent on a new connection.
 fn statuses(addr: SocketAddr, sent: &str) -> Vec<String> {
     let mut peer = Peer::connect_silent(addr);
     peer.send(sent);
@@ -31,7 +31,7 @@ fn status(addr: SocketAddr, sent: &str) -> String {
     String::from_utf8(peer.receive(12)).unwrap().split_off(9)
 }
 
-/// Nothing must have been put, by anyone.
+/// Asserts that no message was put.
 fn expect_nothing_put(addr: SocketAddr) {
     let mut witness = Peer::connect(addr);
     witness.send(r#"{"action":"stats"}"#);
@@ -178,7 +178,7 @@ fn foreign_origins_are_refused_unless_allowed() {
     }
 }
 
-/// What one server takes for one request, another must not take for two.
+/// Two servers must never disagree on where a request ends.
 #[test]
 fn smuggled_requests_are_refused_and_close() {
     let server = server();
@@ -216,11 +216,11 @@ fn smuggled_requests_are_refused_and_close() {
         assert_eq!(said, ["400"], "{headers:?} {body:?}");
     }
     expect_nothing_put(server.addr());
-    // What a GET brings along is its body, and nothing else.
+    // The body of a GET is only a body.
     let get =
         format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
     assert_eq!(statuses(server.addr(), &(get + hidden + LAST)), ["200", "200"]);
-    // Line ends without a CR may be one's own: they hide nothing.
+    // Line ends without a CR are accepted: they hide nothing.
     let bare = "POST /q/t HTTP/1.1\nHost: localhost\nContent-Length: 7\n\nvalue=1";
     let last = statuses(server.addr(), &(bare.to_owned() + LAST)).pop();
     assert!(last.is_some_and(|status| ["200", "400"].contains(&status.as_str())));
@@ -243,7 +243,7 @@ fn headers_are_limited() {
         "x".repeat(limits::HTTP_HEADER_BYTES)
     );
     assert!(["414", "431"].contains(&statuses(server.addr(), &long)[0].as_str()));
-    // One that never ends is not kept.
+    // An endless header is cut off.
     let mut endless = Peer::connect_silent(server.addr());
     endless.send("GET / HTTP/1.1\r\nX: ".to_owned() + &"x".repeat(10 * limits::HTTP_HEADER_BYTES));
     assert!(endless.receive_all().starts_with("HTTP/1.1 431 "));
@@ -275,7 +275,7 @@ fn pipelined_requests_are_answered_in_order() {
     assert_eq!(said.matches("HTTP/1.1 200 ").count(), 2 * REQUESTS + 1);
 }
 
-/// More than the sockets hold is on the way to one who reads a little at a time; others go on.
+/// The responses exceed the socket buffers of a slow reader; other clients continue.
 #[test]
 fn slow_readers_do_not_delay_other_clients() {
     let server = server();
@@ -288,7 +288,6 @@ fn slow_readers_do_not_delay_other_clients() {
         ));
         putter.expect(r#"{"ok":true}"#);
         peer.send("GET /q/t HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        // It is on its way.
         assert_eq!(peer.receive(9), b"HTTP/1.1 ");
     }
     for _ in 0..100 {
@@ -314,7 +313,7 @@ fn connection_over_the_limit_receives_busy() {
     held[0].ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
 }
 
-/// A header a byte a second is cut off in time, and a healthy client goes on meanwhile.
+/// Headers that arrive at one byte a second time out, while other clients are served.
 #[test]
 #[ignore = "takes as long as a header may: 10 s"]
 fn two_thousand_slow_headers_time_out() {
@@ -368,7 +367,7 @@ fn slow_client(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Whether the server has said or closed nothing yet.
+/// Whether the server has sent nothing and not closed.
 fn is_open(stream: &mut TcpStream) -> bool {
     let read = stream.read(&mut [0; 1024]);
     read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)

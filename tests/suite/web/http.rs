@@ -1,4 +1,4 @@
-//! HTTP as bytes: the first routes, how requests may arrive, who is refused, and how it ends.
+//! HTTP on the wire: responses, split requests, refusals, limits and shutdown.
 
 use std::sync::mpsc;
 use std::thread;
@@ -11,7 +11,7 @@ use crate::suite::support::{server, server_with};
 const PING: &str = r#"{"action":"ping"}"#;
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// A response: its status, its header in lower case, its body.
+/// A response: status, header in lower case, body.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
@@ -20,7 +20,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// The code of an error.
+    /// The code of an error response.
     pub fn code(&self) -> String {
         assert!(self.header.contains("content-type: application/json\r\n"), "{self:?}");
         let reply: serde_json::Value = serde_json::from_str(&self.body).unwrap();
@@ -166,7 +166,7 @@ fn bad_requests_receive_their_error_codes() {
         assert_eq!((refused.status, refused.code().as_str()), (status, code), "{request}");
     }
     assert_eq!(ask(&mut peer, post("/q/t", &long[..long.len() - 1])).status, 200);
-    // It removes nothing.
+    // HEAD removes nothing.
     peer.send(head);
     let mut header = Vec::new();
     while !header.ends_with(b"\r\n\r\n") {
@@ -254,7 +254,7 @@ fn http_json_hybrid_puts_nothing() {
         let refused = ask(&mut peer, post(path, hidden));
         assert!((400..500).contains(&refused.status), "{refused:?}");
     }
-    // And the other way round.
+    // The reverse: HTTP on a JSON connection.
     let mut json = Peer::connect(server.addr());
     json.send(post("/q/t", "value=1"));
     json.expect_error("bad_json");
@@ -271,7 +271,7 @@ fn request_in_progress_completes_during_shutdown() {
     let mut begun = Peer::connect_silent(addr);
     let request = post("/q/t", "value=1").replacen("Host", "Expect: 100-continue\r\nHost", 1);
     let (head, body) = request.split_at(request.len() - 7);
-    // Told to go on, it knows that its request is in hand.
+    // After `100 Continue` the request is in progress.
     assert_eq!(ask(&mut begun, head).status, 100);
     let (stopped, stops) = mpsc::channel();
     let stopping = thread::spawn(move || {
@@ -279,7 +279,10 @@ fn request_in_progress_completes_during_shutdown() {
         stopped.send(()).unwrap();
     });
     idle.expect_end();
-    assert!(stops.try_recv().is_err(), "it has stopped before a request in hand was finished");
+    assert!(
+        stops.try_recv().is_err(),
+        "the server stopped before the request in progress completed"
+    );
     assert_eq!(ask(&mut begun, body).status, 200);
     begun.expect_end();
     stopping.join().unwrap();
@@ -295,7 +298,7 @@ fn open_http_connection_counts_towards_the_limit() {
     assert_eq!(response(&mut first).body, "ok");
     first.expect_end();
     drop(first);
-    // It counts until its end has been seen.
+    // The connection counts until the server has seen its end.
     loop {
         let mut next = Peer::connect_silent(server.addr());
         next.send(PING);
@@ -306,7 +309,7 @@ fn open_http_connection_counts_towards_the_limit() {
 }
 
 #[test]
-#[ignore = "takes as long as a header may: 10 s"]
+#[ignore = "waits for the header timeout: 10 s"]
 fn slow_header_times_out() {
     let server = server();
     let mut used = Peer::connect_silent(server.addr());

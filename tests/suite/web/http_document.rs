@@ -1,4 +1,4 @@
-//! docs/reference/http.md, exchange by exchange, against a fresh server each.
+//! Replays every exchange of docs/reference/http.md, each against a new server.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,8 @@ fn replay(exchange: &'static str, texts: ErrorTexts) {
     let mut peer = Peer::connect_silent(server.addr());
     let mut ids = BTreeMap::new();
     for line in exchange.lines() {
-        if let Some(asked) = line.strip_prefix("> ") {
-            peer.send(request(&in_truth(asked, &ids)));
+        if let Some(text) = line.strip_prefix("> ") {
+            peer.send(request(&in_truth(text, &ids)));
         } else {
             let expected = line.strip_prefix("< ").unwrap_or_else(|| panic!("{line}"));
             let answer = response(&mut peer);

@@ -1,4 +1,4 @@
-//! Server-sent events: exact bytes, where a stream begins, how it is resumed, and how it ends.
+//! Server-sent events: exact bytes, start position, resumption and end of a stream.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,14 +15,14 @@ use crate::suite::support::peer::{Peer, masked};
 use crate::suite::support::process::{Process, dsmq};
 use crate::suite::support::server;
 
-/// One who follows.
+/// A client that follows a stream.
 pub struct Reader {
     peer: Peer,
-    /// What has come and was not looked at.
+    /// Bytes received but not parsed yet.
     text: String,
 }
 
-/// An event as it was written, and what it says.
+/// An event: its text and its parsed fields.
 #[derive(Debug, PartialEq)]
 struct Event {
     id: u64,
@@ -45,7 +45,7 @@ impl Reader {
         Reader { peer, text: String::new() }
     }
 
-    /// The next chunk's bytes; `None` behind the last.
+    /// The next chunk; `None` after the last one.
     fn chunk(&mut self) -> Option<String> {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
@@ -58,7 +58,7 @@ impl Reader {
         (length > 0).then(|| String::from_utf8(chunk).unwrap())
     }
 
-    /// Up to the next blank line; `None` where the stream ends.
+    /// Reads up to the next blank line; `None` at the end of the stream.
     pub fn block(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.text.find("\n\n") {
@@ -70,7 +70,7 @@ impl Reader {
         }
     }
 
-    /// The next event that is no heartbeat.
+    /// The next event, skipping heartbeats.
     fn event(&mut self) -> Option<Event> {
         loop {
             let block = self.block()?;
@@ -253,8 +253,8 @@ fn disconnected_reader_is_unsubscribed() {
     while followers(&mut puts) > 0 {}
 }
 
-/// Puts numbers from `first` on, each once the one before is confirmed, until all are there or the
-/// server is gone.
+/// Puts numbers starting at `first`, each after the previous one is confirmed, until `end` or until
+/// the server is gone.
 fn put_numbers(addr: SocketAddr, first: usize, end: usize) {
     let mut line: Line = Line::connect(addr);
     for n in first..end {
@@ -270,7 +270,7 @@ fn restart(store: &Path) -> (Process, SocketAddr) {
     Process::server(&mut dsmq(&["--port", "0", "--log", "error", "--store", store]))
 }
 
-/// All that is kept, page by page.
+/// All stored messages, read page by page.
 fn kept(addr: SocketAddr) -> Vec<(u64, String)> {
     let (mut peer, mut kept, mut last) = (Peer::connect_silent(addr), Vec::new(), 0);
     loop {
@@ -291,7 +291,7 @@ fn reader_resumes_without_loss_after_kill() {
     let folder = Folder::new("events");
     let store = folder.path("queue.db");
     let mut seen: Vec<(u64, String)> = Vec::new();
-    // So many events have been read when the server is killed.
+    // Number of events read before the server is killed.
     for killed_at in [1, 300, 301, 900, 1_700, MESSAGES] {
         let (server, addr) = restart(&store);
         let first = kept(addr).len();
@@ -307,7 +307,7 @@ fn reader_resumes_without_loss_after_kill() {
         }
         drop(server);
         putting.join().unwrap();
-        // What was on its way counts as well, as far as it is whole.
+        // Complete events in flight count as received.
         while let Some(event) = reader.event() {
             seen.push((event.id, event.data.unwrap()));
         }
@@ -341,7 +341,7 @@ fn stalled_reader_is_dropped_and_resumes() {
         put(&mut puts, "t", &format!("\"{n} {body}\""));
     }
     let connections = |peer: &mut Peer| {
-        // A pause in which nothing is asked for.
+        // The reader pauses without sending anything.
         ask(peer, get("/t/none?wait=0.5"));
         let stats: Value = serde_json::from_str(&ask(peer, get("/t/?stats")).body).unwrap();
         stats["stats"]["connections"].as_u64().unwrap()

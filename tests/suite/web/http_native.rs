@@ -1,4 +1,4 @@
-//! Our own HTTP as bytes: every route under /t/ and every error.
+//! Our own HTTP interface, byte for byte: every route under /t/ and every error.
 
 use dsmq::{Config, Server, limits};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn delete(path: &str) -> String {
     get(path).replacen("GET", "DELETE", 1)
 }
 
-/// The whole answer must be this, whatever the ids and times in it.
+/// Asserts the complete response, ignoring ids and times.
 pub fn expect(peer: &mut Peer, request: &str, status: u16, body: &str) -> Response {
     let answer = ask(peer, request);
     assert_eq!((answer.status, masked(&answer.body)), (status, masked(body)), "{request}");
@@ -94,7 +94,7 @@ fn put_takes_options_from_the_query() {
     expect(&mut peer, &post("/t/t?confirm=false", "1"), 202, "{\"ok\":true}");
     expect(&mut peer, &post("/t/t?delay=60", "2"), 200, &format!("{{\"ok\":true,\"due\":{TIME}}}"));
     let stored = format!("{{\"ok\":true,\"id\":{ID},\"timestamp\":{TIME}");
-    // A key is text, also one that looks like a number.
+    // A dedupe key is text, even if it looks like a number.
     let first = expect(&mut peer, &post("/t/t?dedupe=7", "3"), 200, &(stored.clone() + "}"));
     let again = ",\"duplicate\":true}";
     let second = expect(&mut peer, &post("/t/t?dedupe=7", "3"), 200, &(stored.clone() + again));
@@ -158,7 +158,7 @@ fn page_starts_after_an_id_and_names_the_last() {
     }
 }
 
-/// More messages than a run of the store has, and larger ones.
+/// More messages than a chunk holds, and larger ones.
 #[test]
 fn page_holds_up_to_the_requested_limit() {
     let server = server();
@@ -199,7 +199,7 @@ fn lease_fields_come_from_form_query_or_json() {
     expect(&mut peer, &post("/t/t/take", "lease=60"), 200, &taken(2));
     let nack = post("/t/t/nack", &format!("{{\"id\":{id},\"deliveries\":2,\"delay\":0.001}}"));
     expect(&mut peer, &nack, 200, "{\"ok\":true}");
-    // What is asked for in the body goes before the query, and the path before both.
+    // The body overrides the query, and the path overrides both.
     let take = post(
         "/t/t/take?lease=x",
         " {\"lease\":60, \"wait\":60, \"topic\":\"u\",\"action\":\"purge\"} ",

@@ -1,4 +1,5 @@
-//! The page as bytes, and what monitoring asks; in a browser it is tested by tests/python/page.py.
+//! The page and the monitoring routes on the wire. tests/python/page.py tests the page in a
+//! browser.
 
 use std::collections::HashSet;
 use std::process::Command;
@@ -19,7 +20,7 @@ fn json(response: &Response) -> Value {
     serde_json::from_str(&response.body).unwrap()
 }
 
-/// The header and the first event of the page's stream.
+/// Opens the page's stream; returns the header and the first event.
 fn listen(peer: &mut Peer, path: &str) -> (String, Value) {
     peer.send(get(path));
     let header = until(peer, "\r\n\r\n");
@@ -39,7 +40,7 @@ fn event(peer: &mut Peer) -> Value {
     serde_json::from_str(&until(peer, "\n\n")).unwrap()
 }
 
-/// The first event that is as it must become.
+/// The first event for which `is` holds.
 fn event_matching(peer: &mut Peer, mut told: Value, is: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + PATIENCE;
     while !is(&told) {
@@ -49,7 +50,7 @@ fn event_matching(peer: &mut Peer, mut told: Value, is: impl Fn(&Value) -> bool)
     told
 }
 
-/// The number of a metric.
+/// The value of a metric.
 fn metric(text: &str, name: &str) -> f64 {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
@@ -87,7 +88,7 @@ fn page_files_have_security_headers() {
     let mut peer = Peer::connect_silent(server.addr());
     peer.send(head);
     assert!(until(&mut peer, "\r\n\r\n").starts_with("HTTP/1.1 200 "));
-    // Nothing follows but the next answer.
+    // HEAD has no body: the next response follows directly.
     assert_eq!(ask(&mut peer, get("/healthz")).body, "ok");
 }
 
@@ -161,7 +162,7 @@ fn metrics_follow_the_prometheus_text_format() {
     ] {
         assert_eq!(metric(text, name), value, "{name}");
     }
-    // Every value stands behind its HELP and TYPE, and no family is there twice.
+    // Every value follows its HELP and TYPE lines, and each family occurs once.
     let (mut families, mut family) = (HashSet::new(), String::new());
     for line in text.lines() {
         if let Some(told) = line.strip_prefix("# HELP ") {
@@ -213,7 +214,7 @@ fn live_stream_reports_state_and_ends_on_stop() {
     assert_eq!(told["protocols"], serde_json::json!({ "http": 0, "json": 1, "sse": 1 }));
     assert_eq!(told["connections"], 2);
     server.stop();
-    // All that is left of it is the end of its chunks.
+    // Only the final chunk remains.
     let rest = peer.receive_all();
     assert!(rest.ends_with("0\r\n\r\n"), "{rest}");
 }
@@ -274,7 +275,7 @@ fn full_server_reports_its_health() {
     ] {
         let config = Config { max_store: 1 << 20, when_full: Some(when_full), ..Config::default() };
         let server = server_with(config);
-        // The first look: what is dropped after it is known to be of now.
+        // The first snapshot: later drops count as recent.
         look(server.addr(), "/api");
         let mut raw = Peer::connect(server.addr());
         raw.send(put.repeat(200));

@@ -1,5 +1,5 @@
-//! Who waits over HTTP: readers and takers, in line, without a thread each; and what becomes of a message
-//! whose taker is gone.
+//! Waiting readers and takers over HTTP: their order, their memory of no thread each, and the
+//! requeue of messages whose taker is gone.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::suite::support::peer::Peer;
 use crate::suite::support::process::{Process, dsmq};
 use crate::suite::support::{PATIENCE, server};
 
-/// How many takers stand in line.
+/// The number of waiting takers.
 fn waiting(peer: &mut Peer) -> u64 {
     let stats: Value = serde_json::from_str(&ask(peer, get("/t/?stats")).body).unwrap();
     stats["stats"]["waiting"].as_u64().unwrap()
@@ -22,7 +22,7 @@ fn waiting(peer: &mut Peer) -> u64 {
 fn until_waiting(peer: &mut Peer, count: u64) {
     let deadline = Instant::now() + PATIENCE;
     while waiting(peer) != count {
-        assert!(Instant::now() < deadline, "{count} never wait");
+        assert!(Instant::now() < deadline, "{count} takers never wait");
     }
 }
 
@@ -54,7 +54,7 @@ fn takers_are_served_first_come_first_served() {
         until_waiting(&mut witness, count);
         takers.push(taker);
     }
-    // One who hangs up leaves the line.
+    // A disconnected taker leaves the queue.
     drop(takers.remove(1));
     until_waiting(&mut witness, 4);
     for n in 0..4 {
@@ -72,7 +72,7 @@ fn takers_are_served_first_come_first_served() {
     );
 }
 
-/// More than the sockets hold, so that the server knows that it was not read.
+/// The message exceeds the socket buffers, so the server knows that it was not read.
 #[test]
 fn unread_taken_message_goes_to_the_next_taker() {
     let server = server();
@@ -90,7 +90,7 @@ fn unread_taken_message_goes_to_the_next_taker() {
         let ids: String = taken.body.rsplit("\"id\":").next().unwrap().chars().take(16).collect();
         let nack = post("/t/t/nack", &format!("id={ids}&deliveries=1"));
         assert_eq!(ask(&mut next, nack).status, 200);
-        // As it was: the next has it for the first time again.
+        // The requeued message counts as a first delivery again.
         let taken = ask(&mut next, post("/t/t/take", ""));
         assert!(taken.body.ends_with(",\"deliveries\":2}"));
         ask(&mut next, with(&post("/t/t", &large), "Content-Type: text/plain"));
@@ -127,7 +127,7 @@ fn waiting_holds_no_thread() {
     };
     let peers: Vec<Peer> = (0..WAITING).map(wait).collect();
     until_waiting(&mut witness, WAITING / 2);
-    // A connection's own thread ends once it has handed it over.
+    // The thread that accepted a connection ends once the runtime has it.
     while threads(server.id()) > 20 {}
     drop(peers);
     until_waiting(&mut witness, 0);

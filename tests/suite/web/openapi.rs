@@ -1,4 +1,4 @@
-//! The description of our own HTTP, held against a running server by schemathesis.
+//! Checks docs/openapi.json against a running server with schemathesis.
 
 use std::fs;
 use std::process::Command;
@@ -12,10 +12,10 @@ use crate::suite::support::server;
 
 const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/schemathesis.toml");
 
-/// What belongs to streams and waits: a request that has it is not answered, or not soon.
+/// Parameters that start a stream or a wait: such a request has no prompt response.
 const ENDLESS: [&str; 6] = ["topic", "wait", "from", "since", "lastEventId", "Last-Event-ID"];
 
-/// Leaves out what makes an answer endless. A `since` of pages stays.
+/// Removes parameters that make a response endless. The `since` of pages stays.
 fn without_streams(description: &mut Value) {
     for (path, item) in description["paths"].as_object_mut().unwrap() {
         for operation in item.as_object_mut().unwrap().values_mut().filter(|o| o.is_object()) {

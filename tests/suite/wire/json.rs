@@ -1,4 +1,4 @@
-//! The JSON protocol over real sockets: what may arrive, in which pieces, and what must come back.
+//! The JSON protocol over real sockets: split and joined input, limits, errors, waits and closing.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ fn reply(message: &str) -> String {
     format!(r#"{{"message":{message}}}"#)
 }
 
-/// What is put on one connection comes back on another, byte for byte.
+/// Asserts that messages put on one connection are received unchanged on another.
 fn assert_round_trip(messages: &[String]) {
     let server = server();
     let (mut a, mut b) = (Peer::connect(server.addr()), Peer::connect(server.addr()));
@@ -44,7 +44,7 @@ fn assert_round_trip(messages: &[String]) {
 fn session_starts_when_it_is_accepted() {
     let server = server();
     let mut early = Peer::connect_silent(server.addr());
-    // Connections are accepted in order: once this one talks, the silent one has its session.
+    // Connections are accepted in order: once this one replies, the silent one has its session.
     let mut putter = Peer::connect(server.addr());
     putter.ask(&(put("t", "1") + PING), OK);
     let mut late = Peer::connect_silent(server.addr());
@@ -72,7 +72,7 @@ fn every_session_receives_every_message_in_order() {
         orders.push(all);
     }
     assert!(orders.iter().all(|order| *order == orders[0]), "all see one order");
-    // Those of one connection stay in the order in which it sent them.
+    // Messages of one connection keep their order.
     let values: Vec<usize> = orders[0]
         .split("{\"message\":")
         .filter_map(|part| part.trim_end_matches('}').parse().ok())
@@ -178,7 +178,7 @@ fn all_of_unicode_round_trips() {
 
 #[test]
 fn large_message_may_arrive_in_small_pieces() {
-    // Were the half-read message looked at again for each piece, this would take minutes.
+    // Rescanning the partial message for each piece would take minutes.
     let server = server();
     let mut peer = Peer::connect(server.addr());
     let message = format!("\"{}\"", "x".repeat(limits::MESSAGE_BYTES - 2));
@@ -217,7 +217,7 @@ fn too_large_message_is_refused_early() {
     let request = put("t", &message);
     let (most, rest) = request.split_at(request.len() - 2);
     peer.send(most);
-    // The answer is there before the request ends.
+    // The error arrives before the request ends.
     peer.expect_error("message_too_large");
     peer.send(rest.to_owned() + &put("t", "1") + &get("t"));
     peer.expect(&reply("1"));
@@ -248,7 +248,7 @@ fn every_exceeded_limit_is_reported_early() {
         peer.expect_error(code);
         peer.send(end.to_owned() + PING);
         peer.expect(OK);
-        // The same when it comes whole.
+        // The complete request receives the same error.
         peer.send(begin + end + PING);
         peer.expect_error(code);
         peer.expect(OK);
@@ -368,7 +368,7 @@ fn requests_before_a_close_are_carried_out() {
     let server = server();
     let mut witness = Peer::connect(server.addr());
     for i in 0..100 {
-        // As the seed's put client does: connect, send, close.
+        // The put client of dsmq 1.x does this: connect, send, close.
         let mut peer = Peer::connect_silent(server.addr());
         peer.send(put("t", &i.to_string()));
         drop(peer);
@@ -395,9 +395,9 @@ fn requests_are_carried_out_with_replies_unread() {
     for first in [wrong, r#"{"action":"get","topic":"t"}"#, confirmed] {
         for _ in 0..rounds {
             let mut peer = Peer::connect(server.addr());
-            // As much as a socket takes in at once: what is still with the sender is lost with it.
+            // Fits into the socket buffers: data still with the sender is lost with the connection.
             peer.send(first.repeat(20) + &confirmed.repeat(puts) + &put("last", "1"));
-            // It closes with replies unread, which resets the connection.
+            // Closing with unread replies resets the connection.
             drop(peer);
             witness.ask(r#"{"action":"get","topic":"last","wait":30}"#, &reply("1"));
         }
@@ -412,7 +412,7 @@ fn wait_ends_with_a_message_or_empty() {
     let wait = r#"{"action":"get","topic":"t","wait":30,"meta":true}"#;
     let mut waiting: Vec<Peer> = (0..20).map(|_| Peer::connect(server.addr())).collect();
     for peer in &mut waiting {
-        // What stands behind a wait is carried out after it.
+        // Requests after a waiting one are carried out after it.
         peer.send(PING.to_owned() + wait + &put("later", "1") + PING);
         peer.expect(OK);
     }
@@ -449,7 +449,7 @@ fn requests_queue_after_a_waiting_request() {
     let server = server();
     let mut peer = Peer::connect(server.addr());
     let mut putter = Peer::connect(server.addr());
-    // More than is read ahead.
+    // More than the server reads ahead.
     let behind = put("later", "1").repeat(4_000) + PING;
     peer.send(r#"{"action":"get","topic":"t","wait":30}"#.to_owned() + &behind);
     putter.send(put("t", "1"));
@@ -486,7 +486,7 @@ fn since_moves_the_cursor_both_ways() {
     late.ask(r#"{"action":"get","topic":"t","since":0}"#, &reply("0"));
     late.ask(r#"{"action":"get_latest","topic":"t"}"#, &reply("699"));
     late.ask(&get("t"), NOTHING);
-    // A place in a topic that is yet to be.
+    // A cursor of a topic that does not exist yet.
     late.ask(r#"{"action":"get","topic":"new","since":0}"#, NOTHING);
     peer.ask(&(put("new", "1") + PING), OK);
     late.ask(&get("new"), &reply("1"));

@@ -1,5 +1,5 @@
-//! docs/reference/protocol.md, exchange by exchange, against a fresh server each. So is the frozen copy of
-//! it, by the same replay.
+//! Replays every exchange of docs/reference/protocol.md and of its frozen copy, each against a new
+//! server.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::suite::support::server;
 const DOCUMENT: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/protocol.md"));
 
-/// The lines of every block that is marked as an exchange, with the line it begins at.
+/// The lines of every block marked as an exchange, with its first line number.
 fn exchanges(document: &'static str) -> Vec<(usize, Vec<&'static str>)> {
     let mut exchanges: Vec<(usize, Vec<&str>)> = Vec::new();
     let mut within = false;
@@ -27,17 +27,17 @@ fn exchanges(document: &'static str) -> Vec<(usize, Vec<&'static str>)> {
     exchanges
 }
 
-/// Where ids stand in a line: 16 digits.
+/// The ids in a line: numbers of 16 digits.
 fn ids(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c: char| !c.is_ascii_digit()).filter(|digits| digits.len() == 16)
 }
 
-/// Notes which ids the server gave out where the document has others.
+/// Records the server's ids for the ids in the document.
 pub fn learn(known: &mut BTreeMap<&'static str, String>, document: &'static str, truth: &str) {
     known.extend(ids(document).zip(ids(truth).map(str::to_owned)));
 }
 
-/// A request of the document with the ids that the server gave out.
+/// A request of the document with the server's ids.
 pub fn in_truth(request: &str, known: &BTreeMap<&str, String>) -> String {
     known.iter().fold(request.to_owned(), |text, (document, truth)| text.replace(document, truth))
 }
@@ -73,14 +73,13 @@ fn replay(lines: &[&'static str], texts: ErrorTexts) {
             _ => panic!("not a line of an exchange: {line:?}"),
         }
     }
-    // Nothing was answered beyond what the document shows.
+    // The server sent nothing beyond the document.
     for peer in peers.values_mut() {
         peer.ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
     }
     server.stop();
 }
 
-/// Replays all exchanges of a document of this name.
 pub fn replay_all(name: &str, document: &'static str, texts: ErrorTexts) {
     let exchanges = exchanges(document);
     assert!(exchanges.len() >= 11, "the exchanges of {name} were not found");

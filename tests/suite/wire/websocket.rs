@@ -1,5 +1,5 @@
-//! The JSON protocol over WebSockets: a reply a frame, waiting, pushes, limits, and how it ends.
-//! tungstenite judges what is well-formed; what is not is sent as bytes.
+//! The JSON protocol over WebSockets: one frame for each reply, waits, pushes, limits and closing.
+//! tungstenite checks well-formed traffic; malformed frames are sent as raw bytes.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ use crate::suite::support::process::{Process, dsmq};
 use crate::suite::support::{PATIENCE, server, server_with};
 use crate::suite::web::http::{ask, get};
 
-/// A client over a socket that waits for nothing without end.
+/// A client whose reads have a timeout.
 pub struct Client(WebSocket<TcpStream>);
 
 impl Client {
@@ -39,11 +39,10 @@ impl Client {
         self.0.send(Message::binary(bytes)).unwrap();
     }
 
-    /// The next message.
     pub fn receive(&mut self) -> Message {
         loop {
             match self.0.read() {
-                // The machine stood still.
+                // A stalled machine may exceed the timeout.
                 Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
                 message => return message.unwrap(),
             }
@@ -66,7 +65,7 @@ impl Client {
         self.receive_text()
     }
 
-    /// The server must close with this code.
+    /// Asserts that the server closes with this code.
     pub fn expect_close(&mut self, code: u16) {
         match self.0.read().unwrap() {
             Message::Close(Some(CloseFrame { code: said, .. })) => {
@@ -78,7 +77,7 @@ impl Client {
     }
 }
 
-/// A WebSocket to which a test writes what a client would not.
+/// A raw connection for frames that a client would not send.
 struct Raw(Peer);
 
 impl Raw {
@@ -105,7 +104,7 @@ impl Raw {
         self.0.send(bytes);
     }
 
-    /// The next frame: its first byte, and its payload.
+    /// The next frame: its first byte and its payload.
     fn receive(&mut self) -> (u8, Vec<u8>) {
         let header = self.0.receive(2);
         let len = match header[1] {
@@ -125,7 +124,7 @@ impl Raw {
     }
 }
 
-/// A frame of a client whose mask changes nothing.
+/// A client frame with a zero mask.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -154,7 +153,7 @@ fn each_reply_and_push_is_one_frame() {
     assert_eq!(client.ask(r#"{"action":"get","topic":"t"}"#), r#"{"message":{"a": 1.50}}"#);
     assert_eq!(client.ask(r#"{"action":"get_latest","topic":"t"}"#), r#"{"message":"é"}"#);
     assert_eq!(client.ask(r#"{"action":"get","topic":"t"}"#), r#"{"message":""}"#);
-    // Several in one frame are answered by as many.
+    // Several requests in one frame receive one frame each.
     client.send(r#"{"action":"take","topic":"t"} {"action":"dance"}{"action":"take","topic":"t","lease":9}"#);
     assert!(client.receive_text().starts_with(r#"{"message":{"a": 1.50},"id":"#));
     assert_eq!(client.receive_json()["code"], "unknown_action");
@@ -201,7 +200,7 @@ fn session_starts_when_the_connection_is_accepted() {
         "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
     );
-    // Sent without waiting for the answer: it may already come with the header.
+    // Sent before the handshake's response: the reply may arrive together with it.
     raw.send(frame(0x81, br#"{"action":"get","topic":"t"}"#));
     let mut received = Vec::new();
     while !received.ends_with(br#"{"message":"between"}"#) {
@@ -228,7 +227,7 @@ fn waiting_request_keeps_order_and_allows_pushes() {
     assert_eq!(client.ask(r#"{"action":"get","topic":"t","wait":0.01}"#), r#"{"message":""}"#);
 }
 
-/// A taker that closes, or is lost, leaves its place to the next.
+/// A taker that closes or disconnects passes its place to the next.
 #[test]
 fn close_ends_a_waiting_take() {
     let server = server();
@@ -248,7 +247,7 @@ fn close_ends_a_waiting_take() {
     waiting(2);
     closes.send(r#"{"action":"put","topic":"u","message":"behind the wait"}"#);
     closes.0.close(None).unwrap();
-    // The close is answered once the wait has ended, and what was behind it is done.
+    // The close is answered after the wait has ended and the later requests are carried out.
     while closes.0.read().is_ok() {}
     waiting(1);
     drop(lost);
@@ -267,7 +266,7 @@ fn close_ends_a_waiting_take() {
 fn unwritten_taken_message_is_requeued() {
     let server = server();
     let mut witness = Peer::connect(server.addr());
-    // More than the sockets hold.
+    // More than the socket buffers hold.
     let message = "x".repeat(12 << 20);
     witness.send(format!(r#"{{"action":"put","topic":"t","message":"{message}"}}"#));
     let mut deaf = Client::connect(server.addr(), "/");
@@ -296,7 +295,7 @@ fn waiting_websocket_holds_no_thread() {
     }
     let mut putter = Client::connect(addr, "/");
     assert_eq!(putter.ask(r#"{"action":"ping"}"#), r#"{"ok":true}"#);
-    // The threads on which they were accepted end by themselves.
+    // The threads that accepted the connections end by themselves.
     while threads() > 20 {
         assert_eq!(putter.ask(r#"{"action":"ping"}"#), r#"{"ok":true}"#);
     }
@@ -318,7 +317,7 @@ fn invalid_request_is_answered_and_closes() {
         assert_eq!(error["code"], "bad_json", "{text}: {error}");
         client.expect_close(1007);
     }
-    // After a request that is wrong it goes on.
+    // A request error keeps the connection open.
     let mut client = connect();
     let text = format!(r#"{{"action":"get","topic":"{}"}}"#, "x".repeat(limits::TOPIC_BYTES + 1));
     assert_eq!(client.receive_json_of(&text)["code"], "bad_topic");
@@ -353,7 +352,7 @@ fn fragmented_messages_up_to_the_limit_pass() {
     assert_eq!(client.receive_json_of(r#"{"action":"take","topic":"t"}"#)["message"], message);
     let text = format!(r#"{{"action":"put","topic":"t","message":"x{message}"}}"#);
     assert_eq!(client.receive_json_of(&text)["code"], "message_too_large");
-    // Less than what is read behind a close.
+    // Within the amount that the server discards after a close.
     let most = 500_000 + limits::REQUEST_OVERHEAD_BYTES;
     let _ = client.0.send(Message::text(" ".repeat(most + 1)));
     client.expect_close(1009);
@@ -502,7 +501,8 @@ fn client_may_stop_the_server_if_allowed() {
     }
 }
 
-/// With a store that may wait for its disk, requests leave the runtime's threads, and the order stays.
+/// A file store may wait for the disk, so requests run off the runtime threads; their order is
+/// kept.
 #[test]
 fn file_store_keeps_request_order() {
     let folder = tempfile::tempdir().unwrap();
