@@ -120,7 +120,7 @@ impl Guard {
     ) -> Result<Option<&'a str>> {
         // The authority of the request line takes precedence, but the header must be valid as well.
         if let Some(named) = uri.authority().map(Authority::as_str)
-            && !self.is_own(named)
+            && !self.names_this_server(named)
         {
             return Err(wrong_host(named));
         }
@@ -130,21 +130,21 @@ impl Guard {
         match headers.get(HOST).map(HeaderValue::to_str) {
             None if version < Version::HTTP_11 => Ok(None),
             None => Err(Error::new(Code::MissingField, "the request has no Host header: send one")),
-            Some(Ok(host)) if self.is_own(host) => Ok(Some(host)),
+            Some(Ok(host)) if self.names_this_server(host) => Ok(Some(host)),
             Some(Ok(host)) => Err(wrong_host(host)),
             Some(Err(_)) => Err(Error::new(Code::WrongHost, "the Host header is not text")),
         }
     }
 
-    fn is_own(&self, host: &str) -> bool {
+    fn names_this_server(&self, host: &str) -> bool {
         let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((address, port)) => {
                 return address.parse::<Ipv6Addr>().is_ok() && is_port(port);
             }
             None => host.split_at(host.find(':').unwrap_or(host.len())),
         };
-        let known = || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name));
-        is_port(port) && !name.is_empty() && (name.parse::<Ipv4Addr>().is_ok() || known())
+        let is_configured = || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name));
+        is_port(port) && !name.is_empty() && (name.parse::<Ipv4Addr>().is_ok() || is_configured())
     }
 
     fn is_open_to_all(&self) -> bool {
@@ -156,8 +156,9 @@ impl Guard {
     fn check_origin(&self, headers: &HeaderMap, host: Option<&str>) -> Result<Option<HeaderValue>> {
         let Some(origin) = headers.get(ORIGIN) else { return Ok(None) };
         let text = single_header(headers, &ORIGIN).unwrap_or_default();
-        let place = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-        if place.zip(host).is_some_and(|(place, host)| place.eq_ignore_ascii_case(host)) {
+        let authority = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        if authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
+        {
             return Ok(None);
         }
         if self.is_open_to_all() || self.origins.iter().any(|o| o.eq_ignore_ascii_case(text)) {

@@ -25,12 +25,12 @@ pub fn json(bytes: &[u8]) {
     let cuts = [usize::from(cut) % 16, usize::from(cut)];
     assert_eq!(handler(text, &cuts), handler(text, &[]), "splitting changes nothing");
     if text.first() == Some(&b'{') && text.len() <= MAX_MESSAGE {
-        let _ = judge(text, &cuts);
+        let _ = scan_and_compare(text, &cuts);
     }
 }
 
 /// Scans a text that arrives in pieces and compares the result with serde_json.
-pub fn judge(text: &[u8], cuts: &[usize]) -> Result<Scan, Fault> {
+pub fn scan_and_compare(text: &[u8], cuts: &[usize]) -> Result<Scan, Fault> {
     let (found, _) = scan_pieces(text, cuts);
     match found {
         Ok(Scan::Done(len)) => assert!(is_request(&text[..len])),

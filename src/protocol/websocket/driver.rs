@@ -82,19 +82,19 @@ pub fn upgrade<F: Frames>(
     gauge: &'static str,
     begin: impl FnOnce(Arc<Broker>, Arc<Caller>, Session, Waker) -> Result<F> + Send + 'static,
 ) -> HttpResult<Response> {
-    let own = ForCaller::new(app, request.extensions())?.over(gauge);
-    let session = session(&own, &request);
+    let for_caller = ForCaller::new(app, request.extensions())?.over(gauge);
+    let session = session(&for_caller, &request);
     let upgrade = Upgrade::new(&mut request, gauge)?;
-    let talker = app.clone();
+    let driver_app = app.clone();
     Ok(upgrade.answer(app, async move |socket| {
         let notify = NotifyWaker::new();
         let waker = notify.waker();
         let begin = move |broker: &Arc<Broker>, caller: &Arc<Caller>| {
             begin(broker.clone(), caller.clone(), session, waker)
         };
-        let frames = own.run(begin).await;
+        let frames = for_caller.run(begin).await;
         match frames.flatten() {
-            Ok(frames) => Driver::new(talker, socket, frames, notify).run().await,
+            Ok(frames) => Driver::new(driver_app, socket, frames, notify).run().await,
             Err(error) => socket.close(internal_error(&error)).await,
         }
     }))

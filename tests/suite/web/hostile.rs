@@ -21,8 +21,8 @@ const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSoc
 fn statuses(addr: SocketAddr, sent: &str) -> Vec<String> {
     let mut peer = Peer::connect_silent(addr);
     peer.send(sent);
-    let said = peer.receive_all();
-    said.split("HTTP/1.1 ").skip(1).map(|response| response[..3].to_owned()).collect()
+    let output = peer.receive_all();
+    output.split("HTTP/1.1 ").skip(1).map(|response| response[..3].to_owned()).collect()
 }
 
 fn status(addr: SocketAddr, sent: &str) -> String {
@@ -65,8 +65,8 @@ fn fifty_http_json_hybrids_put_nothing() {
         let mut peer = Peer::connect_silent(server.addr());
         peer.send(format!("{head}{body}"));
         peer.end();
-        let said = peer.receive_all();
-        assert!(said.is_empty() || said.starts_with("HTTP/1."), "{head}{body}: {said}");
+        let output = peer.receive_all();
+        assert!(output.is_empty() || output.starts_with("HTTP/1."), "{head}{body}: {output}");
     }
     expect_nothing_put(server.addr());
 }
@@ -212,8 +212,8 @@ fn smuggled_requests_are_refused_and_close() {
         ("Transfer-Encoding: chunked", "0\n\n"),
     ] {
         let outer = format!("POST /q/outer HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n{body}");
-        let said = statuses(server.addr(), &(outer + hidden + LAST));
-        assert_eq!(said, ["400"], "{headers:?} {body:?}");
+        let output = statuses(server.addr(), &(outer + hidden + LAST));
+        assert_eq!(output, ["400"], "{headers:?} {body:?}");
     }
     expect_nothing_put(server.addr());
     // The body of a GET is only a body.
@@ -266,13 +266,13 @@ fn pipelined_requests_are_answered_in_order() {
         }
         writer.send(LAST);
     });
-    let said = peer.receive_all();
+    let output = peer.receive_all();
     writing.join().unwrap();
-    let values = said.split("{\"value\": \"").skip(1);
+    let values = output.split("{\"value\": \"").skip(1);
     let values: Vec<usize> =
         values.map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect();
     assert_eq!(values, (0..REQUESTS).collect::<Vec<_>>());
-    assert_eq!(said.matches("HTTP/1.1 200 ").count(), 2 * REQUESTS + 1);
+    assert_eq!(output.matches("HTTP/1.1 200 ").count(), 2 * REQUESTS + 1);
 }
 
 /// The responses exceed the socket buffers of a slow reader; other clients continue.

@@ -200,12 +200,12 @@ fn too_large_body_is_refused_early() {
 
 #[test]
 fn foreign_origin_is_refused_unless_allowed() {
-    let asks = |origin: &str| {
+    let request_from = |origin: &str| {
         post("/q/t", "value=1").replacen("Host", &format!("Origin: {origin}\r\nHost"), 1)
     };
     let closed = server();
     let mut peer = Peer::connect_silent(closed.addr());
-    let refused = ask(&mut peer, asks("http://evil.example"));
+    let refused = ask(&mut peer, request_from("http://evil.example"));
     assert_eq!((refused.status, refused.code().as_str()), (403, "forbidden"));
     let refused = ask(&mut peer, HEALTH.replace("localhost", "evil.example"));
     assert_eq!((refused.status, refused.code().as_str()), (421, "wrong_host"));
@@ -214,11 +214,11 @@ fn foreign_origin_is_refused_unless_allowed() {
     let good = "https://good.example";
     let open = server_with(Config { allow_origin: vec![good.into()], ..Config::default() });
     let mut peer = Peer::connect_silent(open.addr());
-    let let_in = ask(&mut peer, asks(good));
+    let let_in = ask(&mut peer, request_from(good));
     assert_eq!(let_in.status, 200);
     assert!(let_in.header.contains("access-control-allow-origin: https://good.example\r\n"));
-    assert_eq!(ask(&mut peer, asks("http://evil.example")).status, 403);
-    let first = asks(good).replacen("POST", "OPTIONS", 1);
+    assert_eq!(ask(&mut peer, request_from("http://evil.example")).status, 403);
+    let first = request_from(good).replacen("POST", "OPTIONS", 1);
     let asked =
         "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-a\r\nHost";
     let first = first.replacen("Host", asked, 1);
@@ -246,8 +246,8 @@ fn http_json_hybrid_puts_nothing() {
         let mut peer = Peer::connect_silent(server.addr());
         peer.send(head.to_owned() + hidden + "\r\n\r\n");
         peer.end();
-        let said = peer.receive_all();
-        assert!(said.is_empty() || said.starts_with("HTTP/1.1 "), "{head}: {said}");
+        let output = peer.receive_all();
+        assert!(output.is_empty() || output.starts_with("HTTP/1.1 "), "{head}: {output}");
     }
     for path in ["/", "/t/", "/healthz"] {
         let mut peer = Peer::connect_silent(server.addr());

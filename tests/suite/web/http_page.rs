@@ -12,7 +12,7 @@ use super::http::{Response, ask, get, response};
 use crate::suite::support::peer::Peer;
 use crate::suite::support::{PATIENCE, server, server_with};
 
-fn look(addr: std::net::SocketAddr, path: &str) -> Response {
+fn fetch(addr: std::net::SocketAddr, path: &str) -> Response {
     ask(&mut Peer::connect_silent(addr), get(path))
 }
 
@@ -21,7 +21,7 @@ fn json(response: &Response) -> Value {
 }
 
 /// Opens the page's stream; returns the header and the first event.
-fn listen(peer: &mut Peer, path: &str) -> (String, Value) {
+fn open_stream(peer: &mut Peer, path: &str) -> (String, Value) {
     peer.send(get(path));
     let header = until(peer, "\r\n\r\n");
     (header, event(peer))
@@ -41,13 +41,13 @@ fn event(peer: &mut Peer) -> Value {
 }
 
 /// The first event for which `is` holds.
-fn event_matching(peer: &mut Peer, mut told: Value, is: impl Fn(&Value) -> bool) -> Value {
+fn event_matching(peer: &mut Peer, mut state: Value, is: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + PATIENCE;
-    while !is(&told) {
-        assert!(Instant::now() < deadline, "{told}");
-        told = event(peer);
+    while !is(&state) {
+        assert!(Instant::now() < deadline, "{state}");
+        state = event(peer);
     }
-    told
+    state
 }
 
 /// The value of a metric.
@@ -59,17 +59,17 @@ fn metric(text: &str, name: &str) -> f64 {
 #[test]
 fn page_files_have_security_headers() {
     let server = server();
-    let page = look(server.addr(), "/");
+    let page = fetch(server.addr(), "/");
     assert!(page.body.starts_with("<!doctype html>"), "{page:?}");
     let mut files = vec!["/".to_owned(), "/dump".to_owned()];
     let quoted = page.body.split('"').filter(|text| text.starts_with("/page/"));
     files.extend(quoted.map(str::to_owned));
-    let scripts = look(server.addr(), "/page/page.js").body;
+    let scripts = fetch(server.addr(), "/page/page.js").body;
     let imported = scripts.split('"').filter_map(|text| text.strip_prefix("./"));
     files.extend(imported.map(|name| format!("/page/{name}")));
     assert!(files.len() >= 9, "{files:?}");
     for path in files {
-        let file = look(server.addr(), &path);
+        let file = fetch(server.addr(), &path);
         assert_eq!(file.status, 200, "{path}");
         for header in [
             "content-security-policy: default-src 'none'; ",
@@ -82,7 +82,7 @@ fn page_files_have_security_headers() {
         assert!(!file.header.contains("unsafe"), "{}", file.header);
         assert!(!file.body.contains(" style=\"") && !file.body.contains("<script>"), "{path}");
     }
-    let none = look(server.addr(), "/page/../Cargo.toml");
+    let none = fetch(server.addr(), "/page/../Cargo.toml");
     assert_eq!((none.status, none.code().as_str()), (404, "not_found"));
     let head = get("/").replacen("GET", "HEAD", 1);
     let mut peer = Peer::connect_silent(server.addr());
@@ -101,21 +101,21 @@ fn api_returns_the_five_o3one_texts() {
     }
     raw.send(r#"{"action":"take","topic":"t"}"#);
     assert_eq!(raw.receive_reply()["message"], 1);
-    let api = look(server.addr(), "/api");
+    let api = fetch(server.addr(), "/api");
     assert_eq!(api.status, 201);
-    let told = json(&api);
-    let fields: HashSet<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
+    let state = json(&api);
+    let fields: HashSet<_> = state.as_object().unwrap().keys().map(String::as_str).collect();
     let expected =
         ["instance_text", "health_text", "replication_text", "records_text", "uptime_text"];
     assert_eq!(fields, HashSet::from(expected));
     assert_eq!(
-        (&told["records_text"], &told["replication_text"]),
+        (&state["records_text"], &state["replication_text"]),
         (&"3 / 2".into(), &"disabled".into())
     );
     let folder = tempfile::tempdir().unwrap();
     let store = dsmq::StoreLocation::File(folder.path().join("queue.db"));
     let kept = server_with(Config { store, ..Config::default() });
-    assert_eq!(json(&look(kept.addr(), "/api"))["replication_text"], "SQL ");
+    assert_eq!(json(&fetch(kept.addr(), "/api"))["replication_text"], "SQL ");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn dump_lists_the_last_messages_escaped() {
         raw.send(format!(r#"{{"action":"put","topic":"{topic}","message":"<i>{number}</i>"}}"#));
     }
     raw.ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
-    let dump = look(server.addr(), "/dump");
+    let dump = fetch(server.addr(), "/dump");
     assert_eq!(dump.status, 200);
     assert!(dump.header.contains("content-type: text/html; charset=utf-8\r\n"), "{dump:?}");
     let shown = dump.body.lines().filter(|line| line.starts_with("<tr><td>")).collect::<Vec<_>>();
@@ -147,7 +147,7 @@ fn metrics_follow_the_prometheus_text_format() {
     raw.send(r#"{"action":"take","topic":"a\"b\\c"}{"action":"get","topic":"a\"b\\c"}"#);
     raw.receive_reply();
     raw.receive_reply();
-    let metrics = look(server.addr(), "/metrics");
+    let metrics = fetch(server.addr(), "/metrics");
     assert!(metrics.header.contains("content-type: text/plain; version=0.0.4"), "{metrics:?}");
     let text = &metrics.body;
     for (name, value) in [
@@ -165,11 +165,11 @@ fn metrics_follow_the_prometheus_text_format() {
     // Every value follows its HELP and TYPE lines, and each family occurs once.
     let (mut families, mut family) = (HashSet::new(), String::new());
     for line in text.lines() {
-        if let Some(told) = line.strip_prefix("# HELP ") {
-            family = told.split(' ').next().unwrap().to_owned();
+        if let Some(state) = line.strip_prefix("# HELP ") {
+            family = state.split(' ').next().unwrap().to_owned();
             assert!(families.insert(family.clone()), "{family}");
-        } else if let Some(told) = line.strip_prefix("# TYPE ") {
-            assert_eq!(told.split(' ').next().unwrap(), family);
+        } else if let Some(state) = line.strip_prefix("# TYPE ") {
+            assert_eq!(state.split(' ').next().unwrap(), family);
         } else {
             assert!(line.starts_with(&family), "{line}");
             line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
@@ -186,16 +186,16 @@ fn metrics_and_page_limit_the_listed_topics() {
     }
     raw.send(r#"{"action":"put","topic":"most used","message":1}"#.repeat(2));
     raw.ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
-    let text = look(server.addr(), "/metrics").body;
-    let told = text.lines().filter(|line| line.starts_with("dsmq_topic_messages{")).count();
-    assert_eq!(told, limits::METRICS_TOPICS);
+    let text = fetch(server.addr(), "/metrics").body;
+    let state = text.lines().filter(|line| line.starts_with("dsmq_topic_messages{")).count();
+    assert_eq!(state, limits::METRICS_TOPICS);
     assert_eq!(metric(&text, "dsmq_topic_puts_total{topic=\"most used\"}"), 2.0);
     let mut peer = Peer::connect_silent(server.addr());
-    let (_, first) = listen(&mut peer, "/api/live?topic=t7");
+    let (_, first) = open_stream(&mut peer, "/api/live?topic=t7");
     assert_eq!(first["topics"].as_array().unwrap().len(), limits::PAGE_TOPICS);
     assert_eq!(first["matching"], limits::METRICS_TOPICS + 11);
     assert_eq!((&first["open"]["topic"], &first["open"]["length"]), (&"t7".into(), &1.into()));
-    let (_, found) = listen(&mut Peer::connect_silent(server.addr()), "/api/live?filter=T100");
+    let (_, found) = open_stream(&mut Peer::connect_silent(server.addr()), "/api/live?filter=T100");
     assert_eq!(found["matching"], 1 + 10, "t100, t1000 to t1009");
 }
 
@@ -204,15 +204,15 @@ fn live_stream_reports_state_and_ends_on_stop() {
     let server = server();
     let mut raw = Peer::connect(server.addr());
     let mut peer = Peer::connect_silent(server.addr());
-    let (header, first) = listen(&mut peer, "/api/live");
+    let (header, first) = open_stream(&mut peer, "/api/live");
     assert!(header.contains("content-type: text/event-stream\r\n"), "{header}");
     assert_eq!(first["rules"].as_array().unwrap().len(), 4);
     raw.send(r#"{"action":"put","topic":"t","message":1}"#.repeat(100));
     raw.ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
-    let told = event_matching(&mut peer, first, |told| told["puts"] == 100);
-    assert!(told["point"][1].as_f64().unwrap() > 0.0, "{told}");
-    assert_eq!(told["protocols"], serde_json::json!({ "http": 0, "json": 1, "sse": 1 }));
-    assert_eq!(told["connections"], 2);
+    let state = event_matching(&mut peer, first, |state| state["puts"] == 100);
+    assert!(state["point"][1].as_f64().unwrap() > 0.0, "{state}");
+    assert_eq!(state["protocols"], serde_json::json!({ "http": 0, "json": 1, "sse": 1 }));
+    assert_eq!(state["connections"], 2);
     server.stop();
     // Only the final chunk remains.
     let rest = peer.receive_all();
@@ -224,12 +224,12 @@ fn disconnected_reader_leaves_the_live_stream() {
     let server = server();
     let mut witness = Peer::connect_silent(server.addr());
     let mut leaves = Peer::connect_silent(server.addr());
-    listen(&mut leaves, "/api/live");
-    let (_, told) = listen(&mut witness, "/api/live");
-    let told = event_matching(&mut witness, told, |told| told["protocols"]["sse"] == 2);
+    open_stream(&mut leaves, "/api/live");
+    let (_, state) = open_stream(&mut witness, "/api/live");
+    let state = event_matching(&mut witness, state, |state| state["protocols"]["sse"] == 2);
     drop(leaves);
-    let left = |told: &Value| told["protocols"]["sse"] == 1 && told["connections"] == 1;
-    event_matching(&mut witness, told, left);
+    let left = |state: &Value| state["protocols"]["sse"] == 1 && state["connections"] == 1;
+    event_matching(&mut witness, state, left);
 }
 
 #[test]
@@ -244,19 +244,19 @@ fn topic_view_shows_messages_byte_for_byte() {
     let long = "é".repeat(limits::PAGE_MESSAGE_BYTES);
     raw.send(format!(r#"{{"action":"put","topic":"t","message":"{long}","confirm":true}}"#));
     let id = raw.receive_reply()["id"].clone();
-    let told = json(&look(server.addr(), "/api/topic?name=t"));
-    let messages = told["messages"].as_array().unwrap();
-    assert_eq!((messages.len(), &told["last"]), (limits::PAGE_MESSAGES, &id));
+    let state = json(&fetch(server.addr(), "/api/topic?name=t"));
+    let messages = state["messages"].as_array().unwrap();
+    assert_eq!((messages.len(), &state["last"]), (limits::PAGE_MESSAGES, &id));
     assert_eq!(messages[0]["text"], r#"{"b": 6.50, "a":[ ]}"#);
     let last = &messages[limits::PAGE_MESSAGES - 1];
     assert_eq!((&last["id"], &last["bytes"]), (&id, &(2 * limits::PAGE_MESSAGE_BYTES + 2).into()));
     let text = last["text"].as_str().unwrap();
     assert!(text.starts_with("\"éé") && text.len() == limits::PAGE_MESSAGE_BYTES - 1, "{text}");
     for (path, code) in [("/api/topic", "missing_field"), ("/api/topic?name=", "bad_topic")] {
-        let refused = look(server.addr(), path);
+        let refused = fetch(server.addr(), path);
         assert_eq!((refused.status, refused.code().as_str()), (400, code), "{path}");
     }
-    let none = json(&look(server.addr(), "/api/topic?name=none"));
+    let none = json(&fetch(server.addr(), "/api/topic?name=none"));
     assert_eq!((&none["messages"], &none["last"]), (&serde_json::json!([]), &id));
 }
 
@@ -264,9 +264,9 @@ fn topic_view_shows_messages_byte_for_byte() {
 fn full_server_reports_its_health() {
     let why = |server: &dsmq::Server, health: &str| {
         let mut peer = Peer::connect_silent(server.addr());
-        let (_, told) = listen(&mut peer, "/api/live");
-        let told = event_matching(&mut peer, told, |told| told["health"] == health);
-        told["why"].as_str().unwrap().to_owned()
+        let (_, state) = open_stream(&mut peer, "/api/live");
+        let state = event_matching(&mut peer, state, |state| state["health"] == health);
+        state["why"].as_str().unwrap().to_owned()
     };
     let put = format!(r#"{{"action":"put","topic":"t","message":"{}"}}"#, "x".repeat(10_000));
     for (when_full, expected) in [
@@ -276,13 +276,13 @@ fn full_server_reports_its_health() {
         let config = Config { max_store: 1 << 20, when_full: Some(when_full), ..Config::default() };
         let server = server_with(config);
         // The first snapshot: later drops count as recent.
-        look(server.addr(), "/api");
+        fetch(server.addr(), "/api");
         let mut raw = Peer::connect(server.addr());
         raw.send(put.repeat(200));
         raw.send(r#"{"action":"put","topic":"t","message":"x"}"#.repeat(20_000));
         raw.send(r#"{"action":"ping"}"#);
-        let told = why(&server, "overflowed");
-        assert!(told.starts_with(expected), "{told}");
+        let state = why(&server, "overflowed");
+        assert!(state.starts_with(expected), "{state}");
     }
     let server = server_with(Config { max_connections: 4, ..Config::default() });
     let _raw = [0, 1, 2].map(|_| Peer::connect(server.addr()));

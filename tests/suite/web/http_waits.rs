@@ -29,18 +29,18 @@ fn until_waiting(peer: &mut Peer, count: u64) {
 #[test]
 fn waiting_reader_receives_the_next_put() {
     let server = server();
-    let (mut waits, mut puts) = (connect(&server), connect(&server));
+    let (mut waiting_peer, mut puts) = (connect(&server), connect(&server));
     let mut since = 0;
     for n in 0..200 {
-        waits.send(get(&format!("/t/t?since={since}&wait=60")));
+        waiting_peer.send(get(&format!("/t/t?since={since}&wait=60")));
         since = id_in(&ask(&mut puts, post("/t/t", &n.to_string())));
-        let page = response(&mut waits);
+        let page = response(&mut waiting_peer);
         let expected = format!("{{\"messages\":[{{\"message\":{n},\"id\":{since},");
         assert!(page.status == 200 && page.body.starts_with(&expected), "{page:?}");
         assert!(page.body.ends_with(&format!("],\"last\":{since}}}")), "{page:?}");
     }
     let none = format!("{{\"messages\":[],\"last\":{since}}}");
-    expect(&mut waits, &get(&format!("/t/t?since={since}&wait=0.01")), 200, &none);
+    expect(&mut waiting_peer, &get(&format!("/t/t?since={since}&wait=0.01")), 200, &none);
 }
 
 #[test]

@@ -51,11 +51,11 @@ fn server_conforms_to_its_openapi_document() {
         .current_dir(folder.path(""))
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let stdout = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{errors}");
+    assert!(output.status.success(), "{stdout}{errors}");
     let operations = description["paths"].as_object().unwrap().values();
     let methods = ["get", "post", "delete"];
     let count = operations.flat_map(|o| methods.iter().filter(|m| o.get(**m).is_some())).count();
-    assert!(said.contains(&format!("Tested: {count}\n")), "{said}");
+    assert!(stdout.contains(&format!("Tested: {count}\n")), "{stdout}");
 }

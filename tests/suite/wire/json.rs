@@ -450,8 +450,8 @@ fn requests_queue_after_a_waiting_request() {
     let mut peer = Peer::connect(server.addr());
     let mut putter = Peer::connect(server.addr());
     // More than the server reads ahead.
-    let behind = put("later", "1").repeat(4_000) + PING;
-    peer.send(r#"{"action":"get","topic":"t","wait":30}"#.to_owned() + &behind);
+    let next = put("later", "1").repeat(4_000) + PING;
+    peer.send(r#"{"action":"get","topic":"t","wait":30}"#.to_owned() + &next);
     putter.send(put("t", "1"));
     peer.expect(&(reply("1") + OK));
     putter.send(get("later").repeat(4_001));
@@ -481,8 +481,8 @@ fn since_moves_the_cursor_both_ways() {
                 + &if at + 2 < 700 { reply(&(at + 2).to_string()) } else { NOTHING.to_owned() }),
         );
     }
-    let behind = format!(r#"{{"action":"get","topic":"t","since":{}}}"#, ids[699]);
-    late.ask(&behind, NOTHING);
+    let next = format!(r#"{{"action":"get","topic":"t","since":{}}}"#, ids[699]);
+    late.ask(&next, NOTHING);
     late.ask(r#"{"action":"get","topic":"t","since":0}"#, &reply("0"));
     late.ask(r#"{"action":"get_latest","topic":"t"}"#, &reply("699"));
     late.ask(&get("t"), NOTHING);

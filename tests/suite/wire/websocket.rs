@@ -68,8 +68,8 @@ impl Client {
     /// Asserts that the server closes with this code.
     pub fn expect_close(&mut self, code: u16) {
         match self.0.read().unwrap() {
-            Message::Close(Some(CloseFrame { code: said, .. })) => {
-                assert_eq!(u16::from(said), code)
+            Message::Close(Some(CloseFrame { code: text, .. })) => {
+                assert_eq!(u16::from(text), code)
             }
             other => panic!("{other:?} is no close with {code}"),
         }
@@ -117,8 +117,8 @@ impl Raw {
 
     fn expect_close(&mut self, code: u16, after: &str) {
         let (first, payload) = self.receive();
-        let said = u16::from_be_bytes([payload[0], payload[1]]);
-        assert_eq!((first, said), (0x88, code), "{after}: {payload:?}");
+        let text = u16::from_be_bytes([payload[0], payload[1]]);
+        assert_eq!((first, text), (0x88, code), "{after}: {payload:?}");
         self.0.end();
         self.0.expect_end();
     }
@@ -439,8 +439,8 @@ fn invalid_handshake_is_refused() {
         |request: String| request.replacen("\r\n\r\n", "\r\nOrigin: http://localhost\r\n\r\n", 1);
     assert_eq!(asks(&own), "HTTP/1.1 101");
     let refused = ask(&mut Peer::connect_silent(server.addr()), get("/ws"));
-    for said in ["upgrade: websocket\r\n", "sec-websocket-version: 13\r\n"] {
-        assert!(refused.header.contains(said), "{refused:?}");
+    for text in ["upgrade: websocket\r\n", "sec-websocket-version: 13\r\n"] {
+        assert!(refused.header.contains(text), "{refused:?}");
     }
 }
 

@@ -103,11 +103,11 @@ async fn wait_to_take(
     let deadline = Instant::now() + wait;
     let notify = NotifyWaker::new();
     let waker = notify.waker();
-    let mut place = app
+    let mut taker = app
         .run(move |broker, caller| QueuedTaker::join(broker, caller, &topic, lease, waker))
         .await?;
     loop {
-        if let Some(handed) = place.handed() {
+        if let Some(handed) = taker.handed() {
             return handed.map(Some);
         }
         if Instant::now() >= deadline || app.broker().check_open(&app.caller).is_err() {
@@ -115,7 +115,7 @@ async fn wait_to_take(
         }
         let _ = timeout_at(deadline, notify.notified()).await;
     }
-    match app.run(move |_, _| place.leave()).await? {
+    match app.run(move |_, _| taker.leave()).await? {
         Some(handed) => handed.map(Some),
         None => app.broker().check_open(&app.caller).map(|()| None),
     }
