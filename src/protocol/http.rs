@@ -17,9 +17,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -69,13 +68,13 @@ impl Site {
 
 impl IntoResponse for &Preflight {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = axum::http::StatusCode::NO_CONTENT;
-        let headers = response.headers_mut();
-        let methods = HeaderValue::from_static("GET, HEAD, POST, DELETE");
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+        let headers = [
+            (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, DELETE"),
+            (header::ACCESS_CONTROL_MAX_AGE, "600"),
+        ];
+        let mut response = (StatusCode::NO_CONTENT, headers).into_response();
         if let Some(requested) = &self.headers {
+            let headers = response.headers_mut();
             headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, requested.clone());
         }
         response

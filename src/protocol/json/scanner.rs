@@ -17,9 +17,10 @@ pub enum Scan {
     Done(usize),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// Before the request's `{`.
+    #[default]
     Request,
     /// After `{`.
     FirstKey,
@@ -59,7 +60,7 @@ enum Number {
 }
 
 /// The scanner of one connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Scanner {
     max_message: usize,
     state: State,
@@ -81,20 +82,7 @@ pub struct Scanner {
 
 impl Scanner {
     pub fn new(max_message: usize) -> Scanner {
-        Scanner {
-            max_message,
-            state: State::Request,
-            kinds: Vec::new(),
-            depth: 0,
-            at: 0,
-            fields: FieldSpans::default(),
-            field: None,
-            value_start: 0,
-            key_start: 0,
-            in_key: false,
-            messages: 0,
-            skipping: false,
-        }
+        Scanner { max_message, ..Scanner::default() }
     }
 
     pub fn fields(&self) -> &FieldSpans {

@@ -50,7 +50,15 @@ pub async fn follow(
     let first = (from == From::Now).then(|| start_event(now));
     let beat = interval_at(Instant::now() + limits::HEARTBEAT, limits::HEARTBEAT);
     let upgraded = connection.upgrade("sse");
-    let events = EventStream { app, session, notify, beat, first, named, upgraded };
+    let events = EventStream {
+        app,
+        session: Some(session),
+        notify,
+        beat,
+        first,
+        named,
+        _upgraded: upgraded,
+    };
     let body = Body::from_stream(stream::unfold(events, EventStream::next));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -81,14 +89,15 @@ pub fn last_event_id(value: Option<&HeaderValue>) -> Option<Result<Option<Id>>> 
 /// A stream of events.
 struct EventStream {
     app: ForCaller,
-    session: Session,
+    /// `None` only during a call of the broker.
+    session: Option<Session>,
     notify: Arc<NotifyWaker>,
     beat: Interval,
     /// Sent before all events.
     first: Option<Bytes>,
     /// Whether each event names its topic, because there may be several.
     named: bool,
-    upgraded: UpgradeGuard,
+    _upgraded: UpgradeGuard,
 }
 
 impl EventStream {
@@ -101,9 +110,7 @@ impl EventStream {
             if self.app.broker().check_open(&self.app.caller).is_err() {
                 return None;
             }
-            let pushes;
-            (self, pushes) = self.pushes().await?;
-            if let Some(bytes) = pushes {
+            if let Some(bytes) = self.pushes().await.ok()? {
                 return Some((Ok(bytes), self));
             }
             tokio::select! {
@@ -113,17 +120,17 @@ impl EventStream {
         }
     }
 
-    /// Returns the next events, if there are any.
-    async fn pushes(self) -> Option<(EventStream, Option<Bytes>)> {
-        let EventStream { mut session, app, notify, beat, first, named, upgraded } = self;
-        let next = app.run(move |broker, caller| {
+    /// Returns the next events, if there are any; an error once the session is lost.
+    async fn pushes(&mut self) -> Result<Option<Bytes>> {
+        let Some(mut session) = self.session.take() else { return Ok(None) };
+        let named = self.named;
+        let next = self.app.run(move |broker, caller| {
             let pushes = broker.pushes(caller, &mut session);
-            let bytes = pushes.map(|pushes| pushes.map(|pushes| event_bytes(pushes, named)));
-            (session, bytes)
+            (session, pushes.map(|pushes| pushes.map(|pushes| event_bytes(pushes, named))))
         });
-        let (session, next) = next.await.ok()?;
-        let next = next.unwrap_or_else(|error| Some(error_event(&error)));
-        Some((EventStream { app, session, notify, beat, first, named, upgraded }, next))
+        let (session, next) = next.await?;
+        self.session = Some(session);
+        Ok(next.unwrap_or_else(|error| Some(error_event(&error))))
     }
 }
 
