@@ -27,7 +27,7 @@ mod values;
 
 pub use self::fault::message;
 #[cfg(feature = "http")]
-pub use self::fault::{object, request_too_large};
+pub use self::fault::{message_too_large, object, request_too_large};
 pub use self::fields::text;
 #[cfg(feature = "http")]
 pub use self::fields::{Field, FieldSpans, NAMES};

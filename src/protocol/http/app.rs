@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Batch, Op, Outcome, PutOptions, Topic};
+use crate::protocol::json;
 
 /// The state of the routes.
 pub struct App {
@@ -138,7 +139,7 @@ impl ForCaller {
         confirm: bool,
     ) -> Result<Outcome> {
         if message.len() > self.config.max_message {
-            return Err(too_large(self.config.max_message));
+            return Err(json::message_too_large(self.config.max_message));
         }
         let mut batch = Batch::default();
         batch.put(topic, message, options);
@@ -182,12 +183,6 @@ impl ForCaller {
 fn only(broker: &Broker, caller: &Caller, mut batch: Batch) -> Result<Outcome> {
     broker.apply(caller, &mut batch);
     batch.only()
-}
-
-fn too_large(max_message: usize) -> Error {
-    let text =
-        format!("the message is too large: it can have at most {max_message} bytes of JSON text");
-    Error::new(Code::MessageTooLarge, text)
 }
 
 /// A waker for one task. A wake-up before the task waits is kept; several count as one.

@@ -123,10 +123,8 @@ impl JsonHandler {
             Request::Get { topic, latest, since, wait, meta } => {
                 return self.get(&topic, latest, since, wait, meta, tag);
             }
-            other => match other.into_op() {
-                Ok((op, answer)) => self.pipeline.add(op, answer, tag),
-                Err(other) => self.answer_alone(other, tag)?,
-            },
+            Request::Op(op) => self.pipeline.add(op, tag),
+            other => self.answer_alone(other, tag)?,
         }
         Ok(None)
     }
@@ -314,24 +312,19 @@ impl ProtocolHandler for JsonHandler {
                 None => Ok(false),
             },
         };
-        match answered.and_then(|done| {
+        let answered = answered.and_then(|done| {
             if done { Ok(true) } else { self.broker.check_open(&self.caller).map(|()| false) }
-        }) {
-            Ok(true) => None,
+        });
+        let error = match answered {
+            Ok(true) => return None,
             Ok(false) if Instant::now() < wait.deadline => {
-                let deadline = wait.deadline;
-                self.waiting = Some(wait);
-                Some(deadline)
+                return Some(self.waiting.insert(wait).deadline);
             }
-            Ok(false) => {
-                self.end_wait(wait, None);
-                None
-            }
-            Err(error) => {
-                self.end_wait(wait, Some(&error));
-                None
-            }
-        }
+            Ok(false) => None,
+            Err(error) => Some(error),
+        };
+        self.end_wait(wait, error.as_ref());
+        None
     }
 
     /// Ends a waiting take with an empty reply, so that its message goes to the next taker. A get

@@ -8,7 +8,8 @@ use super::fault::{
     field_too_large, message_too_large, missing, request_too_large, unknown_action,
 };
 use super::fields::{Field, FieldSpans};
-use super::pipeline::ReplyKind;
+#[cfg(feature = "http")]
+use super::pipeline::write_outcome;
 use super::reply::Reply;
 use super::values::{FieldSource, FieldValue};
 use crate::broker::{Broker, Caller, From, Pattern};
@@ -16,7 +17,7 @@ use crate::error::Result;
 use crate::limits;
 #[cfg(feature = "http")]
 use crate::ops::Batch;
-use crate::ops::{Id, Op, Policy, PutOptions, Topic};
+use crate::ops::{Id, Op, PutOptions, Topic};
 
 /// Default `limit` of a history.
 const HISTORY_DEFAULT: usize = 10;
@@ -24,23 +25,47 @@ const HISTORY_DEFAULT: usize = 10;
 /// One request, borrowed from its text. `lease` and `delay` are in microseconds.
 #[derive(Debug)]
 pub enum Request<'a> {
-    Put { topic: Cow<'a, str>, message: &'a [u8], options: Option<Box<PutOptions>>, confirm: bool },
-    Get { topic: Cow<'a, str>, latest: bool, since: Option<Id>, wait: Duration, meta: bool },
-    Take { topic: Cow<'a, str>, lease: Option<u64>, wait: Duration },
-    Ack { topic: Topic, id: Id, deliveries: u32 },
-    Nack { topic: Topic, id: Id, deliveries: u32, delay: u64 },
-    Subscribe { patterns: Vec<Pattern>, from: From, meta: bool },
-    Unsubscribe { patterns: Vec<Pattern> },
-    History { topic: Topic, limit: usize, delayed: bool },
-    Peek { topic: Topic },
-    Delete { topic: Topic, id: Id },
-    Purge { topic: Topic },
-    SetStopped { topic: Topic, stopped: bool },
-    SetPolicy { topic: Topic, policy: Policy },
-    Policy { topic: Topic },
+    Put {
+        topic: Cow<'a, str>,
+        message: &'a [u8],
+        options: Option<Box<PutOptions>>,
+        confirm: bool,
+    },
+    Get {
+        topic: Cow<'a, str>,
+        latest: bool,
+        since: Option<Id>,
+        wait: Duration,
+        meta: bool,
+    },
+    Take {
+        topic: Cow<'a, str>,
+        lease: Option<u64>,
+        wait: Duration,
+    },
+    /// Every other request that is one operation of the store.
+    Op(Op),
+    Subscribe {
+        patterns: Vec<Pattern>,
+        from: From,
+        meta: bool,
+    },
+    Unsubscribe {
+        patterns: Vec<Pattern>,
+    },
+    History {
+        topic: Topic,
+        limit: usize,
+        delayed: bool,
+    },
+    Policy {
+        topic: Topic,
+    },
     Topics,
     Stats,
-    Ping { meta: bool },
+    Ping {
+        meta: bool,
+    },
     Shutdown,
 }
 
@@ -50,14 +75,7 @@ impl Request<'_> {
     pub fn is_batched(&self) -> bool {
         match self {
             Request::Take { wait, .. } => wait.is_zero(),
-            Request::Put { .. }
-            | Request::Ack { .. }
-            | Request::Nack { .. }
-            | Request::Peek { .. }
-            | Request::Delete { .. }
-            | Request::Purge { .. }
-            | Request::SetStopped { .. }
-            | Request::SetPolicy { .. } => true,
+            Request::Put { .. } | Request::Op(_) => true,
             _ => false,
         }
     }
@@ -83,12 +101,12 @@ impl<'a> Request<'a> {
             },
             b"ack" => {
                 let (id, deliveries) = (source.id()?, source.deliveries()?);
-                Request::Ack { topic: source.topic()?, id, deliveries }
+                Request::Op(Op::Ack { topic: source.topic()?, id, deliveries })
             }
             b"nack" => {
                 let (id, deliveries) = (source.id()?, source.deliveries()?);
                 let delay = source.micros(Field::Delay)?.unwrap_or(0);
-                Request::Nack { topic: source.topic()?, id, deliveries, delay }
+                Request::Op(Op::Nack { topic: source.topic()?, id, deliveries, delay })
             }
             b"subscribe" => {
                 let (from, meta) = (source.from()?, source.flag(Field::Meta, false)?);
@@ -100,15 +118,15 @@ impl<'a> Request<'a> {
                 limit: source.limit(HISTORY_DEFAULT)?,
                 delayed: source.flag(Field::Delayed, false)?,
             },
-            b"peek" => Request::Peek { topic: source.topic()? },
-            b"delete" => Request::Delete { topic: source.topic()?, id: source.id()? },
-            b"purge" => Request::Purge { topic: source.topic()? },
-            b"stop" => Request::SetStopped { topic: source.topic()?, stopped: true },
-            b"start" => Request::SetStopped { topic: source.topic()?, stopped: false },
+            b"peek" => Request::Op(Op::Peek { topic: source.topic()? }),
+            b"delete" => Request::Op(Op::Delete { topic: source.topic()?, id: source.id()? }),
+            b"purge" => Request::Op(Op::Purge { topic: source.topic()? }),
+            b"stop" => Request::Op(Op::SetStopped { topic: source.topic()?, stopped: true }),
+            b"start" => Request::Op(Op::SetStopped { topic: source.topic()?, stopped: false }),
             b"policy" => {
                 let topic = source.topic()?;
                 match source.policy()? {
-                    Some(policy) => Request::SetPolicy { topic, policy },
+                    Some(policy) => Request::Op(Op::SetPolicy { topic, policy }),
                     None => Request::Policy { topic },
                 }
             }
@@ -127,29 +145,6 @@ impl<'a> Request<'a> {
             since: source.since()?,
             wait: source.wait()?,
             meta: source.flag(Field::Meta, false)?,
-        })
-    }
-
-    /// Converts the request into a store operation and the kind of its reply; returns any other
-    /// request unchanged.
-    pub fn into_op(self) -> std::result::Result<(Op, ReplyKind), Request<'a>> {
-        Ok(match self {
-            Request::Ack { topic, id, deliveries } => {
-                (Op::Ack { topic, id, deliveries }, ReplyKind::Ok)
-            }
-            Request::Nack { topic, id, deliveries, delay } => {
-                (Op::Nack { topic, id, deliveries, delay }, ReplyKind::Ok)
-            }
-            Request::Peek { topic } => (Op::Peek { topic }, ReplyKind::Ok),
-            Request::Delete { topic, id } => (Op::Delete { topic, id }, ReplyKind::Ok),
-            Request::Purge { topic } => (Op::Purge { topic }, ReplyKind::Ok),
-            Request::SetStopped { topic, stopped } => {
-                (Op::SetStopped { topic, stopped }, ReplyKind::State(stopped))
-            }
-            Request::SetPolicy { topic, policy } => {
-                (Op::SetPolicy { topic, policy }, ReplyKind::Policy(policy))
-            }
-            other => return Err(other),
         })
     }
 }
@@ -230,15 +225,17 @@ pub fn query(
 pub fn carry_out(broker: &Broker, caller: &Caller, request: Request<'_>) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     let reply = Reply::new(&mut out, None);
-    match request.into_op() {
-        Ok((op, answer)) => {
+    match request {
+        Request::Op(op) => {
             let mut batch = Batch::default();
             batch.ops.push(op);
             broker.apply(caller, &mut batch);
             let outcome = batch.only()?;
-            answer.write(reply, &batch, &outcome);
+            if let Some(op) = batch.ops.first() {
+                write_outcome(reply, &batch, op, &outcome);
+            }
         }
-        Err(other) => query(broker, caller, &other, reply)?,
+        other => query(broker, caller, &other, reply)?,
     }
     Ok(out)
 }

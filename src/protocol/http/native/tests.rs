@@ -9,7 +9,7 @@ use super::events::last_event_id;
 use super::input::{BodyKind, Params};
 use crate::error::Code;
 use crate::limits;
-use crate::ops::Chunk;
+use crate::ops::{Chunk, Op};
 use crate::protocol::json::{Field, FieldSource as _, Request};
 
 const MAX_MESSAGE: usize = 1_000;
@@ -143,12 +143,16 @@ fn check(request: crate::error::Result<Request<'_>>, action: &str) -> Result<(),
             prop_assert!(wait <= limits::WAIT_MAX);
         }
         Ok(Request::Take { topic, .. }) => prop_assert_eq!((&*topic, action), ("t", "take")),
-        Ok(Request::Ack { topic, .. }) => prop_assert_eq!((topic.as_str(), action), ("t", "ack")),
-        Ok(Request::Nack { topic, .. }) => prop_assert_eq!((topic.as_str(), action), ("t", "nack")),
+        Ok(Request::Op(Op::Ack { topic, .. })) => {
+            prop_assert_eq!((topic.as_str(), action), ("t", "ack"))
+        }
+        Ok(Request::Op(Op::Nack { topic, .. })) => {
+            prop_assert_eq!((topic.as_str(), action), ("t", "nack"))
+        }
         Ok(Request::History { topic, .. }) => {
             prop_assert_eq!((topic.as_str(), action), ("t", "history"));
         }
-        Ok(Request::Policy { topic } | Request::SetPolicy { topic, .. }) => {
+        Ok(Request::Policy { topic } | Request::Op(Op::SetPolicy { topic, .. })) => {
             prop_assert_eq!((topic.as_str(), action), ("t", "policy"));
         }
         Ok(Request::Subscribe { patterns, .. }) => {

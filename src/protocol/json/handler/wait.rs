@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::pipeline::ReplyKind;
 use super::JsonHandler;
 use crate::broker::{TakeWaiter, Watch};
 use crate::error::{Error, Result};
@@ -75,7 +74,7 @@ impl JsonHandler {
                 // Earlier puts of this batch go to the waiting takers first.
                 self.commit();
             }
-            self.pipeline.add(Op::Take { topic, lease }, ReplyKind::Take, tag);
+            self.pipeline.add(Op::Take { topic, lease }, tag);
             return Ok(None);
         }
         let waiting = self.broker.wait_to_take(&self.caller, &topic, lease, self.waker.clone());
