@@ -132,7 +132,10 @@ impl Guard {
             None => Err(Error::new(Code::MissingField, "the request has no Host header: send one")),
             Some(Ok(host)) if self.names_this_server(host) => Ok(Some(host)),
             Some(Ok(host)) => Err(wrong_host(host)),
-            Some(Err(_)) => Err(Error::new(Code::WrongHost, "the Host header is not text")),
+            Some(Err(_)) => Err(Error::new(
+                Code::WrongHost,
+                "the Host header is not ASCII: send the name of the server",
+            )),
         }
     }
 

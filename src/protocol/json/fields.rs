@@ -142,7 +142,7 @@ fn is_plain(byte: u8) -> bool {
 pub struct Utf8 {
     /// Bytes still missing.
     left: u8,
-    /// Range of the next byte; all later bytes are in 80..=BF.
+    /// Range of the next byte; all later bytes are in 0x80..=0xBF.
     low: u8,
     high: u8,
 }
