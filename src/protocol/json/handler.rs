@@ -294,19 +294,19 @@ impl ProtocolHandler for JsonHandler {
         let tag = wait.tag.as_deref();
         let answered = match &mut wait.kind {
             WaitKind::Get { topic, latest, meta, .. } => {
-                let tried = self.try_get(topic.as_str(), *latest, None, *meta, tag);
-                if let Err(error) = &tried
-                    && let Some(again) = look_again(error, wait.deadline)
+                let result = self.try_get(topic.as_str(), *latest, None, *meta, tag);
+                if let Err(error) = &result
+                    && let Some(retry_at) = look_again(error, wait.deadline)
                     && self.broker.check_open(&self.caller).is_ok()
                 {
                     self.waiting = Some(wait);
-                    return Some(again);
+                    return Some(retry_at);
                 }
-                tried
+                result
             }
-            WaitKind::Take(waiting) => match waiting.handed() {
-                Some(handed) => handed.map(|message| {
-                    self.replies.reply_taken(waiting.topic(), message, tag);
+            WaitKind::Take(taker) => match taker.handed() {
+                Some(message) => message.map(|message| {
+                    self.replies.reply_taken(taker.topic(), message, tag);
                     true
                 }),
                 None => Ok(false),
@@ -331,8 +331,8 @@ impl ProtocolHandler for JsonHandler {
     /// takes nothing from others and keeps waiting unless the peer is gone.
     fn peer_ended(&mut self, gone: bool) {
         match self.waiting.take() {
-            Some(Wait { kind: WaitKind::Take(waiting), tag, .. }) => {
-                self.broker.give_up(&self.caller, waiting);
+            Some(Wait { kind: WaitKind::Take(taker), tag, .. }) => {
+                self.broker.give_up(&self.caller, taker);
                 self.replies.answer(tag.as_deref(), |reply| reply.nothing(true));
             }
             Some(Wait { tag, .. }) if gone => {

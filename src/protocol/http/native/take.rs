@@ -27,16 +27,16 @@ pub async fn take(
 ) -> HttpResult<Response> {
     let params = &Params::new(&uri).body(&body, app.config.max_message)?;
     let (lease, wait) = (params.micros(Field::Lease)?, params.wait()?);
-    let handed = match wait.is_zero() {
+    let delivery = match wait.is_zero() {
         true => app.take(topic, lease).await?,
         false => wait_to_take(&app, topic, lease, wait).await?,
     };
-    let body = json::reply(|reply| match handed.as_ref().and_then(|h| Some((h, h.taken()?))) {
-        Some((handed, taken)) => reply.taken(taken, handed.text()),
+    let body = json::reply(|reply| match delivery.as_ref().and_then(|h| Some((h, h.taken()?))) {
+        Some((delivery, taken)) => reply.taken(taken, delivery.text()),
         None => reply.nothing(true),
     });
-    Ok(match handed {
-        Some(handed) => Json(handed.respond(body)).into_response(),
+    Ok(match delivery {
+        Some(delivery) => Json(delivery.respond(body)).into_response(),
         None => Json(body).into_response(),
     })
 }
@@ -67,20 +67,20 @@ impl QueuedTaker {
         }
     }
 
-    fn handed(&mut self) -> Option<Result<Delivery>> {
+    fn received(&mut self) -> Option<Result<Delivery>> {
         let waiting = self.waiting.as_mut()?;
         let (topic, message) = (waiting.topic().clone(), waiting.handed()?);
-        Some(message.map(|message| self.delivery(topic, message)))
+        Some(message.map(|message| self.new_delivery(topic, message)))
     }
 
     /// Leaves the queue; returns the message if one was handed over before.
     fn leave(mut self) -> Option<Result<Delivery>> {
         let waiting = self.waiting.take()?;
         let (topic, message) = (waiting.topic().clone(), waiting.leave()?);
-        Some(message.map(|message| self.delivery(topic, message)))
+        Some(message.map(|message| self.new_delivery(topic, message)))
     }
 
-    fn delivery(&self, topic: Topic, message: Requeue) -> Delivery {
+    fn new_delivery(&self, topic: Topic, message: Requeue) -> Delivery {
         let (broker, caller) = (self.broker.clone(), self.caller.clone());
         Delivery::new(broker, caller, topic, message.taken, message.body, self.lease)
     }
@@ -107,8 +107,8 @@ async fn wait_to_take(
         .run(move |broker, caller| QueuedTaker::join(broker, caller, &topic, lease, waker))
         .await?;
     loop {
-        if let Some(handed) = taker.handed() {
-            return handed.map(Some);
+        if let Some(delivery) = taker.received() {
+            return delivery.map(Some);
         }
         if Instant::now() >= deadline || app.broker().check_open(&app.caller).is_err() {
             break;
@@ -116,7 +116,7 @@ async fn wait_to_take(
         let _ = timeout_at(deadline, notify.notified()).await;
     }
     match app.run(move |_, _| taker.leave()).await? {
-        Some(handed) => handed.map(Some),
+        Some(delivery) => delivery.map(Some),
         None => app.broker().check_open(&app.caller).map(|()| None),
     }
 }

@@ -77,8 +77,8 @@ impl JsonHandler {
             self.pipeline.add(Op::Take { topic, lease }, tag);
             return Ok(None);
         }
-        let waiting = self.broker.wait_to_take(&self.caller, &topic, lease, self.waker.clone());
-        Ok(Some(self.wait(WaitKind::Take(waiting), wait, tag)))
+        let taker = self.broker.wait_to_take(&self.caller, &topic, lease, self.waker.clone());
+        Ok(Some(self.wait(WaitKind::Take(taker), wait, tag)))
     }
 
     fn wait(&mut self, kind: WaitKind, wait: Duration, tag: Option<&[u8]>) -> Next {
@@ -92,9 +92,9 @@ impl JsonHandler {
         let tag = wait.tag.as_deref();
         let empty_field = match wait.kind {
             WaitKind::Get { meta, .. } => meta,
-            WaitKind::Take(waiting) => {
-                let topic = waiting.topic().clone();
-                if let Some(Ok(message)) = waiting.leave() {
+            WaitKind::Take(taker) => {
+                let topic = taker.topic().clone();
+                if let Some(Ok(message)) = taker.leave() {
                     self.replies.reply_taken(&topic, message, tag);
                     return;
                 }
@@ -111,8 +111,8 @@ impl JsonHandler {
 impl Drop for JsonHandler {
     /// Returns the message of a take whose connection ends, so that the next taker receives it.
     fn drop(&mut self) {
-        if let Some(Wait { kind: WaitKind::Take(waiting), .. }) = self.waiting.take() {
-            self.broker.give_up(&self.caller, waiting);
+        if let Some(Wait { kind: WaitKind::Take(taker), .. }) = self.waiting.take() {
+            self.broker.give_up(&self.caller, taker);
         }
     }
 }
