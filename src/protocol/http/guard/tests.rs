@@ -66,6 +66,15 @@ fn hostile_hosts_are_refused() {
 }
 
 #[test]
+fn refused_host_names_the_flag_that_allows_it() {
+    let request = |host: &str| request("GET", "/", &[("host", host.as_bytes())]);
+    let text = |host: &str| guard(&[], &[]).check(&request(host)).unwrap_err().text;
+    let expected = "host 'queue.lan' is not allowed: start dsmq with --allow-host queue.lan";
+    assert_eq!(text("queue.lan:30008"), expected);
+    assert!(text(&"x".repeat(10_000)).len() < 2 * HOST_SHOWN_CHARS + 100);
+}
+
+#[test]
 fn own_hosts_are_allowed() {
     let guard = guard(&["queue.example.com"], &[]);
     let own = rustix::system::uname().nodename().to_str().unwrap().to_owned();
