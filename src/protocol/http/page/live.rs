@@ -91,7 +91,7 @@ fn snapshot_json(app: &ForCaller, query: &LiveQuery, snapshot: &Snapshot, first:
     let (topics, matching) = app.broker().busiest(&app.caller, &query.part, limits::PAGE_TOPICS);
     let open = query.open.as_deref().and_then(|name| app.broker().busy_topic(&app.caller, name));
     let stats = &snapshot.stats;
-    let mut snapshot_json = json!({
+    let mut event = json!({
         "number": snapshot.number,
         "point": snapshot.points.back().map(point),
         "health": snapshot.health.as_str(),
@@ -119,13 +119,13 @@ fn snapshot_json(app: &ForCaller, query: &LiveQuery, snapshot: &Snapshot, first:
         "matching": matching,
         "open": open.as_ref().map(topic_json),
     });
-    if first && let Some(snapshot_json) = snapshot_json.as_object_mut() {
-        snapshot_json.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-        snapshot_json.insert("points".into(), snapshot.points.iter().map(point).collect());
+    if first && let Some(event) = event.as_object_mut() {
+        event.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        event.insert("points".into(), snapshot.points.iter().map(point).collect());
         let rules = rules().into_iter().map(|(health, rule)| json!([health.as_str(), rule]));
-        snapshot_json.insert("rules".into(), rules.collect());
+        event.insert("rules".into(), rules.collect());
     }
-    snapshot_json
+    event
 }
 
 fn point(point: &RatePoint) -> Value {
@@ -158,7 +158,7 @@ pub async fn topic(app: ForCaller, RawQuery(query): RawQuery) -> HttpResult<Resp
         )
     })?;
     let topic = Topic::new(name)?;
-    let snapshot_json: Result<Value> = app
+    let messages: Result<Value> = app
         .run(move |broker, caller| {
             let since = broker.last_id(caller, topic.as_str());
             let chunk = broker.history(caller, topic.as_str(), limits::PAGE_MESSAGES)?;
@@ -170,7 +170,7 @@ pub async fn topic(app: ForCaller, RawQuery(query): RawQuery) -> HttpResult<Resp
         })
         .await?;
     let headers = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((headers, Json(snapshot_json?.to_string())).into_response())
+    Ok((headers, Json(messages?.to_string())).into_response())
 }
 
 /// A message, with the beginning of its JSON text as a string: a browser that parsed it would
