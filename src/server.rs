@@ -178,7 +178,7 @@ fn announce(listeners: &[Arc<Listener>], coremq: &coremq::Hub) -> Result<SocketA
             warn!("{addr} can be reached from other machines, and there are no access rules");
         }
     }
-    let frames = listeners.iter().find(|other| other.endpoint.name == coremq::listener::NAME);
+    let frames = listeners.iter().find(|other| other.endpoint.name == coremq::NAME);
     coremq.set_port(frames.unwrap_or(own).addr.port());
     Ok(own.addr)
 }

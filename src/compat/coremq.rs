@@ -1,419 +1,85 @@
 //! CoreMQ: frames on a port of its own (`--coremq`, 6747) and a WebSocket at `/ws`. The document is
-//! docs/reference/coremq.md. A queue is a topic. This file has the meaning, whatever carries it: an object comes
-//! in for a queue and another answers it. It may use `protocol`, and knows no store.
+//! docs/reference/coremq.md. A queue is a topic. It may use `protocol`, and knows no store.
 
 #[cfg(any(test, fuzzing))]
 pub mod check;
 mod connection;
 mod frame;
-mod ini;
-pub mod listener;
-mod mailbox;
+mod hub;
 mod object;
+mod session;
 pub mod settings;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "http")]
 pub mod websocket;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::Waker;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::Arc;
 
-use serde_json::json;
-use serde_json::value::RawValue;
+use tracing::{info, warn};
 
 pub use self::connection::CoreMqHandler;
-use self::mailbox::{Letter, Mailbox, Mailboxes};
-pub use self::object::Object;
-use self::object::Text;
-use crate::broker::{Broker, Caller, From, Pattern, Pushes, Session};
-use crate::error::{Code, Error, Result};
-use crate::limits;
-use crate::ops::{Batch, Id, Op, Outcome, Topic};
-use crate::protocol::json;
-use crate::sync::lock;
+pub use self::hub::Hub;
+pub use self::session::CoreMqSession;
+use self::settings::CoreMq;
+use crate::broker::{Broker, Caller};
+use crate::compat::{Endpoint, ListenerKind, ProtocolKind};
+#[cfg(feature = "http")]
+use crate::protocol::http::Site;
 
-/// Messages of each queue that a history holds.
-const HISTORY_MESSAGES: usize = 10;
+/// The name of the address of its frames. Messages name the server with the port of that.
+pub const NAME: &str = "coremq";
 
-/// What the server writes into each message, in place of what a client may have written there.
-const ADDED: [&str; 3] = ["coremq_sender", "coremq_sent", "coremq_server"];
-
-/// What a server's connections share.
-pub struct Hub {
-    name: String,
-    port: AtomicU16,
-    /// Who may become a replicant.
-    allowed: Vec<IpAddr>,
-    connections: AtomicUsize,
-    /// The names of replicants, by their connections' ids.
-    replicants: Mutex<BTreeMap<String, String>>,
-    mailboxes: Mailboxes,
-    ids: Ids,
+/// What the connections of a server share; `settings` are there with `--coremq`.
+pub fn hub(settings: Option<&CoreMq>) -> Arc<Hub> {
+    let remarks = settings.iter().flat_map(|settings| &settings.remarks);
+    remarks.for_each(|remark| info!("{remark}"));
+    Arc::new(Hub::new(settings.map(allowed).unwrap_or_default()))
 }
 
-impl Hub {
-    /// Replicants may come from `allowed` alone.
-    pub fn new(allowed: Vec<IpAddr>) -> Hub {
-        let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-        let (connections, replicants) = (AtomicUsize::new(0), Mutex::default());
-        let (port, mailboxes) = (AtomicU16::new(0), Mailboxes::default());
-        Hub { name, port, allowed, connections, replicants, mailboxes, ids: Ids::default() }
+/// The addresses of hosts from which replicants may come.
+fn allowed(settings: &CoreMq) -> Vec<IpAddr> {
+    let mut allowed = Vec::new();
+    for host in &settings.replicants {
+        match (host.as_str(), 0).to_socket_addrs() {
+            Ok(addrs) => allowed.extend(addrs.map(|addr| addr.ip().to_canonical())),
+            Err(error) => warn!("no replicant can come from {host}: {error}"),
+        }
     }
-
-    /// Messages name the server with this port.
-    pub fn set_port(&self, port: u16) {
-        self.port.store(port, Ordering::Relaxed);
-    }
-
-    /// Whether connections from there may become replicants.
-    pub fn allows(&self, peer: IpAddr) -> bool {
-        self.allowed.contains(&peer.to_canonical())
-    }
-
-    /// How many connections there are.
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    /// As messages name it.
-    pub fn server(&self) -> String {
-        format!("{}:{}", self.name, self.port.load(Ordering::Relaxed))
-    }
+    allowed
 }
 
-/// Makes the ids of connections: random UUIDs, by the hash that the standard library seeds.
-#[derive(Default)]
-struct Ids {
-    keys: [std::hash::RandomState; 2],
-    last: AtomicU64,
-}
-
-impl Ids {
-    fn next(&self) -> String {
-        use std::hash::BuildHasher;
-        let number = self.last.fetch_add(1, Ordering::Relaxed);
-        let [high, low] = self.keys.each_ref().map(|key| key.hash_one(number));
-        let bits = (u128::from(high) << 64) | u128::from(low);
-        // Version 4, variant 1.
-        let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-        let text = format!("{bits:032x}");
-        let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
-        format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
-    }
-}
-
-/// One connection's talk.
-pub struct CoreMqSession {
+/// The addresses: for frames, and for its WebSocket if that has one of its own.
+pub fn endpoints(
+    settings: &CoreMq,
     broker: Arc<Broker>,
-    caller: Arc<Caller>,
-    session: Session,
-    waker: Waker,
-    hub: Arc<Hub>,
-    id: String,
-    mailbox: Arc<Mailbox>,
+    hub: &Arc<Hub>,
     max_message: usize,
-    /// Whether it may become a replicant, and whether it is one: it follows every queue.
-    may_replicate: bool,
-    replicates: bool,
-    followed: HashSet<Topic>,
-    /// Messages that it has sent to queues that it follows: they do not come back.
-    own: HashMap<Topic, Vec<Id>>,
-}
-
-impl CoreMqSession {
-    /// `session` began when the connection was accepted; `waker` is woken when there is a message.
-    pub fn new(
-        broker: Arc<Broker>,
-        caller: Arc<Caller>,
-        session: Session,
-        waker: Waker,
-        hub: Arc<Hub>,
-        max_message: usize,
-    ) -> Result<CoreMqSession> {
-        let id = hub.ids.next();
-        hub.connections.fetch_add(1, Ordering::Relaxed);
-        let mailbox = hub.mailboxes.open(&id, waker.clone());
-        let mut coremq = CoreMqSession {
-            broker,
-            caller,
-            session,
-            waker,
-            hub,
-            id,
-            mailbox,
-            max_message,
-            may_replicate: false,
-            replicates: false,
-            followed: HashSet::new(),
-            own: HashMap::new(),
-        };
-        // What is sent to its id reaches a connection without its asking, also what others than CoreMQ's
-        // programs put there.
-        coremq.subscribe(&[coremq.id.clone()])?;
-        Ok(coremq)
-    }
-
-    /// It may become a replicant, if this is true.
-    pub fn may_replicate(mut self, may_replicate: bool) -> CoreMqSession {
-        self.may_replicate = may_replicate;
-        self
-    }
-
-    /// The connection's id, and the name of its own queue.
-    #[cfg(any(test, feature = "http"))]
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
+    #[cfg(feature = "http")] site: impl FnOnce() -> Site,
+) -> Vec<Endpoint> {
+    let hub = hub.clone();
+    let begin = Arc::new(move |session, caller: Arc<Caller>, waker| {
+        let may_replicate = hub.allows(caller.address());
+        let coremq =
+            CoreMqSession::new(broker.clone(), caller, session, waker, hub.clone(), max_message)?;
+        Ok(Box::new(CoreMqHandler::new(coremq.may_replicate(may_replicate))) as _)
+    });
+    let frames = Endpoint {
+        name: NAME,
+        host: settings.host.clone(),
+        port: settings.port,
+        advice: "choose another port with --coremq=PORT",
+        kind: ListenerKind::Protocol(ProtocolKind { gauge: "coremq", begin }),
+    };
+    let endpoints = [frames].into_iter();
     #[cfg(feature = "http")]
-    pub fn hub(&self) -> &Hub {
-        &self.hub
-    }
-
-    /// Carries out a command, or else sends the object to the queue. The answer is the text of an object.
-    pub fn receive(&mut self, queue: &str, object: &Object<'_>) -> String {
-        self.carry_out(queue, object).unwrap_or_else(|error| failed(&error))
-    }
-
-    /// Sends a list, as it is.
-    pub fn receive_list(&mut self, queue: &str, list: &str) -> Result<String> {
-        self.put(queue, list)?;
-        Ok(said("OK: Message sent"))
-    }
-
-    fn carry_out(&mut self, queue: &str, object: &Object<'_>) -> Result<String> {
-        if let Some(queues) = object.get("coremq_subscribe") {
-            self.subscribe(&names(queues)?)?;
-            return Ok(said("OK: Subscribe successful"));
-        }
-        if let Some(queues) = object.get("coremq_unsubscribe") {
-            self.unsubscribe(&names(queues)?)?;
-            return Ok(said("OK: Unsubscribe successful"));
-        }
-        if let Some(options) = object.get("coremq_options") {
-            // There is none that has a meaning, and nothing tells them.
-            Object::new(options.get()).ok_or_else(|| wrong("options are an object"))?;
-            return Ok(said("OK: Options set"));
-        }
-        if let Some(queues) = object.get("coremq_gethistory") {
-            return self.history(&names(queues)?);
-        }
-        if let Some(name) = object.get("coremq_replicant") {
-            self.replicate(name)?;
-            return Ok(said("OK: Replication request successful"));
-        }
-        if object.get("coremq_status").is_some() {
-            return Ok(json!({
-                "coremq_fwdto": self.id,
-                "master": self.hub.name,
-                "replicants": lock(&self.hub.replicants).values().collect::<Vec<_>>(),
-                "connections": self.hub.connections(),
-            })
-            .to_string());
-        }
-        self.send(queue, object)?;
-        Ok(said("OK: Message sent"))
-    }
-
-    pub fn subscribe(&mut self, queues: &[String]) -> Result<()> {
-        let topics = queues.iter().map(|queue| Topic::new(queue)).collect::<Result<Vec<_>>>()?;
-        self.follow(topics.iter().cloned().map(Pattern::Topic).collect())?;
-        self.followed.extend(topics);
-        Ok(())
-    }
-
-    fn follow(&mut self, patterns: Vec<Pattern>) -> Result<()> {
-        self.broker
-            .subscribe(&self.caller, &mut self.session, patterns, From::Now, &self.waker)
-            .map(drop)
-    }
-
-    fn unsubscribe(&mut self, queues: &[String]) -> Result<()> {
-        for queue in queues {
-            let topic = Topic::new(queue)?;
-            self.broker.unsubscribe(
-                &self.caller,
-                &mut self.session,
-                &Pattern::Topic(topic.clone()),
-            );
-            self.followed.remove(&topic);
-            if !self.replicates {
-                self.own.remove(&topic);
-            }
-        }
-        Ok(())
-    }
-
-    fn replicate(&mut self, name: &RawValue) -> Result<()> {
-        if !self.may_replicate {
-            return Err(Error::new(Code::Forbidden, "Not allowed to be a replicant"));
-        }
-        let name = text(name).ok_or_else(|| wrong("a replicant has a name"))?;
-        self.follow(vec![Pattern::Prefix("".into())])?;
-        self.replicates = true;
-        lock(&self.hub.replicants).insert(self.id.clone(), name);
-        Ok(())
-    }
-
-    /// The last messages of these queues, as far as they have any.
-    fn history(&self, queues: &[String]) -> Result<String> {
-        let mut bytes = 0;
-        let mut history = Text::default();
-        for queue in queues {
-            let run = self.broker.history(&self.caller, queue, HISTORY_MESSAGES)?;
-            bytes += run.bytes();
-            if bytes > limits::HISTORY_BYTES {
-                return Err(wrong("the history is larger than 16 MiB: ask for fewer queues"));
-            }
-            let messages = (0..run.len()).filter_map(|index| run.get(index));
-            let messages = messages.filter_map(|message| str::from_utf8(message.body).ok());
-            let messages: Vec<&str> = messages.collect();
-            if !messages.is_empty() {
-                history.add(queue, &format!("[{}]", messages.join(",")));
-            }
-        }
-        let mut answer = Text::default();
-        answer.add("history", &history.end());
-        Ok(answer.end())
-    }
-
-    /// Puts the object, with what the server adds.
-    fn send(&mut self, queue: &str, object: &Object<'_>) -> Result<()> {
-        let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let values = [json!(self.id), json!(sent.as_secs_f64()), json!(self.hub.server())];
-        let added: Vec<_> = ADDED.into_iter().zip(values).collect();
-        self.put(queue, &object.with(&added))
-    }
-
-    /// To one connection alone; replicants get that too. It does not come back to its sender.
-    fn deliver(&self, id: &str, message: &str) -> Result<()> {
-        let letter = Letter { queue: id.to_owned(), json: message.to_owned() };
-        let replicants: Vec<_> = lock(&self.hub.replicants).keys().cloned().collect();
-        let others = replicants.iter().filter(|other| *other != id && **other != self.id);
-        for other in others {
-            if let Err(error) = self.hub.mailboxes.deliver(other, letter.clone()) {
-                tracing::warn!("a replicant misses a message: {error}");
-            }
-        }
-        if id == self.id { Ok(()) } else { self.hub.mailboxes.deliver(id, letter) }
-    }
-
-    fn put(&mut self, queue: &str, message: &str) -> Result<()> {
-        let topic = Topic::new(queue)?;
-        let text = message;
-        let message = json::message(message.as_bytes(), self.max_message)?;
-        if self.hub.mailboxes.has(queue) {
-            return self.deliver(queue, text);
-        }
-        let mut batch = Batch::default();
-        batch.put(topic.clone(), message, None);
-        batch.confirm();
-        self.broker.apply(&self.caller, &mut batch);
-        if let Some(Outcome::Stored { id, .. }) = batch.outcomes.pop().transpose()?
-            && (self.replicates || self.followed.contains(&topic))
-        {
-            self.own.entry(topic).or_default().push(id);
-        }
-        Ok(())
-    }
-
-    /// What was sent to this connection alone.
-    pub fn letter(&self) -> Option<Letter> {
-        self.mailbox.next()
-    }
-
-    /// What other connections have sent; `None` if there is nothing for now.
-    pub fn next(&mut self) -> Result<Option<Messages>> {
-        let Some(pushes) = self.broker.pushes(&self.caller, &mut self.session)? else {
-            return Ok(None);
-        };
-        let last = pushes.range.end.checked_sub(1).and_then(|last| pushes.chunk.get(last));
-        let last = last.map_or(0, |last| last.id);
-        let mut own = self.own.remove(&pushes.topic).unwrap_or_default();
-        let later = own.split_off(own.partition_point(|id| *id <= last));
-        if !later.is_empty() {
-            self.own.insert(pushes.topic.clone(), later);
-        }
-        Ok(Some(Messages { pushes, own }))
-    }
-}
-
-impl Drop for CoreMqSession {
-    /// Nobody reads what was sent to it alone.
-    fn drop(&mut self) {
-        self.hub.connections.fetch_sub(1, Ordering::Relaxed);
-        lock(&self.hub.replicants).remove(&self.id);
-        self.hub.mailboxes.close(&self.id);
-        let Ok(topic) = Topic::new(&self.id) else { return };
-        let mut batch = Batch::default();
-        batch.ops.push(Op::Purge { topic });
-        self.broker.apply(&self.caller, &mut batch);
-        if let Some(Err(error)) = batch.outcomes.first() {
-            tracing::debug!("the queue {} stays: {error}", self.id);
-        }
-    }
-}
-
-/// Messages of one queue on their way out.
-pub struct Messages {
-    pushes: Pushes,
-    /// Those that this connection has sent.
-    own: Vec<Id>,
-}
-
-impl Messages {
-    pub fn queue(&self) -> &str {
-        self.pushes.topic.as_str()
-    }
-
-    /// The messages, each as it was put, without those that this connection has sent.
-    #[cfg(any(test, feature = "http"))]
-    pub fn bodies(&self) -> impl Iterator<Item = &[u8]> {
-        let messages = self.indices().filter_map(|index| self.pushes.chunk.get(index));
-        messages.map(|message| message.body)
-    }
-
-    /// Where they stand in their run.
-    fn indices(&self) -> impl Iterator<Item = usize> {
-        self.pushes.range.clone().filter(|index| {
-            let message = self.pushes.chunk.get(*index);
-            message.is_some_and(|message| self.own.binary_search(&message.id).is_err())
-        })
-    }
-}
-
-/// A queue's name, or a list of them.
-pub fn names(value: &RawValue) -> Result<Vec<String>> {
-    if let Some(name) = text(value) {
-        return Ok(vec![name]);
-    }
-    let names: Vec<String> = serde_json::from_str(value.get())
-        .map_err(|_| wrong("queues are a name, or a list of names"))?;
-    if names.len() > limits::SUBSCRIPTIONS {
-        return Err(wrong("these are more than 1000 queues"));
-    }
-    Ok(names)
-}
-
-/// The text of a JSON string.
-pub fn text(value: &RawValue) -> Option<String> {
-    serde_json::from_str(value.get()).ok()
-}
-
-/// A response that says how it went.
-fn said(text: &str) -> String {
-    json!({ "response": text }).to_string()
-}
-
-fn failed(error: &Error) -> String {
-    said(&format!("ERROR: {}", error.text))
-}
-
-fn wrong(text: &'static str) -> Error {
-    Error::new(Code::BadField, text)
+    let endpoints = endpoints.chain(settings.web.clone().map(|(host, port)| Endpoint {
+        name: "coremq websocket",
+        host,
+        port,
+        advice: "choose another port for [CoreWS] in coremq.conf",
+        kind: ListenerKind::HttpByFirstByte(Arc::new(site())),
+    }));
+    endpoints.collect()
 }

@@ -2,22 +2,22 @@
 //! A message is a frame `name|pickle`, its name is a topic. One that needs an acknowledgement is kept
 //! and published again until a subscriber has sent that. It may use `compat::zmq`, and knows no store.
 
+mod cache;
 mod frame;
 mod hub;
-mod kept;
-pub mod listener;
-mod recent;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::task::Waker;
 
+use self::cache::Outbox;
 use self::frame::{Command, Publication};
 pub use self::hub::Hub;
-use self::recent::Outbox;
-use super::zmq::Dialect;
-use crate::broker::Caller;
+use super::zmq::{self, Dialect};
+use crate::broker::{Broker, Caller};
+use crate::compat::{Endpoint, ListenerKind, ProtocolKind};
+use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Batch, Id, Message, Op, Outcome, Topic, not_done};
@@ -199,4 +199,33 @@ impl Mezzenger {
         });
         answers.collect()
     }
+}
+
+/// What the connections of a server share, with `--mezzenger`.
+pub fn hub(config: &Config, broker: &Arc<Broker>) -> Result<Option<Arc<Hub>>> {
+    let hub = config.mezzenger.map(|_| Hub::new(broker.clone(), config.mezzenger_resend));
+    Ok(hub.transpose()?.map(Arc::new))
+}
+
+/// The addresses: for subscribers, and from publishers.
+pub fn endpoints(config: &Config, hub: Option<&Arc<Hub>>) -> Vec<Endpoint> {
+    let (Some([to_subscribers, from_publishers]), Some(hub)) = (config.mezzenger, hub) else {
+        return Vec::new();
+    };
+    let (hub, max) = (hub.clone(), config.max_message);
+    let begin = Arc::new(move |session, caller: Arc<Caller>, waker: Waker| {
+        let dialect = Mezzenger::new(hub.clone(), caller.clone(), waker.clone(), max);
+        let broker = hub.broker().clone();
+        Ok(Box::new(zmq::ZmtpHandler::new(broker, caller, session, max, waker, dialect)) as _)
+    });
+    let handler = ProtocolKind { gauge: "mezzenger", begin };
+    let ports = [("mezzenger pub", to_subscribers), ("mezzenger recv", from_publishers)];
+    let endpoints = ports.map(|(name, port)| Endpoint {
+        name,
+        host: config.host.clone(),
+        port,
+        advice: "choose other ports with --mezzenger=PUB,RECV",
+        kind: ListenerKind::Protocol(handler.clone()),
+    });
+    endpoints.into()
 }

@@ -2,7 +2,6 @@
 //! (9000). The document is docs/reference/o3one.md. A message is one text, `topic content`. It may use
 //! `compat::zmq` and `protocol`, and knows no store.
 
-pub mod listener;
 #[cfg(feature = "http")]
 pub mod page;
 pub mod settings;
@@ -14,12 +13,15 @@ pub mod websocket;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::zmq::Dialect;
+use super::zmq::{self, Dialect};
 use crate::broker::{Broker, Caller};
+use crate::compat::{Endpoint, ListenerKind, ProtocolKind};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Batch, Message, PRIORITY_DEFAULT, PRIORITY_MAX, PutOptions, Topic};
+#[cfg(feature = "http")]
+use crate::protocol::http::Site;
 use crate::protocol::json;
 
 /// One connection's side of it.
@@ -129,4 +131,45 @@ pub fn write(out: &mut Vec<u8>, topic: &Topic, message: Message<'_>) {
     out.extend_from_slice(topic.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(json::text(message.body).as_bytes());
+}
+
+/// O3one MQ is what ØMQ carries unless the address says otherwise.
+pub fn handler(broker: Arc<Broker>, config: &Config) -> ProtocolKind {
+    let config = config.clone();
+    let begin = Arc::new(move |session, caller: Arc<Caller>, waker| {
+        let dialect = O3one::new(broker.clone(), caller.clone(), &config);
+        let max = config.max_message;
+        Ok(Box::new(zmq::ZmtpHandler::new(broker.clone(), caller, session, max, waker, dialect))
+            as _)
+    });
+    ProtocolKind { gauge: "zmtp", begin }
+}
+
+/// The addresses: for subscribers, for publishers, for the WebSocket bridge, and for the page, where
+/// all is served that the server's own port serves. What its programs call the sub port is the one
+/// that this server receives on.
+pub fn endpoints(
+    config: &Config,
+    handler: &ProtocolKind,
+    #[cfg(feature = "http")] bridge: impl FnOnce() -> Site,
+) -> Vec<Endpoint> {
+    let Some(ports) = config.o3one else { return Vec::new() };
+    let endpoint = |name, port, kind| Endpoint {
+        name,
+        host: config.host.clone(),
+        port,
+        advice: "choose other ports with --o3one=PUB,SUB,WS",
+        kind,
+    };
+    let handlers = || ListenerKind::Protocol(handler.clone());
+    let endpoints = [("o3one pub", ports.subscribe), ("o3one sub", ports.publish)];
+    let endpoints = endpoints.map(|(name, port)| endpoint(name, port, handlers())).into_iter();
+    #[cfg(feature = "http")]
+    let endpoints = {
+        let bridge = ListenerKind::Http(Arc::new(bridge()));
+        let bridge = endpoint("o3one ws", ports.websocket, bridge);
+        let page = ports.page.map(|port| endpoint("o3one page", port, ListenerKind::FirstByte));
+        endpoints.chain([bridge]).chain(page)
+    };
+    endpoints.collect()
 }

@@ -36,11 +36,11 @@ impl Table {
         broker: &Arc<Broker>,
         #[cfg(feature = "http")] app: &Arc<App>,
     ) -> Result<Table, StartError> {
-        let hub = coremq::listener::hub(coremq);
-        let zmtp = o3one::listener::handler(broker.clone(), config);
+        let hub = coremq::hub(coremq);
+        let zmtp = o3one::handler(broker.clone(), config);
         let mut endpoints = vec![own(config)];
         endpoints.extend(coremq.into_iter().flat_map(|settings| {
-            coremq::listener::endpoints(
+            coremq::endpoints(
                 settings,
                 broker.clone(),
                 &hub,
@@ -49,15 +49,15 @@ impl Table {
                 || router::coremq_alone(app, &hub),
             )
         }));
-        endpoints.extend(o3one::listener::endpoints(
+        endpoints.extend(o3one::endpoints(
             config,
             &zmtp,
             #[cfg(feature = "http")]
             || router::o3one_bridge(app),
         ));
-        let mezzenger = mezzenger::listener::hub(config, broker)
+        let mezzenger = mezzenger::hub(config, broker)
             .map_err(|error| StartError::Store(error.text.into_owned()))?;
-        endpoints.extend(mezzenger::listener::endpoints(config, mezzenger.as_ref()));
+        endpoints.extend(mezzenger::endpoints(config, mezzenger.as_ref()));
         #[cfg(feature = "http")]
         let site = Arc::new(router::site(app, &hub));
         let services = Services {

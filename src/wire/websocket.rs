@@ -1,11 +1,11 @@
 //! WebSocket (RFC 6455) as a server speaks it: bytes in, messages out, and messages into frames.
 //! There are no extensions.
 
-mod key;
 #[cfg(test)]
 mod tests;
 
-pub use self::key::accept;
+use base64::alphabet;
+use base64::engine::{Engine, GeneralPurpose, GeneralPurposeConfig};
 
 /// Why a connection is closed, as the peer is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,4 +263,21 @@ pub fn write_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
         },
     }
     out.extend_from_slice(payload);
+}
+
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// A key is this many bytes in base64. Bits behind the last byte mean nothing.
+const KEY_BYTES: usize = 16;
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
+/// What answers this key; `None` if it is none.
+pub fn accept(key: &str) -> Option<String> {
+    BASE64.decode(key).ok().filter(|bytes| bytes.len() == KEY_BYTES)?;
+    let mut hash = sha1_smol::Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(GUID.as_bytes());
+    Some(BASE64.encode(hash.digest().bytes()))
 }

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use super::CoreMqSession;
 use super::frame::{Decoder, can_name, parts, write};
-use super::{CoreMqSession, Object, failed, wrong};
+use super::object::{Object, failed, wrong};
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{Chunk, Encoded, Encoding};
@@ -38,9 +39,7 @@ impl Out {
 
 impl CoreMqHandler {
     pub fn new(coremq: CoreMqSession) -> CoreMqHandler {
-        // With room for the queue's name: the message is checked when it is put.
-        let most = most(&coremq);
-        let decoder = Decoder::new(most);
+        let decoder = Decoder::new(coremq.max_request());
         CoreMqHandler { coremq, decoder, is_welcome: false, has_ended: false, out: Out::default() }
     }
 
@@ -59,7 +58,7 @@ impl CoreMqHandler {
     /// Carries out a frame; its answer.
     fn receive(&mut self, text: &str) -> Result<String> {
         let (queue, json) = parts(text)?;
-        let json = json::message(json.as_bytes(), most(&self.coremq))?;
+        let json = json::message(json.as_bytes(), self.coremq.max_request())?;
         let json = str::from_utf8(json).unwrap_or_default();
         match Object::new(json) {
             Some(object) => Ok(self.coremq.receive(queue, &object)),
@@ -90,11 +89,6 @@ impl CoreMqHandler {
         }
         Ok(true)
     }
-}
-
-/// Bytes that a frame's text may have.
-fn most(coremq: &CoreMqSession) -> usize {
-    coremq.max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES)
 }
 
 /// A run's messages as frames. What another protocol put and is neither object nor list goes into

@@ -4,8 +4,11 @@ use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::error::{Code, Error, Result};
+use crate::limits;
 
 pub struct Object<'a>(Vec<(String, &'a RawValue)>);
 
@@ -61,7 +64,9 @@ impl Text {
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<'a>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Object<'a>, D::Error> {
         deserializer.deserialize_map(Entries)
     }
 }
@@ -75,11 +80,45 @@ impl<'de> Visitor<'de> for Entries {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(
+        self,
+        mut map: A,
+    ) -> std::result::Result<Object<'de>, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = map.next_entry()? {
             entries.push(entry);
         }
         Ok(Object(entries))
     }
+}
+
+/// A queue's name, or a list of them.
+pub fn names(value: &RawValue) -> Result<Vec<String>> {
+    if let Some(name) = text(value) {
+        return Ok(vec![name]);
+    }
+    let names: Vec<String> = serde_json::from_str(value.get())
+        .map_err(|_| wrong("queues are a name, or a list of names"))?;
+    if names.len() > limits::SUBSCRIPTIONS {
+        return Err(wrong("these are more than 1000 queues"));
+    }
+    Ok(names)
+}
+
+/// The text of a JSON string.
+pub fn text(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
+}
+
+/// A response that says how it went.
+pub fn said(text: &str) -> String {
+    json!({ "response": text }).to_string()
+}
+
+pub fn failed(error: &Error) -> String {
+    said(&format!("ERROR: {}", error.text))
+}
+
+pub fn wrong(text: &'static str) -> Error {
+    Error::new(Code::BadField, text)
 }

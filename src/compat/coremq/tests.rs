@@ -1,8 +1,14 @@
 //! CoreMQ's meaning without a connection.
 
-use proptest::prelude::*;
+use std::task::Waker;
 
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::hub::Ids;
+use super::object::Object;
 use super::*;
+use crate::limits;
 use crate::store::{self, Rules};
 
 fn broker() -> Arc<Broker> {
@@ -45,14 +51,14 @@ fn a_message_reaches_all_subscribers_but_its_sender() {
     let sent = said(&mut a, "q", r#"{"b": 1.50, "coremq_sender": "me", "a":[ ]}"#);
     assert_eq!(sent, response("OK: Message sent"));
     let (queue, text) = received(&mut b).remove(0);
-    let own = format!(r#"{{"b":1.50,"a":[ ],"coremq_sender":"{}","coremq_sent":"#, a.id());
+    let own = format!(r#"{{"b":1.50,"a":[ ],"coremq_sender":"{}","coremq_sent":"#, a.id);
     assert_eq!(queue, "q");
     assert!(text.starts_with(&own), "{text}");
     assert!(text.ends_with(&format!(r#","coremq_server":"{}"}}"#, hub.server())), "{text}");
     assert_eq!((received(&mut a), received(&mut c)), (vec![], vec![]));
 
     // Point to point: no topic is made of it.
-    let id = a.id().to_owned();
+    let id = a.id.clone();
     let topics = broker.topics(&Caller::server()).unwrap().len();
     said(&mut c, &id, r#"{"to":"a"}"#);
     said(&mut a, &id, r#"{"to":"itself"}"#);
@@ -75,7 +81,7 @@ fn a_message_reaches_all_subscribers_but_its_sender() {
 fn who_does_not_read_its_letters_is_sent_no_more() {
     let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
     let (reader, mut writer) = (coremq(&broker, &hub), coremq(&broker, &hub));
-    let (id, ok) = (reader.id().to_owned(), response("OK: Message sent"));
+    let (id, ok) = (reader.id.clone(), response("OK: Message sent"));
     let large = format!(r#"{{"large":"{}"}}"#, "x".repeat(limits::OUTBOX_BYTES));
     assert_eq!(said(&mut writer, &id, &large), ok);
     assert!(said(&mut writer, &id, "{}").contains("ERROR: that connection does not read"));
@@ -92,7 +98,7 @@ fn a_replicant_gets_what_is_sent_to_one_alone() {
     let mut replicant = coremq(&broker, &hub).may_replicate(true);
     said(&mut replicant, "", r#"{"coremq_replicant":"other"}"#);
     let (reader, mut writer) = (coremq(&broker, &hub), coremq(&broker, &hub));
-    let id = reader.id().to_owned();
+    let id = reader.id.clone();
     said(&mut writer, &id, r#"{"n":1}"#);
     assert_eq!(reader.letter().unwrap().queue, id);
     assert_eq!(replicant.letter().unwrap().queue, id);
@@ -126,7 +132,7 @@ fn commands_are_recognised_in_their_order_and_errors_said() {
     assert_eq!(said(&mut a, "x", both), response("OK: Options set"));
     let status: serde_json::Value =
         serde_json::from_str(&said(&mut a, "x", r#"{"coremq_status":true}"#)).unwrap();
-    assert_eq!(status["coremq_fwdto"], a.id());
+    assert_eq!(status["coremq_fwdto"], a.id);
     assert_eq!((&status["connections"], &status["replicants"]), (&2.into(), &json!([])));
     for (object, why) in [
         (r#"{"coremq_replicant":"x"}"#, "Not allowed to be a replicant"),

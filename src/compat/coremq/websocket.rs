@@ -8,9 +8,9 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use serde_json::{Value, json};
 
-use super::{CoreMqSession, Hub, Object, names, text};
+use super::object::{Object, names, text};
+use super::{CoreMqSession, Hub};
 use crate::error::Result;
-use crate::limits;
 use crate::protocol::handler::Next;
 use crate::protocol::http::app::App;
 use crate::protocol::http::failure::HttpResult;
@@ -72,16 +72,15 @@ impl Frames for Objects {
 /// What a text comes to, and what answers it.
 fn receive(coremq: &mut CoreMqSession, frame: &str) -> Option<String> {
     let says = |text: &str| Some(json!({ "error": text }).to_string());
-    // With room for the queue's name: the message is checked when it is put.
-    let most = coremq.max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES);
-    if let Err(error) = json::message(frame.as_bytes(), most) {
+    if let Err(error) = json::message(frame.as_bytes(), coremq.max_request()) {
         return says(&error.text);
     }
     let Some(object) = Object::new(frame) else { return says(UNKNOWN) };
     if let Some(queue) = object.get("queue") {
         let Some(queue) = text(queue) else { return says("a queue has a name") };
         let answer = coremq.receive(&queue, &object.without("queue"));
-        return Object::new(&answer).map(|answer| answer.with(&[("queue", coremq.id().into())]));
+        return Object::new(&answer)
+            .map(|answer| answer.with(&[("queue", coremq.id.as_str().into())]));
     }
     if let Some(queues) = object.get("coremq_subscribe") {
         let mut names = names(queues).unwrap_or_default();
@@ -92,7 +91,7 @@ fn receive(coremq: &mut CoreMqSession, frame: &str) -> Option<String> {
         return coremq.subscribe(&names).err().and_then(|error| says(&error.text));
     }
     if object.get("corews_status").is_some() {
-        let hub = coremq.hub();
+        let hub = &coremq.hub;
         let status = json!({ "connections": hub.connections(), "mq_server": hub.server() });
         return Some(status.to_string());
     }

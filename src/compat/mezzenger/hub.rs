@@ -7,9 +7,8 @@ use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use super::cache::{Kept, Outbox, Recent};
 use super::frame;
-use super::kept::Kept;
-use super::recent::{Outbox, Recent};
 use crate::broker::{Broker, Caller, From, Pattern};
 use crate::error::Result;
 use crate::limits;

@@ -345,7 +345,7 @@ fn a_checksum_that_is_missing_is_added() {
 
 #[test]
 fn frames_in_memory_are_bounded() {
-    let recent = recent::Recent::default();
+    let recent = cache::Recent::default();
     let frame = vec![0; limits::MEZZENGER_RECENT_BYTES / 4];
     (0..10).for_each(|id| recent.add(id, &frame));
     let held = (0..10).filter(|id| recent.get(*id).is_some()).collect::<Vec<_>>();

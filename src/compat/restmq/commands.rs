@@ -39,27 +39,18 @@ pub async fn carry_out(
     let text = fields.get("body").or_else(|| fields.get("msg"));
     let text = text.ok_or_else(|| missing("the form has no command: say body=… or msg=…"))?;
     let command = Command::new(text, queue)?;
-    let carried_out = match command.cmd.as_str() {
+    let object = match command.cmd.as_str() {
+        "take" => match command.take(&app, &fields).await {
+            Ok(response) => return Ok(response),
+            Err(error) => Err(error),
+        },
         "add" => command.add(&app).await,
-        "take" => command.take(&app, &fields).await,
         "get" => command.get(&app).await,
         "del" => command.delete(&app).await,
-        _ => Ok(Done::Object(br#"{"error":"null resultset"}"#.to_vec())),
+        _ => Ok(Object::new().text("error", "null resultset")),
     };
-    Ok(match carried_out {
-        Ok(Done::Response(response)) => response,
-        Ok(Done::Object(object)) => exchange::json(&object, Ending::COMMAND, &fields),
-        Err(error) => {
-            let object = Object::new().text("error", &error.text).end();
-            exchange::json(&object, Ending::COMMAND, &fields)
-        }
-    })
-}
-
-/// What is answered: an object, or one that carries a message to its taker.
-enum Done {
-    Object(Vec<u8>),
-    Response(Response),
+    let object = object.unwrap_or_else(|error| Object::new().text("error", &error.text));
+    Ok(exchange::json(&object.end(), Ending::COMMAND, &fields))
 }
 
 /// A command, whose fields are JSON text.
@@ -94,30 +85,28 @@ impl<'a> Command<'a> {
         }
     }
 
-    async fn add(&self, app: &ForCaller) -> Result<Done> {
+    async fn add(&self, app: &ForCaller) -> Result<Object> {
         let queue = self.queue()?;
         let value = self.fields.get("value").map(|value| value.get());
         let value = value.ok_or_else(|| missing("the command has no \"value\": add it"))?;
         let message = json::message(value.as_bytes(), app.config.max_message)?;
         match app.put(queue.clone(), message, None).await? {
-            Outcome::Stored { id, .. } => {
-                Ok(Done::Object(named(&queue, message, &key(&queue, id)).end()))
-            }
+            Outcome::Stored { id, .. } => Ok(named(&queue, message, &key(&queue, id))),
             other => Err(not_done(&other)),
         }
     }
 
-    async fn take(&self, app: &ForCaller, fields: &Fields) -> Result<Done> {
+    async fn take(&self, app: &ForCaller, fields: &Fields) -> Result<Response> {
         let queue = self.queue()?;
         let handed = app.take(queue.clone(), None).await?.ok_or_else(empty)?;
         let id = handed.taken().map_or(0, |taken| taken.id);
         let object = named(&queue, handed.text(), &key(&queue, id)).end();
         let body = Ending::COMMAND.write(&object, fields.callback());
-        Ok(Done::Response(exchange::written(handed.respond(body), fields)))
+        Ok(exchange::written(handed.deliver(body), fields))
     }
 
     /// Looks at the oldest value, which stays, and counts the looks.
-    async fn get(&self, app: &ForCaller) -> Result<Done> {
+    async fn get(&self, app: &ForCaller) -> Result<Object> {
         let queue = self.queue()?;
         let looked = app.run(move |broker, caller| {
             let mut batch = Batch::default();
@@ -126,7 +115,7 @@ impl<'a> Command<'a> {
             match batch.outcomes.pop() {
                 Some(Ok(Outcome::Peeked(Some((seen, looks))))) => {
                     let named = named(&queue, batch.taken_body(&seen), &key(&queue, seen.id));
-                    Ok(Done::Object(named.number("count", looks).end()))
+                    Ok(named.number("count", looks))
                 }
                 Some(Err(error)) => Err(error),
                 _ => Err(empty()),
@@ -135,7 +124,7 @@ impl<'a> Command<'a> {
         looked.await?
     }
 
-    async fn delete(&self, app: &ForCaller) -> Result<Done> {
+    async fn delete(&self, app: &ForCaller) -> Result<Object> {
         let queue = self.queue()?;
         let key = self.text("key").ok_or_else(|| missing("the command has no \"key\": add it"))?;
         let deleted = match id_of(&queue, &key) {
@@ -144,7 +133,7 @@ impl<'a> Command<'a> {
         };
         let deleted: &[u8] = if deleted == Outcome::Deleted(true) { b"true" } else { b"false" };
         let object = Object::new().text("queue", queue.as_str()).text("key", &key);
-        Ok(Done::Object(object.json("deleted", deleted).end()))
+        Ok(object.json("deleted", deleted))
     }
 }
 

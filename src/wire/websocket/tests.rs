@@ -146,3 +146,29 @@ proptest! {
         prop_assert!(all.len() <= bytes.len());
     }
 }
+
+#[test]
+fn the_example_of_the_standard() {
+    let answer = accept("dGhlIHNhbXBsZSBub25jZQ==");
+    assert_eq!(answer.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+}
+
+#[test]
+fn bits_behind_the_key_mean_nothing() {
+    assert!(accept("dGhlIHNhbXBsZSBub25jZR==").is_some());
+}
+
+#[test]
+fn what_is_no_key_has_no_answer() {
+    for wrong in [
+        "",
+        "x",
+        "dGhlIHNhbXBsZSBub25jZQ=",
+        "dGhlIHNhbXBsZSBub25j!Q==",
+        "dGhlIHNhbXBsZSBub25jZQ===",
+        "dGhlIHNhbXBsZSBub25jZT0=",
+        "dGhlIHNhbXBsZSBub24=",
+    ] {
+        assert_eq!(accept(wrong), None, "{wrong}");
+    }
+}

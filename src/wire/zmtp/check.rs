@@ -2,7 +2,8 @@
 //! no memory for what is only claimed.
 
 use super::frame::write_command;
-use super::{Event, Fault, Link, greeting};
+use super::handshake::greeting;
+use super::{Event, Fault, Link};
 
 /// Small, so that it is crossed.
 const MAX_MESSAGE: usize = 1_000;
@@ -13,7 +14,7 @@ pub fn zmtp(bytes: &[u8]) {
     let Some((first, rest)) = bytes.split_first() else { return };
     let socket = ["REQ", "DEALER", "SUB", "PUB", "PUSH"].get(usize::from(first % 5));
     let socket = socket.copied().unwrap_or_default();
-    let mut begin = greeting::greeting().to_vec();
+    let mut begin = greeting().to_vec();
     let length = (socket.len() as u32).to_be_bytes();
     let data = [b"\x0bSocket-Type", &length[..], socket.as_bytes()].concat();
     write_command(&mut begin, "READY", &data);

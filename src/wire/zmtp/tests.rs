@@ -2,7 +2,6 @@ use proptest::prelude::*;
 
 use super::check::zmtp;
 use super::frame::{Decoder, Received};
-use super::greeting::greeting;
 use super::*;
 use crate::limits;
 

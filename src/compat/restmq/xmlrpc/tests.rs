@@ -3,8 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::parse::{Call, parse};
-use super::xml;
+use super::{Call, parse, xml};
 use crate::error::Code;
 
 fn call(method: &str, params: &[&str]) -> Call {
