@@ -35,7 +35,7 @@ pub use self::run::run;
 pub(crate) use self::run::run_config;
 use self::table::{Services, Table};
 use crate::broker::{Broker, Caller, Session};
-use crate::compat::coremq::settings::CoreMq;
+use crate::compat::coremq::settings::CoreMqSettings;
 use crate::compat::{Endpoint, ListenerKind, coremq};
 use crate::config::Config;
 use crate::error::{Code, Error};
@@ -88,7 +88,7 @@ impl Server {
         stop: impl Fn() + Send + Sync + 'static,
     ) -> Result<Server, StartError> {
         config.check().map_err(StartError::Config)?;
-        let coremq = CoreMq::read(&config).map_err(StartError::Config)?;
+        let coremq = CoreMqSettings::read(&config).map_err(StartError::Config)?;
         let broker = Arc::new(Broker::new(open(&config)?));
         if config.allow_shutdown {
             broker.allow_shutdown(stop);
@@ -169,7 +169,10 @@ impl Server {
 }
 
 /// Warns of addresses that other machines reach. Returns the server's own address.
-fn announce(listeners: &[Arc<Listener>], coremq: &coremq::Hub) -> Result<SocketAddr, StartError> {
+fn announce(
+    listeners: &[Arc<Listener>],
+    coremq: &coremq::CoreMqHub,
+) -> Result<SocketAddr, StartError> {
     let Some(own) = listeners.first() else {
         return Err(StartError::Config("there is no address to listen on".to_owned()));
     };

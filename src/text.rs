@@ -7,13 +7,13 @@ use serde::de::Visitor;
 
 /// `None` if the JSON is no string. Half a surrogate pair becomes U+FFFD.
 pub fn of_json(json: &[u8]) -> Option<String> {
-    serde_json::Deserializer::from_slice(json).deserialize_bytes(Text).ok()
+    serde_json::Deserializer::from_slice(json).deserialize_bytes(StringVisitor).ok()
 }
 
 /// Reads a JSON string as bytes, since `str` refuses the halves of surrogate pairs.
-struct Text;
+struct StringVisitor;
 
-impl Visitor<'_> for Text {
+impl Visitor<'_> for StringVisitor {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,9 +20,9 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 pub use self::connection::CoreMqHandler;
-pub use self::hub::Hub;
+pub use self::hub::CoreMqHub;
 pub use self::session::CoreMqSession;
-use self::settings::CoreMq;
+use self::settings::CoreMqSettings;
 use crate::broker::{Broker, Caller};
 use crate::compat::{Endpoint, ListenerKind, ProtocolKind};
 #[cfg(feature = "http")]
@@ -32,14 +32,14 @@ use crate::protocol::http::Site;
 pub const NAME: &str = "coremq";
 
 /// What the connections of a server share; `settings` are there with `--coremq`.
-pub fn hub(settings: Option<&CoreMq>) -> Arc<Hub> {
+pub fn hub(settings: Option<&CoreMqSettings>) -> Arc<CoreMqHub> {
     let remarks = settings.iter().flat_map(|settings| &settings.remarks);
     remarks.for_each(|remark| info!("{remark}"));
-    Arc::new(Hub::new(settings.map(allowed).unwrap_or_default()))
+    Arc::new(CoreMqHub::new(settings.map(allowed).unwrap_or_default()))
 }
 
 /// The addresses of hosts from which replicants may come.
-fn allowed(settings: &CoreMq) -> Vec<IpAddr> {
+fn allowed(settings: &CoreMqSettings) -> Vec<IpAddr> {
     let mut allowed = Vec::new();
     for host in &settings.replicants {
         match (host.as_str(), 0).to_socket_addrs() {
@@ -52,9 +52,9 @@ fn allowed(settings: &CoreMq) -> Vec<IpAddr> {
 
 /// The addresses: for frames, and for its WebSocket if that has one of its own.
 pub fn endpoints(
-    settings: &CoreMq,
+    settings: &CoreMqSettings,
     broker: Arc<Broker>,
-    hub: &Arc<Hub>,
+    hub: &Arc<CoreMqHub>,
     max_message: usize,
     #[cfg(feature = "http")] site: impl FnOnce() -> Site,
 ) -> Vec<Endpoint> {

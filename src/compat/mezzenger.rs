@@ -11,9 +11,9 @@ mod tests;
 use std::sync::Arc;
 use std::task::Waker;
 
-use self::cache::Outbox;
+use self::cache::ResendQueue;
 use self::frame::{Command, Publication};
-pub use self::hub::Hub;
+pub use self::hub::MezzengerHub;
 use super::zmq::{self, Dialect};
 use crate::broker::{Broker, Caller};
 use crate::compat::{Endpoint, ListenerKind, ProtocolKind};
@@ -24,17 +24,17 @@ use crate::ops::{Batch, Id, Message, Op, Outcome, Topic, not_done};
 
 /// One connection's part.
 pub struct Mezzenger {
-    hub: Arc<Hub>,
+    hub: Arc<MezzengerHub>,
     caller: Arc<Caller>,
     /// Woken when there is something to be published again.
     waker: Waker,
     max_message: usize,
     /// What is published again to this connection, once it is a subscriber.
-    outbox: Option<Arc<Outbox>>,
+    resend_queue: Option<Arc<ResendQueue>>,
 }
 
 /// What a command asks for; of a publication, whether it is being kept.
-enum Asked<'m> {
+enum FrameRequest<'m> {
     Nothing,
     Forget(String, Id),
     Publish(Publication<'m>, bool),
@@ -42,23 +42,28 @@ enum Asked<'m> {
 
 impl Mezzenger {
     /// `waker` is woken when there is something to be published again.
-    pub fn new(hub: Arc<Hub>, caller: Arc<Caller>, waker: Waker, max_message: usize) -> Mezzenger {
-        Mezzenger { hub, caller, waker, max_message, outbox: None }
+    pub fn new(
+        hub: Arc<MezzengerHub>,
+        caller: Arc<Caller>,
+        waker: Waker,
+        max_message: usize,
+    ) -> Mezzenger {
+        Mezzenger { hub, caller, waker, max_message, resend_queue: None }
     }
 
     /// Finds out what a message asks for.
-    fn ask<'m>(&self, message: &'m [u8]) -> Result<Asked<'m>> {
+    fn read_request<'m>(&self, message: &'m [u8]) -> Result<FrameRequest<'m>> {
         Ok(match frame::parse(message, self.max_message)? {
-            Command::Ping => Asked::Nothing,
+            Command::Ping => FrameRequest::Nothing,
             Command::Publish(publication) if publication.topic == *self.hub.topic() => {
                 let text = "this name is the server's own: choose another";
                 return Err(Error::new(Code::BadTopic, text));
             }
-            Command::Publish(publication) => Asked::Publish(publication, false),
+            Command::Publish(publication) => FrameRequest::Publish(publication, false),
             Command::Ack(checksum) => match self.hub.forget(&checksum) {
-                Some(id) => Asked::Forget(checksum, id),
+                Some(id) => FrameRequest::Forget(checksum, id),
                 // Another subscriber was first, or it is not there any more.
-                None => Asked::Nothing,
+                None => FrameRequest::Nothing,
             },
         })
     }
@@ -71,18 +76,18 @@ impl Mezzenger {
     }
 
     /// Adds what is asked for to the batch.
-    fn add(&self, batch: &mut Batch, asked: &mut Asked<'_>) {
+    fn add(&self, batch: &mut Batch, asked: &mut FrameRequest<'_>) {
         match asked {
-            Asked::Nothing => {}
-            Asked::Forget(_, id) => {
+            FrameRequest::Nothing => {}
+            FrameRequest::Forget(_, id) => {
                 batch.ops.push(Op::Delete { topic: self.hub.topic().clone(), id: *id });
             }
-            Asked::Publish(publication, keeps) => {
-                if let Some(kept) = &publication.kept {
+            FrameRequest::Publish(publication, keeps) => {
+                if let Some(unacked) = &publication.unacked {
                     // One that is kept already was sent twice.
                     *keeps = self.hub.announce(&publication.checksum);
                     if *keeps {
-                        batch.put(self.hub.topic().clone(), kept.as_bytes(), None);
+                        batch.put(self.hub.topic().clone(), unacked.as_bytes(), None);
                         batch.confirm();
                     }
                 }
@@ -95,27 +100,27 @@ impl Mezzenger {
     /// Remembers what became of it.
     fn settle(
         &self,
-        asked: Asked<'_>,
+        asked: FrameRequest<'_>,
         outcomes: &mut impl Iterator<Item = Result<Outcome>>,
     ) -> Result<()> {
         let mut next = || outcomes.next().unwrap_or_else(not_done);
         match asked {
-            Asked::Nothing => Ok(()),
-            Asked::Forget(checksum, id) => {
+            FrameRequest::Nothing => Ok(()),
+            FrameRequest::Forget(checksum, id) => {
                 let forgotten = next();
                 if forgotten.is_err() {
                     self.hub.note(&checksum, Some(id));
                 }
                 forgotten.map(drop)
             }
-            Asked::Publish(publication, keeps) => {
+            FrameRequest::Publish(publication, keeps) => {
                 let id = |outcome: &Result<Outcome>| match outcome {
                     Ok(Outcome::Stored { id, .. }) => Some(*id),
                     _ => None,
                 };
-                let kept = keeps.then(&mut next);
+                let unacked = keeps.then(&mut next);
                 let published = next();
-                let (kept_id, published_id) = (kept.as_ref().and_then(id), id(&published));
+                let (kept_id, published_id) = (unacked.as_ref().and_then(id), id(&published));
                 if keeps {
                     let whole = published_id.and(kept_id);
                     self.hub.note(&publication.checksum, whole);
@@ -125,7 +130,7 @@ impl Mezzenger {
                         _ => {}
                     }
                 }
-                kept.transpose()?;
+                unacked.transpose()?;
                 if let Some(id) = published_id {
                     self.hub.add_frame(id, &publication.frame);
                 }
@@ -147,9 +152,9 @@ impl Dialect for Mezzenger {
             while bytes < limits::READ_BYTES
                 && let Some(message) = messages.next()
             {
-                let ask = self.ask(message);
-                bytes += ask.as_ref().map_or(0, Asked::bytes);
-                asked.push(ask);
+                let read_request = self.read_request(message);
+                bytes += read_request.as_ref().map_or(0, FrameRequest::bytes);
+                asked.push(read_request);
             }
             answers.extend(self.carry_out(asked));
         }
@@ -167,23 +172,24 @@ impl Dialect for Mezzenger {
         }
     }
 
-    fn again(&mut self) -> Option<Arc<[u8]>> {
-        let outbox = self.outbox.get_or_insert_with(|| self.hub.outbox(self.waker.clone()));
-        outbox.next()
+    fn next_resend(&mut self) -> Option<Arc<[u8]>> {
+        let resend_queue =
+            self.resend_queue.get_or_insert_with(|| self.hub.resend_queue(self.waker.clone()));
+        resend_queue.next()
     }
 }
 
-impl Asked<'_> {
+impl FrameRequest<'_> {
     fn bytes(&self) -> usize {
         match self {
-            Asked::Publish(publication, _) => publication.json.len(),
-            Asked::Nothing | Asked::Forget(..) => 0,
+            FrameRequest::Publish(publication, _) => publication.json.len(),
+            FrameRequest::Nothing | FrameRequest::Forget(..) => 0,
         }
     }
 }
 
 impl Mezzenger {
-    fn carry_out(&self, mut asked: Vec<Result<Asked<'_>>>) -> Vec<Vec<u8>> {
+    fn carry_out(&self, mut asked: Vec<Result<FrameRequest<'_>>>) -> Vec<Vec<u8>> {
         let _publishing = self.hub.publish();
         let mut batch = Batch::default();
         asked.iter_mut().flatten().for_each(|asked| self.add(&mut batch, asked));
@@ -202,13 +208,13 @@ impl Mezzenger {
 }
 
 /// What the connections of a server share, with `--mezzenger`.
-pub fn hub(config: &Config, broker: &Arc<Broker>) -> Result<Option<Arc<Hub>>> {
-    let hub = config.mezzenger.map(|_| Hub::new(broker.clone(), config.mezzenger_resend));
+pub fn hub(config: &Config, broker: &Arc<Broker>) -> Result<Option<Arc<MezzengerHub>>> {
+    let hub = config.mezzenger.map(|_| MezzengerHub::new(broker.clone(), config.mezzenger_resend));
     Ok(hub.transpose()?.map(Arc::new))
 }
 
 /// The addresses: for subscribers, and from publishers.
-pub fn endpoints(config: &Config, hub: Option<&Arc<Hub>>) -> Vec<Endpoint> {
+pub fn endpoints(config: &Config, hub: Option<&Arc<MezzengerHub>>) -> Vec<Endpoint> {
     let (Some([to_subscribers, from_publishers]), Some(hub)) = (config.mezzenger, hub) else {
         return Vec::new();
     };

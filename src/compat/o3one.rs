@@ -36,7 +36,7 @@ pub struct O3one {
     batch: Batch,
 }
 
-struct Publication {
+struct TextMessage {
     topic: Topic,
     /// As JSON.
     content: Vec<u8>,
@@ -55,7 +55,7 @@ impl O3one {
         }
     }
 
-    fn read(&self, text: &[u8]) -> Result<Publication> {
+    fn read(&self, text: &[u8]) -> Result<TextMessage> {
         let wrong = |code, text: &'static str| Error::new(code, text);
         let text = str::from_utf8(text)
             .map_err(|_| wrong(Code::BadUtf8, "a message is text, and this is no UTF-8"))?;
@@ -69,11 +69,11 @@ impl O3one {
         if content.len() > self.max_message {
             return Err(wrong(Code::MessageTooLarge, "the message is too large for this server"));
         }
-        Ok(Publication { topic: Topic::new(topic)?, content, priority })
+        Ok(TextMessage { topic: Topic::new(topic)?, content, priority })
     }
 
-    fn put(&mut self, publication: &Publication) {
-        let Publication { topic, content, priority } = publication;
+    fn put(&mut self, publication: &TextMessage) {
+        let TextMessage { topic, content, priority } = publication;
         let options = PutOptions { priority: *priority, ..PutOptions::default() };
         let options = (*priority != PRIORITY_DEFAULT).then(|| Box::new(options));
         self.batch.put(topic.clone(), content, options);

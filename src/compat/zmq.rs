@@ -11,7 +11,7 @@ use crate::broker::{Broker, Caller, From, Pattern, Session};
 use crate::error::Result;
 use crate::ops::Topic;
 use crate::protocol::handler::{self, Next};
-use crate::wire::zmtp::{Event, Fault, Link, Message, Peer, write_frame};
+use crate::wire::zmtp::{Event, Message, Peer, ZmtpConnection, ZmtpError, write_frame};
 use crate::{limits, ops};
 
 /// What is in the messages.
@@ -28,7 +28,7 @@ pub trait Dialect {
     fn write(&self, out: &mut Vec<u8>, topic: &Topic, message: ops::Message<'_>);
 
     /// A message that a subscriber is to have beside those of the topics.
-    fn again(&mut self) -> Option<Arc<[u8]>> {
+    fn next_resend(&mut self) -> Option<Arc<[u8]>> {
         None
     }
 }
@@ -39,14 +39,14 @@ pub struct ZmtpHandler<D> {
     session: Session,
     /// Woken when there is something to push.
     waker: Waker,
-    link: Link,
+    link: ZmtpConnection,
     dialect: D,
     /// What came and is not carried out yet.
     received: Vec<Message>,
     /// What was subscribed to, as often as it was.
     prefixes: Vec<Vec<u8>>,
     /// Whether a subscription was left out.
-    crowded: bool,
+    has_warned: bool,
     /// A message on its way out.
     scratch: Vec<u8>,
     ended: bool,
@@ -67,18 +67,18 @@ impl<D: Dialect> ZmtpHandler<D> {
             caller,
             session,
             waker,
-            link: Link::new(max_message),
+            link: ZmtpConnection::new(max_message),
             dialect,
             received: Vec::new(),
             prefixes: Vec::new(),
-            crowded: false,
+            has_warned: false,
             scratch: Vec::new(),
             ended: false,
         }
     }
 
     /// Reads on to the end of what is there, or until there is enough to carry out or to write.
-    fn receive(&mut self, unread: &[u8]) -> (usize, std::result::Result<(), Fault>) {
+    fn receive(&mut self, unread: &[u8]) -> (usize, std::result::Result<(), ZmtpError>) {
         let mut done = 0;
         while self.received.len() < limits::ZMTP_BATCH_MESSAGES {
             let (used, event) = self.link.advance(unread.get(done..).unwrap_or_default());
@@ -134,8 +134,8 @@ impl<D: Dialect> ZmtpHandler<D> {
         match subscribed {
             Ok(()) => self.prefixes.push(prefix),
             // There is no way to tell it; the log is told once.
-            Err(error) if !self.crowded => {
-                self.crowded = true;
+            Err(error) if !self.has_warned => {
+                self.has_warned = true;
                 tracing::warn!("a subscriber over ZMTP misses what it asks for: {error}");
             }
             Err(_) => {}
@@ -173,7 +173,7 @@ impl<D: Dialect> handler::ProtocolHandler for ZmtpHandler<D> {
         let full = self.received.len() >= limits::ZMTP_BATCH_MESSAGES;
         self.carry_out();
         match received {
-            Err(Fault(text)) => {
+            Err(ZmtpError(text)) => {
                 tracing::debug!("a ZMTP connection is closed: {text}");
                 (done, Next::Close)
             }
@@ -198,7 +198,7 @@ impl<D: Dialect> handler::ProtocolHandler for ZmtpHandler<D> {
 
     fn push(&mut self) -> bool {
         while self.is_subscribed() && self.link.replies().len() < limits::REPLY_BYTES {
-            if let Some(message) = self.dialect.again() {
+            if let Some(message) = self.dialect.next_resend() {
                 self.send_to_subscriber(&message);
                 continue;
             }

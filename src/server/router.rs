@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use crate::compat::coremq::{self, Hub};
+use crate::compat::coremq::{self, CoreMqHub};
 use crate::compat::{dsmq1, o3one, restmq};
 use crate::protocol::http::app::App;
 use crate::protocol::http::{Site, native, page, unknown_route, wrong_method};
 
 /// Every route that there is.
-pub fn site(app: &Arc<App>, coremq: &Arc<Hub>) -> Site {
+pub fn site(app: &Arc<App>, coremq: &Arc<CoreMqHub>) -> Site {
     let routes = Router::new()
         .route("/", dsmq1::root(app.clone(), restmq::root()))
         .merge(restmq::routes())
@@ -30,7 +30,7 @@ pub fn o3one_bridge(app: &Arc<App>) -> Site {
 }
 
 /// CoreMQ's WebSocket alone.
-pub fn coremq_alone(app: &Arc<App>, coremq: &Arc<Hub>) -> Site {
+pub fn coremq_alone(app: &Arc<App>, coremq: &Arc<CoreMqHub>) -> Site {
     let routes = coremq::websocket::routes(coremq.clone()).fallback(unknown_route);
     Site::new(app.clone(), routes)
 }

@@ -7,7 +7,7 @@ use super::StartError;
 #[cfg(feature = "http")]
 use super::router;
 use crate::broker::Broker;
-use crate::compat::coremq::settings::CoreMq;
+use crate::compat::coremq::settings::CoreMqSettings;
 use crate::compat::{Endpoint, ListenerKind, ProtocolKind, coremq, mezzenger, o3one};
 use crate::config::Config;
 #[cfg(feature = "http")]
@@ -18,8 +18,8 @@ pub struct Table {
     /// The server's own address first.
     pub endpoints: Vec<Endpoint>,
     pub services: Services,
-    pub coremq: Arc<coremq::Hub>,
-    pub mezzenger: Option<Arc<mezzenger::Hub>>,
+    pub coremq: Arc<coremq::CoreMqHub>,
+    pub mezzenger: Option<Arc<mezzenger::MezzengerHub>>,
 }
 
 /// What a connection may turn out to speak whose first byte selects its protocol.
@@ -32,7 +32,7 @@ pub struct Services {
 impl Table {
     pub fn new(
         config: &Config,
-        coremq: Option<&CoreMq>,
+        coremq: Option<&CoreMqSettings>,
         broker: &Arc<Broker>,
         #[cfg(feature = "http")] app: &Arc<App>,
     ) -> Result<Table, StartError> {

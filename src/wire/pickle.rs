@@ -2,7 +2,7 @@
 //! to Python is a pickle of protocol 2, which Python 2 and 3 both read.
 //!
 //! A pickle is a program for a machine with a stack and a memo. `reader` is that machine without
-//! its calls: where a pickle names a class or calls something, an [`Value::Object`] stands for
+//! its calls: where a pickle names a class or calls something, an [`PickleValue::Object`] stands for
 //! whatever Python would have made. What a value means in JSON is decided in `json` when it is
 //! asked for, so that a pickle that refers to itself, or many times to the same, costs no more than
 //! its own length until then.
@@ -18,44 +18,44 @@ mod writer;
 
 use std::fmt;
 
-use self::text::Form;
-pub use self::writer::Writer;
+use self::text::TextForm;
+pub use self::writer::PickleWriter;
 use crate::limits;
 
 /// A pickle that was read.
 pub struct Pickle<'p> {
     bytes: &'p [u8],
     /// What lists, tuples and dicts hold; a dict its keys and values in turns.
-    nodes: Vec<Vec<Value>>,
-    root: Value,
+    nodes: Vec<Vec<PickleValue>>,
+    root: PickleValue,
 }
 
 /// A value of a pickle. It is small, since a pickle may hold many; text stays where it came.
 #[derive(Clone, Copy, Debug)]
-pub enum Value {
+pub enum PickleValue {
     None,
     Bool(bool),
     Int(i64),
     Float(f64),
     /// An integer of more than 64 bits: its decimal digits.
-    Digits(Span),
+    Digits(ByteSpan),
     /// The same as a little-endian two's complement.
-    Long(Span),
+    Long(ByteSpan),
     /// Text or bytes.
-    Text(Form, Span),
+    Text(TextForm, ByteSpan),
     /// By their place in `nodes`.
     List(u32),
     Tuple(u32),
     Dict(u32),
     /// What older pickles call to make bytes.
-    Maker(Maker),
+    BytesMaker(BytesMaker),
     /// Anything else: what it is only Python knows.
     Object,
 }
 
 /// What older pickles call to make bytes, which they have no other word for.
 #[derive(Clone, Copy, Debug)]
-pub enum Maker {
+pub enum BytesMaker {
     /// `_codecs.encode`, of a text and "latin1".
     Encode,
     /// `bytes`, of nothing.
@@ -64,14 +64,14 @@ pub enum Maker {
 
 /// Where something stands in a pickle.
 #[derive(Clone, Copy, Debug)]
-pub struct Span {
+pub struct ByteSpan {
     start: u32,
     len: u32,
 }
 
 /// Why a pickle was not read, or has no JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum PickleError {
     /// It breaks the rules of pickles.
     Broken(&'static str),
     TooManyValues,
@@ -82,40 +82,42 @@ pub enum Fault {
     NotPlain,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for PickleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Broken(how) => write!(f, "this is no pickle of protocol 0 to 5: {how}"),
-            Fault::TooManyValues => {
+            PickleError::Broken(how) => write!(f, "this is no pickle of protocol 0 to 5: {how}"),
+            PickleError::TooManyValues => {
                 write!(f, "the pickle has more than {} values", limits::PICKLE_VALUES)
             }
-            Fault::HugeInteger => {
+            PickleError::HugeInteger => {
                 let most = limits::PICKLE_INTEGER_DIGITS;
                 write!(f, "the pickle has an integer of more than {most} digits")
             }
-            Fault::TooDeep => {
+            PickleError::TooDeep => {
                 let most = limits::DEPTH_LEVELS;
                 write!(f, "the payload is nested more than {most} deep, or holds itself")
             }
-            Fault::TooLarge => f.write_str("the payload as JSON is larger than a message may be"),
-            Fault::NotPlain => f.write_str("the payload is not plain data"),
+            PickleError::TooLarge => {
+                f.write_str("the payload as JSON is larger than a message may be")
+            }
+            PickleError::NotPlain => f.write_str("the payload is not plain data"),
         }
     }
 }
 
 impl<'p> Pickle<'p> {
     /// Reads the whole of `bytes` as one pickle.
-    pub fn read(bytes: &'p [u8]) -> Result<Pickle<'p>, Fault> {
+    pub fn read(bytes: &'p [u8]) -> Result<Pickle<'p>, PickleError> {
         reader::read(bytes)
     }
 
-    pub fn root(&self) -> Value {
+    pub fn root(&self) -> PickleValue {
         self.root
     }
 
     /// A value of a dict by its key, as text or bytes.
-    pub fn get(&self, dict: Value, key: &str) -> Option<Value> {
-        let Value::Dict(node) = dict else { return None };
+    pub fn get(&self, dict: PickleValue, key: &str) -> Option<PickleValue> {
+        let PickleValue::Dict(node) = dict else { return None };
         let pairs = self.node(node).chunks_exact(2);
         // Of two with one key Python keeps the one that came last.
         let mut pairs = pairs.rev().filter_map(|pair| Some((*pair.first()?, *pair.get(1)?)));
@@ -123,28 +125,28 @@ impl<'p> Pickle<'p> {
     }
 
     /// A value's text, if it is text, or bytes that are UTF-8.
-    pub fn text(&self, value: Value) -> Option<String> {
-        let Value::Text(form, span) = value else { return None };
+    pub fn text(&self, value: PickleValue) -> Option<String> {
+        let PickleValue::Text(form, span) = value else { return None };
         let text = text::decode(form, self.slice(span))?;
         String::from_utf8(text.into_owned()).ok()
     }
 
     /// A value as JSON text of at most so many bytes.
-    pub fn json(&self, value: Value, most_bytes: usize) -> Result<Vec<u8>, Fault> {
+    pub fn json(&self, value: PickleValue, most_bytes: usize) -> Result<Vec<u8>, PickleError> {
         json::write(self, value, most_bytes)
     }
 
-    fn node(&self, node: u32) -> &[Value] {
+    fn node(&self, node: u32) -> &[PickleValue] {
         self.nodes.get(node as usize).map_or(&[], Vec::as_slice)
     }
 
-    fn slice(&self, span: Span) -> &'p [u8] {
+    fn slice(&self, span: ByteSpan) -> &'p [u8] {
         span.of(self.bytes)
     }
 }
 
-impl Span {
-    const EMPTY: Span = Span { start: 0, len: 0 };
+impl ByteSpan {
+    const EMPTY: ByteSpan = ByteSpan { start: 0, len: 0 };
 
     fn of(self, bytes: &[u8]) -> &[u8] {
         let start = self.start as usize;

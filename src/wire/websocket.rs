@@ -34,7 +34,7 @@ impl CloseCode {
 
 /// What came from the peer.
 #[derive(Debug, PartialEq)]
-pub enum Received {
+pub enum WebSocketMessage {
     Text(String),
     Binary(Vec<u8>),
     /// To be answered with a pong of the same bytes.
@@ -77,7 +77,7 @@ const CONTROL_BYTES: u64 = 125;
 
 /// Reads frames, and puts the messages together that came in several. What it holds grows with
 /// what has arrived, never with what is claimed to come.
-pub struct Decoder {
+pub struct WebSocketDecoder {
     max_message: usize,
     /// The frame whose payload is arriving.
     frame: Option<Frame>,
@@ -95,14 +95,23 @@ struct Frame {
     left: u64,
 }
 
-impl Decoder {
-    pub fn new(max_message: usize) -> Decoder {
-        Decoder { max_message, frame: None, message: Vec::new(), kind: None, control: Vec::new() }
+impl WebSocketDecoder {
+    pub fn new(max_message: usize) -> WebSocketDecoder {
+        WebSocketDecoder {
+            max_message,
+            frame: None,
+            message: Vec::new(),
+            kind: None,
+            control: Vec::new(),
+        }
     }
 
     /// Reads on; returns how many bytes are done with, and what came, if that is whole. Without it
     /// there is nothing to be done before more bytes are there.
-    pub fn advance(&mut self, unread: &[u8]) -> (usize, Result<Option<Received>, CloseCode>) {
+    pub fn advance(
+        &mut self,
+        unread: &[u8],
+    ) -> (usize, Result<Option<WebSocketMessage>, CloseCode>) {
         let mut done = 0;
         loop {
             let rest = unread.get(done..).unwrap_or_default();
@@ -169,21 +178,27 @@ impl Decoder {
     }
 
     /// All of a frame is there.
-    fn complete(&mut self, opcode: Opcode, last: bool) -> Result<Option<Received>, CloseCode> {
+    fn complete(
+        &mut self,
+        opcode: Opcode,
+        last: bool,
+    ) -> Result<Option<WebSocketMessage>, CloseCode> {
         match opcode {
-            Opcode::Ping => Ok(Some(Received::Ping(std::mem::take(&mut self.control)))),
+            Opcode::Ping => Ok(Some(WebSocketMessage::Ping(std::mem::take(&mut self.control)))),
             Opcode::Pong => {
                 self.control.clear();
                 Ok(None)
             }
-            Opcode::Close => close_code(&self.control).map(|code| Some(Received::Close(code))),
+            Opcode::Close => {
+                close_code(&self.control).map(|code| Some(WebSocketMessage::Close(code)))
+            }
             _ if !last => Ok(None),
             _ => {
                 let message = std::mem::take(&mut self.message);
                 match self.kind.take() {
-                    Some(Opcode::Binary) => Ok(Some(Received::Binary(message))),
+                    Some(Opcode::Binary) => Ok(Some(WebSocketMessage::Binary(message))),
                     _ => String::from_utf8(message)
-                        .map(|text| Some(Received::Text(text)))
+                        .map(|text| Some(WebSocketMessage::Text(text)))
                         .map_err(|_| CloseCode::INVALID),
                 }
             }

@@ -8,15 +8,15 @@ mod handshake;
 #[cfg(test)]
 mod tests;
 
-use self::frame::{Decoder, Received, write_command};
 pub use self::frame::{Message, write_frame, write_message};
+use self::frame::{Traffic, ZmtpDecoder, write_command};
 pub use self::handshake::Peer;
 use self::handshake::{command, greeting, read_greeting, shake_hands};
 use crate::limits;
 
 /// Why a connection is closed: ZMTP has no words for it once the handshake is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault(pub &'static str);
+pub struct ZmtpError(pub &'static str);
 
 /// What a peer wants.
 #[derive(Debug, PartialEq)]
@@ -27,21 +27,27 @@ pub enum Event {
     Cancel(Vec<u8>),
 }
 
-pub struct Link {
+pub struct ZmtpConnection {
     max_message: usize,
     greeted: bool,
     /// Known once hands are shaken.
     peer: Option<Peer>,
-    decoder: Decoder,
+    decoder: ZmtpDecoder,
     out: Vec<u8>,
 }
 
-impl Link {
+impl ZmtpConnection {
     /// A message has at most `max_message` bytes. Our greeting is to be written already.
-    pub fn new(max_message: usize) -> Link {
+    pub fn new(max_message: usize) -> ZmtpConnection {
         let out = greeting().to_vec();
         // Before the handshake there are no messages.
-        Link { max_message, greeted: false, peer: None, decoder: Decoder::new(0), out }
+        ZmtpConnection {
+            max_message,
+            greeted: false,
+            peer: None,
+            decoder: ZmtpDecoder::new(0),
+            out,
+        }
     }
 
     pub fn peer(&self) -> Option<Peer> {
@@ -50,7 +56,7 @@ impl Link {
 
     /// Reads on; returns how many bytes are done with, and what came. Without that there is nothing
     /// to be done before more bytes are there, or before what has gathered is written.
-    pub fn advance(&mut self, unread: &[u8]) -> (usize, Result<Option<Event>, Fault>) {
+    pub fn advance(&mut self, unread: &[u8]) -> (usize, Result<Option<Event>, ZmtpError>) {
         let mut done = 0;
         if !self.greeted {
             match read_greeting(unread) {
@@ -64,8 +70,8 @@ impl Link {
             let (len, received) = self.decoder.advance(unread.get(done..).unwrap_or_default());
             done += len;
             let event = match received {
-                Ok(Some(Received::Message(message))) => self.message(message),
-                Ok(Some(Received::Command(body))) => self.command(&body),
+                Ok(Some(Traffic::Message(message))) => self.message(message),
+                Ok(Some(Traffic::Command(body))) => self.command(&body),
                 Ok(None) => return (done, Ok(None)),
                 Err(fault) => Err(fault),
             };
@@ -77,9 +83,9 @@ impl Link {
         (done, Ok(None))
     }
 
-    fn message(&mut self, message: Message) -> Result<Option<Event>, Fault> {
+    fn message(&mut self, message: Message) -> Result<Option<Event>, ZmtpError> {
         match self.peer {
-            None => Err(Fault("a message came before READY")),
+            None => Err(ZmtpError("a message came before READY")),
             // Before 3.1 a subscription is a message.
             Some(Peer::Subscriber) => match message.parts().next().and_then(<[u8]>::split_first) {
                 Some((1, prefix)) => subscription(prefix).map(Event::Subscribe).map(Some),
@@ -90,8 +96,8 @@ impl Link {
         }
     }
 
-    fn command(&mut self, body: &[u8]) -> Result<Option<Event>, Fault> {
-        let (name, data) = command(body).ok_or(Fault("a command without its name"))?;
+    fn command(&mut self, body: &[u8]) -> Result<Option<Event>, ZmtpError> {
+        let (name, data) = command(body).ok_or(ZmtpError("a command without its name"))?;
         match (name, self.peer) {
             (b"READY", None) => {
                 let peer = shake_hands(&mut self.out, data)?;
@@ -106,13 +112,13 @@ impl Link {
                 }
                 Ok(None)
             }
-            (_, None) => Err(Fault("READY must come first")),
-            (b"ERROR", _) => Err(Fault("the peer says that something is wrong")),
+            (_, None) => Err(ZmtpError("READY must come first")),
+            (b"ERROR", _) => Err(ZmtpError("the peer says that something is wrong")),
             (b"PING", _) => {
                 // Behind the time after which the peer would be taken for dead, which is ours to
                 // judge by the socket.
                 let context = data.get(2..).filter(|context| context.len() <= PING_BYTES);
-                let context = context.ok_or(Fault("a ping is not as it must be"))?;
+                let context = context.ok_or(ZmtpError("a ping is not as it must be"))?;
                 write_command(&mut self.out, "PONG", context);
                 Ok(None)
             }
@@ -161,9 +167,9 @@ impl Link {
 const PING_BYTES: usize = 16;
 
 /// A prefix, if it is one that somebody may mean.
-fn subscription(prefix: &[u8]) -> Result<Vec<u8>, Fault> {
+fn subscription(prefix: &[u8]) -> Result<Vec<u8>, ZmtpError> {
     if prefix.len() > limits::ZMTP_PREFIX_BYTES {
-        return Err(Fault("a subscription is too long"));
+        return Err(ZmtpError("a subscription is too long"));
     }
     Ok(prefix.to_vec())
 }

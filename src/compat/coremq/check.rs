@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::frame::{Decoder, parts};
-use super::{CoreMqHandler, CoreMqSession, Hub};
+use super::frame::{FrameDecoder, parts};
+use super::{CoreMqHandler, CoreMqHub, CoreMqSession};
 use crate::broker::Caller;
 use crate::error::Error;
 use crate::protocol::handler::{Next, ProtocolHandler as _};
@@ -23,7 +23,7 @@ pub fn coremq(bytes: &[u8]) {
 /// The frames of a stream that arrives in two pieces and byte by byte behind the cut, and how it
 /// ends: with so many bytes left, or an error.
 pub fn decode(stream: &[u8], cut: usize) -> (Vec<String>, Result<usize, Error>) {
-    let (mut decoder, mut frames) = (Decoder::new(MAX_MESSAGE), Vec::new());
+    let (mut decoder, mut frames) = (FrameDecoder::new(MAX_MESSAGE), Vec::new());
     let (mut begin, mut end) = (0, cut);
     loop {
         match decoder.decode(&stream[begin..end]) {
@@ -40,8 +40,8 @@ pub fn decode(stream: &[u8], cut: usize) -> (Vec<String>, Result<usize, Error>) 
 
 /// Talks to a server that gets the stream in two pieces. It answers in frames, whose JSON is ASCII.
 fn converse(stream: &[u8], cut: usize) {
-    let broker = shared_broker();
-    let hub = Arc::new(Hub::new(Vec::new()));
+    let broker = fresh_enough();
+    let hub = Arc::new(CoreMqHub::new(Vec::new()));
     let caller = Arc::new(Caller::server());
     let (session, waker) = (broker.session(&caller), Waker::noop().clone());
     let coremq = CoreMqSession::new(broker, caller, session, waker, hub, MAX_MESSAGE).unwrap();
@@ -64,7 +64,7 @@ fn converse(stream: &[u8], cut: usize) {
     connection.end(&unread);
     said.extend_from_slice(connection.replies());
     let mut rest = said.as_slice();
-    let mut decoder = Decoder::new(usize::MAX);
+    let mut decoder = FrameDecoder::new(usize::MAX);
     while !rest.is_empty() {
         let (text, len) = decoder.decode(rest).unwrap().unwrap();
         let (_, json) = parts(text).unwrap();

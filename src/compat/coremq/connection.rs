@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::CoreMqSession;
-use super::frame::{Decoder, can_name, parts, write};
-use super::object::{Object, failed, wrong};
+use super::frame::{FrameDecoder, can_name, parts, write};
+use super::object::{RawObject, bad_field, error_response};
 use crate::error::Result;
 use crate::limits;
 use crate::ops::{Chunk, Encoded, Encoding};
@@ -14,20 +14,20 @@ use crate::protocol::json;
 /// One connection's talk in frames.
 pub struct CoreMqHandler {
     coremq: CoreMqSession,
-    decoder: Decoder,
-    is_welcome: bool,
+    decoder: FrameDecoder,
+    is_welcomed: bool,
     has_ended: bool,
-    out: Out,
+    out: FrameBuffer,
 }
 
 /// Frames that are to be written.
 #[derive(Default)]
-struct Out {
+struct FrameBuffer {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
-impl Out {
+impl FrameBuffer {
     fn add(&mut self, queue: &str, json: &str) {
         if write(&mut self.bytes, queue, json) {
             self.ends.push(self.bytes.len());
@@ -39,19 +39,27 @@ impl Out {
 
 impl CoreMqHandler {
     pub fn new(coremq: CoreMqSession) -> CoreMqHandler {
-        let decoder = Decoder::new(coremq.max_request());
-        CoreMqHandler { coremq, decoder, is_welcome: false, has_ended: false, out: Out::default() }
+        let decoder = FrameDecoder::new(coremq.max_request());
+        CoreMqHandler {
+            coremq,
+            decoder,
+            is_welcomed: false,
+            has_ended: false,
+            out: FrameBuffer::default(),
+        }
     }
 
     /// Says something to the client itself.
-    fn say(&mut self, json: &str) {
+    fn send_to_self(&mut self, json: &str) {
         self.out.add(&self.coremq.id, json);
     }
 
     fn welcome(&mut self) {
-        if !std::mem::replace(&mut self.is_welcome, true) {
+        if !std::mem::replace(&mut self.is_welcomed, true) {
             let welcome = "OK: Welcome to CoreMQ server";
-            self.say(&json!({ "response": welcome, "server": self.coremq.hub.name }).to_string());
+            self.send_to_self(
+                &json!({ "response": welcome, "server": self.coremq.hub.name }).to_string(),
+            );
         }
     }
 
@@ -60,18 +68,18 @@ impl CoreMqHandler {
         let (queue, json) = parts(text)?;
         let json = json::message(json.as_bytes(), self.coremq.max_request())?;
         let json = str::from_utf8(json).unwrap_or_default();
-        match Object::new(json) {
+        match RawObject::new(json) {
             Some(object) => Ok(self.coremq.receive(queue, &object)),
             None if json.starts_with('[') => self.coremq.receive_list(queue, json),
-            None => Err(wrong("a message is an object or a list")),
+            None => Err(bad_field("a message is an object or a list")),
         }
     }
 
     /// Adds what others have sent; true if there may be more.
-    fn pass_on(&mut self) -> Result<bool> {
+    fn buffer_messages(&mut self) -> Result<bool> {
         while self.out.bytes.len() < limits::REPLY_BYTES {
-            if let Some(letter) = self.coremq.letter() {
-                self.out.add(&letter.queue, &letter.json);
+            if let Some(direct) = self.coremq.next_direct() {
+                self.out.add(&direct.queue, &direct.json);
                 continue;
             }
             let Some(messages) = self.coremq.next()? else { return Ok(false) };
@@ -94,7 +102,7 @@ impl CoreMqHandler {
 /// A run's messages as frames. What another protocol put and is neither object nor list goes into
 /// an object.
 fn frames(queue: &str, chunk: &Chunk) -> Encoded {
-    let mut out = Out::default();
+    let mut out = FrameBuffer::default();
     let mut ends = Vec::new();
     for message in (0..chunk.len()).filter_map(|index| chunk.get(index)) {
         let body = str::from_utf8(message.body).unwrap_or_default();
@@ -118,12 +126,12 @@ impl handler::ProtocolHandler for CoreMqHandler {
             match self.decoder.decode(rest) {
                 Ok(Some((text, len))) => {
                     done += len;
-                    let answer = self.receive(text).unwrap_or_else(|error| failed(&error));
-                    self.say(&answer);
+                    let answer = self.receive(text).unwrap_or_else(|error| error_response(&error));
+                    self.send_to_self(&answer);
                 }
                 Ok(None) => return (done, Next::Read),
                 Err(error) => {
-                    self.say(&failed(&error));
+                    self.send_to_self(&error_response(&error));
                     return (unread.len(), Next::Close);
                 }
             }
@@ -145,7 +153,7 @@ impl handler::ProtocolHandler for CoreMqHandler {
         self.out.bytes.clear();
         self.out.ends.clear();
         if self.out.bytes.capacity() > 2 * limits::REPLY_BYTES {
-            self.out = Out::default();
+            self.out = FrameBuffer::default();
         }
     }
 
@@ -154,8 +162,8 @@ impl handler::ProtocolHandler for CoreMqHandler {
     }
 
     fn push(&mut self) -> bool {
-        self.pass_on().unwrap_or_else(|error| {
-            self.say(&failed(&error));
+        self.buffer_messages().unwrap_or_else(|error| {
+            self.send_to_self(&error_response(&error));
             false
         })
     }
@@ -164,9 +172,9 @@ impl handler::ProtocolHandler for CoreMqHandler {
     fn end(&mut self, unread: &[u8]) {
         self.has_ended = true;
         if self.coremq.broker.check_open(&self.coremq.caller).is_err() {
-            self.say(&json!({ "response": "BYE" }).to_string());
+            self.send_to_self(&json!({ "response": "BYE" }).to_string());
         } else if !unread.is_empty() {
-            self.say(&failed(&wrong("the connection ended inside a frame")));
+            self.send_to_self(&error_response(&bad_field("the connection ended inside a frame")));
         }
     }
 
@@ -175,7 +183,7 @@ impl handler::ProtocolHandler for CoreMqHandler {
     }
 
     fn shrink(&mut self) {
-        self.out = Out::default();
+        self.out = FrameBuffer::default();
         self.coremq.session.shrink();
     }
 }

@@ -13,23 +13,23 @@ const HEADER_BYTES: usize = 10;
 const LENGTH_MAX: usize = 99_999_999;
 
 /// Finds the frames of a stream, wherever it is cut. Every byte is looked at once.
-pub struct Decoder {
+pub struct FrameDecoder {
     max_bytes: usize,
     /// Of the frame that has begun.
-    text: Option<Counted>,
+    text: Option<TextProgress>,
 }
 
 /// How far a frame's text is counted.
-struct Counted {
+struct TextProgress {
     start: usize,
     end: usize,
     chars_left: usize,
 }
 
-impl Decoder {
+impl FrameDecoder {
     /// Texts of frames have at most `max_bytes`.
-    pub fn new(max_bytes: usize) -> Decoder {
-        Decoder { max_bytes, text: None }
+    pub fn new(max_bytes: usize) -> FrameDecoder {
+        FrameDecoder { max_bytes, text: None }
     }
 
     /// The text of the first frame, and how many bytes of `unread` that frame takes; `None` if
@@ -45,7 +45,7 @@ impl Decoder {
                 None => return Ok(None),
                 Some((_, chars)) if chars > self.max_bytes => return Err(self.too_large()),
                 Some((start, chars_left)) => {
-                    self.text.insert(Counted { start, end: start, chars_left })
+                    self.text.insert(TextProgress { start, end: start, chars_left })
                 }
             },
         };
@@ -55,7 +55,7 @@ impl Decoder {
             text.end += width(*first);
             text.chars_left -= 1;
         }
-        let Counted { start, end, chars_left } = *text;
+        let TextProgress { start, end, chars_left } = *text;
         if end - start > self.max_bytes {
             return Err(self.too_large());
         }

@@ -12,7 +12,7 @@ use crate::limits;
 use crate::sync::lock;
 
 /// What a server's connections share.
-pub struct Hub {
+pub struct CoreMqHub {
     pub(super) name: String,
     port: AtomicU16,
     /// Who may become a replicant.
@@ -20,17 +20,25 @@ pub struct Hub {
     pub(super) connections: AtomicUsize,
     /// The names of replicants, by their connections' ids.
     pub(super) replicants: Mutex<BTreeMap<String, String>>,
-    pub(super) mailboxes: Mailboxes,
+    pub(super) direct_queues: DirectQueues,
     pub(super) ids: Ids,
 }
 
-impl Hub {
+impl CoreMqHub {
     /// Replicants may come from `allowed` alone.
-    pub fn new(allowed: Vec<IpAddr>) -> Hub {
+    pub fn new(allowed: Vec<IpAddr>) -> CoreMqHub {
         let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
         let (connections, replicants) = (AtomicUsize::new(0), Mutex::default());
-        let (port, mailboxes) = (AtomicU16::new(0), Mailboxes::default());
-        Hub { name, port, allowed, connections, replicants, mailboxes, ids: Ids::default() }
+        let (port, direct_queues) = (AtomicU16::new(0), DirectQueues::default());
+        CoreMqHub {
+            name,
+            port,
+            allowed,
+            connections,
+            replicants,
+            direct_queues,
+            ids: Ids::default(),
+        }
     }
 
     /// Messages name the server with this port.
@@ -77,26 +85,26 @@ impl Ids {
 
 /// The mailboxes of a server's connections, by their ids.
 #[derive(Default)]
-pub struct Mailboxes(Mutex<HashMap<String, Arc<Mailbox>>>);
+pub struct DirectQueues(Mutex<HashMap<String, Arc<DirectQueue>>>);
 
 /// Letters that a connection has not been sent yet.
-pub struct Mailbox {
+pub struct DirectQueue {
     waker: Waker,
-    letters: Mutex<VecDeque<Letter>>,
+    messages: Mutex<VecDeque<DirectMessage>>,
 }
 
 /// A message, and the queue that it was sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Letter {
+pub struct DirectMessage {
     pub queue: String,
     pub json: String,
 }
 
-impl Mailboxes {
-    pub fn open(&self, id: &str, waker: Waker) -> Arc<Mailbox> {
-        let mailbox = Arc::new(Mailbox { waker, letters: Mutex::default() });
-        lock(&self.0).insert(id.to_owned(), mailbox.clone());
-        mailbox
+impl DirectQueues {
+    pub fn open(&self, id: &str, waker: Waker) -> Arc<DirectQueue> {
+        let direct_queue = Arc::new(DirectQueue { waker, messages: Mutex::default() });
+        lock(&self.0).insert(id.to_owned(), direct_queue.clone());
+        direct_queue
     }
 
     pub fn close(&self, id: &str) {
@@ -109,28 +117,28 @@ impl Mailboxes {
     }
 
     /// Delivers a letter to the connection of this id, if there is one.
-    pub fn deliver(&self, id: &str, letter: Letter) -> Result<()> {
-        let mailbox = lock(&self.0).get(id).cloned();
-        mailbox.map_or(Ok(()), |mailbox| mailbox.add(letter))
+    pub fn deliver(&self, id: &str, direct: DirectMessage) -> Result<()> {
+        let direct_queue = lock(&self.0).get(id).cloned();
+        direct_queue.map_or(Ok(()), |direct_queue| direct_queue.add(direct))
     }
 }
 
-impl Mailbox {
-    fn add(&self, letter: Letter) -> Result<()> {
-        let mut letters = lock(&self.letters);
-        let waiting: usize = letters.iter().map(|letter| letter.json.len()).sum();
-        if waiting > limits::OUTBOX_BYTES || letters.len() >= limits::MAILBOX_LETTERS {
+impl DirectQueue {
+    fn add(&self, direct: DirectMessage) -> Result<()> {
+        let mut messages = lock(&self.messages);
+        let waiting: usize = messages.iter().map(|direct| direct.json.len()).sum();
+        if waiting > limits::OUTBOX_BYTES || messages.len() >= limits::MAILBOX_LETTERS {
             let text = "that connection does not read what it has been sent: try again later";
             return Err(Error::new(Code::Busy, text));
         }
-        letters.push_back(letter);
-        drop(letters);
+        messages.push_back(direct);
+        drop(messages);
         self.waker.wake_by_ref();
         Ok(())
     }
 
     /// The oldest letter.
-    pub fn next(&self) -> Option<Letter> {
-        lock(&self.letters).pop_front()
+    pub fn next(&self) -> Option<DirectMessage> {
+        lock(&self.messages).pop_front()
     }
 }

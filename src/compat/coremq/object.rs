@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use crate::error::{Code, Error, Result};
 use crate::limits;
 
-pub struct Object<'a>(Vec<(String, &'a RawValue)>);
+pub struct RawObject<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'a> Object<'a> {
+impl<'a> RawObject<'a> {
     /// `None` if the text is no object.
-    pub fn new(text: &'a str) -> Option<Object<'a>> {
+    pub fn new(text: &'a str) -> Option<RawObject<'a>> {
         serde_json::from_str(text).ok()
     }
 
@@ -25,14 +25,14 @@ impl<'a> Object<'a> {
 
     /// Without a key.
     #[cfg(feature = "http")]
-    pub fn without(mut self, key: &str) -> Object<'a> {
+    pub fn without(mut self, key: &str) -> RawObject<'a> {
         self.0.retain(|(name, _)| name != key);
         self
     }
 
     /// As text, with these keys at its end and nowhere else.
     pub fn with(&self, added: &[(&str, Value)]) -> String {
-        let mut text = Text::default();
+        let mut text = ObjectText::default();
         let kept = self.0.iter().filter(|(key, _)| added.iter().all(|(name, _)| name != key));
         kept.for_each(|(key, value)| text.add(key, value.get()));
         added.iter().for_each(|(key, value)| text.add(key, &value.to_string()));
@@ -42,9 +42,9 @@ impl<'a> Object<'a> {
 
 /// The text of an object that is being written.
 #[derive(Default)]
-pub struct Text(String);
+pub struct ObjectText(String);
 
-impl Text {
+impl ObjectText {
     /// `value` is JSON text.
     pub fn add(&mut self, key: &str, value: &str) {
         let before = if self.0.is_empty() { '{' } else { ',' };
@@ -63,10 +63,10 @@ impl Text {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for RawObject<'a> {
     fn deserialize<D: Deserializer<'de>>(
         deserializer: D,
-    ) -> std::result::Result<Object<'a>, D::Error> {
+    ) -> std::result::Result<RawObject<'a>, D::Error> {
         deserializer.deserialize_map(Entries)
     }
 }
@@ -74,7 +74,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 struct Entries;
 
 impl<'de> Visitor<'de> for Entries {
-    type Value = Object<'de>;
+    type Value = RawObject<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -83,42 +83,42 @@ impl<'de> Visitor<'de> for Entries {
     fn visit_map<A: MapAccess<'de>>(
         self,
         mut map: A,
-    ) -> std::result::Result<Object<'de>, A::Error> {
+    ) -> std::result::Result<RawObject<'de>, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = map.next_entry()? {
             entries.push(entry);
         }
-        Ok(Object(entries))
+        Ok(RawObject(entries))
     }
 }
 
 /// A queue's name, or a list of them.
 pub fn names(value: &RawValue) -> Result<Vec<String>> {
-    if let Some(name) = text(value) {
+    if let Some(name) = json_string(value) {
         return Ok(vec![name]);
     }
     let names: Vec<String> = serde_json::from_str(value.get())
-        .map_err(|_| wrong("queues are a name, or a list of names"))?;
+        .map_err(|_| bad_field("queues are a name, or a list of names"))?;
     if names.len() > limits::SUBSCRIPTIONS {
-        return Err(wrong("these are more than 1000 queues"));
+        return Err(bad_field("these are more than 1000 queues"));
     }
     Ok(names)
 }
 
 /// The text of a JSON string.
-pub fn text(value: &RawValue) -> Option<String> {
+pub fn json_string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
 /// A response that says how it went.
-pub fn said(text: &str) -> String {
+pub fn response(text: &str) -> String {
     json!({ "response": text }).to_string()
 }
 
-pub fn failed(error: &Error) -> String {
-    said(&format!("ERROR: {}", error.text))
+pub fn error_response(error: &Error) -> String {
+    response(&format!("ERROR: {}", error.text))
 }
 
-pub fn wrong(text: &'static str) -> Error {
+pub fn bad_field(text: &'static str) -> Error {
     Error::new(Code::BadField, text)
 }

@@ -9,8 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::hub::{Hub, Letter, Mailbox};
-use super::object::{Object, Text, failed, names, said, text, wrong};
+use super::hub::{CoreMqHub, DirectMessage, DirectQueue};
+use super::object::{
+    ObjectText, RawObject, bad_field, error_response, json_string, names, response,
+};
 use crate::broker::{Broker, Caller, From, Pattern, Pushes, Session};
 use crate::error::{Code, Error, Result};
 use crate::limits;
@@ -30,9 +32,9 @@ pub struct CoreMqSession {
     pub(super) caller: Arc<Caller>,
     pub(super) session: Session,
     waker: Waker,
-    pub(super) hub: Arc<Hub>,
+    pub(super) hub: Arc<CoreMqHub>,
     pub(super) id: String,
-    mailbox: Arc<Mailbox>,
+    direct_queue: Arc<DirectQueue>,
     max_message: usize,
     /// Whether it may become a replicant, and whether it is one: it follows every queue.
     may_replicate: bool,
@@ -49,12 +51,12 @@ impl CoreMqSession {
         caller: Arc<Caller>,
         session: Session,
         waker: Waker,
-        hub: Arc<Hub>,
+        hub: Arc<CoreMqHub>,
         max_message: usize,
     ) -> Result<CoreMqSession> {
         let id = hub.ids.next();
         hub.connections.fetch_add(1, Ordering::Relaxed);
-        let mailbox = hub.mailboxes.open(&id, waker.clone());
+        let direct_queue = hub.direct_queues.open(&id, waker.clone());
         let mut coremq = CoreMqSession {
             broker,
             caller,
@@ -62,7 +64,7 @@ impl CoreMqSession {
             waker,
             hub,
             id,
-            mailbox,
+            direct_queue,
             max_message,
             may_replicate: false,
             replicates: false,
@@ -88,36 +90,36 @@ impl CoreMqSession {
     }
 
     /// Carries out a command, or else sends the object to the queue. The answer is the text of an object.
-    pub fn receive(&mut self, queue: &str, object: &Object<'_>) -> String {
-        self.carry_out(queue, object).unwrap_or_else(|error| failed(&error))
+    pub fn receive(&mut self, queue: &str, object: &RawObject<'_>) -> String {
+        self.carry_out(queue, object).unwrap_or_else(|error| error_response(&error))
     }
 
     /// Sends a list, as it is.
     pub fn receive_list(&mut self, queue: &str, list: &str) -> Result<String> {
         self.put(queue, list)?;
-        Ok(said("OK: Message sent"))
+        Ok(response("OK: Message sent"))
     }
 
-    fn carry_out(&mut self, queue: &str, object: &Object<'_>) -> Result<String> {
+    fn carry_out(&mut self, queue: &str, object: &RawObject<'_>) -> Result<String> {
         if let Some(queues) = object.get("coremq_subscribe") {
             self.subscribe(&names(queues)?)?;
-            return Ok(said("OK: Subscribe successful"));
+            return Ok(response("OK: Subscribe successful"));
         }
         if let Some(queues) = object.get("coremq_unsubscribe") {
             self.unsubscribe(&names(queues)?)?;
-            return Ok(said("OK: Unsubscribe successful"));
+            return Ok(response("OK: Unsubscribe successful"));
         }
         if let Some(options) = object.get("coremq_options") {
             // There is none that has a meaning, and nothing tells them.
-            Object::new(options.get()).ok_or_else(|| wrong("options are an object"))?;
-            return Ok(said("OK: Options set"));
+            RawObject::new(options.get()).ok_or_else(|| bad_field("options are an object"))?;
+            return Ok(response("OK: Options set"));
         }
         if let Some(queues) = object.get("coremq_gethistory") {
             return self.history(&names(queues)?);
         }
         if let Some(name) = object.get("coremq_replicant") {
             self.replicate(name)?;
-            return Ok(said("OK: Replication request successful"));
+            return Ok(response("OK: Replication request successful"));
         }
         if object.get("coremq_status").is_some() {
             return Ok(json!({
@@ -129,7 +131,7 @@ impl CoreMqSession {
             .to_string());
         }
         self.send(queue, object)?;
-        Ok(said("OK: Message sent"))
+        Ok(response("OK: Message sent"))
     }
 
     pub fn subscribe(&mut self, queues: &[String]) -> Result<()> {
@@ -165,7 +167,7 @@ impl CoreMqSession {
         if !self.may_replicate {
             return Err(Error::new(Code::Forbidden, "Not allowed to be a replicant"));
         }
-        let name = text(name).ok_or_else(|| wrong("a replicant has a name"))?;
+        let name = json_string(name).ok_or_else(|| bad_field("a replicant has a name"))?;
         self.follow(vec![Pattern::Prefix("".into())])?;
         self.replicates = true;
         lock(&self.hub.replicants).insert(self.id.clone(), name);
@@ -175,12 +177,12 @@ impl CoreMqSession {
     /// The last messages of these queues, as far as they have any.
     fn history(&self, queues: &[String]) -> Result<String> {
         let mut bytes = 0;
-        let mut history = Text::default();
+        let mut history = ObjectText::default();
         for queue in queues {
             let run = self.broker.history(&self.caller, queue, HISTORY_MESSAGES)?;
             bytes += run.bytes();
             if bytes > limits::HISTORY_BYTES {
-                return Err(wrong("the history is larger than 16 MiB: ask for fewer queues"));
+                return Err(bad_field("the history is larger than 16 MiB: ask for fewer queues"));
             }
             let messages = (0..run.len()).filter_map(|index| run.get(index));
             let messages = messages.filter_map(|message| str::from_utf8(message.body).ok());
@@ -189,13 +191,13 @@ impl CoreMqSession {
                 history.add(queue, &format!("[{}]", messages.join(",")));
             }
         }
-        let mut answer = Text::default();
+        let mut answer = ObjectText::default();
         answer.add("history", &history.end());
         Ok(answer.end())
     }
 
     /// Puts the object, with what the server adds.
-    fn send(&mut self, queue: &str, object: &Object<'_>) -> Result<()> {
+    fn send(&mut self, queue: &str, object: &RawObject<'_>) -> Result<()> {
         let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let values = [json!(self.id), json!(sent.as_secs_f64()), json!(self.hub.server())];
         let added: Vec<_> = ADDED.into_iter().zip(values).collect();
@@ -204,22 +206,22 @@ impl CoreMqSession {
 
     /// To one connection alone; replicants get that too. It does not come back to its sender.
     fn deliver(&self, id: &str, message: &str) -> Result<()> {
-        let letter = Letter { queue: id.to_owned(), json: message.to_owned() };
+        let direct = DirectMessage { queue: id.to_owned(), json: message.to_owned() };
         let replicants: Vec<_> = lock(&self.hub.replicants).keys().cloned().collect();
         let others = replicants.iter().filter(|other| *other != id && **other != self.id);
         for other in others {
-            if let Err(error) = self.hub.mailboxes.deliver(other, letter.clone()) {
+            if let Err(error) = self.hub.direct_queues.deliver(other, direct.clone()) {
                 tracing::warn!("a replicant misses a message: {error}");
             }
         }
-        if id == self.id { Ok(()) } else { self.hub.mailboxes.deliver(id, letter) }
+        if id == self.id { Ok(()) } else { self.hub.direct_queues.deliver(id, direct) }
     }
 
     fn put(&mut self, queue: &str, message: &str) -> Result<()> {
         let topic = Topic::new(queue)?;
         let text = message;
         let message = json::message(message.as_bytes(), self.max_message)?;
-        if self.hub.mailboxes.has(queue) {
+        if self.hub.direct_queues.has(queue) {
             return self.deliver(queue, text);
         }
         let mut batch = Batch::default();
@@ -235,12 +237,12 @@ impl CoreMqSession {
     }
 
     /// What was sent to this connection alone.
-    pub fn letter(&self) -> Option<Letter> {
-        self.mailbox.next()
+    pub fn next_direct(&self) -> Option<DirectMessage> {
+        self.direct_queue.next()
     }
 
     /// What other connections have sent; `None` if there is nothing for now.
-    pub fn next(&mut self) -> Result<Option<Messages>> {
+    pub fn next(&mut self) -> Result<Option<QueueMessages>> {
         let Some(pushes) = self.broker.pushes(&self.caller, &mut self.session)? else {
             return Ok(None);
         };
@@ -251,7 +253,7 @@ impl CoreMqSession {
         if !later.is_empty() {
             self.own.insert(pushes.topic.clone(), later);
         }
-        Ok(Some(Messages { pushes, own }))
+        Ok(Some(QueueMessages { pushes, own }))
     }
 }
 
@@ -260,7 +262,7 @@ impl Drop for CoreMqSession {
     fn drop(&mut self) {
         self.hub.connections.fetch_sub(1, Ordering::Relaxed);
         lock(&self.hub.replicants).remove(&self.id);
-        self.hub.mailboxes.close(&self.id);
+        self.hub.direct_queues.close(&self.id);
         let Ok(topic) = Topic::new(&self.id) else { return };
         let mut batch = Batch::default();
         batch.ops.push(Op::Purge { topic });
@@ -272,13 +274,13 @@ impl Drop for CoreMqSession {
 }
 
 /// Messages of one queue on their way out.
-pub struct Messages {
+pub struct QueueMessages {
     pub(super) pushes: Pushes,
     /// Those that this connection has sent.
     own: Vec<Id>,
 }
 
-impl Messages {
+impl QueueMessages {
     pub fn queue(&self) -> &str {
         self.pushes.topic.as_str()
     }

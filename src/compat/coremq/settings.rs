@@ -20,7 +20,7 @@ const DEFAULT: &str = "DEFAULT";
 
 /// Where CoreMQ is spoken, and with whom.
 #[derive(Debug, Default, PartialEq)]
-pub struct CoreMq {
+pub struct CoreMqSettings {
     pub host: String,
     pub port: u16,
     /// Where its WebSocket has an address of its own.
@@ -31,13 +31,13 @@ pub struct CoreMq {
     pub remarks: Vec<String>,
 }
 
-impl CoreMq {
+impl CoreMqSettings {
     /// As the configuration and its coremq.conf say; `None` without `--coremq`.
     ///
     /// # Errors
     ///
     /// One line on why it cannot be so.
-    pub fn read(config: &Config) -> Result<Option<CoreMq>, String> {
+    pub fn read(config: &Config) -> Result<Option<CoreMqSettings>, String> {
         let named = config.coremq_conf.as_deref();
         let Some(port) = config.coremq else {
             return match named {
@@ -78,13 +78,14 @@ fn parse(
     port: CoreMqPort,
     host: &str,
     is_shared: bool,
-) -> Result<CoreMq, String> {
+) -> Result<CoreMqSettings, String> {
     let sections = parse_ini(text.unwrap_or_default())
         .map_err(|(line, wrong)| format!(", line {line}: {wrong}"))?;
     let section = |name: &str| sections.iter().find(|section| section.name == name);
-    let mut coremq = CoreMq { host: host.to_owned(), port: ports::COREMQ, ..CoreMq::default() };
+    let mut coremq =
+        CoreMqSettings { host: host.to_owned(), port: ports::COREMQ, ..CoreMqSettings::default() };
     let default = section(DEFAULT);
-    let queues = Keys { name: QUEUES, sections: [section(QUEUES), default] };
+    let queues = SectionKeys { name: QUEUES, sections: [section(QUEUES), default] };
     match queues.address()? {
         Some(address) => coremq.host = address,
         None => coremq.remarks.push(format!(
@@ -117,7 +118,7 @@ fn parse(
         coremq.replicants.extend(hosts(&entry.value));
     }
     if let Some(web) = section(WEB) {
-        let keys = Keys { name: WEB, sections: [Some(web), default] };
+        let keys = SectionKeys { name: WEB, sections: [Some(web), default] };
         let address = keys.address()?.unwrap_or_else(|| host.to_owned());
         let port = keys.port()?.unwrap_or(WEB_PORT);
         if cfg!(feature = "http") {
@@ -132,13 +133,13 @@ fn parse(
 }
 
 /// The keys of a section, with those of all sections behind them.
-struct Keys<'a> {
+struct SectionKeys<'a> {
     name: &'static str,
-    sections: [Option<&'a Section>; 2],
+    sections: [Option<&'a IniSection>; 2],
 }
 
-impl<'a> Keys<'a> {
-    fn get(&self, key: &str) -> Option<&'a Entry> {
+impl<'a> SectionKeys<'a> {
+    fn get(&self, key: &str) -> Option<&'a IniEntry> {
         let mut entries = self.sections.into_iter().flatten().flat_map(|section| &section.entries);
         entries.find(|entry| entry.key == key)
     }
@@ -157,14 +158,14 @@ impl<'a> Keys<'a> {
         port.map(Some).map_err(|_| self.wrong(entry, "say a port, from 0 to 65535"))
     }
 
-    fn wrong(&self, entry: &Entry, instead: &str) -> String {
-        let Entry { line, key, .. } = entry;
+    fn wrong(&self, entry: &IniEntry, instead: &str) -> String {
+        let IniEntry { line, key, .. } = entry;
         format!(", line {line}: wrong value for {key} of [{}]: {instead}", self.name)
     }
 }
 
 /// Which keys of a section are not used, and why.
-fn unused(section: &Section) -> Vec<String> {
+fn unused(section: &IniSection) -> Vec<String> {
     let name = section.name.escape_debug();
     if ![QUEUES, WEB, DEFAULT].contains(&section.name.as_str()) {
         return vec![format!("[{name}] is not used: CoreMQ has no such section")];
@@ -184,13 +185,13 @@ fn unused(section: &Section) -> Vec<String> {
 
 /// What stands under a `[name]`, in its order.
 #[derive(Debug, Default, PartialEq)]
-struct Section {
+struct IniSection {
     name: String,
-    entries: Vec<Entry>,
+    entries: Vec<IniEntry>,
 }
 
 #[derive(Debug, PartialEq)]
-struct Entry {
+struct IniEntry {
     line: usize,
     /// In lower case.
     key: String,
@@ -198,8 +199,8 @@ struct Entry {
 }
 
 /// The sections of a file; an error is a line's number and what is wrong with it.
-fn parse_ini(text: &str) -> Result<Vec<Section>, (usize, &'static str)> {
-    let mut sections: Vec<Section> = Vec::new();
+fn parse_ini(text: &str) -> Result<Vec<IniSection>, (usize, &'static str)> {
+    let mut sections: Vec<IniSection> = Vec::new();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, whole) in (1..).zip(text.lines()) {
         let said = whole.trim();
@@ -212,7 +213,7 @@ fn parse_ini(text: &str) -> Result<Vec<Section>, (usize, &'static str)> {
             if sections.iter().any(|section| section.name == name) {
                 return wrong("this section is there already");
             }
-            sections.push(Section { name: name.to_owned(), entries: Vec::new() });
+            sections.push(IniSection { name: name.to_owned(), entries: Vec::new() });
             continue;
         }
         let Some(section) = last else {
@@ -232,7 +233,7 @@ fn parse_ini(text: &str) -> Result<Vec<Section>, (usize, &'static str)> {
         if section.entries.iter().any(|entry| entry.key == key) {
             return wrong("this key is there already");
         }
-        section.entries.push(Entry { line, key, value: value.trim().to_owned() });
+        section.entries.push(IniEntry { line, key, value: value.trim().to_owned() });
     }
     Ok(sections)
 }
@@ -241,7 +242,7 @@ fn parse_ini(text: &str) -> Result<Vec<Section>, (usize, &'static str)> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<CoreMq, String> {
+    fn read(text: &str) -> Result<CoreMqSettings, String> {
         parse(Some(text), CoreMqPort::Own, "127.0.0.1", false)
     }
 
@@ -310,8 +311,8 @@ mod tests {
         }
     }
 
-    fn entry(line: usize, key: &str, value: &str) -> Entry {
-        Entry { line, key: key.to_owned(), value: value.to_owned() }
+    fn entry(line: usize, key: &str, value: &str) -> IniEntry {
+        IniEntry { line, key: key.to_owned(), value: value.to_owned() }
     }
 
     #[test]
@@ -322,7 +323,8 @@ mod tests {
             vec![entry(3, "key", "one = 1"), entry(6, "list", "a,\nb,\nc"), entry(9, "empty", "")];
         let second = vec![entry(11, "indented", "x # no comment")];
         let sections = [("A", first), (" b ", second)];
-        let sections = sections.map(|(name, entries)| Section { name: name.to_owned(), entries });
+        let sections =
+            sections.map(|(name, entries)| IniSection { name: name.to_owned(), entries });
         assert_eq!(parse_ini(text), Ok(sections.into()));
         assert_eq!(parse_ini(""), Ok(vec![]));
     }

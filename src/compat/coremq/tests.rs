@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::hub::Ids;
-use super::object::Object;
+use super::object::RawObject;
 use super::*;
 use crate::limits;
 use crate::store::{self, Rules};
@@ -15,7 +15,7 @@ fn broker() -> Arc<Broker> {
     Arc::new(Broker::new(store::in_memory(Rules::default()).unwrap()))
 }
 
-fn coremq(broker: &Arc<Broker>, hub: &Arc<Hub>) -> CoreMqSession {
+fn coremq(broker: &Arc<Broker>, hub: &Arc<CoreMqHub>) -> CoreMqSession {
     let waker = Waker::noop().clone();
     let caller = Arc::new(Caller::server());
     let session = broker.session(&caller);
@@ -24,7 +24,7 @@ fn coremq(broker: &Arc<Broker>, hub: &Arc<Hub>) -> CoreMqSession {
 }
 
 fn said(coremq: &mut CoreMqSession, queue: &str, object: &str) -> String {
-    coremq.receive(queue, &Object::new(object).unwrap())
+    coremq.receive(queue, &RawObject::new(object).unwrap())
 }
 
 fn response(text: &str) -> String {
@@ -43,7 +43,7 @@ fn received(coremq: &mut CoreMqSession) -> Vec<(String, String)> {
 
 #[test]
 fn a_message_reaches_all_subscribers_but_its_sender() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
+    let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let [mut a, mut b, mut c] = [(); 3].map(|()| coremq(&broker, &hub));
     let subscribed = response("OK: Subscribe successful");
     assert_eq!(said(&mut a, "x", r#"{"coremq_subscribe":"q"}"#), subscribed);
@@ -62,9 +62,9 @@ fn a_message_reaches_all_subscribers_but_its_sender() {
     let topics = broker.topics(&Caller::server()).unwrap().len();
     said(&mut c, &id, r#"{"to":"a"}"#);
     said(&mut a, &id, r#"{"to":"itself"}"#);
-    let letter = a.letter().unwrap();
-    assert!(letter.queue == id && letter.json.starts_with(r#"{"to":"a","coremq_sender":"#));
-    assert_eq!((a.letter(), received(&mut a)), (None, vec![]));
+    let direct = a.next_direct().unwrap();
+    assert!(direct.queue == id && direct.json.starts_with(r#"{"to":"a","coremq_sender":"#));
+    assert_eq!((a.next_direct(), received(&mut a)), (None, vec![]));
     assert_eq!(broker.topics(&Caller::server()).unwrap().len(), topics);
     drop(a);
 
@@ -79,13 +79,13 @@ fn a_message_reaches_all_subscribers_but_its_sender() {
 
 #[test]
 fn who_does_not_read_its_letters_is_sent_no_more() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
+    let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let (reader, mut writer) = (coremq(&broker, &hub), coremq(&broker, &hub));
     let (id, ok) = (reader.id.clone(), response("OK: Message sent"));
     let large = format!(r#"{{"large":"{}"}}"#, "x".repeat(limits::OUTBOX_BYTES));
     assert_eq!(said(&mut writer, &id, &large), ok);
     assert!(said(&mut writer, &id, "{}").contains("ERROR: that connection does not read"));
-    assert!(reader.letter().is_some());
+    assert!(reader.next_direct().is_some());
     for _ in 0..limits::MAILBOX_LETTERS {
         assert_eq!(said(&mut writer, &id, "{}"), ok);
     }
@@ -94,22 +94,22 @@ fn who_does_not_read_its_letters_is_sent_no_more() {
 
 #[test]
 fn a_replicant_gets_what_is_sent_to_one_alone() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
+    let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let mut replicant = coremq(&broker, &hub).may_replicate(true);
     said(&mut replicant, "", r#"{"coremq_replicant":"other"}"#);
     let (reader, mut writer) = (coremq(&broker, &hub), coremq(&broker, &hub));
     let id = reader.id.clone();
     said(&mut writer, &id, r#"{"n":1}"#);
-    assert_eq!(reader.letter().unwrap().queue, id);
-    assert_eq!(replicant.letter().unwrap().queue, id);
+    assert_eq!(reader.next_direct().unwrap().queue, id);
+    assert_eq!(replicant.next_direct().unwrap().queue, id);
     // What it sends itself does not come back to it.
     said(&mut replicant, &id, r#"{"n":2}"#);
-    assert_eq!((replicant.letter(), reader.letter().is_some()), (None, true));
+    assert_eq!((replicant.next_direct(), reader.next_direct().is_some()), (None, true));
 }
 
 #[test]
 fn the_history_is_the_last_ten() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
+    let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let mut coremq = coremq(&broker, &hub);
     for number in 0..12 {
         said(&mut coremq, "q", &format!(r#"{{"number":{number}}}"#));
@@ -126,7 +126,7 @@ fn the_history_is_the_last_ten() {
 
 #[test]
 fn commands_are_recognised_in_their_order_and_errors_said() {
-    let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
+    let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let [mut a, _b] = [(); 2].map(|()| coremq(&broker, &hub));
     let both = r#"{"coremq_status":1,"coremq_options":{"a":null}}"#;
     assert_eq!(said(&mut a, "x", both), response("OK: Options set"));
@@ -159,7 +159,7 @@ fn ids_are_uuids_and_differ() {
 #[test]
 fn each_frame_is_written_by_itself() {
     use crate::protocol::handler::{Next, ProtocolHandler as _};
-    let (broker, hub) = (broker(), Arc::new(Hub::new(Vec::new())));
+    let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let mut sender = coremq(&broker, &hub);
     let mut reader = CoreMqHandler::new(coremq(&broker, &hub));
     let (used, step) = reader.advance(br#"+26 x {"coremq_subscribe":"q"}+9 x {"a":1}"#);

@@ -8,8 +8,8 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use serde_json::{Value, json};
 
-use super::object::{Object, names, text};
-use super::{CoreMqSession, Hub};
+use super::object::{RawObject, json_string, names};
+use super::{CoreMqHub, CoreMqSession};
 use crate::error::Result;
 use crate::protocol::handler::Next;
 use crate::protocol::http::app::App;
@@ -20,29 +20,29 @@ use crate::protocol::websocket::driver::{self, Binary, Frames};
 
 const UNKNOWN: &str = "Command not recognized";
 
-pub fn routes(hub: Arc<Hub>) -> Router<Arc<App>> {
+pub fn routes(hub: Arc<CoreMqHub>) -> Router<Arc<App>> {
     Router::new().route("/ws", removing(get(upgrade))).layer(Extension(hub))
 }
 
 async fn upgrade(
     State(app): State<Arc<App>>,
-    Extension(hub): Extension<Arc<Hub>>,
+    Extension(hub): Extension<Arc<CoreMqHub>>,
     request: Request,
 ) -> HttpResult<Response> {
     let max_message = app.config.max_message;
     driver::upgrade(&app, request, "coremq", move |broker, caller, session, waker| {
         let coremq = CoreMqSession::new(broker, caller, session, waker, hub, max_message)?;
-        Ok(Objects { coremq, out: Vec::new() })
+        Ok(ObjectFrames { coremq, out: Vec::new() })
     })
 }
 
 /// A talk, and the text messages that are to be written.
-struct Objects {
+struct ObjectFrames {
     coremq: CoreMqSession,
     out: Vec<String>,
 }
 
-impl Frames for Objects {
+impl Frames for ObjectFrames {
     const BINARY: Binary = Binary::Echo;
 
     fn receive(&mut self, text: &str, _done: usize) -> (usize, Next) {
@@ -60,8 +60,8 @@ impl Frames for Objects {
 
     /// Adds what others have sent.
     fn push(&mut self) -> Result<bool> {
-        while let Some(letter) = self.coremq.letter() {
-            self.out.extend(frame(&letter.queue, letter.json.as_bytes()));
+        while let Some(direct) = self.coremq.next_direct() {
+            self.out.extend(frame(&direct.queue, direct.json.as_bytes()));
         }
         let Some(messages) = self.coremq.next()? else { return Ok(false) };
         self.out.extend(messages.bodies().filter_map(|body| frame(messages.queue(), body)));
@@ -75,11 +75,11 @@ fn receive(coremq: &mut CoreMqSession, frame: &str) -> Option<String> {
     if let Err(error) = json::message(frame.as_bytes(), coremq.max_request()) {
         return says(&error.text);
     }
-    let Some(object) = Object::new(frame) else { return says(UNKNOWN) };
+    let Some(object) = RawObject::new(frame) else { return says(UNKNOWN) };
     if let Some(queue) = object.get("queue") {
-        let Some(queue) = text(queue) else { return says("a queue has a name") };
+        let Some(queue) = json_string(queue) else { return says("a queue has a name") };
         let answer = coremq.receive(&queue, &object.without("queue"));
-        return Object::new(&answer)
+        return RawObject::new(&answer)
             .map(|answer| answer.with(&[("queue", coremq.id.as_str().into())]));
     }
     if let Some(queues) = object.get("coremq_subscribe") {
@@ -102,7 +102,7 @@ fn receive(coremq: &mut CoreMqSession, frame: &str) -> Option<String> {
 fn frame(queue: &str, body: &[u8]) -> Option<String> {
     let body = str::from_utf8(body).ok()?;
     let queue = Value::from(queue);
-    Some(match Object::new(body) {
+    Some(match RawObject::new(body) {
         Some(object) => object.with(&[("queue", queue)]),
         None => format!("{{\"coremq_string\":{body},\"queue\":{queue}}}"),
     })

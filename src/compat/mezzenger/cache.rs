@@ -10,24 +10,24 @@ use crate::ops::Id;
 use crate::sync::lock;
 
 /// A checksum is any text: this is one of its own, and of one size.
-type Key = [u8; 16];
+type ChecksumKey = [u8; 16];
 
 /// Below so many it is not asked whether they are all still there.
-const FEW: usize = 1024;
+const PRUNE_FROM: usize = 1024;
 
 #[derive(Default)]
-pub struct Kept(Mutex<Index>);
+pub struct UnackedIndex(Mutex<Index>);
 
 #[derive(Default)]
 struct Index {
     /// `None` while a message is on its way into the store.
-    ids: HashMap<Key, Option<Id>>,
+    ids: HashMap<ChecksumKey, Option<Id>>,
     /// The next time that it is this large it is compared with what is in the store, which may
     /// have dropped messages.
-    compare_at: usize,
+    prune_at: usize,
 }
 
-impl Kept {
+impl UnackedIndex {
     /// A message is about to be kept; false if it is already.
     pub fn announce(&self, checksum: &str) -> bool {
         let mut index = lock(&self.0);
@@ -65,36 +65,36 @@ impl Kept {
     /// Whether it is time to compare it with the store.
     pub fn is_crowded(&self) -> bool {
         let mut index = lock(&self.0);
-        let crowded = index.ids.len() >= index.compare_at.max(FEW);
+        let crowded = index.ids.len() >= index.prune_at.max(PRUNE_FROM);
         if crowded {
             // Whoever asks now does it.
-            index.compare_at = 2 * index.ids.len();
+            index.prune_at = 2 * index.ids.len();
         }
         crowded
     }
 
     /// Forgets those up to the id `last` that the store has no more.
-    pub fn compare(&self, in_store: &HashSet<Id>, last: Id) {
+    pub fn prune(&self, in_store: &HashSet<Id>, last: Id) {
         let mut index = lock(&self.0);
         index.ids.retain(|_, id| id.is_none_or(|id| id > last || in_store.contains(&id)));
-        index.compare_at = 2 * index.ids.len();
+        index.prune_at = 2 * index.ids.len();
     }
 }
 
-fn key(checksum: &str) -> Key {
+fn key(checksum: &str) -> ChecksumKey {
     md5::compute(checksum).0
 }
 
 #[derive(Default)]
-pub struct Recent(Mutex<Frames>);
+pub struct FrameCache(Mutex<CachedFrames>);
 
 #[derive(Default)]
-struct Frames {
+struct CachedFrames {
     by_id: BTreeMap<Id, Arc<[u8]>>,
     bytes: usize,
 }
 
-impl Recent {
+impl FrameCache {
     pub fn add(&self, id: Id, frame: &[u8]) {
         let mut frames = lock(&self.0);
         frames.bytes += frame.len();
@@ -113,14 +113,14 @@ impl Recent {
 }
 
 /// What is published again to one subscriber, which is woken for it.
-pub struct Outbox {
+pub struct ResendQueue {
     waiting: Mutex<(VecDeque<Arc<[u8]>>, usize)>,
     waker: Waker,
 }
 
-impl Outbox {
-    pub fn new(waker: Waker) -> Outbox {
-        Outbox { waiting: Mutex::default(), waker }
+impl ResendQueue {
+    pub fn new(waker: Waker) -> ResendQueue {
+        ResendQueue { waiting: Mutex::default(), waker }
     }
 
     /// Adds a frame, unless there is no room: then it comes again when it is published the next time.

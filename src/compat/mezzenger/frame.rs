@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::error::{Code, Error, Result};
 use crate::ops::{Message, Topic};
-use crate::wire::pickle::{Fault, Pickle, Value, Writer};
+use crate::wire::pickle::{Pickle, PickleError, PickleValue, PickleWriter};
 
 /// What a frame asks for.
 pub enum Command<'m> {
@@ -26,7 +26,7 @@ pub struct Publication<'m> {
     /// The message's identity.
     pub checksum: String,
     /// What is kept until the message is acknowledged, if that is asked for.
-    pub kept: Option<String>,
+    pub unacked: Option<String>,
 }
 
 pub fn parse(frame: &[u8], max_message: usize) -> Result<Command<'_>> {
@@ -38,7 +38,7 @@ pub fn parse(frame: &[u8], max_message: usize) -> Result<Command<'_>> {
     let name = str::from_utf8(name)
         .map_err(|_| Error::new(Code::BadUtf8, "the message's name is no UTF-8"))?;
     let pickle = Pickle::read(pickled).map_err(error)?;
-    let fields = Fields::new(&pickle, name)?;
+    let fields = MessageDict::new(&pickle, name)?;
     match name {
         "ping" => Ok(Command::Ping),
         "ack" => match pickle.text(fields.payload) {
@@ -50,16 +50,16 @@ pub fn parse(frame: &[u8], max_message: usize) -> Result<Command<'_>> {
 }
 
 /// What the dict of a message says.
-struct Fields<'n> {
+struct MessageDict<'n> {
     name: &'n str,
-    payload: Value,
+    payload: PickleValue,
     ack: bool,
-    timestamp: Option<Value>,
+    timestamp: Option<PickleValue>,
     checksum: Option<String>,
 }
 
-impl Fields<'_> {
-    fn new<'n>(pickle: &Pickle<'_>, name: &'n str) -> Result<Fields<'n>> {
+impl MessageDict<'_> {
+    fn new<'n>(pickle: &Pickle<'_>, name: &'n str) -> Result<MessageDict<'n>> {
         let get = |key| pickle.get(pickle.root(), key);
         let own = get("name").ok_or(wrong("the pickle is not the dict of a message"))?;
         if pickle.text(own).as_deref() != Some(name) {
@@ -67,14 +67,14 @@ impl Fields<'_> {
         }
         let payload = get("payload").ok_or(wrong("the message has no payload"))?;
         let ack = match get("ack") {
-            None | Some(Value::None) => false,
-            Some(Value::Bool(ack)) => ack,
-            Some(Value::Int(ack)) => ack > 0,
+            None | Some(PickleValue::None) => false,
+            Some(PickleValue::Bool(ack)) => ack,
+            Some(PickleValue::Int(ack)) => ack > 0,
             Some(_) => return Err(wrong("the message's ack is neither 0 nor 1")),
         };
         let checksum = get("checksum").and_then(|checksum| pickle.text(checksum));
         let checksum = checksum.filter(|checksum| !checksum.is_empty());
-        Ok(Fields { name, payload, ack, timestamp: get("timestamp"), checksum })
+        Ok(MessageDict { name, payload, ack, timestamp: get("timestamp"), checksum })
     }
 }
 
@@ -82,13 +82,13 @@ fn publication<'m>(
     frame: &'m [u8],
     pickled: &[u8],
     pickle: &Pickle<'_>,
-    fields: &Fields<'_>,
+    fields: &MessageDict<'_>,
     max_message: usize,
 ) -> Result<Publication<'m>> {
     let topic = Topic::new(fields.name)?;
     let json = match pickle.json(fields.payload, max_message) {
         // Only Python knows what it is: whoever wants it can have the whole pickle.
-        Err(Fault::NotPlain) => {
+        Err(PickleError::NotPlain) => {
             format!("{{\"$pickle\":\"{}\"}}", STANDARD.encode(pickled)).into_bytes()
         }
         json => json.map_err(error)?,
@@ -102,11 +102,11 @@ fn publication<'m>(
             (Cow::Owned(with_checksum(frame, &checksum)), checksum)
         }
     };
-    let kept = fields.ack.then(|| kept(&topic, &checksum, &frame));
-    if kept.as_ref().map_or(json.len(), String::len) > max_message {
-        return Err(error(Fault::TooLarge));
+    let unacked = fields.ack.then(|| unacked(&topic, &checksum, &frame));
+    if unacked.as_ref().map_or(json.len(), String::len) > max_message {
+        return Err(error(PickleError::TooLarge));
     }
-    Ok(Publication { topic, frame, json, checksum, kept })
+    Ok(Publication { topic, frame, json, checksum, unacked })
 }
 
 /// A message's identity, as its senders compute it.
@@ -128,16 +128,16 @@ fn with_checksum(frame: &[u8], checksum: &str) -> Vec<u8> {
 }
 
 /// What is kept of a message until it is acknowledged.
-fn kept(topic: &Topic, checksum: &str, frame: &[u8]) -> String {
+fn unacked(topic: &Topic, checksum: &str, frame: &[u8]) -> String {
     let frame = STANDARD.encode(frame);
     serde_json::json!({ "topic": topic.as_str(), "checksum": checksum, "frame": frame }).to_string()
 }
 
 /// The checksum and the frame of a message that was kept.
-pub fn read_kept(body: &[u8]) -> Option<(String, Vec<u8>)> {
-    let kept: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let checksum = kept.get("checksum")?.as_str()?.to_owned();
-    let frame = STANDARD.decode(kept.get("frame")?.as_str()?).ok()?;
+pub fn read_unacked(body: &[u8]) -> Option<(String, Vec<u8>)> {
+    let unacked: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let checksum = unacked.get("checksum")?.as_str()?.to_owned();
+    let frame = STANDARD.decode(unacked.get("frame")?.as_str()?).ok()?;
     Some((checksum, frame))
 }
 
@@ -145,7 +145,7 @@ pub fn read_kept(body: &[u8]) -> Option<(String, Vec<u8>)> {
 pub fn write(out: &mut Vec<u8>, topic: &Topic, message: Message<'_>) {
     let time = crate::ops::Timestamp(message.id).to_string();
     let checksum = checksum(topic.as_str(), message.body, time.as_bytes());
-    let mut pickle = Writer::new();
+    let mut pickle = PickleWriter::new();
     pickle.dict();
     pickle.text(b"name");
     pickle.text(topic.as_str().as_bytes());
@@ -167,10 +167,10 @@ fn wrong(text: &'static str) -> Error {
     Error::new(Code::BadField, text)
 }
 
-fn error(fault: Fault) -> Error {
+fn error(fault: PickleError) -> Error {
     let code = match fault {
-        Fault::TooDeep => Code::TooDeep,
-        Fault::TooLarge | Fault::TooManyValues => Code::MessageTooLarge,
+        PickleError::TooDeep => Code::TooDeep,
+        PickleError::TooLarge | PickleError::TooManyValues => Code::MessageTooLarge,
         _ => Code::BadField,
     };
     Error::new(code, fault.to_string())

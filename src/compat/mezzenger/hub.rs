@@ -7,7 +7,7 @@ use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use super::cache::{Kept, Outbox, Recent};
+use super::cache::{FrameCache, ResendQueue, UnackedIndex};
 use super::frame;
 use crate::broker::{Broker, Caller, From, Pattern};
 use crate::error::Result;
@@ -21,33 +21,33 @@ const UNACKED: &str = "mezzenger.unacked";
 /// Messages that are taken together.
 const TAKEN_AT_ONCE: usize = 64;
 
-pub struct Hub {
+pub struct MezzengerHub {
     broker: Arc<Broker>,
     topic: Topic,
     /// Microseconds from one publication to the next.
     lease: u64,
-    kept: Kept,
-    recent: Recent,
-    outboxes: Mutex<Vec<Weak<Outbox>>>,
-    /// Held by those whose messages are in the store, but not yet in `kept` and `recent`.
+    unacked: UnackedIndex,
+    recent: FrameCache,
+    resend_queues: Mutex<Vec<Weak<ResendQueue>>>,
+    /// Held by those whose messages are in the store, but not yet in `unacked` and `recent`.
     publishing: RwLock<()>,
 }
 
-impl Hub {
+impl MezzengerHub {
     /// What is not acknowledged is published again after `resend`.
-    pub fn new(broker: Arc<Broker>, resend: Duration) -> Result<Hub> {
-        let hub = Hub {
+    pub fn new(broker: Arc<Broker>, resend: Duration) -> Result<MezzengerHub> {
+        let hub = MezzengerHub {
             broker,
             topic: Topic::new(UNACKED)?,
             lease: u64::try_from(resend.as_micros()).unwrap_or(u64::MAX),
-            kept: Kept::default(),
-            recent: Recent::default(),
-            outboxes: Mutex::default(),
+            unacked: UnackedIndex::default(),
+            recent: FrameCache::default(),
+            resend_queues: Mutex::default(),
             publishing: RwLock::default(),
         };
-        let read = hub.each_kept(|id, body| {
-            if let Some((checksum, _)) = frame::read_kept(body) {
-                hub.kept.note(&checksum, Some(id));
+        let read = hub.each_unacked(|id, body| {
+            if let Some((checksum, _)) = frame::read_unacked(body) {
+                hub.unacked.note(&checksum, Some(id));
             }
         });
         if let Err(error) = read {
@@ -90,16 +90,16 @@ impl Hub {
 
     /// A message is about to be kept; false if it is already.
     pub fn announce(&self, checksum: &str) -> bool {
-        if self.kept.is_crowded() {
-            self.compare_kept();
+        if self.unacked.is_crowded() {
+            self.prune_unacked();
         }
         // The store may have dropped it, or somebody purged it.
-        if let Some(id) = self.kept.id(checksum)
+        if let Some(id) = self.unacked.id(checksum)
             && !self.is_in_store(id)
         {
-            self.kept.forget(checksum);
+            self.unacked.forget(checksum);
         }
-        self.kept.announce(checksum)
+        self.unacked.announce(checksum)
     }
 
     fn is_in_store(&self, id: Id) -> bool {
@@ -110,31 +110,31 @@ impl Hub {
 
     /// A message is kept under this id, or, without one, is not.
     pub fn note(&self, checksum: &str, id: Option<Id>) {
-        self.kept.note(checksum, id);
+        self.unacked.note(checksum, id);
     }
 
     /// The id of a message that is kept: the caller removes it.
     pub fn forget(&self, checksum: &str) -> Option<Id> {
-        self.kept.forget(checksum).or_else(|| {
+        self.unacked.forget(checksum).or_else(|| {
             self.wait_for_publishers();
-            self.kept.forget(checksum)
+            self.unacked.forget(checksum)
         })
     }
 
     /// Forgets the checksums of what the store has dropped, or somebody has removed.
-    fn compare_kept(&self) {
+    fn prune_unacked(&self) {
         let last = self.broker.session(&Caller::server()).start().of(self.topic.as_str());
         let mut in_store = HashSet::new();
-        match self.each_kept(|id, _| {
+        match self.each_unacked(|id, _| {
             in_store.insert(id);
         }) {
-            Ok(()) => self.kept.compare(&in_store, last),
+            Ok(()) => self.unacked.prune(&in_store, last),
             Err(error) => tracing::error!("what is kept for Mezzenger is not counted: {error}"),
         }
     }
 
     /// Reads all messages that are kept.
-    fn each_kept(&self, mut each: impl FnMut(Id, &[u8])) -> Result<()> {
+    fn each_unacked(&self, mut each: impl FnMut(Id, &[u8])) -> Result<()> {
         let mut session = self.broker.session(&Caller::server());
         let topic = vec![Pattern::Topic(self.topic.clone())];
         self.broker.subscribe(
@@ -152,10 +152,10 @@ impl Hub {
     }
 
     /// An outbox for a subscriber, from now on.
-    pub fn outbox(&self, waker: Waker) -> Arc<Outbox> {
-        let outbox = Arc::new(Outbox::new(waker));
-        lock(&self.outboxes).push(Arc::downgrade(&outbox));
-        outbox
+    pub fn resend_queue(&self, waker: Waker) -> Arc<ResendQueue> {
+        let resend_queue = Arc::new(ResendQueue::new(waker));
+        lock(&self.resend_queues).push(Arc::downgrade(&resend_queue));
+        resend_queue
     }
 
     /// Publishes again what is not acknowledged, on the calling thread, until the broker closes.
@@ -199,14 +199,14 @@ impl Hub {
             Some(self.lease),
             waker.clone(),
         );
-        let handed = loop {
-            let handed = waiting.handed();
-            if handed.is_some() || self.broker.check_open(&Caller::server()).is_err() {
-                break handed;
+        let delivery = loop {
+            let delivery = waiting.handed();
+            if delivery.is_some() || self.broker.check_open(&Caller::server()).is_err() {
+                break delivery;
             }
             thread::park();
         };
-        match handed.or_else(|| waiting.leave()) {
+        match delivery.or_else(|| waiting.leave()) {
             Some(Ok(message)) => {
                 self.taken(message.taken.id, message.taken.deliveries, &message.body);
             }
@@ -223,16 +223,16 @@ impl Hub {
         if deliveries < 2 {
             return;
         }
-        let Some((checksum, frame)) = frame::read_kept(body) else {
+        let Some((checksum, frame)) = frame::read_unacked(body) else {
             tracing::warn!("the message {id} of {UNACKED} was put by somebody else: delete it");
             return;
         };
-        self.kept.note(&checksum, Some(id));
+        self.unacked.note(&checksum, Some(id));
         tracing::debug!("{checksum} is published again");
         let frame = Arc::from(frame);
-        lock(&self.outboxes).retain(|outbox| match outbox.upgrade() {
-            Some(outbox) => {
-                outbox.add(&frame);
+        lock(&self.resend_queues).retain(|resend_queue| match resend_queue.upgrade() {
+            Some(resend_queue) => {
+                resend_queue.add(&frame);
                 true
             }
             None => false,

@@ -9,7 +9,7 @@ use super::*;
 use crate::broker::{Broker, From, Pattern};
 use crate::limits;
 use crate::store::{self, Rules};
-use crate::wire::pickle::Writer;
+use crate::wire::pickle::PickleWriter;
 
 const MOST_BYTES: usize = 100_000;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,17 +19,17 @@ fn broker() -> Arc<Broker> {
 }
 
 /// A hub whose leases end at once.
-fn hub(broker: &Arc<Broker>) -> Arc<Hub> {
-    Arc::new(Hub::new(broker.clone(), Duration::from_micros(1)).unwrap())
+fn hub(broker: &Arc<Broker>) -> Arc<MezzengerHub> {
+    Arc::new(MezzengerHub::new(broker.clone(), Duration::from_micros(1)).unwrap())
 }
 
-fn connection(hub: &Arc<Hub>) -> Mezzenger {
+fn connection(hub: &Arc<MezzengerHub>) -> Mezzenger {
     Mezzenger::new(hub.clone(), Arc::new(Caller::server()), Waker::noop().clone(), MOST_BYTES)
 }
 
 /// A frame with this payload, in JSON, and a checksum if it is not empty.
 fn framed(name: &str, payload: &str, ack: i32, checksum: &str) -> Vec<u8> {
-    let mut pickle = Writer::new();
+    let mut pickle = PickleWriter::new();
     pickle.dict();
     pickle.text(b"name");
     pickle.text(name.as_bytes());
@@ -148,10 +148,10 @@ fn what_is_not_acknowledged_comes_again_to_subscribers_and_is_no_second_put() {
     let hub = hub(&broker);
     let frame = framed("job", "1", 1, "one");
     let mut subscriber = connection(&hub);
-    assert_eq!(subscriber.again(), None);
+    assert_eq!(subscriber.next_resend(), None);
     send(&mut connection(&hub), &frame);
     hub.take_all().unwrap();
-    assert_eq!(subscriber.again(), None, "it has just been published");
+    assert_eq!(subscriber.next_resend(), None, "it has just been published");
     for _ in 0..3 {
         assert_eq!(published_again(&broker, &hub, &mut subscriber), frame);
     }
@@ -160,12 +160,12 @@ fn what_is_not_acknowledged_comes_again_to_subscribers_and_is_no_second_put() {
     assert_eq!(bodies(&broker, "job"), ["1"]);
 }
 
-fn published_again(broker: &Broker, hub: &Hub, subscriber: &mut Mezzenger) -> Vec<u8> {
+fn published_again(broker: &Broker, hub: &MezzengerHub, subscriber: &mut Mezzenger) -> Vec<u8> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         broker.catch_up();
         hub.take_all().unwrap();
-        if let Some(frame) = subscriber.again() {
+        if let Some(frame) = subscriber.next_resend() {
             return frame.to_vec();
         }
     }
@@ -179,7 +179,7 @@ fn another_server_over_the_same_store_goes_on() {
     send(&mut connection(&hub(&broker)), &frame);
     let hub = hub(&broker);
     let mut subscriber = connection(&hub);
-    assert_eq!(subscriber.again(), None);
+    assert_eq!(subscriber.next_resend(), None);
     hub.take_all().unwrap();
     assert_eq!(published_again(&broker, &hub, &mut subscriber), frame);
     ack(&mut subscriber, "one");
@@ -244,7 +244,7 @@ fn what_somebody_else_has_put_there_is_left_alone() {
     let broker = broker();
     let hub = hub(&broker);
     let mut subscriber = connection(&hub);
-    assert_eq!(subscriber.again(), None);
+    assert_eq!(subscriber.next_resend(), None);
     let mut batch = Batch::default();
     batch.put(hub.topic().clone(), br#"{"checksum":"x","frame":"no base64"}"#, None);
     broker.apply(&Caller::server(), &mut batch);
@@ -321,7 +321,7 @@ fn what_others_put_is_a_frame_too_unless_it_cannot_be_named() {
     assert_eq!(read.topic.as_str(), "greetings");
     // Data, and never the pickle that it claims to be.
     assert_eq!(read.json, br#"{"$pickle":"Li4u"}"#);
-    assert!(read.kept.is_none() && read.checksum.len() == 32);
+    assert!(read.unacked.is_none() && read.checksum.len() == 32);
 }
 
 #[test]
@@ -336,16 +336,16 @@ fn a_checksum_that_is_missing_is_added() {
     // Of "jobx1.5".
     assert_eq!(body["checksum"], "f6374716f3c44800575fedb57064f236");
     let Ok(Command::Publish(read)) = frame::parse(&frame, MOST_BYTES) else { panic!() };
-    let Ok(Command::Publish(again)) = frame::parse(&read.frame, MOST_BYTES) else { panic!() };
-    assert_eq!(again.checksum, read.checksum);
-    assert_eq!(again.frame, read.frame, "now it has one");
+    let Ok(Command::Publish(next_resend)) = frame::parse(&read.frame, MOST_BYTES) else { panic!() };
+    assert_eq!(next_resend.checksum, read.checksum);
+    assert_eq!(next_resend.frame, read.frame, "now it has one");
     ack(&mut connection, &read.checksum);
     assert_eq!(kept(&broker), 0);
 }
 
 #[test]
 fn frames_in_memory_are_bounded() {
-    let recent = cache::Recent::default();
+    let recent = cache::FrameCache::default();
     let frame = vec![0; limits::MEZZENGER_RECENT_BYTES / 4];
     (0..10).for_each(|id| recent.add(id, &frame));
     let held = (0..10).filter(|id| recent.get(*id).is_some()).collect::<Vec<_>>();
@@ -353,7 +353,7 @@ fn frames_in_memory_are_bounded() {
     recent.add(10, &vec![0; limits::MEZZENGER_RECENT_BYTES + 1]);
     assert!(recent.get(9).is_none() && recent.get(10).is_some(), "one that is larger is held");
 
-    let outbox = Outbox::new(Waker::noop().clone());
+    let outbox = ResendQueue::new(Waker::noop().clone());
     let frame: Arc<[u8]> = vec![0; limits::OUTBOX_BYTES / 4].into();
     (0..10).for_each(|_| outbox.add(&frame));
     assert_eq!(std::iter::from_fn(|| outbox.next()).count(), 4);

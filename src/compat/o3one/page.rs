@@ -25,7 +25,7 @@ pub fn routes() -> Router<Arc<App>> {
 async fn api(State(app): State<Arc<App>>) -> HttpResult<Response> {
     let look = app.monitor.latest(&app).await?;
     let stats = &look.stats;
-    let told = json!({
+    let status = json!({
         "instance_text": concat!("dsmq ", env!("CARGO_PKG_VERSION")),
         "health_text": look.health.as_str(),
         // What is in memory alone is replicated nowhere.
@@ -33,7 +33,7 @@ async fn api(State(app): State<Arc<App>>) -> HttpResult<Response> {
         "records_text": format!("{} / {}", stats.puts, stats.messages),
         "uptime_text": uptime(stats.uptime_seconds as u64),
     });
-    Ok((StatusCode::CREATED, Json(told.to_string())).into_response())
+    Ok((StatusCode::CREATED, Json(status.to_string())).into_response())
 }
 
 fn uptime(seconds: u64) -> String {

@@ -34,13 +34,13 @@ pub fn read(path: &Path) -> Result<O3oneFile, String> {
     let shown = path.display();
     let text = read_text(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
     let keys = parse(&text).map_err(|fault| format!("{shown}{fault}"))?;
-    let file = Keys(keys).translate(path).map_err(|wrong| format!("{shown}: {wrong}"))?;
+    let file = YamlKeys(keys).translate(path).map_err(|wrong| format!("{shown}: {wrong}"))?;
     let notes = file.notes.into_iter().map(|note| format!("{shown}: {note}")).collect();
     Ok(O3oneFile { notes, ..file })
 }
 
 /// A file's keys and values; a value that is not there says nothing.
-struct Keys(BTreeMap<String, String>);
+struct YamlKeys(BTreeMap<String, String>);
 
 /// The keys of a file; an error is the place, from a comma on, and what is wrong.
 fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
@@ -74,7 +74,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(keys)
 }
 
-impl Keys {
+impl YamlKeys {
     fn translate(mut self, path: &Path) -> Result<O3oneFile, String> {
         let mut settings = Vec::new();
         let mut set = |flag: &str, value: String| {
@@ -154,16 +154,16 @@ mod tests {
     use super::*;
 
     fn flags(text: &str) -> Vec<String> {
-        let file = Keys(parse(text).unwrap()).translate(Path::new("O3one.yaml")).unwrap();
+        let file = YamlKeys(parse(text).unwrap()).translate(Path::new("O3one.yaml")).unwrap();
         file.settings.into_iter().filter_map(|setting| setting.flag).collect()
     }
 
     fn notes(text: &str) -> Vec<String> {
-        Keys(parse(text).unwrap()).translate(Path::new("O3one.yaml")).unwrap().notes
+        YamlKeys(parse(text).unwrap()).translate(Path::new("O3one.yaml")).unwrap().notes
     }
 
     fn wrong(text: &str) -> String {
-        parse(text).and_then(|keys| Keys(keys).translate(Path::new("O3one.yaml"))).unwrap_err()
+        parse(text).and_then(|keys| YamlKeys(keys).translate(Path::new("O3one.yaml"))).unwrap_err()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use serde_json::value::RawValue;
 
-use super::exchange::{self, Ending, Fields, Object};
+use super::exchange::{self, Ending, ObjectWriter, RequestFields};
 use super::{id_of, key, missing, not_done};
 use crate::error::{Code, Error, Result};
 use crate::ops::{Batch, Op, Outcome, Topic};
@@ -17,25 +17,25 @@ use crate::protocol::http::failure::{Failure, HttpResult};
 use crate::protocol::json;
 
 /// The queue that the path names, for commands that name none.
-pub struct Default(Option<Topic>);
+pub struct DefaultQueue(Option<Topic>);
 
-impl<S: Send + Sync> FromRequestParts<S> for Default {
+impl<S: Send + Sync> FromRequestParts<S> for DefaultQueue {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> HttpResult<Default> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<DefaultQueue> {
         if parts.uri.path() == "/queue" {
-            return Ok(Default(None));
+            return Ok(DefaultQueue(None));
         }
         let Name(queue) = Name::from_request_parts(parts, state).await?;
-        Ok(Default(Some(queue)))
+        Ok(DefaultQueue(Some(queue)))
     }
 }
 
 pub async fn carry_out(
     app: ForCaller,
-    Default(queue): Default,
-    fields: Fields,
-) -> HttpResult<Response> {
+    DefaultQueue(queue): DefaultQueue,
+    fields: RequestFields,
+) -> Answer<Response> {
     let text = fields.get("body").or_else(|| fields.get("msg"));
     let text = text.ok_or_else(|| missing("the form has no command: say body=… or msg=…"))?;
     let command = Command::new(text, queue)?;
@@ -47,9 +47,9 @@ pub async fn carry_out(
         "add" => command.add(&app).await,
         "get" => command.get(&app).await,
         "del" => command.delete(&app).await,
-        _ => Ok(Object::new().text("error", "null resultset")),
+        _ => Ok(ObjectWriter::new().text("error", "null resultset")),
     };
-    let object = object.unwrap_or_else(|error| Object::new().text("error", &error.text));
+    let object = object.unwrap_or_else(|error| ObjectWriter::new().text("error", &error.text));
     Ok(exchange::json(&object.end(), Ending::COMMAND, &fields))
 }
 
@@ -85,7 +85,7 @@ impl<'a> Command<'a> {
         }
     }
 
-    async fn add(&self, app: &ForCaller) -> Result<Object> {
+    async fn add(&self, app: &ForCaller) -> Result<ObjectWriter> {
         let queue = self.queue()?;
         let value = self.fields.get("value").map(|value| value.get());
         let value = value.ok_or_else(|| missing("the command has no \"value\": add it"))?;
@@ -96,17 +96,17 @@ impl<'a> Command<'a> {
         }
     }
 
-    async fn take(&self, app: &ForCaller, fields: &Fields) -> Result<Response> {
+    async fn take(&self, app: &ForCaller, fields: &RequestFields) -> Result<Response> {
         let queue = self.queue()?;
-        let handed = app.take(queue.clone(), None).await?.ok_or_else(empty)?;
-        let id = handed.taken().map_or(0, |taken| taken.id);
-        let object = named(&queue, handed.text(), &key(&queue, id)).end();
+        let delivery = app.take(queue.clone(), None).await?.ok_or_else(empty)?;
+        let id = delivery.taken().map_or(0, |taken| taken.id);
+        let object = named(&queue, delivery.text(), &key(&queue, id)).end();
         let body = Ending::COMMAND.write(&object, fields.callback());
-        Ok(exchange::written(handed.deliver(body), fields))
+        Ok(exchange::written(delivery.deliver(body), fields))
     }
 
     /// Looks at the oldest value, which stays, and counts the looks.
-    async fn get(&self, app: &ForCaller) -> Result<Object> {
+    async fn get(&self, app: &ForCaller) -> Result<ObjectWriter> {
         let queue = self.queue()?;
         let looked = app.run(move |broker, caller| {
             let mut batch = Batch::default();
@@ -124,7 +124,7 @@ impl<'a> Command<'a> {
         looked.await?
     }
 
-    async fn delete(&self, app: &ForCaller) -> Result<Object> {
+    async fn delete(&self, app: &ForCaller) -> Result<ObjectWriter> {
         let queue = self.queue()?;
         let key = self.text("key").ok_or_else(|| missing("the command has no \"key\": add it"))?;
         let deleted = match id_of(&queue, &key) {
@@ -132,13 +132,13 @@ impl<'a> Command<'a> {
             None => Outcome::Deleted(false),
         };
         let deleted: &[u8] = if deleted == Outcome::Deleted(true) { b"true" } else { b"false" };
-        let object = Object::new().text("queue", queue.as_str()).text("key", &key);
+        let object = ObjectWriter::new().text("queue", queue.as_str()).text("key", &key);
         Ok(object.json("deleted", deleted))
     }
 }
 
-fn named(queue: &Topic, value: &[u8], key: &str) -> Object {
-    Object::new().text("queue", queue.as_str()).json("value", value).text("key", key)
+fn named(queue: &Topic, value: &[u8], key: &str) -> ObjectWriter {
+    ObjectWriter::new().text("queue", queue.as_str()).json("value", value).text("key", key)
 }
 
 fn empty() -> Error {

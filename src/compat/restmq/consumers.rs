@@ -15,7 +15,7 @@ use futures_util::stream;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::exchange::{self, Ending, Fields, Object};
+use super::exchange::{self, Ending, ObjectWriter, RequestFields};
 use super::{key, on_one_line};
 use crate::broker::{Broker, Caller, Consumer, Delivery, Received, UpgradeGuard};
 use crate::error::Result;
@@ -32,15 +32,15 @@ use crate::wire::websocket::CloseCode;
 const GATHERED_BYTES: usize = 16 * 1024;
 
 /// One reader of a queue, who leaves when this is dropped.
-pub struct Reader {
+pub struct QueueReader {
     app: ForCaller,
     notify: Arc<NotifyWaker>,
     /// Also of a thread that may wait for a disk.
-    seat: Arc<Mutex<Seat>>,
+    state: Arc<Mutex<ConsumerState>>,
 }
 
 /// A reader's place among the consumers, and the messages that it has and that are not written.
-struct Seat {
+struct ConsumerState {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     consumer: Option<Consumer>,
@@ -49,12 +49,12 @@ struct Seat {
     dismissed: bool,
 }
 
-impl Reader {
+impl QueueReader {
     /// Begins to read the queue: what waits in it comes first.
-    pub async fn join(app: ForCaller, queue: Topic) -> Result<Reader> {
+    pub async fn join(app: ForCaller, queue: Topic) -> Result<QueueReader> {
         let notify = NotifyWaker::new();
         let waker = notify.waker();
-        let seat = app.run(move |broker, caller| Seat {
+        let state = app.run(move |broker, caller| ConsumerState {
             broker: broker.clone(),
             caller: caller.clone(),
             consumer: Some(broker.consume(caller, &queue, waker)),
@@ -62,8 +62,8 @@ impl Reader {
             written: Vec::new(),
             dismissed: false,
         });
-        let seat = Arc::new(Mutex::new(seat.await?));
-        Ok(Reader { app, notify, seat })
+        let state = Arc::new(Mutex::new(state.await?));
+        Ok(QueueReader { app, notify, state })
     }
 
     /// The message that is to be written next, as an object. None if the reader is to hang up.
@@ -78,16 +78,16 @@ impl Reader {
     async fn wait(&self) -> Option<Vec<u8>> {
         loop {
             {
-                let seat = lock(&self.seat);
-                if let Some(object) = seat.object() {
+                let state = lock(&self.state);
+                if let Some(object) = state.object() {
                     return Some(object);
                 }
-                if seat.dismissed {
+                if state.dismissed {
                     return None;
                 }
             }
-            let seat = self.seat.clone();
-            let came = self.app.run(move |_, _| lock(&seat).gather()).await.ok()?;
+            let state = self.state.clone();
+            let came = self.app.run(move |_, _| lock(&state).gather()).await.ok()?;
             if !came {
                 self.notify.notified().await;
             }
@@ -96,13 +96,13 @@ impl Reader {
 
     /// The message has reached the connection: the next is the one behind it.
     pub fn written(&self) {
-        let mut seat = lock(&self.seat);
-        let written = seat.unwritten.pop_front();
-        seat.written.extend(written);
+        let mut state = lock(&self.state);
+        let written = state.unwritten.pop_front();
+        state.written.extend(written);
     }
 }
 
-impl Seat {
+impl ConsumerState {
     /// Says what was written, and receives what is there, up to a limit; true if that is something to
     /// go on with.
     fn gather(&mut self) -> bool {
@@ -111,9 +111,9 @@ impl Seat {
         let mut bytes = 0;
         while bytes < GATHERED_BYTES {
             match self.broker.receive(&self.caller, consumer) {
-                Received::Message(parcel) => {
-                    bytes += parcel.message().body.len();
-                    self.unwritten.push_back(parcel);
+                Received::Message(delivery) => {
+                    bytes += delivery.message().body.len();
+                    self.unwritten.push_back(delivery);
                 }
                 Received::Nothing => break,
                 Received::Dismissed => {
@@ -127,15 +127,15 @@ impl Seat {
 
     fn object(&self) -> Option<Vec<u8>> {
         let (queue, message) = (self.consumer.as_ref()?.topic(), self.unwritten.front()?.message());
-        let object = Object::new().text("key", &key(queue, message.taken.id));
+        let object = ObjectWriter::new().text("key", &key(queue, message.taken.id));
         Some(object.json("value", &on_one_line(&message.body)).end())
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConsumerState {
     fn drop(&mut self) {
         let Some(consumer) = self.consumer.take() else { return };
-        let leaving = Leaving {
+        let leave_guard = LeaveGuard {
             broker: self.broker.clone(),
             caller: self.caller.clone(),
             written: std::mem::take(&mut self.written),
@@ -143,21 +143,23 @@ impl Drop for Seat {
         };
         match Handle::try_current() {
             // To put back may wait for a disk. If that thread is not to be had any more, it is here.
-            Ok(runtime) if self.broker.blocks() => drop(runtime.spawn_blocking(|| drop(leaving))),
-            _ => drop(leaving),
+            Ok(runtime) if self.broker.blocks() => {
+                drop(runtime.spawn_blocking(|| drop(leave_guard)))
+            }
+            _ => drop(leave_guard),
         }
     }
 }
 
 /// Leaves when it is dropped.
-struct Leaving {
+struct LeaveGuard {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     written: Vec<Delivery>,
     left: Option<(Consumer, VecDeque<Delivery>)>,
 }
 
-impl Drop for Leaving {
+impl Drop for LeaveGuard {
     fn drop(&mut self) {
         if let Some((consumer, unwritten)) = self.left.take() {
             self.broker.reached(&self.caller, &consumer, std::mem::take(&mut self.written));
@@ -166,8 +168,8 @@ impl Drop for Leaving {
     }
 }
 
-struct Comet {
-    reader: Reader,
+struct CometStream {
+    reader: QueueReader,
     callback: Option<String>,
     flushes: watch::Receiver<u64>,
     /// How often all had been written when the last line was given to be.
@@ -179,22 +181,22 @@ struct Comet {
 pub async fn comet(
     app: ForCaller,
     Name(queue): Name,
-    Extension(connection): Extension<Arc<HttpConnection>>,
-    fields: Fields,
-) -> HttpResult<Response> {
-    let comet = Comet {
-        reader: Reader::join(app.over("comet"), queue).await?,
+    Extension(connection): Extension<Arc<Connection>>,
+    fields: RequestFields,
+) -> Answer<Response> {
+    let comet = CometStream {
+        reader: QueueReader::join(app.over("comet"), queue).await?,
         callback: fields.callback().map(str::to_owned),
         flushes: connection.flushes(),
         given: None,
         _upgraded: connection.upgrade("comet"),
     };
-    let lines = stream::unfold(comet, Comet::next);
+    let lines = stream::unfold(comet, CometStream::next);
     Ok(exchange::response(exchange::TEXT, Body::from_stream(lines)))
 }
 
-impl Comet {
-    async fn next(mut self) -> Option<(std::result::Result<Bytes, Infallible>, Comet)> {
+impl CometStream {
+    async fn next(mut self) -> Option<(std::result::Result<Bytes, Infallible>, CometStream)> {
         if let Some(given) = self.given {
             self.flushes.wait_for(|flushes| *flushes > given).await.ok()?;
             self.reader.written();
@@ -214,12 +216,12 @@ pub async fn websocket(
 ) -> HttpResult<Response> {
     let upgrade = Upgrade::new(&mut request, "websocket")?;
     // It reads the queue from now on, not from when the client has heard of it.
-    let reader = Reader::join(app.over("websocket"), queue).await?;
+    let reader = QueueReader::join(app.over("websocket"), queue).await?;
     let server = app.clone();
     Ok(upgrade.answer(&app, async move |socket| serve(server, socket, reader).await))
 }
 
-async fn serve(app: ForCaller, mut socket: Socket, reader: Reader) {
+async fn serve(app: ForCaller, mut socket: Socket, reader: QueueReader) {
     let end = converse(&mut socket, &reader).await.unwrap_or_else(|| {
         match app.broker().check_open(&app.caller) {
             Ok(()) => End::Close(CloseCode::NORMAL, "the queue was purged, or you read too slowly"),
@@ -232,7 +234,7 @@ async fn serve(app: ForCaller, mut socket: Socket, reader: Reader) {
 }
 
 /// Until one of both hangs up; `None` if that is this side.
-async fn converse(socket: &mut Socket, reader: &Reader) -> Option<End> {
+async fn converse(socket: &mut Socket, reader: &QueueReader) -> Option<End> {
     loop {
         tokio::select! {
             object = reader.next() => {
@@ -242,7 +244,7 @@ async fn converse(socket: &mut Socket, reader: &Reader) -> Option<End> {
                 }
                 reader.written();
             }
-            said = socket.receive() => match said {
+            incoming = socket.receive() => match incoming {
                 Incoming::Text(text) => {
                     socket.send(once(text.as_bytes())).await;
                 }

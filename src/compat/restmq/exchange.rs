@@ -20,22 +20,22 @@ use crate::protocol::http::failure::{Failure, HttpResult};
 const FORM_BYTES_PER_BYTE: usize = 3;
 
 /// The fields of the query and of the form; the form's go first.
-pub struct Fields(Form);
+pub struct RequestFields(Form);
 
-impl FromRequest<Arc<App>> for Fields {
+impl FromRequest<Arc<App>> for RequestFields {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> HttpResult<Fields> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Answer<RequestFields> {
         let query = Form::strict(request.uri().query().unwrap_or_default().as_bytes())?;
         let most = app.body_max().saturating_mul(FORM_BYTES_PER_BYTE);
         let body = extract::body(request, most).await?;
-        let fields = Fields(query.and(Form::strict(&body)?));
+        let fields = RequestFields(query.and(Form::strict(&body)?));
         fields.callback().map_or(Ok(()), check_callback)?;
         Ok(fields)
     }
 }
 
-impl Fields {
+impl RequestFields {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name)
     }
@@ -70,15 +70,15 @@ impl Fields {
 }
 
 /// An object that is being written.
-pub struct Object(Vec<u8>);
+pub struct ObjectWriter(Vec<u8>);
 
-impl Object {
-    pub fn new() -> Object {
-        Object(b"{".to_vec())
+impl ObjectWriter {
+    pub fn new() -> ObjectWriter {
+        ObjectWriter(b"{".to_vec())
     }
 
     /// A field whose value is JSON text.
-    pub fn json(mut self, name: &str, value: &[u8]) -> Object {
+    pub fn json(mut self, name: &str, value: &[u8]) -> ObjectWriter {
         if self.0.len() > 1 {
             self.0.extend_from_slice(b", ");
         }
@@ -88,11 +88,11 @@ impl Object {
         self
     }
 
-    pub fn text(self, name: &str, value: &str) -> Object {
+    pub fn text(self, name: &str, value: &str) -> ObjectWriter {
         self.json(name, &string(value))
     }
 
-    pub fn number(self, name: &str, value: u64) -> Object {
+    pub fn number(self, name: &str, value: u64) -> ObjectWriter {
         self.json(name, value.to_string().as_bytes())
     }
 
@@ -131,17 +131,17 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 pub const TEXT: &str = "text/plain; charset=utf-8";
 
 /// JSON as an answer.
-pub fn json(json: &[u8], ending: Ending, fields: &Fields) -> Response {
+pub fn json(json: &[u8], ending: Ending, fields: &RequestFields) -> Response {
     written(ending.write(json, fields.callback()), fields)
 }
 
 /// The same, where it is written already.
-pub fn written(answer: impl IntoResponse, fields: &Fields) -> Response {
+pub fn written(answer: impl IntoResponse, fields: &RequestFields) -> Response {
     response(if fields.callback().is_some() { SCRIPT } else { JSON }, answer)
 }
 
 /// A line of text as it is; a call is given it as this JSON.
-pub fn line(text: &str, json: &[u8], fields: &Fields) -> Response {
+pub fn line(text: &str, json: &[u8], fields: &RequestFields) -> Response {
     match fields.callback() {
         Some(_) => self::json(json, Ending::LINE, fields),
         None => response(TEXT, format!("{text}\r\n")),

@@ -42,8 +42,9 @@ pub async fn queues(app: ForCaller) -> HttpResult<Response> {
 }
 
 /// What is in a queue.
-pub async fn jobs(app: ForCaller, Name(queue): Name) -> HttpResult<Response> {
-    let counts = queue::look(&app, &queue).await?.map(|stats| stats.counts).unwrap_or_default();
+pub async fn jobs(app: ForCaller, Name(queue): Name) -> Answer<Response> {
+    let counts =
+        queue::topic_stats(&app, &queue).await?.map(|stats| stats.counts).unwrap_or_default();
     let asked = queue.clone();
     let latest =
         app.run(move |broker, caller| broker.history(caller, asked.as_str(), LATEST)).await??;

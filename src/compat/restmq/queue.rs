@@ -3,7 +3,7 @@
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
-use super::exchange::{self, Ending, Fields, Object};
+use super::exchange::{self, Ending, ObjectWriter, RequestFields};
 use super::{key, missing, not_done};
 use crate::broker::TopicStats;
 use crate::error::{Code, Error, Result};
@@ -13,16 +13,16 @@ use crate::protocol::http::extract::{Form, Name};
 use crate::protocol::http::failure::HttpResult;
 use crate::protocol::http::page;
 
-pub async fn add(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
+pub async fn add(app: ForCaller, Name(queue): Name, fields: RequestFields) -> Answer<Response> {
     put(&app, queue, &fields).await
 }
 
-pub async fn add_to_named(app: ForCaller, fields: Fields) -> HttpResult<Response> {
+pub async fn add_to_named(app: ForCaller, fields: RequestFields) -> Answer<Response> {
     put(&app, fields.queue()?, &fields).await
 }
 
 /// Adds a value; answers its key.
-async fn put(app: &ForCaller, queue: Topic, fields: &Fields) -> HttpResult<Response> {
+async fn put(app: &ForCaller, queue: Topic, fields: &RequestFields) -> Answer<Response> {
     let (message, options) = (fields.message()?, fields.options()?);
     match app.put(queue.clone(), message.as_bytes(), options).await? {
         Outcome::Stored { id, .. } => {
@@ -33,7 +33,7 @@ async fn put(app: &ForCaller, queue: Topic, fields: &Fields) -> HttpResult<Respo
     }
 }
 
-pub async fn take(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
+pub async fn take(app: ForCaller, Name(queue): Name, fields: RequestFields) -> Answer<Response> {
     let taken = take_from(&app, queue, &fields).await?;
     Ok(taken.unwrap_or_else(|| StatusCode::NO_CONTENT.into_response()))
 }
@@ -44,7 +44,7 @@ pub fn is_named(uri: &Uri) -> bool {
 }
 
 /// Takes from the queue that the query names; if it names none, somebody is just looking.
-pub async fn take_or_page(app: ForCaller, fields: Fields) -> HttpResult<Response> {
+pub async fn take_or_page(app: ForCaller, fields: RequestFields) -> Answer<Response> {
     if fields.get("queue").is_none() {
         return Ok(page::index().await);
     }
@@ -53,32 +53,40 @@ pub async fn take_or_page(app: ForCaller, fields: Fields) -> HttpResult<Response
 }
 
 /// Takes the oldest value.
-async fn take_from(app: &ForCaller, queue: Topic, fields: &Fields) -> Result<Option<Response>> {
-    let Some(handed) = app.take(queue.clone(), None).await? else { return Ok(None) };
-    let id = handed.taken().map_or(0, |taken| taken.id);
-    let object = Object::new().json("value", handed.text());
+async fn take_from(
+    app: &ForCaller,
+    queue: Topic,
+    fields: &RequestFields,
+) -> Result<Option<Response>> {
+    let Some(delivery) = app.take(queue.clone(), None).await? else { return Ok(None) };
+    let id = delivery.taken().map_or(0, |taken| taken.id);
+    let object = ObjectWriter::new().json("value", delivery.text());
     let object = object.text("key", &key(&queue, id)).number("count", 0).end();
     let body = Ending::LINE.write(&object, fields.callback());
-    Ok(Some(exchange::written(handed.respond(body), fields)))
+    Ok(Some(exchange::written(delivery.deliver(body), fields)))
 }
 
 /// Removes what is in the queue, and disconnects its consumers.
-pub async fn purge(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
+pub async fn purge(app: ForCaller, Name(queue): Name, fields: RequestFields) -> Answer<Response> {
     let purged = queue.clone();
     let waited = app.run(move |broker, caller| broker.purge_and_dismiss(caller, &purged)).await??;
-    let object = Object::new().text("queue", queue.as_str());
+    let object = ObjectWriter::new().text("queue", queue.as_str());
     let object = object.number("status", u64::from(waited)).end();
     Ok(exchange::json(&object, Ending::LINE, &fields))
 }
 
-pub async fn policy(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
-    let stats = look(&app, &queue).await?;
+pub async fn policy(app: ForCaller, Name(queue): Name, fields: RequestFields) -> Answer<Response> {
+    let stats = topic_stats(&app, &queue).await?;
     let policy = stats.and_then(|stats| stats.counts.policy).map_or("unknown", Policy::as_str);
-    let object = Object::new().text("queue", queue.as_str()).text("value", policy).end();
+    let object = ObjectWriter::new().text("queue", queue.as_str()).text("value", policy).end();
     Ok(exchange::json(&object, Ending::LINE, &fields))
 }
 
-pub async fn set_policy(app: ForCaller, Name(topic): Name, fields: Fields) -> HttpResult<Response> {
+pub async fn set_policy(
+    app: ForCaller,
+    Name(topic): Name,
+    fields: RequestFields,
+) -> Answer<Response> {
     let policy = fields.get("policy").ok_or_else(|| missing("there is no policy: say policy=…"))?;
     let Some(policy) = Policy::new(policy) else {
         return Ok(exchange::line("null", b"null", &fields));
@@ -87,62 +95,66 @@ pub async fn set_policy(app: ForCaller, Name(topic): Name, fields: Fields) -> Ht
     Ok(exchange::line("OK", b"\"OK\"", &fields))
 }
 
-pub async fn state(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
-    let started = look(&app, &queue).await?.map(|stats| !stats.counts.stopped);
-    let object = Object::new().text("redis", &store(&app)).text("queue", queue.as_str());
+pub async fn state(app: ForCaller, Name(queue): Name, fields: RequestFields) -> Answer<Response> {
+    let started = topic_stats(&app, &queue).await?.map(|stats| !stats.counts.stopped);
+    let object = ObjectWriter::new().text("redis", &store(&app)).text("queue", queue.as_str());
     let object = object.json("status", &status(&queue, started)).end();
     Ok(exchange::json(&object, Ending::CONTROL, &fields))
 }
 
-pub async fn all_states(app: ForCaller, fields: Fields) -> HttpResult<Response> {
+pub async fn all_states(app: ForCaller, fields: RequestFields) -> Answer<Response> {
     let all = app.run(|broker, caller| broker.topics(caller)).await??;
-    let queues = all.iter().fold(Object::new(), |queues, stats| {
+    let queues = all.iter().fold(ObjectWriter::new(), |queues, stats| {
         let status = status(&stats.topic, Some(!stats.counts.stopped));
         queues.json(stats.topic.as_str(), &status)
     });
-    let object = Object::new().text("redis", &store(&app)).json("queues", &queues.end());
+    let object = ObjectWriter::new().text("redis", &store(&app)).json("queues", &queues.end());
     let object = object.number("count", all.len() as u64).end();
     Ok(exchange::json(&object, Ending::CONTROL, &fields))
 }
 
-pub async fn set_state(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
+pub async fn set_state(
+    app: ForCaller,
+    Name(queue): Name,
+    fields: RequestFields,
+) -> Answer<Response> {
     let asked = fields.get("status");
     let started = match asked {
         Some("start") => true,
         Some("stop") => false,
         other => {
             let text = format!("invalid status: {}", other.unwrap_or("None"));
-            let object = Object::new().text("stat", &text).end();
+            let object = ObjectWriter::new().text("stat", &text).end();
             return Ok(exchange::json(&object, Ending::CONTROL, &fields));
         }
     };
     app.apply(Op::SetStopped { topic: queue.clone(), stopped: !started }).await?;
-    let object = Object::new().json("stat", &status(&queue, Some(started))).end();
+    let object = ObjectWriter::new().json("stat", &status(&queue, Some(started))).end();
     Ok(exchange::json(&object, Ending::CONTROL, &fields))
 }
 
-pub async fn stats(app: ForCaller, Name(queue): Name, fields: Fields) -> HttpResult<Response> {
-    let length = look(&app, &queue).await?.map_or(0, |stats| waiting(&stats));
-    let object = Object::new().text("redis", &store(&app)).text("queue", queue.as_str());
+pub async fn stats(app: ForCaller, Name(queue): Name, fields: RequestFields) -> Answer<Response> {
+    let length = topic_stats(&app, &queue).await?.map_or(0, |stats| waiting(&stats));
+    let object = ObjectWriter::new().text("redis", &store(&app)).text("queue", queue.as_str());
     let object = object.number("len", length).end();
     Ok(exchange::json(&object, Ending::STATS, &fields))
 }
 
-pub async fn all_stats(app: ForCaller, fields: Fields) -> HttpResult<Response> {
+pub async fn all_stats(app: ForCaller, fields: RequestFields) -> Answer<Response> {
     let all = app.run(|broker, caller| broker.topics(caller)).await??;
-    let queues = all.iter().fold(Object::new(), |queues, stats| {
+    let queues = all.iter().fold(ObjectWriter::new(), |queues, stats| {
         let name = stats.topic.as_str();
         let status: &[u8] = if stats.counts.stopped { b"\"\"" } else { b"1" };
-        let queue = Object::new().text("name", name).number("len", waiting(stats));
+        let queue = ObjectWriter::new().text("name", name).number("len", waiting(stats));
         let queue = queue.json("status", status).json("policy", policy_number(stats));
         queues.json(name, &queue.end())
     });
-    let object = Object::new().json("queues", &queues.end()).text("redis", &store(&app));
+    let object = ObjectWriter::new().json("queues", &queues.end()).text("redis", &store(&app));
     let object = object.number("count", all.len() as u64).end();
     Ok(exchange::json(&object, Ending::STATS, &fields))
 }
 
-pub async fn look(app: &ForCaller, queue: &Topic) -> Result<Option<TopicStats>> {
+pub async fn topic_stats(app: &ForCaller, queue: &Topic) -> Result<Option<TopicStats>> {
     let queue = queue.clone();
     app.run(move |broker, caller| broker.topic(caller, queue.as_str())).await?
 }
@@ -153,7 +165,7 @@ fn status(queue: &Topic, started: Option<bool>) -> Vec<u8> {
         Some(false) => b"0",
         None => b"null",
     };
-    Object::new().text("queue", queue.as_str()).json("status", status).end()
+    ObjectWriter::new().text("queue", queue.as_str()).json("status", status).end()
 }
 
 /// What is in a queue, without what is on its way.

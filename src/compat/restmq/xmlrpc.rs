@@ -57,14 +57,14 @@ async fn set(app: &ForCaller, queue: &str, value: &str) -> Result<Response> {
 /// Takes the oldest value: what is a JSON string as its text, all else as JSON text.
 async fn get(app: &ForCaller, queue: &str) -> Result<Response> {
     let queue = Topic::new(queue)?;
-    let handed = app.take(queue.clone(), None).await?;
-    let handed = handed.ok_or_else(|| Error::new(Code::NotFound, "empty queue"))?;
-    let id = handed.taken().map_or(0, |taken| taken.id);
+    let delivery = app.take(queue.clone(), None).await?;
+    let delivery = delivery.ok_or_else(|| Error::new(Code::NotFound, "empty queue"))?;
+    let id = delivery.taken().map_or(0, |taken| taken.id);
     let members = member("key", &format!("<string>{}</string>", xml(&key(&queue, id))))
-        + &member("value", &format!("<string>{}</string>", xml(&json::text(handed.text()))))
+        + &member("value", &format!("<string>{}</string>", xml(&json::text(delivery.text()))))
         + &member("count", "<int>0</int>");
     let answer = response(&format!("<struct>\n{members}</struct>"));
-    Ok(exchange::response(XML, handed.respond(answer.into_bytes())))
+    Ok(exchange::response(XML, delivery.deliver(answer.into_bytes())))
 }
 
 fn response(value: &str) -> String {

@@ -8,12 +8,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::limits;
-use crate::wire::websocket::{CloseCode, Decoder, Opcode, Received, write_frame};
+use crate::wire::websocket::{CloseCode, Opcode, WebSocketDecoder, WebSocketMessage, write_frame};
 
 pub struct Socket<S = TokioIo<Upgraded>> {
     stream: S,
-    decoder: Decoder,
-    /// Bytes read, and how many of them the decoder has processed.
+    decoder: WebSocketDecoder,
+    /// What was read, and how much of that the decoder has had.
     input: Box<[u8]>,
     read: usize,
     decoded: usize,
@@ -45,7 +45,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     pub fn new(stream: S, max: usize) -> Socket<S> {
         Socket {
             stream,
-            decoder: Decoder::new(max),
+            decoder: WebSocketDecoder::new(max),
             input: vec![0; limits::BUFFER_BYTES].into(),
             read: 0,
             decoded: 0,
@@ -68,11 +68,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             let (done, received) = self.decoder.advance(unread);
             self.decoded += done;
             match received {
-                Ok(Some(Received::Text(text))) => return Incoming::Text(text),
-                Ok(Some(Received::Binary(bytes))) => return Incoming::Binary(bytes),
-                Ok(Some(Received::Ping(payload))) => self.put(Opcode::Pong, &payload),
-                Ok(Some(Received::Close(code))) => return Incoming::End(End::Close(code, "")),
-                Err(code) => return Incoming::End(End::Close(code, close_reason(code))),
+                Ok(Some(WebSocketMessage::Text(text))) => return Incoming::Text(text),
+                Ok(Some(WebSocketMessage::Binary(bytes))) => return Incoming::Binary(bytes),
+                Ok(Some(WebSocketMessage::Ping(payload))) => self.put(Opcode::Pong, &payload),
+                Ok(Some(WebSocketMessage::Close(code))) => {
+                    return Incoming::End(End::Close(code, ""));
+                }
+                Err(code) => return Incoming::End(End::Close(code, fault(code))),
                 Ok(None) => {
                     if !self.read().await {
                         return Incoming::End(End::Gone);

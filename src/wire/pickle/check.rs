@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{Fault, Pickle, Writer};
+use super::{Pickle, PickleError, PickleWriter};
 
 /// Small, so that it is crossed.
 pub const MOST_BYTES: usize = 10_000;
@@ -14,12 +14,12 @@ pub fn pickle(bytes: &[u8]) {
     assert!(json.len() <= MOST_BYTES, "{} bytes", json.len());
     let text = str::from_utf8(&json).unwrap();
     assert!(serde_json::from_str::<&RawValue>(text).is_ok(), "{text}");
-    let mut again = Writer::new();
+    let mut again = PickleWriter::new();
     again.json(&json);
     assert_eq!(read(&again.end()).map(|json| String::from_utf8(json).unwrap()), Ok(text.into()));
 }
 
-pub fn read(bytes: &[u8]) -> Result<Vec<u8>, Fault> {
+pub fn read(bytes: &[u8]) -> Result<Vec<u8>, PickleError> {
     let pickle = Pickle::read(bytes)?;
     pickle.json(pickle.root(), MOST_BYTES)
 }

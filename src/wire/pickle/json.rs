@@ -3,54 +3,58 @@
 
 use std::collections::HashSet;
 
-use super::text::{self, Form};
-use super::{Fault, Pickle, Span, Value};
+use super::text::{self, TextForm};
+use super::{ByteSpan, Pickle, PickleError, PickleValue};
 use crate::limits;
 
-const BROKEN_TEXT: Fault = Fault::Broken("a text of it is none");
+const BROKEN_TEXT: PickleError = PickleError::Broken("a text of it is none");
 
-pub fn write(pickle: &Pickle<'_>, value: Value, most_bytes: usize) -> Result<Vec<u8>, Fault> {
-    let mut text = Text { pickle, out: Vec::new(), most_bytes };
+pub fn write(
+    pickle: &Pickle<'_>,
+    value: PickleValue,
+    most_bytes: usize,
+) -> Result<Vec<u8>, PickleError> {
+    let mut text = JsonText { pickle, out: Vec::new(), most_bytes };
     text.value(value, 0)?;
     Ok(text.out)
 }
 
-struct Text<'p> {
+struct JsonText<'p> {
     pickle: &'p Pickle<'p>,
     out: Vec<u8>,
     most_bytes: usize,
 }
 
-impl Text<'_> {
-    fn value(&mut self, value: Value, depth: usize) -> Result<(), Fault> {
+impl JsonText<'_> {
+    fn value(&mut self, value: PickleValue, depth: usize) -> Result<(), PickleError> {
         match value {
-            Value::None => self.add(b"null"),
-            Value::Bool(true) => self.add(b"true"),
-            Value::Bool(false) => self.add(b"false"),
-            Value::Int(number) => self.add(number.to_string().as_bytes()),
-            Value::Digits(span) => self.add(self.pickle.slice(span)),
-            Value::Long(span) => self.add(text::digits(self.pickle.slice(span)).as_bytes()),
-            Value::Float(number) => match serde_json::Number::from_f64(number) {
+            PickleValue::None => self.add(b"null"),
+            PickleValue::Bool(true) => self.add(b"true"),
+            PickleValue::Bool(false) => self.add(b"false"),
+            PickleValue::Int(number) => self.add(number.to_string().as_bytes()),
+            PickleValue::Digits(span) => self.add(self.pickle.slice(span)),
+            PickleValue::Long(span) => self.add(text::digits(self.pickle.slice(span)).as_bytes()),
+            PickleValue::Float(number) => match serde_json::Number::from_f64(number) {
                 Some(number) => self.add(number.to_string().as_bytes()),
                 // JSON has neither infinity nor what is no number.
-                None => Err(Fault::NotPlain),
+                None => Err(PickleError::NotPlain),
             },
-            Value::Text(form, span) => self.string(form, span),
-            Value::List(node) | Value::Tuple(node) => self.list(node, depth),
-            Value::Dict(node) => self.dict(node, depth),
-            Value::Maker(_) | Value::Object => Err(Fault::NotPlain),
+            PickleValue::Text(form, span) => self.string(form, span),
+            PickleValue::List(node) | PickleValue::Tuple(node) => self.list(node, depth),
+            PickleValue::Dict(node) => self.dict(node, depth),
+            PickleValue::BytesMaker(_) | PickleValue::Object => Err(PickleError::NotPlain),
         }
     }
 
-    fn add(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    fn add(&mut self, bytes: &[u8]) -> Result<(), PickleError> {
         if self.out.len() + bytes.len() > self.most_bytes {
-            return Err(Fault::TooLarge);
+            return Err(PickleError::TooLarge);
         }
         self.out.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn list(&mut self, node: u32, depth: usize) -> Result<(), Fault> {
+    fn list(&mut self, node: u32, depth: usize) -> Result<(), PickleError> {
         check_depth(depth)?;
         self.add(b"[")?;
         for (index, value) in self.pickle.node(node).iter().enumerate() {
@@ -62,13 +66,15 @@ impl Text<'_> {
         self.add(b"]")
     }
 
-    fn dict(&mut self, node: u32, depth: usize) -> Result<(), Fault> {
+    fn dict(&mut self, node: u32, depth: usize) -> Result<(), PickleError> {
         check_depth(depth)?;
         self.add(b"{")?;
         let pairs = self.pickle.node(node).chunks_exact(2);
         let mut keys = HashSet::new();
         for (index, pair) in pairs.enumerate() {
-            let [Value::Text(form, span), value] = pair else { return Err(Fault::NotPlain) };
+            let [PickleValue::Text(form, span), value] = pair else {
+                return Err(PickleError::NotPlain);
+            };
             if index > 0 {
                 self.add(b",")?;
             }
@@ -76,7 +82,7 @@ impl Text<'_> {
             let key = text::decode(*form, self.pickle.slice(*span)).ok_or(BROKEN_TEXT)?;
             if !keys.insert(key) {
                 // Python tells b'a' and 'a' apart.
-                return Err(Fault::NotPlain);
+                return Err(PickleError::NotPlain);
             }
             self.add(b":")?;
             self.value(*value, depth + 1)?;
@@ -84,7 +90,7 @@ impl Text<'_> {
         self.add(b"}")
     }
 
-    fn string(&mut self, form: Form, span: Span) -> Result<(), Fault> {
+    fn string(&mut self, form: TextForm, span: ByteSpan) -> Result<(), PickleError> {
         let text = text::decode(form, self.pickle.slice(span)).ok_or(BROKEN_TEXT)?;
         self.add(b"\"")?;
         let mut rest = &*text;
@@ -105,13 +111,13 @@ impl Text<'_> {
                     rest = behind.get(3..).unwrap_or_default();
                 }
                 _ if form.is_text() => return Err(BROKEN_TEXT),
-                _ => return Err(Fault::NotPlain),
+                _ => return Err(PickleError::NotPlain),
             }
         }
         self.add(b"\"")
     }
 
-    fn escape(&mut self, text: &[u8]) -> Result<(), Fault> {
+    fn escape(&mut self, text: &[u8]) -> Result<(), PickleError> {
         let special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
         let mut rest = text;
         while let Some(at) = rest.iter().position(special) {
@@ -133,6 +139,6 @@ impl Text<'_> {
     }
 }
 
-fn check_depth(depth: usize) -> Result<(), Fault> {
-    if depth >= limits::DEPTH_LEVELS { Err(Fault::TooDeep) } else { Ok(()) }
+fn check_depth(depth: usize) -> Result<(), PickleError> {
+    if depth >= limits::DEPTH_LEVELS { Err(PickleError::TooDeep) } else { Ok(()) }
 }

@@ -3,21 +3,21 @@
 
 use std::collections::HashMap;
 
-use super::text::{self, Form};
-use super::{Fault, Maker, Pickle, Span, Value};
+use super::text::{self, TextForm};
+use super::{ByteSpan, BytesMaker, Pickle, PickleError, PickleValue};
 use crate::limits;
 
-const CUT_OFF: Fault = Fault::Broken("it ends before its end");
-const EMPTY_STACK: Fault = Fault::Broken("it takes more from its stack than there is");
-const NO_MARK: Fault = Fault::Broken("it looks for a mark that is not there");
-const NO_CONTAINER: Fault = Fault::Broken("it adds to what holds nothing");
+const CUT_OFF: PickleError = PickleError::Broken("it ends before its end");
+const EMPTY_STACK: PickleError = PickleError::Broken("it takes more from its stack than there is");
+const NO_MARK: PickleError = PickleError::Broken("it looks for a mark that is not there");
+const NO_CONTAINER: PickleError = PickleError::Broken("it adds to what holds nothing");
 
 /// Protocols up to this one.
 const PROTOCOL_MAX: u8 = 5;
 
-pub fn read(bytes: &[u8]) -> Result<Pickle<'_>, Fault> {
+pub fn read(bytes: &[u8]) -> Result<Pickle<'_>, PickleError> {
     if u32::try_from(bytes.len()).is_err() {
-        return Err(Fault::TooLarge);
+        return Err(PickleError::TooLarge);
     }
     let input = Input { bytes, at: 0 };
     let mut machine = Machine {
@@ -34,35 +34,39 @@ pub fn read(bytes: &[u8]) -> Result<Pickle<'_>, Fault> {
         }
     };
     if machine.input.at < bytes.len() {
-        return Err(Fault::Broken("there is more behind its end"));
+        return Err(PickleError::Broken("there is more behind its end"));
     }
     Ok(Pickle { bytes, nodes: machine.nodes, root })
 }
 
 struct Machine<'p> {
     input: Input<'p>,
-    stack: Vec<Value>,
+    stack: Vec<PickleValue>,
     /// How high the stack was at each mark.
     marks: Vec<usize>,
-    memo: HashMap<u32, Value>,
-    nodes: Vec<Vec<Value>>,
+    memo: HashMap<u32, PickleValue>,
+    nodes: Vec<Vec<PickleValue>>,
     /// What took memory so far: values, marks, memos.
     made: usize,
 }
 
 impl Machine<'_> {
     /// One instruction; the last one returns what the pickle is of.
-    fn step(&mut self) -> Result<Option<Value>, Fault> {
+    fn step(&mut self) -> Result<Option<PickleValue>, PickleError> {
         let code = self.input.byte()?;
         match code {
             b'.' => {
                 let root = self.pop()?;
                 let alone = self.stack.is_empty() && self.marks.is_empty();
-                return if alone { Ok(Some(root)) } else { Err(Fault::Broken("values are left")) };
+                return if alone {
+                    Ok(Some(root))
+                } else {
+                    Err(PickleError::Broken("values are left"))
+                };
             }
             0x80 => {
                 if self.input.byte()? > PROTOCOL_MAX {
-                    return Err(Fault::Broken("it has a later protocol"));
+                    return Err(PickleError::Broken("it has a later protocol"));
                 }
             }
             // A frame only says how much to read at a time.
@@ -84,7 +88,9 @@ impl Machine<'_> {
             b'g' | b'h' | b'j' => {
                 let index = self.index(code)?;
                 let value = self.memo.get(&index).copied();
-                self.push(value.ok_or(Fault::Broken("it asks for what it has not memorised"))?)?;
+                self.push(
+                    value.ok_or(PickleError::Broken("it asks for what it has not memorised"))?,
+                )?;
             }
             b'l' | b't' | b'd' | b']' | b')' | b'}' | 0x85..=0x87 => self.make(code)?,
             b'a' | b'e' | b's' | b'u' | 0x90 => self.add(code)?,
@@ -101,15 +107,15 @@ impl Machine<'_> {
         Ok(None)
     }
 
-    fn count(&mut self) -> Result<(), Fault> {
+    fn count(&mut self) -> Result<(), PickleError> {
         self.made += 1;
         if self.made > limits::PICKLE_VALUES {
-            return Err(Fault::TooManyValues);
+            return Err(PickleError::TooManyValues);
         }
         Ok(())
     }
 
-    fn push(&mut self, value: Value) -> Result<(), Fault> {
+    fn push(&mut self, value: PickleValue) -> Result<(), PickleError> {
         self.count()?;
         self.stack.push(value);
         Ok(())
@@ -120,14 +126,14 @@ impl Machine<'_> {
         self.marks.last().copied().unwrap_or(0)
     }
 
-    fn pop(&mut self) -> Result<Value, Fault> {
+    fn pop(&mut self) -> Result<PickleValue, PickleError> {
         if self.stack.len() <= self.floor() {
             return Err(EMPTY_STACK);
         }
         self.stack.pop().ok_or(EMPTY_STACK)
     }
 
-    fn top(&self) -> Result<Value, Fault> {
+    fn top(&self) -> Result<PickleValue, PickleError> {
         if self.stack.len() <= self.floor() {
             return Err(EMPTY_STACK);
         }
@@ -135,7 +141,7 @@ impl Machine<'_> {
     }
 
     /// Takes the value on top away, or the mark that is there.
-    fn drop_top(&mut self) -> Result<(), Fault> {
+    fn drop_top(&mut self) -> Result<(), PickleError> {
         if self.marks.last() == Some(&self.stack.len()) {
             self.marks.pop();
             return Ok(());
@@ -143,33 +149,33 @@ impl Machine<'_> {
         self.pop().map(drop)
     }
 
-    fn take_marked(&mut self) -> Result<Vec<Value>, Fault> {
+    fn take_marked(&mut self) -> Result<Vec<PickleValue>, PickleError> {
         let mark = self.marks.pop().ok_or(NO_MARK)?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
     /// Takes the last so many values.
-    fn take(&mut self, count: usize) -> Result<Vec<Value>, Fault> {
+    fn take(&mut self, count: usize) -> Result<Vec<PickleValue>, PickleError> {
         let from = self.stack.len().checked_sub(count).filter(|from| *from >= self.floor());
         Ok(self.stack.split_off(from.ok_or(EMPTY_STACK)?))
     }
 
-    fn index(&mut self, code: u8) -> Result<u32, Fault> {
+    fn index(&mut self, code: u8) -> Result<u32, PickleError> {
         let index = match code {
             b'p' | b'g' => {
                 let line = str::from_utf8(self.input.line()?.of(self.input.bytes)).ok();
                 return line
                     .and_then(|line| line.parse().ok())
-                    .ok_or(Fault::Broken("a memo has a number"));
+                    .ok_or(PickleError::Broken("a memo has a number"));
             }
             b'q' | b'h' => self.input.length(1)?,
             b'r' | b'j' => self.input.length(4)?,
             _ => self.memo.len() as u64,
         };
-        u32::try_from(index).map_err(|_| Fault::TooManyValues)
+        u32::try_from(index).map_err(|_| PickleError::TooManyValues)
     }
 
-    fn memorise(&mut self, code: u8) -> Result<(), Fault> {
+    fn memorise(&mut self, code: u8) -> Result<(), PickleError> {
         let index = self.index(code)?;
         let top = self.top()?;
         self.count()?;
@@ -177,73 +183,73 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn node(&mut self, values: Vec<Value>) -> u32 {
+    fn node(&mut self, values: Vec<PickleValue>) -> u32 {
         self.nodes.push(values);
         // There are fewer than PICKLE_VALUES.
         (self.nodes.len() - 1) as u32
     }
 
     /// Lists, tuples and dicts.
-    fn make(&mut self, code: u8) -> Result<(), Fault> {
+    fn make(&mut self, code: u8) -> Result<(), PickleError> {
         let values = match code {
             b'l' | b't' | b'd' => self.take_marked()?,
             0x85..=0x87 => self.take(usize::from(code - 0x84))?,
             _ => Vec::new(),
         };
         if code == b'd' && values.len() % 2 == 1 {
-            return Err(Fault::Broken("a dict has a key without a value"));
+            return Err(PickleError::Broken("a dict has a key without a value"));
         }
         let node = self.node(values);
         self.push(match code {
-            b'l' | b']' => Value::List(node),
-            b'd' | b'}' => Value::Dict(node),
-            _ => Value::Tuple(node),
+            b'l' | b']' => PickleValue::List(node),
+            b'd' | b'}' => PickleValue::Dict(node),
+            _ => PickleValue::Tuple(node),
         })
     }
 
     /// Adds to the list, dict or set on the stack.
-    fn add(&mut self, code: u8) -> Result<(), Fault> {
+    fn add(&mut self, code: u8) -> Result<(), PickleError> {
         let values = match code {
             b'a' => self.take(1)?,
             b's' => self.take(2)?,
             _ => self.take_marked()?,
         };
         let node = match (self.top()?, code) {
-            (Value::List(node), b'a' | b'e') => node,
-            (Value::Dict(node), b's' | b'u') => {
+            (PickleValue::List(node), b'a' | b'e') => node,
+            (PickleValue::Dict(node), b's' | b'u') => {
                 if values.len() % 2 == 1 {
-                    return Err(Fault::Broken("a dict has a key without a value"));
+                    return Err(PickleError::Broken("a dict has a key without a value"));
                 }
                 node
             }
-            (Value::Object, _) => return Ok(()),
+            (PickleValue::Object, _) => return Ok(()),
             _ => return Err(NO_CONTAINER),
         };
         self.nodes.get_mut(node as usize).ok_or(NO_CONTAINER)?.extend(values);
         Ok(())
     }
 
-    fn scalar(&mut self, code: u8) -> Result<Value, Fault> {
+    fn scalar(&mut self, code: u8) -> Result<PickleValue, PickleError> {
         let value = match code {
-            b'N' => Value::None,
-            0x88 => Value::Bool(true),
-            0x89 => Value::Bool(false),
+            b'N' => PickleValue::None,
+            0x88 => PickleValue::Bool(true),
+            0x89 => PickleValue::Bool(false),
             b'K' | b'M' => {
                 let number = self.input.length(if code == b'K' { 1 } else { 2 })?;
-                Value::Int(number.cast_signed())
+                PickleValue::Int(number.cast_signed())
             }
-            b'J' => Value::Int(i64::from(self.input.length(4)? as u32 as i32)),
-            b'G' => Value::Float(f64::from_bits(self.input.length(8)?.swap_bytes())),
+            b'J' => PickleValue::Int(i64::from(self.input.length(4)? as u32 as i32)),
+            b'G' => PickleValue::Float(f64::from_bits(self.input.length(8)?.swap_bytes())),
             b'F' => {
                 let line = str::from_utf8(self.input.line()?.of(self.input.bytes)).ok();
                 let number = line.and_then(|line| line.parse().ok());
-                Value::Float(number.ok_or(Fault::Broken("a float is none"))?)
+                PickleValue::Float(number.ok_or(PickleError::Broken("a float is none"))?)
             }
             b'I' | b'L' => {
                 let line = self.input.line()?;
                 match line.of(self.input.bytes) {
-                    b"00" if code == b'I' => Value::Bool(false),
-                    b"01" if code == b'I' => Value::Bool(true),
+                    b"00" if code == b'I' => PickleValue::Bool(false),
+                    b"01" if code == b'I' => PickleValue::Bool(true),
                     digits => text::decimal(digits, line.start)?,
                 }
             }
@@ -256,31 +262,33 @@ impl Machine<'_> {
         Ok(value)
     }
 
-    fn text(&mut self, code: u8) -> Result<Value, Fault> {
+    fn text(&mut self, code: u8) -> Result<PickleValue, PickleError> {
         let (form, width) = match code {
-            b'V' => return Ok(Value::Text(Form::Escaped, self.input.line()?)),
-            b'S' => return Ok(Value::Text(Form::Quoted, self.input.line()?)),
-            b'X' => (Form::Utf8, 4),
-            0x8c => (Form::Utf8, 1),
-            0x8d => (Form::Utf8, 8),
-            b'T' | b'B' => (Form::Bytes, 4),
-            0x8e => (Form::Bytes, 8),
-            _ => (Form::Bytes, 1),
+            b'V' => return Ok(PickleValue::Text(TextForm::Escaped, self.input.line()?)),
+            b'S' => return Ok(PickleValue::Text(TextForm::Quoted, self.input.line()?)),
+            b'X' => (TextForm::Utf8, 4),
+            0x8c => (TextForm::Utf8, 1),
+            0x8d => (TextForm::Utf8, 8),
+            b'T' | b'B' => (TextForm::Bytes, 4),
+            0x8e => (TextForm::Bytes, 8),
+            _ => (TextForm::Bytes, 1),
         };
         let len = self.input.length(width)?;
-        Ok(Value::Text(form, self.input.span(len)?))
+        Ok(PickleValue::Text(form, self.input.span(len)?))
     }
 
     /// What Python would look up or call stays what it is: nobody knows.
-    fn object(&mut self, code: u8) -> Result<(), Fault> {
+    fn object(&mut self, code: u8) -> Result<(), PickleError> {
         let made = match code {
             b'c' => {
                 let (module, name) = (self.input.line()?, self.input.line()?);
                 let bytes = self.input.bytes;
                 match (module.of(bytes), name.of(bytes)) {
-                    (b"_codecs", b"encode") => Value::Maker(Maker::Encode),
-                    (b"__builtin__" | b"builtins", b"bytes") => Value::Maker(Maker::Bytes),
-                    _ => Value::Object,
+                    (b"_codecs", b"encode") => PickleValue::BytesMaker(BytesMaker::Encode),
+                    (b"__builtin__" | b"builtins", b"bytes") => {
+                        PickleValue::BytesMaker(BytesMaker::Bytes)
+                    }
+                    _ => PickleValue::Object,
                 }
             }
             b'R' => {
@@ -289,49 +297,52 @@ impl Machine<'_> {
                 self.called(callable, arguments)
             }
             // By an id, by a number of the registry, or by two texts.
-            b'P' => self.input.line().map(|_| Value::Object)?,
-            b'Q' => self.take(1).map(|_| Value::Object)?,
+            b'P' => self.input.line().map(|_| PickleValue::Object)?,
+            b'Q' => self.take(1).map(|_| PickleValue::Object)?,
             0x82..=0x84 => {
                 let width = [1, 2, 4].get(usize::from(code - 0x82)).copied().unwrap_or(4);
-                self.input.length(width).map(|_| Value::Object)?
+                self.input.length(width).map(|_| PickleValue::Object)?
             }
-            0x93 => self.take(2).map(|_| Value::Object)?,
+            0x93 => self.take(2).map(|_| PickleValue::Object)?,
             // An instance: of a name, of a class on the stack, or made by its class's `__new__`.
             b'i' => {
                 self.input.line()?;
                 self.input.line()?;
-                self.take_marked().map(|_| Value::Object)?
+                self.take_marked().map(|_| PickleValue::Object)?
             }
-            b'o' => self.take_marked().map(|_| Value::Object)?,
-            0x81 => self.take(2).map(|_| Value::Object)?,
-            0x92 => self.take(3).map(|_| Value::Object)?,
+            b'o' => self.take_marked().map(|_| PickleValue::Object)?,
+            0x81 => self.take(2).map(|_| PickleValue::Object)?,
+            0x92 => self.take(3).map(|_| PickleValue::Object)?,
             // A state for the instance below it.
-            b'b' => self.take(2).map(|_| Value::Object)?,
+            b'b' => self.take(2).map(|_| PickleValue::Object)?,
             // Sets, and a bytearray.
-            0x8f => Value::Object,
-            0x91 => self.take_marked().map(|_| Value::Object)?,
+            0x8f => PickleValue::Object,
+            0x91 => self.take_marked().map(|_| PickleValue::Object)?,
             0x96 => {
                 let len = self.input.length(8)?;
-                self.input.span(len).map(|_| Value::Object)?
+                self.input.span(len).map(|_| PickleValue::Object)?
             }
-            0x97 | 0x98 => return Err(Fault::Broken("a part of it was sent apart")),
-            _ => return Err(Fault::Broken("it has an unknown instruction")),
+            0x97 | 0x98 => return Err(PickleError::Broken("a part of it was sent apart")),
+            _ => return Err(PickleError::Broken("it has an unknown instruction")),
         };
         self.push(made)
     }
 
     /// Bytes, if that is what is made so, else an object.
-    fn called(&self, callable: Value, arguments: Value) -> Value {
-        let Value::Tuple(node) = arguments else { return Value::Object };
+    fn called(&self, callable: PickleValue, arguments: PickleValue) -> PickleValue {
+        let PickleValue::Tuple(node) = arguments else { return PickleValue::Object };
         let arguments = self.nodes.get(node as usize).map_or(&[][..], Vec::as_slice);
         match (callable, arguments) {
-            (Value::Maker(Maker::Bytes), []) => Value::Text(Form::Bytes, Span::EMPTY),
-            (Value::Maker(Maker::Encode), [Value::Text(form, span), Value::Text(_, name)])
-                if name.of(self.input.bytes) == b"latin1" =>
-            {
-                form.latin1().map_or(Value::Object, |form| Value::Text(form, *span))
+            (PickleValue::BytesMaker(BytesMaker::Bytes), []) => {
+                PickleValue::Text(TextForm::Bytes, ByteSpan::EMPTY)
             }
-            _ => Value::Object,
+            (
+                PickleValue::BytesMaker(BytesMaker::Encode),
+                [PickleValue::Text(form, span), PickleValue::Text(_, name)],
+            ) if name.of(self.input.bytes) == b"latin1" => {
+                form.latin1().map_or(PickleValue::Object, |form| PickleValue::Text(form, *span))
+            }
+            _ => PickleValue::Object,
         }
     }
 }
@@ -342,38 +353,38 @@ struct Input<'p> {
 }
 
 impl Input<'_> {
-    fn byte(&mut self) -> Result<u8, Fault> {
+    fn byte(&mut self) -> Result<u8, PickleError> {
         let byte = self.bytes.get(self.at).copied().ok_or(CUT_OFF)?;
         self.at += 1;
         Ok(byte)
     }
 
     /// A little-endian number of so many bytes.
-    fn length(&mut self, width: usize) -> Result<u64, Fault> {
+    fn length(&mut self, width: usize) -> Result<u64, PickleError> {
         let bytes = self.bytes.get(self.at..self.at + width).ok_or(CUT_OFF)?;
         self.at += width;
         Ok(bytes.iter().rev().fold(0, |number, byte| (number << 8) | u64::from(*byte)))
     }
 
     /// Whether so many bytes are still to come.
-    fn has(&self, len: u64) -> Result<(), Fault> {
+    fn has(&self, len: u64) -> Result<(), PickleError> {
         let left = self.bytes.len() - self.at;
         if len > left as u64 {
-            return Err(Fault::Broken("it claims more than there is"));
+            return Err(PickleError::Broken("it claims more than there is"));
         }
         Ok(())
     }
 
-    fn span(&mut self, len: u64) -> Result<Span, Fault> {
+    fn span(&mut self, len: u64) -> Result<ByteSpan, PickleError> {
         self.has(len)?;
         // No pickle is larger than a u32 counts.
-        let span = Span { start: self.at as u32, len: len as u32 };
+        let span = ByteSpan { start: self.at as u32, len: len as u32 };
         self.at += len as usize;
         Ok(span)
     }
 
     /// Up to the end of the line, and past it.
-    fn line(&mut self) -> Result<Span, Fault> {
+    fn line(&mut self) -> Result<ByteSpan, PickleError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let len = rest.iter().position(|byte| *byte == b'\n').ok_or(CUT_OFF)?;
         let span = self.span(len as u64)?;

@@ -12,12 +12,12 @@ fn json(bytes: &[u8]) -> String {
     String::from_utf8(read(bytes).unwrap()).unwrap()
 }
 
-fn fault(bytes: &[u8]) -> Fault {
+fn fault(bytes: &[u8]) -> PickleError {
     read(bytes).unwrap_err()
 }
 
 fn written(json: &str) -> Vec<u8> {
-    let mut writer = Writer::new();
+    let mut writer = PickleWriter::new();
     writer.json(json.as_bytes());
     writer.end()
 }
@@ -76,7 +76,7 @@ fn what_is_not_plain_is_never_made() {
         b"}(U\x01aNX\x01\0\0\0aNu.",
         b"c_codecs\nencode\n.",
     ] {
-        assert_eq!(fault(bytes), Fault::NotPlain, "{}", bytes.escape_ascii());
+        assert_eq!(fault(bytes), PickleError::NotPlain, "{}", bytes.escape_ascii());
     }
 }
 
@@ -92,7 +92,7 @@ fn what_is_only_claimed_takes_no_memory() {
         b"\x95\xff\xff\xff\xff\xff\xff\xff\xff",
         b"\x96\0\0\0\0\0\0\0\x80",
     ] {
-        assert_eq!(fault(claim), Fault::Broken("it claims more than there is"));
+        assert_eq!(fault(claim), PickleError::Broken("it claims more than there is"));
     }
     // The highest number of a memo is one memo.
     assert_eq!(json(b"Nr\xff\xff\xff\xff0j\xff\xff\xff\xff."), "null");
@@ -101,9 +101,9 @@ fn what_is_only_claimed_takes_no_memory() {
 #[test]
 fn what_would_become_huge_is_refused() {
     let nested = [&b"]".repeat(100_000)[..], &b"a".repeat(99_999), b"."].concat();
-    assert_eq!(fault(&nested), Fault::TooDeep);
-    assert_eq!(fault(b"]q\0h\0a."), Fault::TooDeep, "it holds itself");
-    assert_eq!(fault(b"}q\0U\x01ah\0s."), Fault::TooDeep);
+    assert_eq!(fault(&nested), PickleError::TooDeep);
+    assert_eq!(fault(b"]q\0h\0a."), PickleError::TooDeep, "it holds itself");
+    assert_eq!(fault(b"}q\0U\x01ah\0s."), PickleError::TooDeep);
     // Each list holds the one before ten times: 10^30 texts.
     let mut bomb = b"]q\0(".to_vec();
     (0..10).for_each(|_| bomb.extend_from_slice(b"U\x03lol"));
@@ -115,20 +115,20 @@ fn what_would_become_huge_is_refused() {
     }
     // What is left below the last list is thrown away first.
     let bomb = [b"(", &bomb[..], b"q\xff1h\xff."].concat();
-    assert_eq!(fault(&bomb), Fault::TooLarge);
+    assert_eq!(fault(&bomb), PickleError::TooLarge);
     assert_eq!(
         fault(&[&b"N"[..], &b"2".repeat(limits::PICKLE_VALUES)].concat()),
-        Fault::TooManyValues
+        PickleError::TooManyValues
     );
-    assert_eq!(fault(&b"(".repeat(limits::PICKLE_VALUES + 1)), Fault::TooManyValues);
+    assert_eq!(fault(&b"(".repeat(limits::PICKLE_VALUES + 1)), PickleError::TooManyValues);
     let memos = [&b"N"[..], &b"\x94".repeat(limits::PICKLE_VALUES)].concat();
-    assert_eq!(fault(&memos), Fault::TooManyValues);
+    assert_eq!(fault(&memos), PickleError::TooManyValues);
     let digits = "9".repeat(limits::PICKLE_INTEGER_DIGITS);
     assert_eq!(json(format!("L{digits}L\n.").as_bytes()), digits);
-    assert_eq!(fault(format!("L9{digits}L\n.").as_bytes()), Fault::HugeInteger);
+    assert_eq!(fault(format!("L9{digits}L\n.").as_bytes()), PickleError::HugeInteger);
     let bytes = limits::PICKLE_INTEGER_BYTES as u32 + 1;
     let long = [b"\x8b", &bytes.to_le_bytes()[..], &vec![1; bytes as usize], b"."].concat();
-    assert_eq!(fault(&long), Fault::HugeInteger);
+    assert_eq!(fault(&long), PickleError::HugeInteger);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn depth_is_that_of_messages() {
     let nested =
         |levels: usize| [&b"]".repeat(levels)[..], &b"a".repeat(levels - 1), b"."].concat();
     assert_eq!(json(&nested(limits::DEPTH_LEVELS)).len(), 2 * limits::DEPTH_LEVELS);
-    assert_eq!(fault(&nested(limits::DEPTH_LEVELS + 1)), Fault::TooDeep);
+    assert_eq!(fault(&nested(limits::DEPTH_LEVELS + 1)), PickleError::TooDeep);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn what_is_no_pickle_says_why() {
         (b"S'a\n.", "a text of it is none"),
         (b"V\\u12\n.", "a text of it is none"),
     ] {
-        let Fault::Broken(text) = fault(bytes) else { panic!("{}", bytes.escape_ascii()) };
+        let PickleError::Broken(text) = fault(bytes) else { panic!("{}", bytes.escape_ascii()) };
         assert_eq!(text, why, "{}", bytes.escape_ascii());
     }
 }
@@ -179,7 +179,7 @@ fn fields_are_found_by_text_and_by_bytes() {
     let bytes = b"}(U\x01aK\x01X\x01\0\0\0bU\x02hiU\x01aK\x02u.";
     let pickle = Pickle::read(bytes).unwrap();
     let get = |key| pickle.get(pickle.root(), key);
-    assert!(matches!(get("a"), Some(Value::Int(2))), "the last one counts");
+    assert!(matches!(get("a"), Some(PickleValue::Int(2))), "the last one counts");
     assert_eq!(get("b").and_then(|value| pickle.text(value)).as_deref(), Some("hi"));
     assert!(get("c").is_none());
 }
@@ -254,7 +254,7 @@ fn pythons_own_pickles_are_what_they_were_made_of() {
                 let text = String::from_utf8(json).unwrap();
                 format!("{text}\n{}", hex(&written(&text)))
             }
-            Err(Fault::NotPlain) => "not plain".to_owned(),
+            Err(PickleError::NotPlain) => "not plain".to_owned(),
             Err(fault) => format!("{fault}"),
         };
         writeln!(answers, "{answer}").unwrap();
@@ -266,7 +266,7 @@ fn pythons_own_pickles_are_what_they_were_made_of() {
     assert!(count > 4_000, "{count} pickles");
 }
 
-fn read_large(bytes: &[u8]) -> Result<Vec<u8>, Fault> {
+fn read_large(bytes: &[u8]) -> Result<Vec<u8>, PickleError> {
     let pickle = Pickle::read(bytes)?;
     pickle.json(pickle.root(), limits::MESSAGE_BYTES)
 }

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::{Fault, Span, Value};
+use super::{ByteSpan, PickleError, PickleValue};
 use crate::limits;
 
 /// How a text or bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum TextForm {
     /// Text in UTF-8, in which Python lets the halves of surrogate pairs stand.
     Utf8,
     /// Text in Latin-1, with \u and \U.
@@ -21,16 +21,16 @@ pub enum Form {
     Latin1OfEscaped,
 }
 
-impl Form {
+impl TextForm {
     pub fn is_text(self) -> bool {
-        matches!(self, Form::Utf8 | Form::Escaped)
+        matches!(self, TextForm::Utf8 | TextForm::Escaped)
     }
 
     /// The bytes that a text of this form stands for.
-    pub fn latin1(self) -> Option<Form> {
+    pub fn latin1(self) -> Option<TextForm> {
         match self {
-            Form::Utf8 => Some(Form::Latin1OfUtf8),
-            Form::Escaped => Some(Form::Latin1OfEscaped),
+            TextForm::Utf8 => Some(TextForm::Latin1OfUtf8),
+            TextForm::Escaped => Some(TextForm::Latin1OfEscaped),
             _ => None,
         }
     }
@@ -38,13 +38,13 @@ impl Form {
 
 /// The bytes, or the text in UTF-8, with halves of surrogate pairs as Python writes them; `None` if
 /// it is not well-formed.
-pub fn decode(form: Form, raw: &[u8]) -> Option<Cow<'_, [u8]>> {
+pub fn decode(form: TextForm, raw: &[u8]) -> Option<Cow<'_, [u8]>> {
     match form {
-        Form::Utf8 | Form::Bytes => Some(raw.into()),
-        Form::Escaped => unescape(raw).map(Cow::from),
-        Form::Quoted => unquote(raw).map(Cow::from),
-        Form::Latin1OfUtf8 => latin1(raw).map(Cow::from),
-        Form::Latin1OfEscaped => latin1(&unescape(raw)?).map(Cow::from),
+        TextForm::Utf8 | TextForm::Bytes => Some(raw.into()),
+        TextForm::Escaped => unescape(raw).map(Cow::from),
+        TextForm::Quoted => unquote(raw).map(Cow::from),
+        TextForm::Latin1OfUtf8 => latin1(raw).map(Cow::from),
+        TextForm::Latin1OfEscaped => latin1(&unescape(raw)?).map(Cow::from),
     }
 }
 
@@ -120,36 +120,36 @@ fn latin1(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// An integer in decimal digits, behind which Python 2 may have written an L; they begin at `start`.
-pub fn decimal(line: &[u8], start: u32) -> Result<Value, Fault> {
+pub fn decimal(line: &[u8], start: u32) -> Result<PickleValue, PickleError> {
     let number = line.strip_suffix(b"L").unwrap_or(line);
     let digits = number.strip_prefix(b"-").unwrap_or(number);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Fault::Broken("an integer is none"));
+        return Err(PickleError::Broken("an integer is none"));
     }
     if digits.len() > limits::PICKLE_INTEGER_DIGITS {
-        return Err(Fault::HugeInteger);
+        return Err(PickleError::HugeInteger);
     }
     if let Some(small) = str::from_utf8(number).ok().and_then(|text| text.parse().ok()) {
-        return Ok(Value::Int(small));
+        return Ok(PickleValue::Int(small));
     }
     if digits.first() == Some(&b'0') {
-        return Err(Fault::Broken("an integer begins with a zero"));
+        return Err(PickleError::Broken("an integer begins with a zero"));
     }
-    Ok(Value::Digits(Span { start, len: number.len() as u32 }))
+    Ok(PickleValue::Digits(ByteSpan { start, len: number.len() as u32 }))
 }
 
 /// An integer as a little-endian two's complement.
-pub fn long(bytes: &[u8], span: Span) -> Result<Value, Fault> {
+pub fn long(bytes: &[u8], span: ByteSpan) -> Result<PickleValue, PickleError> {
     if bytes.len() > limits::PICKLE_INTEGER_BYTES {
-        return Err(Fault::HugeInteger);
+        return Err(PickleError::HugeInteger);
     }
     if bytes.len() > 8 {
-        return Ok(Value::Long(span));
+        return Ok(PickleValue::Long(span));
     }
     let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
     let mut eight = if negative { [0xFF; 8] } else { [0; 8] };
     eight.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    Ok(Value::Int(i64::from_le_bytes(eight)))
+    Ok(PickleValue::Int(i64::from_le_bytes(eight)))
 }
 
 /// The decimal digits of a little-endian two's complement.

@@ -8,11 +8,11 @@ use serde::de::Visitor;
 use crate::limits;
 
 /// Writes one pickle, value by value.
-pub struct Writer(Vec<u8>);
+pub struct PickleWriter(Vec<u8>);
 
-impl Writer {
-    pub fn new() -> Writer {
-        Writer(vec![0x80, 2])
+impl PickleWriter {
+    pub fn new() -> PickleWriter {
+        PickleWriter(vec![0x80, 2])
     }
 
     pub fn end(mut self) -> Vec<u8> {
@@ -84,7 +84,7 @@ impl Writer {
         }
         let quoted = json.get(..=len).unwrap_or(json);
         // As bytes, since `str` has no halves of surrogate pairs; Python has.
-        let text = serde_json::Deserializer::from_slice(quoted).deserialize_bytes(Bytes);
+        let text = serde_json::Deserializer::from_slice(quoted).deserialize_bytes(BytesVisitor);
         self.text(&text.unwrap_or_default());
         len + 1
     }
@@ -109,9 +109,9 @@ impl Writer {
     }
 }
 
-struct Bytes;
+struct BytesVisitor;
 
-impl Visitor<'_> for Bytes {
+impl Visitor<'_> for BytesVisitor {
     type Value = Vec<u8>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -21,7 +21,10 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// All that comes of these bytes, and with what it ends.
-fn decode(decoder: &mut Decoder, mut bytes: &[u8]) -> (Vec<Received>, Option<CloseCode>) {
+fn decode(
+    decoder: &mut WebSocketDecoder,
+    mut bytes: &[u8],
+) -> (Vec<WebSocketMessage>, Option<CloseCode>) {
     let mut all = Vec::new();
     loop {
         let (done, came) = decoder.advance(bytes);
@@ -35,16 +38,16 @@ fn decode(decoder: &mut Decoder, mut bytes: &[u8]) -> (Vec<Received>, Option<Clo
 }
 
 fn refused(bytes: &[u8]) -> Option<CloseCode> {
-    decode(&mut Decoder::new(MAX), bytes).1
+    decode(&mut WebSocketDecoder::new(MAX), bytes).1
 }
 
 #[test]
 fn lengths_of_every_size_come_back() {
     for len in [0, 1, 2, 3, 4, 5, 125, 126, 127, 65_535, 65_536, MAX] {
         let text = "é".repeat(len / 2) + &"x".repeat(len % 2);
-        let mut decoder = Decoder::new(MAX);
+        let mut decoder = WebSocketDecoder::new(MAX);
         let came = decode(&mut decoder, &masked(0x81, text.as_bytes()));
-        assert_eq!(came, (vec![Received::Text(text)], None), "{len}");
+        assert_eq!(came, (vec![WebSocketMessage::Text(text)], None), "{len}");
     }
     assert_eq!(refused(&masked(0x82, &vec![0; MAX + 1])), Some(CloseCode::TOO_LARGE));
 }
@@ -59,11 +62,11 @@ fn a_message_in_parts_is_one_with_control_frames_between() {
         masked(0x80, b"\xa9"),
         masked(0x88, b"\x03\xe8bye"),
     ];
-    let came = decode(&mut Decoder::new(MAX), &bytes.concat());
+    let came = decode(&mut WebSocketDecoder::new(MAX), &bytes.concat());
     let expected = vec![
-        Received::Ping(b"ping".to_vec()),
-        Received::Text("aé".to_owned()),
-        Received::Close(CloseCode(1000)),
+        WebSocketMessage::Ping(b"ping".to_vec()),
+        WebSocketMessage::Text("aé".to_owned()),
+        WebSocketMessage::Close(CloseCode(1000)),
     ];
     assert_eq!(came, (expected, None));
 }
@@ -97,7 +100,7 @@ fn a_claim_is_refused_before_anything_of_it_is_there() {
     for length in [1 << 63, u64::MAX, MAX as u64 + 1] {
         assert_eq!(refused(&claim(length)), Some(CloseCode::TOO_LARGE), "{length}");
     }
-    let mut decoder = Decoder::new(MAX);
+    let mut decoder = WebSocketDecoder::new(MAX);
     let header = [claim(MAX as u64), MASK.to_vec(), vec![0; 10]].concat();
     assert_eq!(decode(&mut decoder, &header), (vec![], None));
     assert!(decoder.message.capacity() < 1_000, "{}", decoder.message.capacity());
@@ -105,13 +108,13 @@ fn a_claim_is_refused_before_anything_of_it_is_there() {
 
 #[test]
 fn parts_without_end_come_to_the_limit() {
-    let mut decoder = Decoder::new(MAX);
+    let mut decoder = WebSocketDecoder::new(MAX);
     assert_eq!(decode(&mut decoder, &masked(0x01, b"")), (vec![], None));
     let part = masked(0x00, &[b'x'; 1_000]);
     let parts = (0..).take_while(|_| decode(&mut decoder, &part).1.is_none()).count();
     assert_eq!(parts, MAX / 1_000);
     assert_eq!(
-        decode(&mut Decoder::new(MAX), &masked(0x00, b"").repeat(3)).1,
+        decode(&mut WebSocketDecoder::new(MAX), &masked(0x00, b"").repeat(3)).1,
         Some(CloseCode::PROTOCOL)
     );
 }
@@ -123,7 +126,7 @@ proptest! {
         size in 1usize..50,
     ) {
         let bytes: Vec<u8> = texts.iter().flat_map(|text| masked(0x81, text.as_bytes())).collect();
-        let mut decoder = Decoder::new(MAX);
+        let mut decoder = WebSocketDecoder::new(MAX);
         let (mut unread, mut all) = (Vec::new(), Vec::new());
         for piece in bytes.chunks(size) {
             unread.extend_from_slice(piece);
@@ -136,13 +139,13 @@ proptest! {
                 }
             }
         }
-        let expected: Vec<_> = texts.into_iter().map(Received::Text).collect();
+        let expected: Vec<_> = texts.into_iter().map(WebSocketMessage::Text).collect();
         prop_assert_eq!(all, expected);
     }
 
     #[test]
     fn no_bytes_break_it(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let (all, _) = decode(&mut Decoder::new(100), &bytes);
+        let (all, _) = decode(&mut WebSocketDecoder::new(100), &bytes);
         prop_assert!(all.len() <= bytes.len());
     }
 }

@@ -3,7 +3,7 @@
 
 use super::frame::write_command;
 use super::handshake::greeting;
-use super::{Event, Fault, Link};
+use super::{Event, ZmtpConnection, ZmtpError};
 
 /// Small, so that it is crossed.
 const MAX_MESSAGE: usize = 1_000;
@@ -29,8 +29,8 @@ fn same_however_cut(bytes: &[u8]) {
 }
 
 /// All that came, what was answered, and what was wrong.
-fn read(bytes: &[u8], size: usize) -> (Vec<Event>, Vec<u8>, Option<Fault>) {
-    let mut link = Link::new(MAX_MESSAGE);
+fn read(bytes: &[u8], size: usize) -> (Vec<Event>, Vec<u8>, Option<ZmtpError>) {
+    let mut link = ZmtpConnection::new(MAX_MESSAGE);
     let (mut events, mut answered, mut unread) = (Vec::new(), Vec::new(), Vec::new());
     for piece in bytes.chunks(size) {
         unread.extend_from_slice(piece);

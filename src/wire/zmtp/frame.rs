@@ -1,6 +1,6 @@
 //! Frames, and the messages that they make up.
 
-use super::Fault;
+use super::ZmtpError;
 use crate::limits;
 
 /// The bits of a frame's first byte.
@@ -10,7 +10,7 @@ const COMMAND: u8 = 4;
 
 /// What came from the peer.
 #[derive(Debug, PartialEq)]
-pub enum Received {
+pub enum Traffic {
     Message(Message),
     Command(Vec<u8>),
 }
@@ -45,7 +45,7 @@ impl Message {
 
 /// Reads frames, and puts the messages together that came in several. What it holds grows with
 /// what has arrived, never with what is claimed to come.
-pub struct Decoder {
+pub struct ZmtpDecoder {
     max_message: usize,
     /// The frame whose body is arriving.
     frame: Option<Frame>,
@@ -61,14 +61,14 @@ struct Frame {
     left: usize,
 }
 
-impl Decoder {
-    pub fn new(max_message: usize) -> Decoder {
-        Decoder { max_message, frame: None, message: Message::default(), command: Vec::new() }
+impl ZmtpDecoder {
+    pub fn new(max_message: usize) -> ZmtpDecoder {
+        ZmtpDecoder { max_message, frame: None, message: Message::default(), command: Vec::new() }
     }
 
     /// Reads on; returns how many bytes are done with, and what came, if that is whole. Without it
     /// there is nothing to be done before more bytes are there.
-    pub fn advance(&mut self, unread: &[u8]) -> (usize, Result<Option<Received>, Fault>) {
+    pub fn advance(&mut self, unread: &[u8]) -> (usize, Result<Option<Traffic>, ZmtpError>) {
         let mut done = 0;
         loop {
             let rest = unread.get(done..).unwrap_or_default();
@@ -94,25 +94,25 @@ impl Decoder {
             let (command, more) = (frame.command, frame.more);
             self.frame = None;
             if command {
-                return (done, Ok(Some(Received::Command(std::mem::take(&mut self.command)))));
+                return (done, Ok(Some(Traffic::Command(std::mem::take(&mut self.command)))));
             }
             self.message.ends.push(self.message.bytes.len());
             if !more {
-                return (done, Ok(Some(Received::Message(std::mem::take(&mut self.message)))));
+                return (done, Ok(Some(Traffic::Message(std::mem::take(&mut self.message)))));
             }
         }
     }
 
     /// A frame's header and its length, if that is whole; one that may not come is refused as soon
     /// as that can be seen.
-    fn header(&self, bytes: &[u8]) -> Result<Option<(Frame, usize)>, Fault> {
+    fn header(&self, bytes: &[u8]) -> Result<Option<(Frame, usize)>, ZmtpError> {
         let Some((&flags, rest)) = bytes.split_first() else { return Ok(None) };
         let (command, more) = (flags & COMMAND != 0, flags & MORE != 0);
         if flags & !(MORE | LONG | COMMAND) != 0 || (command && more) {
-            return Err(Fault("this is no frame of ZMTP 3"));
+            return Err(ZmtpError("this is no frame of ZMTP 3"));
         }
         if !command && self.message.ends.len() >= limits::ZMTP_PARTS {
-            return Err(Fault("the message has too many parts"));
+            return Err(ZmtpError("the message has too many parts"));
         }
         let length = match flags & LONG {
             0 => rest.first().map(|length| (u64::from(*length), 2)),
@@ -125,7 +125,7 @@ impl Decoder {
         };
         match usize::try_from(length).ok().filter(|length| *length <= room) {
             Some(left) => Ok(Some((Frame { more, command, left }, header))),
-            None => Err(Fault("the frame is too large")),
+            None => Err(ZmtpError("the frame is too large")),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The handshake: the greetings of both sides, then the command READY, which names the sockets.
 
-use super::Fault;
+use super::ZmtpError;
 use super::frame::write_command;
 
 const GREETING_BYTES: usize = 64;
@@ -20,20 +20,20 @@ pub fn greeting() -> [u8; GREETING_BYTES] {
 }
 
 /// Reads a greeting; how many bytes it has once it is whole.
-pub fn read_greeting(bytes: &[u8]) -> Result<Option<usize>, Fault> {
+pub fn read_greeting(bytes: &[u8]) -> Result<Option<usize>, ZmtpError> {
     // What lies between is padding, for peers of other versions.
     let signed = |at: usize, expected: u8| bytes.get(at).is_none_or(|byte| *byte == expected);
     if !signed(0, 0xFF) || !signed(SIGNATURE_BYTES - 1, 0x7F) {
-        return Err(Fault("this is no greeting of ZMTP 3"));
+        return Err(ZmtpError("this is no greeting of ZMTP 3"));
     }
     if bytes.get(MAJOR).is_some_and(|major| *major < 3) {
-        return Err(Fault("the peer speaks a version of ZMTP that is older than 3"));
+        return Err(ZmtpError("the peer speaks a version of ZMTP that is older than 3"));
     }
     let ours = greeting();
     let mechanism = bytes.get(MECHANISM.start..).unwrap_or_default();
     let expected = ours.get(MECHANISM).unwrap_or_default();
     if mechanism.iter().zip(expected).any(|(byte, expected)| byte != expected) {
-        return Err(Fault("the peer asks for a security mechanism, and there is none"));
+        return Err(ZmtpError("the peer asks for a security mechanism, and there is none"));
     }
     Ok((bytes.len() >= GREETING_BYTES).then_some(GREETING_BYTES))
 }
@@ -89,11 +89,11 @@ pub fn command(body: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Reads the data of READY, and writes what it is answered with.
-pub fn shake_hands(out: &mut Vec<u8>, data: &[u8]) -> Result<Peer, Fault> {
+pub fn shake_hands(out: &mut Vec<u8>, data: &[u8]) -> Result<Peer, ZmtpError> {
     let mut socket = None;
     let mut rest = data;
     while !rest.is_empty() {
-        let property = property(rest).ok_or(Fault("READY is not as it must be"))?;
+        let property = property(rest).ok_or(ZmtpError("READY is not as it must be"))?;
         let (name, value);
         (name, value, rest) = property;
         if name.eq_ignore_ascii_case(b"Socket-Type") {
@@ -104,7 +104,7 @@ pub fn shake_hands(out: &mut Vec<u8>, data: &[u8]) -> Result<Peer, Fault> {
         let reason = "this server is for REQ, DEALER, PUSH, PUB and SUB";
         let data = [&[reason.len() as u8], reason.as_bytes()].concat();
         write_command(out, "ERROR", &data);
-        return Err(Fault("the peer's socket is of no type that is served"));
+        return Err(ZmtpError("the peer's socket is of no type that is served"));
     };
     let own = peer.counterpart();
     let mut data = b"\x0bSocket-Type".to_vec();

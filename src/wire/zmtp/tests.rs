@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::check::zmtp;
-use super::frame::{Decoder, Received};
+use super::frame::{Traffic, ZmtpDecoder};
 use super::*;
 use crate::limits;
 
@@ -31,8 +31,8 @@ fn message(parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// A link with whom hands are shaken; what it wrote meanwhile is gone.
-fn linked(socket: &str) -> Link {
-    let mut link = Link::new(MAX);
+fn linked(socket: &str) -> ZmtpConnection {
+    let mut link = ZmtpConnection::new(MAX);
     let begin = [greeting_of_libzmq(), ready(socket)].concat();
     assert_eq!(link.advance(&begin), (begin.len(), Ok(None)));
     assert!(link.peer().is_some());
@@ -40,7 +40,7 @@ fn linked(socket: &str) -> Link {
     link
 }
 
-fn events(link: &mut Link, bytes: &[u8]) -> (Vec<Event>, Option<Fault>) {
+fn events(link: &mut ZmtpConnection, bytes: &[u8]) -> (Vec<Event>, Option<ZmtpError>) {
     let (mut events, mut done) = (Vec::new(), 0);
     loop {
         let (used, event) = link.advance(&bytes[done..]);
@@ -55,7 +55,7 @@ fn events(link: &mut Link, bytes: &[u8]) -> (Vec<Event>, Option<Fault>) {
 
 /// What is wrong with what a peer sends behind the handshake.
 fn fault(socket: &str, bytes: &[u8]) -> Option<&'static str> {
-    events(&mut linked(socket), bytes).1.map(|Fault(text)| text)
+    events(&mut linked(socket), bytes).1.map(|ZmtpError(text)| text)
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn hands_are_shaken_with_each_socket_that_is_served() {
     for (socket, own) in
         [("REQ", "REP"), ("DEALER", "ROUTER"), ("SUB", "PUB"), ("XSUB", "PUB"), ("PUSH", "PULL")]
     {
-        let mut link = Link::new(MAX);
+        let mut link = ZmtpConnection::new(MAX);
         let begin = [greeting_of_libzmq(), ready(socket)].concat();
         assert_eq!(link.advance(&begin), (begin.len(), Ok(None)), "{socket}");
         let mut expected = greeting().to_vec();
@@ -71,7 +71,7 @@ fn hands_are_shaken_with_each_socket_that_is_served() {
         expected.extend(command("READY", &property));
         assert_eq!(link.replies(), expected, "{socket}");
     }
-    let mut link = Link::new(MAX);
+    let mut link = ZmtpConnection::new(MAX);
     events(&mut link, &[greeting_of_libzmq(), ready("PUB")].concat());
     assert!(link.replies().ends_with(&message(&[&[1]])), "it is subscribed to");
 }
@@ -79,19 +79,19 @@ fn hands_are_shaken_with_each_socket_that_is_served() {
 #[test]
 fn another_socket_is_told_that_it_is_none_of_ours() {
     for socket in ["PAIR", "ROUTER", "req", ""] {
-        let mut link = Link::new(MAX);
+        let mut link = ZmtpConnection::new(MAX);
         let (_, fault) = events(&mut link, &[greeting_of_libzmq(), ready(socket)].concat());
         assert!(fault.is_some(), "{socket}");
         assert_eq!(link.replies()[64..][..8], *b"\x04\x38\x05ERROR", "{socket}");
     }
-    let mut link = Link::new(MAX);
+    let mut link = ZmtpConnection::new(MAX);
     assert!(events(&mut link, &[greeting_of_libzmq(), command("READY", b"")].concat()).1.is_some());
 }
 
 #[test]
 fn a_peer_may_send_any_part_of_its_greeting_and_wait() {
     for len in 0..64 {
-        let mut link = Link::new(MAX);
+        let mut link = ZmtpConnection::new(MAX);
         assert_eq!(link.replies(), greeting());
         assert_eq!(link.advance(&greeting_of_libzmq()[..len]), (0, Ok(None)), "{len}");
     }
@@ -110,18 +110,18 @@ fn older_and_foreign_greetings_are_refused_at_once() {
         ("ZMTP 2.0", version_2[..11].to_vec()),
         ("a mechanism", curve[..17].to_vec()),
     ] {
-        let (used, came) = Link::new(MAX).advance(&bytes);
+        let (used, came) = ZmtpConnection::new(MAX).advance(&bytes);
         assert!(used == 0 && came.is_err(), "{what}: {came:?}");
     }
     let mut later = greeting_of_libzmq();
     later[10] = 4;
-    assert_eq!(Link::new(MAX).advance(&later), (64, Ok(None)));
+    assert_eq!(ZmtpConnection::new(MAX).advance(&later), (64, Ok(None)));
 }
 
 #[test]
 fn nothing_comes_before_the_handshake() {
     for early in [message(&[b""]), message(&[b"o3 x"]), command("PING", b"\0\0"), ready("REQ")] {
-        let mut link = Link::new(MAX);
+        let mut link = ZmtpConnection::new(MAX);
         let (came, fault) = events(&mut link, &[greeting_of_libzmq(), early.clone()].concat());
         assert_eq!(came, []);
         assert_eq!(fault.is_none(), early == ready("REQ"), "{early:?}");
@@ -197,7 +197,7 @@ fn what_is_only_claimed_is_refused_or_takes_no_memory() {
         // Not even the whole length has to be there for a command.
         assert_eq!(fault("SUB", &claim(2, length)), Some("the frame is too large"));
     }
-    let mut decoder = Decoder::new(MAX);
+    let mut decoder = ZmtpDecoder::new(MAX);
     assert_eq!(decoder.advance(&[claim(2, MAX as u64), vec![7; 10]].concat()).1, Ok(None));
     assert!(decoder.capacity() < 1_000, "{}", decoder.capacity());
 }
@@ -241,7 +241,7 @@ fn lengths_of_frames_are_written_short_or_long() {
         let body = vec![7; len];
         let bytes = message(&[&body]);
         assert_eq!(bytes[0], if len > 255 { 2 } else { 0 });
-        let Ok(Some(Received::Message(message))) = Decoder::new(MAX).advance(&bytes).1 else {
+        let Ok(Some(Traffic::Message(message))) = ZmtpDecoder::new(MAX).advance(&bytes).1 else {
             panic!("{len}");
         };
         assert_eq!(message.parts().collect::<Vec<_>>(), [body]);
