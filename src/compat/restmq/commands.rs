@@ -47,7 +47,11 @@ pub async fn carry_out(
         "add" => command.add(&app).await,
         "get" => command.get(&app).await,
         "del" => command.delete(&app).await,
-        _ => Ok(ObjectWriter::new().text("error", "null resultset")),
+        // RestMQ's own text has no space after the colon.
+        _ => {
+            let unknown = br#"{"error":"null resultset"}"#;
+            return Ok(exchange::json(unknown, Ending::COMMAND, &fields));
+        }
     };
     let object = object.unwrap_or_else(|error| ObjectWriter::new().text("error", &error.text));
     Ok(exchange::json(&object.end(), Ending::COMMAND, &fields))
