@@ -1,6 +1,6 @@
-//! The systems that others built, one folder for each: programs written for them work here unchanged.
-//! A folder has everything of its system: what it speaks over TCP and WebSocket, its routes, its page
-//! and its configuration file. It may use `protocol`, and knows no store.
+//! The older systems, one folder each: programs written for them work here unchanged. A folder
+//! holds all of its system: TCP protocol, WebSocket, routes, page and configuration file. This
+//! layer may use `protocol`, `broker` and `wire`, and must not know the store.
 
 pub mod coremq;
 #[cfg(feature = "http")]
@@ -20,27 +20,27 @@ use crate::protocol::handler::ProtocolHandler;
 #[cfg(feature = "http")]
 use crate::protocol::http::Site;
 
-/// An address that the server listens on: a row of its table of listeners.
+/// One address that the server listens on: a row of its listener table.
 pub struct Endpoint {
-    /// Names the address on the line that announces it.
+    /// Names the address in the line that announces it.
     pub name: &'static str,
     pub host: String,
     pub port: u16,
-    /// What to do if another program has the port.
+    /// Shown when another program already uses the port.
     pub advice: &'static str,
     pub kind: ListenerKind,
 }
 
-/// How the connections of an address are served.
+/// How the server handles the connections of an address.
 pub enum ListenerKind {
     /// The first byte of a connection selects its protocol.
     FirstByte,
     /// One protocol, with a thread for each connection.
     Protocol(ProtocolKind),
-    /// HTTP, with these routes.
+    /// HTTP with these routes.
     #[cfg(feature = "http")]
     Http(Arc<Site>),
-    /// The same; a connection whose first byte begins no HTTP request is closed.
+    /// HTTP with these routes; closes a connection whose first byte cannot begin an HTTP request.
     #[cfg(feature = "http")]
     HttpByFirstByte(Arc<Site>),
 }
@@ -48,12 +48,12 @@ pub enum ListenerKind {
 /// A protocol with a thread for each connection.
 #[derive(Clone)]
 pub struct ProtocolKind {
-    /// Its connections are counted under this name.
+    /// The label of these connections in the metrics.
     pub gauge: &'static str,
     pub begin: Arc<NewHandler>,
 }
 
-/// Begins the talk of a caller's connection. The waker is woken when there is something to push, or
-/// when a request that waits has its reply.
+/// Creates the handler of one connection. The handler wakes the waker when it has something to
+/// push, or when a waiting request has its reply.
 pub type NewHandler =
     dyn Fn(Session, Arc<Caller>, Waker) -> Result<Box<dyn ProtocolHandler>> + Send + Sync;

@@ -1,16 +1,16 @@
-//! The text of a JSON string, for the client and for protocols that carry text.
+//! Reads the text of a JSON string, for the client and for protocols that carry text.
 
 use std::fmt;
 
 use serde::Deserializer;
 use serde::de::Visitor;
 
-/// `None` if the JSON is no string. Half a surrogate pair becomes U+FFFD.
+/// The text of a JSON string; `None` for other JSON. Half a surrogate pair becomes U+FFFD.
 pub fn of_json(json: &[u8]) -> Option<String> {
     serde_json::Deserializer::from_slice(json).deserialize_bytes(StringVisitor).ok()
 }
 
-/// Reads a JSON string as bytes, since `str` refuses the halves of surrogate pairs.
+/// Reads a JSON string as bytes, because `str` cannot hold half a surrogate pair.
 struct StringVisitor;
 
 impl Visitor<'_> for StringVisitor {
@@ -24,7 +24,8 @@ impl Visitor<'_> for StringVisitor {
         let mut text = String::with_capacity(bytes.len());
         for chunk in bytes.utf8_chunks() {
             text.push_str(chunk.valid());
-            // The three bytes of half a pair are three chunks; only the first is 0xED.
+            // The three bytes of half a pair are three invalid chunks; only the first begins with
+            // 0xED.
             if chunk.invalid().first() == Some(&0xED) {
                 text.push(char::REPLACEMENT_CHARACTER);
             }

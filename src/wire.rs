@@ -1,4 +1,5 @@
-//! Codecs: bytes in, messages out, and messages into bytes. They know `limits` and `error` alone.
+//! Codecs: they read messages from bytes and write messages as bytes. They may use `limits` and
+//! `error` only, and know no sockets.
 
 pub mod pickle;
 #[cfg(feature = "http")]

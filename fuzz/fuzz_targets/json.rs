@@ -1,5 +1,5 @@
-//! Bytes as a stranger sends them to the JSON protocol: no panic, the same answer however they are
-//! cut, and serde_json agrees on what is a request.
+//! Fuzzes the JSON protocol: no panic, the same answers however the bytes are split, and the same
+//! judgement as serde_json on what is a request.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dsmq::fuzz::json(bytes));

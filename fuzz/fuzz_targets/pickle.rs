@@ -1,5 +1,4 @@
-//! Bytes as a stranger calls them a pickle: no panic, JSON that is JSON, and the same when it is
-//! pickled again.
+//! Fuzzes the pickle reader: no panic, valid JSON, and the same JSON after pickling it again.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dsmq::fuzz::pickle(bytes));

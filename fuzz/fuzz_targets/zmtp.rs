@@ -1,5 +1,5 @@
-//! Bytes as a stranger sends them over ZMTP: no panic, the same answer however they are cut, and no
-//! memory for what is only claimed.
+//! Fuzzes ZMTP: no panic, the same answers however the bytes are split, and no memory for lengths
+//! that are only claimed.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dsmq::fuzz::zmtp(bytes));

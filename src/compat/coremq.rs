@@ -1,5 +1,6 @@
-//! CoreMQ: frames on a port of its own (`--coremq`, 6747) and a WebSocket at `/ws`. The document is
-//! docs/reference/coremq.md. A queue is a topic. It may use `protocol`, and knows no store.
+//! CoreMQ: frames on a port of its own (`--coremq`, 6747) and a WebSocket at `/ws`, documented in
+//! docs/reference/coremq.md. A queue is a topic. May use `protocol` and `config`, must not know the
+//! store.
 
 #[cfg(any(test, fuzzing))]
 pub mod check;
@@ -28,29 +29,32 @@ use crate::compat::{Endpoint, ListenerKind, ProtocolKind};
 #[cfg(feature = "http")]
 use crate::protocol::http::Site;
 
-/// The name of the address of its frames. Messages name the server with the port of that.
+/// Names the listener for frames. Its port is the one that messages name as the server's.
 pub const NAME: &str = "coremq";
 
-/// What the connections of a server share; `settings` are there with `--coremq`.
+/// Creates the hub, and logs what the settings say about unused keys. `settings` is `None` without
+/// `--coremq`.
 pub fn hub(settings: Option<&CoreMqSettings>) -> Arc<CoreMqHub> {
     let remarks = settings.iter().flat_map(|settings| &settings.remarks);
     remarks.for_each(|remark| info!("{remark}"));
     Arc::new(CoreMqHub::new(settings.map(allowed).unwrap_or_default()))
 }
 
-/// The addresses of hosts from which replicants may come.
+/// Resolves the hosts from which replicants may connect.
 fn allowed(settings: &CoreMqSettings) -> Vec<IpAddr> {
     let mut allowed = Vec::new();
     for host in &settings.replicants {
         match (host.as_str(), 0).to_socket_addrs() {
             Ok(addrs) => allowed.extend(addrs.map(|addr| addr.ip().to_canonical())),
-            Err(error) => warn!("no replicant can come from {host}: {error}"),
+            Err(error) => {
+                warn!("cannot resolve the replicant {host}, its connections are refused: {error}")
+            }
         }
     }
     allowed
 }
 
-/// The addresses: for frames, and for its WebSocket if that has one of its own.
+/// The listeners: one for frames and, with `[CoreWS]` in coremq.conf, one for the WebSocket.
 pub fn endpoints(
     settings: &CoreMqSettings,
     broker: Arc<Broker>,

@@ -1,6 +1,6 @@
-//! Programs for dsmq 1.4.1: JSON requests over a WebSocket at `/` of the server's own port. The document
-//! is docs/reference/dsmq1.md. A message holds requests; each reply or push is one message. It may use
-//! `protocol`, and knows no store.
+//! dsmq 1.4.1: JSON requests over a WebSocket at `/` of the server's own port, documented in
+//! docs/reference/dsmq1.md. A message holds one or more requests; each reply or push is one
+//! message. May use `protocol`, must not know the store.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::protocol::json::JsonHandler;
 use crate::protocol::websocket::driver::{Binary, Frames, upgrade};
 use crate::protocol::websocket::is_upgrade;
 
-/// The methods of `/`, where a request for a WebSocket begins the JSON protocol; others go to `page`.
+/// The route `/`: a WebSocket upgrade starts the JSON protocol, any other request goes to `page`.
 pub fn root(app: Arc<App>, page: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
     page.layer(from_fn(move |request: Request, next: middleware::Next| {
         let app = app.clone();

@@ -1,6 +1,7 @@
-//! Mezzenger: ØMQ on ports of its own (`--mezzenger`, 7201 and 7202). The document is docs/reference/mezzenger.md.
-//! A message is a frame `name|pickle`, its name is a topic. One that needs an acknowledgement is kept
-//! and published again until a subscriber has sent that. It may use `compat::zmq`, and knows no store.
+//! Mezzenger: ØMQ on ports of its own (`--mezzenger`, 7201 and 7202), documented in
+//! docs/reference/mezzenger.md. A message is a frame `name|pickle`; the name is a topic. A message
+//! that asks for an acknowledgement is stored and sent again until a subscriber acknowledges it.
+//! May use `compat::zmq`, `wire` and `config`, must not know the store.
 
 mod cache;
 mod frame;
@@ -22,18 +23,18 @@ use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::ops::{Batch, Id, Message, Op, Outcome, Topic, not_done};
 
-/// One connection's part.
+/// The dialect of one connection.
 pub struct Mezzenger {
     hub: Arc<MezzengerHub>,
     caller: Arc<Caller>,
-    /// Woken when there is something to be published again.
     waker: Waker,
     max_message: usize,
-    /// What is published again to this connection, once it is a subscriber.
+    /// Frames to be sent again to this connection; created when it first subscribes.
     resend_queue: Option<Arc<ResendQueue>>,
 }
 
-/// What a command asks for; of a publication, whether it is being kept.
+/// What a frame asks for. `Publish` also holds whether this request stores the message as
+/// unacknowledged.
 enum FrameRequest<'m> {
     Nothing,
     Forget(String, Id),
@@ -41,7 +42,7 @@ enum FrameRequest<'m> {
 }
 
 impl Mezzenger {
-    /// `waker` is woken when there is something to be published again.
+    /// `waker` is woken when a frame is to be sent again.
     pub fn new(
         hub: Arc<MezzengerHub>,
         caller: Arc<Caller>,
@@ -51,31 +52,32 @@ impl Mezzenger {
         Mezzenger { hub, caller, waker, max_message, resend_queue: None }
     }
 
-    /// Finds out what a message asks for.
+    /// Parses a frame. An acknowledged message is no longer known by its checksum from here on.
     fn read_request<'m>(&self, message: &'m [u8]) -> Result<FrameRequest<'m>> {
         Ok(match frame::parse(message, self.max_message)? {
             Command::Ping => FrameRequest::Nothing,
             Command::Publish(publication) if publication.topic == *self.hub.topic() => {
-                let text = "this name is the server's own: choose another";
+                let text = "this name is reserved for the server: choose another";
                 return Err(Error::new(Code::BadTopic, text));
             }
             Command::Publish(publication) => FrameRequest::Publish(publication, false),
             Command::Ack(checksum) => match self.hub.forget(&checksum) {
                 Some(id) => FrameRequest::Forget(checksum, id),
-                // Another subscriber was first, or it is not there any more.
+                // Another subscriber has acknowledged it, or the store has dropped it.
                 None => FrameRequest::Nothing,
             },
         })
     }
 
-    /// Removes what was put for nothing: a message is both kept and published, or neither.
+    /// Deletes a message that was stored alone: a message that needs an acknowledgement is both
+    /// stored as unacknowledged and published, or neither.
     fn remove(&self, topic: &Topic, id: Id) {
         let mut batch = Batch::default();
         batch.ops.push(Op::Delete { topic: topic.clone(), id });
         self.hub.broker().apply(&self.caller, &mut batch);
     }
 
-    /// Adds what is asked for to the batch.
+    /// Appends the operations of a request to the batch.
     fn add(&self, batch: &mut Batch, asked: &mut FrameRequest<'_>) {
         match asked {
             FrameRequest::Nothing => {}
@@ -84,7 +86,7 @@ impl Mezzenger {
             }
             FrameRequest::Publish(publication, keeps) => {
                 if let Some(unacked) = &publication.unacked {
-                    // One that is kept already was sent twice.
+                    // The sender repeats a message that is still unacknowledged.
                     *keeps = self.hub.announce(&publication.checksum);
                     if *keeps {
                         batch.put(self.hub.topic().clone(), unacked.as_bytes(), None);
@@ -97,7 +99,7 @@ impl Mezzenger {
         }
     }
 
-    /// Remembers what became of it.
+    /// Records the outcomes of a request.
     fn settle(
         &self,
         asked: FrameRequest<'_>,
@@ -147,7 +149,7 @@ impl Dialect for Mezzenger {
         let mut answers = Vec::with_capacity(messages.len());
         let mut messages = messages.iter().peekable();
         while messages.peek().is_some() {
-            // A small pickle may be a large message: what is put together is bounded by that.
+            // A small pickle can expand to a large message: this bounds the size of a batch.
             let (mut asked, mut bytes) = (Vec::new(), 0);
             while bytes < limits::READ_BYTES
                 && let Some(message) = messages.next()
@@ -162,7 +164,8 @@ impl Dialect for Mezzenger {
     }
 
     fn write(&self, out: &mut Vec<u8>, topic: &Topic, message: Message<'_>) {
-        // What is kept is no message to anyone here, and a name with a bar cannot be said.
+        // Stored unacknowledged messages are internal, and a name with a bar cannot be put in a
+        // frame.
         if topic == self.hub.topic() || topic.as_str().contains('|') {
             return;
         }
@@ -207,13 +210,13 @@ impl Mezzenger {
     }
 }
 
-/// What the connections of a server share, with `--mezzenger`.
+/// Creates the hub; `None` without `--mezzenger`.
 pub fn hub(config: &Config, broker: &Arc<Broker>) -> Result<Option<Arc<MezzengerHub>>> {
     let hub = config.mezzenger.map(|_| MezzengerHub::new(broker.clone(), config.mezzenger_resend));
     Ok(hub.transpose()?.map(Arc::new))
 }
 
-/// The addresses: for subscribers, and from publishers.
+/// The listeners: one for subscribers, one for publishers.
 pub fn endpoints(config: &Config, hub: Option<&Arc<MezzengerHub>>) -> Vec<Endpoint> {
     let (Some([to_subscribers, from_publishers]), Some(hub)) = (config.mezzenger, hub) else {
         return Vec::new();

@@ -1,6 +1,6 @@
-//! O3one MQ: ØMQ on ports of its own (`--o3one`, 5555 and 5556), a WebSocket bridge (8765) and the page
-//! (9000). The document is docs/reference/o3one.md. A message is one text, `topic content`. It may use
-//! `compat::zmq` and `protocol`, and knows no store.
+//! O3one MQ: ØMQ on ports of its own (`--o3one`, 5555 and 5556), a WebSocket bridge (8765) and a
+//! page (9000), documented in docs/reference/o3one.md. A message is one text, `topic content`. May
+//! use `compat::zmq`, `protocol` and `config`, must not know the store.
 
 #[cfg(feature = "http")]
 pub mod page;
@@ -24,21 +24,21 @@ use crate::ops::{Batch, Message, PRIORITY_DEFAULT, PRIORITY_MAX, PutOptions, Top
 use crate::protocol::http::Site;
 use crate::protocol::json;
 
-/// One connection's side of it.
+/// The dialect of one connection.
 pub struct O3one {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     max_message: usize,
-    /// What a publication is answered.
+    /// The answer to a publication.
     ack: String,
-    /// Whether a second word that is a number is a priority.
+    /// Whether a number as the second word is a priority.
     has_priority: bool,
     batch: Batch,
 }
 
 struct TextMessage {
     topic: Topic,
-    /// As JSON.
+    /// The content as a JSON string.
     content: Vec<u8>,
     priority: u8,
 }
@@ -65,7 +65,7 @@ impl O3one {
             false => (PRIORITY_DEFAULT, content),
         };
         let content = serde_json::to_vec(content)
-            .map_err(|_| wrong(Code::BadJson, "the message cannot be written as JSON"))?;
+            .map_err(|_| wrong(Code::BadJson, "the message cannot be encoded as JSON"))?;
         if content.len() > self.max_message {
             return Err(wrong(Code::MessageTooLarge, "the message is too large for this server"));
         }
@@ -85,8 +85,7 @@ impl O3one {
     }
 }
 
-/// The priority that a content begins with, and the rest of it. Two words, the topic and another,
-/// are a topic and its content.
+/// Splits a leading priority from a content. A content of one word is never a priority.
 fn split_priority(content: &str) -> (u8, &str) {
     let split = content.split_once(' ').filter(|(_, rest)| !rest.is_empty());
     let split = split.and_then(|(word, rest)| Some((word.parse::<i64>().ok()?, rest)));
@@ -99,7 +98,8 @@ fn split_priority(content: &str) -> (u8, &str) {
 impl Dialect for O3one {
     const SEPARATOR: u8 = b' ';
 
-    /// Of those that are there together, the ones of a higher priority go first.
+    /// Carries out messages that arrived together by descending priority; the answers keep their
+    /// order.
     fn receive(&mut self, messages: &[&[u8]]) -> Vec<Vec<u8>> {
         let read: Vec<_> = messages.iter().map(|message| self.read(message)).collect();
         let mut answers: Vec<_> =
@@ -126,14 +126,15 @@ impl Dialect for O3one {
     }
 }
 
-/// Writes a message as its subscribers read it: one that is no string as its JSON text.
+/// Writes a message as subscribers read it; a message that is not a string as its JSON text.
 pub fn write(out: &mut Vec<u8>, topic: &Topic, message: Message<'_>) {
     out.extend_from_slice(topic.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(json::text(message.body).as_bytes());
 }
 
-/// O3one MQ is what ØMQ carries unless the address says otherwise.
+/// Handles ØMQ connections. O3one is also the dialect on the server's own port, so these
+/// connections count as `zmtp`.
 pub fn handler(broker: Arc<Broker>, config: &Config) -> ProtocolKind {
     let config = config.clone();
     let begin = Arc::new(move |session, caller: Arc<Caller>, waker| {
@@ -145,9 +146,9 @@ pub fn handler(broker: Arc<Broker>, config: &Config) -> ProtocolKind {
     ProtocolKind { gauge: "zmtp", begin }
 }
 
-/// The addresses: for subscribers, for publishers, for the WebSocket bridge, and for the page, where
-/// all is served that the server's own port serves. What its programs call the sub port is the one
-/// that this server receives on.
+/// The listeners: for subscribers, for publishers, for the WebSocket bridge, and for the page,
+/// which serves everything that the server's own port serves. The names are those of O3one's
+/// programs: the server receives on its "sub" port.
 pub fn endpoints(
     config: &Config,
     handler: &ProtocolKind,

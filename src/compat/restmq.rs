@@ -1,5 +1,5 @@
-//! RestMQ: routes on the server's own port. The document is docs/reference/restmq.md. A queue is a topic, a
-//! text a JSON string. It may use `protocol`, and knows no store.
+//! RestMQ: HTTP routes on the server's own port, documented in docs/reference/restmq.md. A queue is
+//! a topic, a text value is a JSON string. May use `protocol` and `wire`, must not know the store.
 
 mod commands;
 mod consumers;
@@ -18,16 +18,16 @@ use crate::ops::{Id, Topic};
 use crate::protocol::http::app::App;
 use crate::protocol::http::guard::{removing, removing_if};
 
-/// The methods of `/`, which answers a browser with the page.
+/// The route `/`. A browser's GET without a queue receives the page.
 pub fn root() -> MethodRouter<Arc<App>> {
     removing_if(queue::is_named, get(queue::take_or_page).post(queue::add_to_named))
 }
 
-/// A queue's name may have slashes, as it is or percent-encoded.
+/// The other routes. A queue's name may contain slashes, plain or percent-encoded.
 pub fn routes() -> Router<Arc<App>> {
     let queue = get(queue::take).post(queue::add).delete(queue::purge);
     Router::new()
-        // It removes nothing, but has no HEAD either.
+        // Listing removes nothing, but RestMQ has no HEAD here either.
         .route("/q/", removing(get(pages::queues)))
         .route("/q/{*queue}", removing(queue))
         .route("/c/{*queue}", removing(get(consumers::comet)))
@@ -43,31 +43,32 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/xmlrpc", post(xmlrpc::call))
 }
 
-/// What a message is called by.
+/// A message's key in answers.
 fn key(queue: &Topic, id: Id) -> String {
     format!("{queue}:{id}")
 }
 
-/// The id in a key, if it is one of this queue.
+/// The id in a key; `None` if the key belongs to another queue.
 fn id_of(queue: &Topic, key: &str) -> Option<Id> {
     let id = key.strip_prefix(queue.as_str())?.strip_prefix(':')?;
     id.parse().ok().filter(|number: &Id| number.to_string() == id)
 }
 
 fn not_done(what: &impl std::fmt::Debug) -> Error {
-    Error::new(Code::StoreFailed, format!("it was not done: {what:?}"))
+    Error::new(Code::StoreFailed, format!("unexpected outcome from the store: {what:?}"))
 }
 
 fn missing(text: &'static str) -> Error {
     Error::new(Code::MissingField, text)
 }
 
-/// A message without line ends, which say nothing in JSON: as in an event, all else stays as it was put.
+/// Removes line ends, which have no meaning between JSON tokens. All other bytes stay as they were
+/// put.
 fn on_one_line(json: &[u8]) -> Vec<u8> {
     json.iter().copied().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect()
 }
 
-/// Whether a function in a page may have this name: what else it could be would be run there.
+/// Checks the name of a JSONP callback. Anything but dotted identifiers could run code in the page.
 fn check_callback(name: &str) -> Result<()> {
     let is_part = |part: &str| {
         let mut chars = part.chars();
@@ -77,12 +78,11 @@ fn check_callback(name: &str) -> Result<()> {
     if name.len() <= CALLBACK_BYTES && name.split('.').all(is_part) {
         return Ok(());
     }
-    let text =
-        "callback must be the name of a function: letters, digits, _ and $, with dots between";
+    let text = "callback must be a function's name: letters, digits, _ and $, separated by dots";
     Err(Error::new(Code::BadField, text))
 }
 
-/// Longest name of a function that is called with an answer.
+/// The longest name of a callback.
 const CALLBACK_BYTES: usize = 128;
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! A connection's talk in ZMTP: requests go to the dialect and are answered in order, subscriptions
-//! go to the broker, and what it pushes goes out. One port serves all: a peer's socket says what it is.
+//! ZMTP connections, shared by O3one and Mezzenger: a [`Dialect`] answers the requests in order,
+//! the broker keeps the subscriptions, and one port serves every socket type. Must not know the
+//! store.
 //!
-//! A subscriber stands in the store: one that does not read holds no queue here, nor anyone up. It
-//! is disconnected when a write moves nothing for [`limits::WRITE_STALL`].
+//! A subscriber is a session of the broker: a slow one reads later from the store, and holds no
+//! queue here. It is disconnected when a write makes no progress for [`limits::WRITE_STALL`].
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -14,20 +15,20 @@ use crate::protocol::handler::{self, Next};
 use crate::wire::zmtp::{Event, Message, Peer, ZmtpConnection, ZmtpError, write_frame};
 use crate::{limits, ops};
 
-/// What is in the messages.
+/// The format of the messages in one system.
 pub trait Dialect {
-    /// What follows the topic in a message.
+    /// The byte after the topic in a message.
     const SEPARATOR: u8;
 
-    /// Carries out what came, in order, and returns what answers each, though not every peer is
-    /// answered.
+    /// Carries out messages in order and returns one answer for each. The answers to some socket
+    /// types are not sent.
     fn receive(&mut self, messages: &[&[u8]]) -> Vec<Vec<u8>>;
 
-    /// Writes one message of a topic, as its subscribers read it. `message` is as it was put.
-    /// Nothing, if it is none of theirs.
+    /// Writes one message of a topic as subscribers read it. `message` is as it was put. Writes
+    /// nothing if these subscribers cannot receive it.
     fn write(&self, out: &mut Vec<u8>, topic: &Topic, message: ops::Message<'_>);
 
-    /// A message that a subscriber is to have beside those of the topics.
+    /// The next message for this subscriber that does not come from a topic.
     fn next_resend(&mut self) -> Option<Arc<[u8]>> {
         None
     }
@@ -37,23 +38,23 @@ pub struct ZmtpHandler<D> {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     session: Session,
-    /// Woken when there is something to push.
     waker: Waker,
     link: ZmtpConnection,
     dialect: D,
-    /// What came and is not carried out yet.
+    /// Messages that wait to be carried out.
     received: Vec<Message>,
-    /// What was subscribed to, as often as it was.
+    /// Subscribed prefixes; a prefix subscribed twice occurs twice.
     prefixes: Vec<Vec<u8>>,
-    /// Whether a subscription was left out.
+    /// Whether a refused subscription has been logged.
     has_warned: bool,
-    /// A message on its way out.
+    /// Buffer for the message being written.
     scratch: Vec<u8>,
     ended: bool,
 }
 
 impl<D: Dialect> ZmtpHandler<D> {
-    /// `session` began when the connection was accepted.
+    /// `session` started when the connection was accepted; `waker` is woken when there is something
+    /// to push.
     pub fn new(
         broker: Arc<Broker>,
         caller: Arc<Caller>,
@@ -77,7 +78,8 @@ impl<D: Dialect> ZmtpHandler<D> {
         }
     }
 
-    /// Reads on to the end of what is there, or until there is enough to carry out or to write.
+    /// Reads all of `unread`, or until enough messages wait to be carried out or replies to be
+    /// written.
     fn receive(&mut self, unread: &[u8]) -> (usize, std::result::Result<(), ZmtpError>) {
         let mut done = 0;
         while self.received.len() < limits::ZMTP_BATCH_MESSAGES {
@@ -94,14 +96,14 @@ impl<D: Dialect> ZmtpHandler<D> {
         (done, Ok(()))
     }
 
-    /// Carries out what came, and answers who is answered.
+    /// Carries out the received messages and buffers the answers.
     fn carry_out(&mut self) {
         if self.received.is_empty() {
             return;
         }
         let received = std::mem::take(&mut self.received);
         let is_answered = self.link.peer().is_some_and(Peer::is_answered);
-        // Who is not answered puts no envelope around what it says.
+        // Peers that expect no answer send no envelope.
         let envelope = |message: &Message| if is_answered { message.envelope() } else { 0 };
         let bodies: Vec<Option<&[u8]>> =
             received.iter().map(|message| message.only_part(envelope(message))).collect();
@@ -119,7 +121,7 @@ impl<D: Dialect> ZmtpHandler<D> {
         }
     }
 
-    /// Sends a message, if the peer has subscribed to what it begins with.
+    /// Buffers a message if it begins with a subscribed prefix.
     fn send_to_subscriber(&mut self, message: &[u8]) {
         if self.prefixes.iter().any(|prefix| message.starts_with(prefix)) {
             write_frame(self.link.out(), message, false);
@@ -128,15 +130,17 @@ impl<D: Dialect> ZmtpHandler<D> {
 
     fn subscribe(&mut self, prefix: Vec<u8>) {
         let subscribed = match self.prefixes.len() {
-            limits::SUBSCRIPTIONS.. => Err("it has as many subscriptions as there may be".into()),
+            limits::SUBSCRIPTIONS.. => {
+                Err(format!("a connection may have {} subscriptions", limits::SUBSCRIPTIONS))
+            }
             _ => self.follow(&prefix).map_err(|error| error.to_string()),
         };
         match subscribed {
             Ok(()) => self.prefixes.push(prefix),
-            // There is no way to tell it; the log is told once.
+            // ZMTP has no reply to a subscription, so the refusal goes to the log, once.
             Err(error) if !self.has_warned => {
                 self.has_warned = true;
-                tracing::warn!("a subscriber over ZMTP misses what it asks for: {error}");
+                tracing::warn!("cannot subscribe a ZMTP peer, it will miss messages: {error}");
             }
             Err(_) => {}
         }
@@ -159,8 +163,8 @@ impl<D: Dialect> ZmtpHandler<D> {
     }
 }
 
-/// The topics that messages of this prefix may have. The rest of the prefix is looked for in the
-/// messages themselves.
+/// The topics whose messages can begin with this prefix. The complete prefix is compared with each
+/// message.
 fn pattern(prefix: &[u8], separator: u8) -> Pattern {
     let topic = prefix.split(|byte| *byte == separator).next().unwrap_or_default();
     let topic = topic.utf8_chunks().next().map_or("", |chunk| chunk.valid());
@@ -174,7 +178,7 @@ impl<D: Dialect> handler::ProtocolHandler for ZmtpHandler<D> {
         self.carry_out();
         match received {
             Err(ZmtpError(text)) => {
-                tracing::debug!("a ZMTP connection is closed: {text}");
+                tracing::debug!("closing a ZMTP connection: {text}");
                 (done, Next::Close)
             }
             Ok(()) if full || self.link.replies().len() >= limits::REPLY_BYTES => {
@@ -206,7 +210,7 @@ impl<D: Dialect> handler::ProtocolHandler for ZmtpHandler<D> {
                 Ok(Some(pushes)) => pushes,
                 Ok(None) => return false,
                 Err(error) => {
-                    tracing::warn!("a subscriber over ZMTP misses messages: {error}");
+                    tracing::warn!("cannot read messages for a ZMTP subscriber: {error}");
                     return false;
                 }
             };
@@ -223,7 +227,7 @@ impl<D: Dialect> handler::ProtocolHandler for ZmtpHandler<D> {
         self.is_subscribed()
     }
 
-    /// No socket of ØMQ listens on when it has ended its side.
+    /// ØMQ sockets do not read after they have ended their side.
     fn end(&mut self, _: &[u8]) {
         self.ended = true;
     }

@@ -1,11 +1,10 @@
-//! Python's pickles, read as data and never run: protocols 0 to 5 come in, JSON goes out; what goes
-//! to Python is a pickle of protocol 2, which Python 2 and 3 both read.
+//! Python's pickles, read as data and never executed. Reads protocols 0 to 5 and converts them to
+//! JSON; writes protocol 2, which Python 2 and 3 both read.
 //!
 //! A pickle is a program for a machine with a stack and a memo. `reader` is that machine without
-//! its calls: where a pickle names a class or calls something, an [`PickleValue::Object`] stands for
-//! whatever Python would have made. What a value means in JSON is decided in `json` when it is
-//! asked for, so that a pickle that refers to itself, or many times to the same, costs no more than
-//! its own length until then.
+//! calls: where a pickle names a class or calls a function, a [`PickleValue::Object`] takes the
+//! place of the result. `json` converts a value only on request, so a pickle that contains itself,
+//! or one value many times, costs no more than its own length until then.
 
 #[cfg(any(test, fuzzing))]
 pub mod check;
@@ -22,70 +21,70 @@ use self::text::TextForm;
 pub use self::writer::PickleWriter;
 use crate::limits;
 
-/// A pickle that was read.
 pub struct Pickle<'p> {
     bytes: &'p [u8],
-    /// What lists, tuples and dicts hold; a dict its keys and values in turns.
+    /// The contents of lists, tuples and dicts; a dict has its keys and values in turn.
     nodes: Vec<Vec<PickleValue>>,
     root: PickleValue,
 }
 
-/// A value of a pickle. It is small, since a pickle may hold many; text stays where it came.
+/// A value in a pickle. It is small because a pickle can hold many; text stays in the pickle's
+/// bytes.
 #[derive(Clone, Copy, Debug)]
 pub enum PickleValue {
     None,
     Bool(bool),
     Int(i64),
     Float(f64),
-    /// An integer of more than 64 bits: its decimal digits.
+    /// The decimal digits of an integer of more than 64 bits.
     Digits(ByteSpan),
-    /// The same as a little-endian two's complement.
+    /// An integer of more than 64 bits as a little-endian two's complement.
     Long(ByteSpan),
     /// Text or bytes.
     Text(TextForm, ByteSpan),
-    /// By their place in `nodes`.
+    /// An index into `nodes`.
     List(u32),
     Tuple(u32),
     Dict(u32),
-    /// What older pickles call to make bytes.
+    /// A function with which older protocols make bytes.
     BytesMaker(BytesMaker),
-    /// Anything else: what it is only Python knows.
+    /// Anything else, which only Python could evaluate.
     Object,
 }
 
-/// What older pickles call to make bytes, which they have no other word for.
+/// A function with which older protocols make bytes, since they have no instruction for them.
 #[derive(Clone, Copy, Debug)]
 pub enum BytesMaker {
-    /// `_codecs.encode`, of a text and "latin1".
+    /// `_codecs.encode(text, "latin1")`.
     Encode,
-    /// `bytes`, of nothing.
+    /// `bytes()`.
     Bytes,
 }
 
-/// Where something stands in a pickle.
+/// A range of the pickle's bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteSpan {
     start: u32,
     len: u32,
 }
 
-/// Why a pickle was not read, or has no JSON.
+/// Why a pickle cannot be read or converted to JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PickleError {
-    /// It breaks the rules of pickles.
+    /// It violates the format.
     Broken(&'static str),
     TooManyValues,
     HugeInteger,
     TooDeep,
     TooLarge,
-    /// It holds what JSON has not.
+    /// It holds a value without a JSON equivalent.
     NotPlain,
 }
 
 impl fmt::Display for PickleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PickleError::Broken(how) => write!(f, "this is no pickle of protocol 0 to 5: {how}"),
+            PickleError::Broken(how) => write!(f, "not a pickle of protocol 0 to 5: {how}"),
             PickleError::TooManyValues => {
                 write!(f, "the pickle has more than {} values", limits::PICKLE_VALUES)
             }
@@ -95,7 +94,7 @@ impl fmt::Display for PickleError {
             }
             PickleError::TooDeep => {
                 let most = limits::DEPTH_LEVELS;
-                write!(f, "the payload is nested more than {most} deep, or holds itself")
+                write!(f, "the payload is nested more than {most} levels deep, or contains itself")
             }
             PickleError::TooLarge => {
                 f.write_str("the payload as JSON is larger than a message may be")
@@ -106,7 +105,7 @@ impl fmt::Display for PickleError {
 }
 
 impl<'p> Pickle<'p> {
-    /// Reads the whole of `bytes` as one pickle.
+    /// Reads all of `bytes` as one pickle.
     pub fn read(bytes: &'p [u8]) -> Result<Pickle<'p>, PickleError> {
         reader::read(bytes)
     }
@@ -115,23 +114,23 @@ impl<'p> Pickle<'p> {
         self.root
     }
 
-    /// A value of a dict by its key, as text or bytes.
+    /// The value of a dict's key, which may be text or bytes.
     pub fn get(&self, dict: PickleValue, key: &str) -> Option<PickleValue> {
         let PickleValue::Dict(node) = dict else { return None };
         let pairs = self.node(node).chunks_exact(2);
-        // Of two with one key Python keeps the one that came last.
+        // Python keeps the last value of a repeated key.
         let mut pairs = pairs.rev().filter_map(|pair| Some((*pair.first()?, *pair.get(1)?)));
         pairs.find(|(name, _)| self.text(*name).as_deref() == Some(key)).map(|(_, value)| value)
     }
 
-    /// A value's text, if it is text, or bytes that are UTF-8.
+    /// The text of a value, if it is text or UTF-8 bytes.
     pub fn text(&self, value: PickleValue) -> Option<String> {
         let PickleValue::Text(form, span) = value else { return None };
         let text = text::decode(form, self.slice(span))?;
         String::from_utf8(text.into_owned()).ok()
     }
 
-    /// A value as JSON text of at most so many bytes.
+    /// A value as JSON of at most `most_bytes` bytes.
     pub fn json(&self, value: PickleValue, most_bytes: usize) -> Result<Vec<u8>, PickleError> {
         json::write(self, value, most_bytes)
     }

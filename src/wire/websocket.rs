@@ -1,5 +1,5 @@
-//! WebSocket (RFC 6455) as a server speaks it: bytes in, messages out, and messages into frames.
-//! There are no extensions.
+//! WebSocket (RFC 6455) as a server needs it: the opening key, messages from bytes, and frames from
+//! messages. No extensions.
 
 #[cfg(test)]
 mod tests;
@@ -7,43 +7,42 @@ mod tests;
 use base64::alphabet;
 use base64::engine::{Engine, GeneralPurpose, GeneralPurposeConfig};
 
-/// Why a connection is closed, as the peer is told.
+/// The status code of a close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseCode(pub u16);
 
 impl CloseCode {
     /// The server stops.
     pub const AWAY: CloseCode = CloseCode(1001);
-    /// What came is no WebSocket frame, or not one that may come here.
+    /// The peer violated the framing, or sent a frame that is not allowed now.
     pub const PROTOCOL: CloseCode = CloseCode(1002);
-    /// It was asked to close without a reason, and this says so.
+    /// Answers a close without a code.
     pub const NORMAL: CloseCode = CloseCode(1000);
-    /// A binary message came where only text is understood.
+    /// A binary message where only text is allowed.
     pub const UNSUPPORTED: CloseCode = CloseCode(1003);
-    /// A text that is not UTF-8, or not what this protocol takes.
+    /// Text that is not UTF-8, or not valid in this protocol.
     pub const INVALID: CloseCode = CloseCode(1007);
     pub const TOO_LARGE: CloseCode = CloseCode(1009);
-    /// The server has failed.
+    /// An internal error of the server.
     pub const FAILED: CloseCode = CloseCode(1011);
 
-    /// Whether a peer may send it.
+    /// Whether a peer may send this code.
     fn is_sendable(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
 }
 
-/// What came from the peer.
+/// A complete message from the peer.
 #[derive(Debug, PartialEq)]
 pub enum WebSocketMessage {
     Text(String),
     Binary(Vec<u8>),
-    /// To be answered with a pong of the same bytes.
+    /// The answer is a pong with the same bytes.
     Ping(Vec<u8>),
-    /// To be answered with a close of the same code.
+    /// The answer is a close with the same code.
     Close(CloseCode),
 }
 
-/// A frame's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
     Continuation = 0,
@@ -72,22 +71,23 @@ impl Opcode {
     }
 }
 
-/// The most that a frame of the kinds Close, Ping and Pong may hold.
+/// The largest payload of a Close, Ping or Pong frame, in bytes.
 const CONTROL_BYTES: u64 = 125;
 
-/// Reads frames, and puts the messages together that came in several. What it holds grows with
-/// what has arrived, never with what is claimed to come.
+/// Decodes frames and joins fragmented messages. Memory grows with the bytes received, never with
+/// the length that a header claims.
 pub struct WebSocketDecoder {
     max_message: usize,
-    /// The frame whose payload is arriving.
+    /// The frame whose payload is being received.
     frame: Option<Frame>,
-    /// What has arrived of a message, and its kind; of control frames, apart.
+    /// The message received so far and its kind. Control frames may interrupt a message, so they
+    /// have a buffer of their own.
     message: Vec<u8>,
     kind: Option<Opcode>,
     control: Vec<u8>,
 }
 
-/// A frame's header.
+/// A frame's header, and the part of its payload that is still missing.
 struct Frame {
     opcode: Opcode,
     last: bool,
@@ -106,8 +106,12 @@ impl WebSocketDecoder {
         }
     }
 
-    /// Reads on; returns how many bytes are done with, and what came, if that is whole. Without it
-    /// there is nothing to be done before more bytes are there.
+    /// Reads `unread`; returns the number of bytes consumed, and the first complete message. `None`
+    /// means that all of `unread` is used and more bytes are needed.
+    ///
+    /// # Errors
+    ///
+    /// The code with which the connection must be closed.
     pub fn advance(
         &mut self,
         unread: &[u8],
@@ -146,7 +150,7 @@ impl WebSocketDecoder {
         }
     }
 
-    /// Of a header that is not whole, what can be refused already.
+    /// Refuses an incomplete header whose length is already known to be too large.
     fn check_claim(&self, header: &[u8]) -> Result<(), CloseCode> {
         let Some((length, _)) = length(header) else { return Ok(()) };
         let is_control = header.first().is_some_and(|first| first & 0x08 != 0);
@@ -157,7 +161,11 @@ impl WebSocketDecoder {
         self.max_message.saturating_sub(self.message.len()) as u64
     }
 
-    /// Begins a frame, unless it may not come now.
+    /// Starts a frame.
+    ///
+    /// # Errors
+    ///
+    /// The frame is not allowed now, or the message becomes too large.
     fn begin(&mut self, frame: Frame) -> Result<(), CloseCode> {
         match frame.opcode {
             opcode if opcode.is_control() => {
@@ -177,7 +185,7 @@ impl WebSocketDecoder {
         Ok(())
     }
 
-    /// All of a frame is there.
+    /// Ends a frame; returns the message that it completes.
     fn complete(
         &mut self,
         opcode: Opcode,
@@ -206,7 +214,7 @@ impl WebSocketDecoder {
     }
 }
 
-/// A frame's header and its length, if that is whole.
+/// A frame's header and the header's length; `None` if it is incomplete.
 fn header(bytes: &[u8]) -> Result<Option<(Frame, usize)>, CloseCode> {
     let [first, second, ..] = *bytes else { return Ok(None) };
     let opcode = Opcode::new(first & 0x0f).ok_or(CloseCode::PROTOCOL)?;
@@ -220,7 +228,7 @@ fn header(bytes: &[u8]) -> Result<Option<(Frame, usize)>, CloseCode> {
     Ok(mask.map(|mask| (frame(mask), at + mask.len())))
 }
 
-/// The length of a frame's payload, and where in the header it ends.
+/// The payload's length, and the number of bytes up to the mask.
 fn length(header: &[u8]) -> Option<(u64, usize)> {
     let (_, rest) = header.split_first()?;
     let (length, rest) = rest.split_first()?;
@@ -231,7 +239,7 @@ fn length(header: &[u8]) -> Option<(u64, usize)> {
     }
 }
 
-/// Appends masked bytes as they were meant, and turns the mask to where it goes on.
+/// Appends the unmasked bytes, and rotates the mask to the position of the next byte.
 fn append_unmasked(to: &mut Vec<u8>, masked: &[u8], mask: &mut [u8; 4]) {
     let start = to.len();
     to.extend_from_slice(masked);
@@ -245,7 +253,7 @@ fn append_unmasked(to: &mut Vec<u8>, masked: &[u8], mask: &mut [u8; 4]) {
     mask.rotate_left(masked.len() % 4);
 }
 
-/// What a close frame says.
+/// Reads the payload of a close frame.
 fn close_code(payload: &[u8]) -> Result<CloseCode, CloseCode> {
     match payload {
         [] => Ok(CloseCode::NORMAL),
@@ -281,14 +289,14 @@ pub fn write_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
 }
 
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// A key is this many bytes in base64. Bits behind the last byte mean nothing.
+/// The size of a decoded key. The unused bits of its last Base64 digit may have any value.
 const KEY_BYTES: usize = 16;
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// What answers this key; `None` if it is none.
+/// The `Sec-WebSocket-Accept` header for a key; `None` if the key is invalid.
 pub fn accept(key: &str) -> Option<String> {
     BASE64.decode(key).ok().filter(|bytes| bytes.len() == KEY_BYTES)?;
     let mut hash = sha1_smol::Sha1::new();

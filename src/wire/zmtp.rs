@@ -1,5 +1,6 @@
-//! ZMTP 3.0 (ØMQ's wire, RFC 23) as a server speaks it, without security (NULL): bytes in, messages
-//! out, and messages into frames. What is in the messages is a [`Dialect`]'s.
+//! ZMTP 3.0 (ØMQ's protocol, RFC 23) as a server needs it, with the NULL mechanism: one connection
+//! without its socket. Handshake and pings are answered here; messages and subscriptions are
+//! returned as events.
 
 #[cfg(any(test, fuzzing))]
 pub mod check;
@@ -14,15 +15,16 @@ pub use self::handshake::Peer;
 use self::handshake::{command, greeting, read_greeting, shake_hands};
 use crate::limits;
 
-/// Why a connection is closed: ZMTP has no words for it once the handshake is done.
+/// Why a connection is closed. After the handshake ZMTP has no message to tell the peer, so the
+/// text is only logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZmtpError(pub &'static str);
 
-/// What a peer wants.
+/// A request of the peer.
 #[derive(Debug, PartialEq)]
 pub enum Event {
     Message(Message),
-    /// To be sent what begins so, and no more of it.
+    /// Subscribe to messages with this prefix.
     Subscribe(Vec<u8>),
     Cancel(Vec<u8>),
 }
@@ -30,17 +32,17 @@ pub enum Event {
 pub struct ZmtpConnection {
     max_message: usize,
     greeted: bool,
-    /// Known once hands are shaken.
+    /// Known after the handshake.
     peer: Option<Peer>,
     decoder: ZmtpDecoder,
     out: Vec<u8>,
 }
 
 impl ZmtpConnection {
-    /// A message has at most `max_message` bytes. Our greeting is to be written already.
+    /// `max_message` limits a message in bytes. The buffer starts with the server's greeting.
     pub fn new(max_message: usize) -> ZmtpConnection {
         let out = greeting().to_vec();
-        // Before the handshake there are no messages.
+        // No messages are allowed before the handshake.
         ZmtpConnection {
             max_message,
             greeted: false,
@@ -54,8 +56,12 @@ impl ZmtpConnection {
         self.peer
     }
 
-    /// Reads on; returns how many bytes are done with, and what came. Without that there is nothing
-    /// to be done before more bytes are there, or before what has gathered is written.
+    /// Reads `unread`; returns the number of bytes consumed, and the first event. `None` means that
+    /// more bytes are needed, or that the output must be written first.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection must be closed.
     pub fn advance(&mut self, unread: &[u8]) -> (usize, Result<Option<Event>, ZmtpError>) {
         let mut done = 0;
         if !self.greeted {
@@ -86,7 +92,7 @@ impl ZmtpConnection {
     fn message(&mut self, message: Message) -> Result<Option<Event>, ZmtpError> {
         match self.peer {
             None => Err(ZmtpError("a message came before READY")),
-            // Before 3.1 a subscription is a message.
+            // Before ZMTP 3.1 a subscription is a message.
             Some(Peer::Subscriber) => match message.parts().next().and_then(<[u8]>::split_first) {
                 Some((1, prefix)) => subscription(prefix).map(Event::Subscribe).map(Some),
                 Some((0, prefix)) => subscription(prefix).map(Event::Cancel).map(Some),
@@ -97,7 +103,7 @@ impl ZmtpConnection {
     }
 
     fn command(&mut self, body: &[u8]) -> Result<Option<Event>, ZmtpError> {
-        let (name, data) = command(body).ok_or(ZmtpError("a command without its name"))?;
+        let (name, data) = command(body).ok_or(ZmtpError("a command has no name"))?;
         match (name, self.peer) {
             (b"READY", None) => {
                 let peer = shake_hands(&mut self.out, data)?;
@@ -107,18 +113,18 @@ impl ZmtpConnection {
                     _ => self.max_message,
                 });
                 if peer == Peer::Publisher {
-                    // To all that it has.
+                    // Subscribe to everything that it publishes.
                     write_frame(&mut self.out, &[1], false);
                 }
                 Ok(None)
             }
             (_, None) => Err(ZmtpError("READY must come first")),
-            (b"ERROR", _) => Err(ZmtpError("the peer says that something is wrong")),
+            (b"ERROR", _) => Err(ZmtpError("the peer reported an error")),
             (b"PING", _) => {
-                // Behind the time after which the peer would be taken for dead, which is ours to
-                // judge by the socket.
+                // After the peer's timeout, which this server does not need: it detects dead peers
+                // at the socket.
                 let context = data.get(2..).filter(|context| context.len() <= PING_BYTES);
-                let context = context.ok_or(ZmtpError("a ping is not as it must be"))?;
+                let context = context.ok_or(ZmtpError("a ping is malformed"))?;
                 write_command(&mut self.out, "PONG", context);
                 Ok(None)
             }
@@ -126,17 +132,17 @@ impl ZmtpConnection {
                 subscription(data).map(Event::Subscribe).map(Some)
             }
             (b"CANCEL", Some(Peer::Subscriber)) => subscription(data).map(Event::Cancel).map(Some),
-            // What a later version may add.
+            // Ignore commands of later versions.
             _ => Ok(None),
         }
     }
 
-    /// Writes a message of these parts.
+    /// Writes a message with these parts.
     pub fn send<'p>(&mut self, parts: impl IntoIterator<Item = &'p [u8]>) {
         write_message(&mut self.out, parts);
     }
 
-    /// What is to be written, behind which more may be put.
+    /// The output buffer, to which frames can be appended.
     pub fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
     }
@@ -145,7 +151,7 @@ impl ZmtpConnection {
         &self.out
     }
 
-    /// What was to be written is, or never will be.
+    /// Clears the output, which was written or never will be.
     pub fn written(&mut self) {
         self.out.clear();
         if self.out.capacity() > 2 * limits::REPLY_BYTES {
@@ -153,7 +159,7 @@ impl ZmtpConnection {
         }
     }
 
-    /// Whether memory is held that an idle connection does not need.
+    /// Whether the connection holds memory that an idle one does not need.
     pub fn is_bulky(&self) -> bool {
         self.out.capacity().max(self.decoder.capacity()) > limits::BUFFER_BYTES
     }
@@ -163,10 +169,10 @@ impl ZmtpConnection {
     }
 }
 
-/// The most that a ping brings to be sent back.
+/// The largest context of a ping, in bytes.
 const PING_BYTES: usize = 16;
 
-/// A prefix, if it is one that somebody may mean.
+/// Checks the length of a prefix.
 fn subscription(prefix: &[u8]) -> Result<Vec<u8>, ZmtpError> {
     if prefix.len() > limits::ZMTP_PREFIX_BYTES {
         return Err(ZmtpError("a subscription is too long"));

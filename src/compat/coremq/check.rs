@@ -1,4 +1,4 @@
-//! What must hold for any bytes, for the property tests and the fuzz target alike.
+//! Properties that hold for any bytes; used by the property tests and the fuzz target.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::error::Error;
 use crate::protocol::handler::{Next, ProtocolHandler as _};
 use crate::protocol::json::check::{MAX_MESSAGE, shared_broker};
 
-/// No panic, the same frames however the bytes are cut, and nothing but frames for an answer. The
-/// first byte says where to cut.
+/// Any bytes cause no panic, decode to the same frames however they are split, and are answered in
+/// frames. The first byte selects where to split.
 pub fn coremq(bytes: &[u8]) {
     let Some((&cut, stream)) = bytes.split_first() else { return };
     let cut = usize::from(cut).min(stream.len());
@@ -20,8 +20,8 @@ pub fn coremq(bytes: &[u8]) {
     converse(stream, cut);
 }
 
-/// The frames of a stream that arrives in two pieces and byte by byte behind the cut, and how it
-/// ends: with so many bytes left, or an error.
+/// Decodes a stream of which `cut` bytes arrive at once and the rest byte by byte. Returns the
+/// frames, and the number of bytes left or the error.
 pub fn decode(stream: &[u8], cut: usize) -> (Vec<String>, Result<usize, Error>) {
     let (mut decoder, mut frames) = (FrameDecoder::new(MAX_MESSAGE), Vec::new());
     let (mut begin, mut end) = (0, cut);
@@ -38,7 +38,7 @@ pub fn decode(stream: &[u8], cut: usize) -> (Vec<String>, Result<usize, Error>) 
     }
 }
 
-/// Talks to a server that gets the stream in two pieces. It answers in frames, whose JSON is ASCII.
+/// Sends the stream to a handler in two pieces; all answers must be frames with ASCII JSON.
 fn converse(stream: &[u8], cut: usize) {
     let broker = fresh_enough();
     let hub = Arc::new(CoreMqHub::new(Vec::new()));

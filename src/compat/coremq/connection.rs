@@ -1,4 +1,4 @@
-//! CoreMQ over TCP: a connection's frames, in and out. The server speaks first.
+//! CoreMQ over TCP: frames in and out. The server speaks first.
 
 use serde_json::json;
 
@@ -11,7 +11,6 @@ use crate::ops::{Chunk, Encoded, Encoding};
 use crate::protocol::handler::{self, Next};
 use crate::protocol::json;
 
-/// One connection's talk in frames.
 pub struct CoreMqHandler {
     coremq: CoreMqSession,
     decoder: FrameDecoder,
@@ -20,7 +19,7 @@ pub struct CoreMqHandler {
     out: FrameBuffer,
 }
 
-/// Frames that are to be written.
+/// Frames to be written, and the end of each.
 #[derive(Default)]
 struct FrameBuffer {
     bytes: Vec<u8>,
@@ -32,7 +31,9 @@ impl FrameBuffer {
         if write(&mut self.bytes, queue, json) {
             self.ends.push(self.bytes.len());
         } else {
-            tracing::warn!("a message of {queue} is larger than a frame can be");
+            tracing::warn!(
+                "cannot send a message of {queue}: it is larger than a CoreMQ frame can be"
+            );
         }
     }
 }
@@ -49,7 +50,7 @@ impl CoreMqHandler {
         }
     }
 
-    /// Says something to the client itself.
+    /// Buffers a frame addressed to the connection itself.
     fn send_to_self(&mut self, json: &str) {
         self.out.add(&self.coremq.id, json);
     }
@@ -63,7 +64,7 @@ impl CoreMqHandler {
         }
     }
 
-    /// Carries out a frame; its answer.
+    /// Handles the text of one frame and returns the answer.
     fn receive(&mut self, text: &str) -> Result<String> {
         let (queue, json) = parts(text)?;
         let json = json::message(json.as_bytes(), self.coremq.max_request())?;
@@ -75,7 +76,7 @@ impl CoreMqHandler {
         }
     }
 
-    /// Adds what others have sent; true if there may be more.
+    /// Buffers messages for this connection; true if there may be more.
     fn buffer_messages(&mut self) -> Result<bool> {
         while self.out.bytes.len() < limits::REPLY_BYTES {
             if let Some(direct) = self.coremq.next_direct() {
@@ -83,7 +84,7 @@ impl CoreMqHandler {
                 continue;
             }
             let Some(messages) = self.coremq.next()? else { return Ok(false) };
-            // Another protocol's name may be none that a frame can hold.
+            // Other protocols allow topic names that a frame cannot hold.
             if can_name(messages.queue()) {
                 let encoded = messages
                     .pushes
@@ -99,8 +100,8 @@ impl CoreMqHandler {
     }
 }
 
-/// A run's messages as frames. What another protocol put and is neither object nor list goes into
-/// an object.
+/// Encodes a chunk as frames. Messages of other protocols that are neither object nor list are
+/// wrapped in an object.
 fn frames(queue: &str, chunk: &Chunk) -> Encoded {
     let mut out = FrameBuffer::default();
     let mut ends = Vec::new();
@@ -111,7 +112,8 @@ fn frames(queue: &str, chunk: &Chunk) -> Encoded {
         } else {
             out.add(queue, &format!("{{\"coremq_string\":{body}}}"));
         }
-        // One that is too large is nothing, at the same place.
+        // A message that is too large for a frame has an empty range, so that the indices still
+        // match.
         ends.push(out.bytes.len());
     }
     Encoded { bytes: out.bytes, ends }
@@ -143,7 +145,7 @@ impl handler::ProtocolHandler for CoreMqHandler {
         &self.out.bytes
     }
 
-    /// Clients take what one read gives them for the begin of a frame.
+    /// Clients expect each read to begin with a frame, so a write never ends inside one.
     fn write_end(&self, start: usize) -> usize {
         let next = self.out.ends.partition_point(|end| *end <= start);
         self.out.ends.get(next).copied().unwrap_or(self.out.bytes.len())
@@ -168,7 +170,7 @@ impl handler::ProtocolHandler for CoreMqHandler {
         })
     }
 
-    /// Its clients close both sides at once: nobody listens any more.
+    /// CoreMQ's clients close both directions at once: nothing is pushed after this.
     fn end(&mut self, unread: &[u8]) {
         self.has_ended = true;
         if self.coremq.broker.check_open(&self.coremq.caller).is_err() {

@@ -1,25 +1,26 @@
-//! CoreMQ's frames on a stream, `+LENGTH QUEUE JSON`. The length counts the characters behind its
-//! space, which are as many as the bytes unless the queue's name goes beyond ASCII.
+//! CoreMQ's frames, `+LENGTH QUEUE JSON`. The length counts the characters after its space. It
+//! equals the number of bytes unless the queue's name is not ASCII, because JSON is written in
+//! ASCII.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use crate::error::{Code, Error, Result};
 
-/// `+`, at most 8 digits, a space: clients read so many bytes first.
+/// `+`, up to 8 digits and a space: clients read this many bytes first.
 const HEADER_BYTES: usize = 10;
 
-/// The most that such a header can say.
+/// The largest length that 8 digits can give.
 const LENGTH_MAX: usize = 99_999_999;
 
-/// Finds the frames of a stream, wherever it is cut. Every byte is looked at once.
+/// Finds the frames in a stream, however it is split. Looks at each byte once.
 pub struct FrameDecoder {
     max_bytes: usize,
-    /// Of the frame that has begun.
+    /// The frame that has begun.
     text: Option<TextProgress>,
 }
 
-/// How far a frame's text is counted.
+/// How much of a frame's text has been counted.
 struct TextProgress {
     start: usize,
     end: usize,
@@ -27,17 +28,17 @@ struct TextProgress {
 }
 
 impl FrameDecoder {
-    /// Texts of frames have at most `max_bytes`.
+    /// `max_bytes` limits the text of a frame.
     pub fn new(max_bytes: usize) -> FrameDecoder {
         FrameDecoder { max_bytes, text: None }
     }
 
-    /// The text of the first frame, and how many bytes of `unread` that frame takes; `None` if
-    /// there is more to come. After that, `unread` must begin with the same bytes again.
+    /// Returns the text of the first frame and the length of that frame in `unread`; `None` if the
+    /// frame is incomplete. After `None`, `unread` must begin with the same bytes in the next call.
     ///
     /// # Errors
     ///
-    /// Why no frame can be found any more.
+    /// The stream does not hold a frame here, or the frame is too large. Decoding cannot continue.
     pub fn decode<'a>(&mut self, unread: &'a [u8]) -> Result<Option<(&'a str, usize)>> {
         let text = match &mut self.text {
             Some(text) => text,
@@ -74,7 +75,7 @@ impl FrameDecoder {
     }
 }
 
-/// Where the text begins, and its characters; `None` if the header has not arrived.
+/// The position of the text and its number of characters; `None` if the header is incomplete.
 fn header(unread: &[u8]) -> Result<Option<(usize, usize)>> {
     let head = unread.get(..HEADER_BYTES).unwrap_or(unread);
     let (sign, rest) = match head.split_first() {
@@ -98,8 +99,8 @@ fn no_frame() -> Error {
     Error::new(Code::BadField, "this is no frame: +LENGTH QUEUE JSON, as +9 q {\"a\":1}")
 }
 
-/// Bytes of the character that begins so. What begins none counts as one: it is refused when the
-/// frame is there.
+/// The number of bytes of a character with this first byte. An invalid first byte counts as one
+/// character; the complete frame is then refused as invalid UTF-8.
 fn width(first: u8) -> usize {
     match first {
         0xF0..=0xFF => 4,
@@ -109,18 +110,18 @@ fn width(first: u8) -> usize {
     }
 }
 
-/// A frame's queue and JSON.
+/// Splits a frame's text into queue and JSON.
 pub fn parts(text: &str) -> Result<(&str, &str)> {
     let parts = text.split_once(' ').filter(|(queue, _)| !queue.is_empty());
     parts.ok_or_else(|| Error::new(Code::BadField, "a frame has a queue, a space and an object"))
 }
 
-/// Whether a frame can name this queue.
+/// Whether a frame can hold this queue's name.
 pub fn can_name(queue: &str) -> bool {
     !queue.is_empty() && !queue.contains(' ')
 }
 
-/// Writes a frame; false if no header can tell its length.
+/// Appends a frame; returns false if the text is too long for a header.
 pub fn write(out: &mut Vec<u8>, queue: &str, json: &str) -> bool {
     let json = ascii(json);
     let chars = queue.chars().count() + 1 + json.len();
@@ -134,7 +135,8 @@ pub fn write(out: &mut Vec<u8>, queue: &str, json: &str) -> bool {
     true
 }
 
-/// JSON with escapes in place of what is beyond ASCII, which stands in strings alone.
+/// Replaces characters beyond ASCII with JSON escapes. In valid JSON they occur only inside
+/// strings.
 fn ascii(json: &str) -> Cow<'_, str> {
     if json.is_ascii() {
         return json.into();
@@ -146,7 +148,7 @@ fn ascii(json: &str) -> Cow<'_, str> {
             continue;
         }
         for unit in char.encode_utf16(&mut [0; 2]) {
-            // A string takes whatever is written to it.
+            // Writing to a `String` cannot fail.
             let _ = write!(ascii, "\\u{unit:04x}");
         }
     }
@@ -160,7 +162,7 @@ mod tests {
     use super::*;
     use crate::compat::coremq::check;
 
-    /// The frames of a stream of which so much arrives at once, and the rest byte by byte.
+    /// Decodes a stream of which `cut` bytes arrive at once and the rest byte by byte.
     fn decode(stream: &[u8], cut: usize) -> (Vec<String>, Result<usize>) {
         check::decode(stream, cut.min(stream.len()))
     }
@@ -177,7 +179,7 @@ mod tests {
         assert_eq!(frame("é😀", "{}"), "+5 é😀 {}".as_bytes());
         let escaped = frame("q", r#"{"é":"😀"}"#);
         assert_eq!(escaped, br#"+27 q {"\u00e9":"\ud83d\ude00"}"#.as_slice());
-        // As others may write it: JSON beyond ASCII.
+        // Other writers may send JSON that is not ASCII.
         let stream = "+6 q \"é😀\"+4 q {}+4 q ".as_bytes();
         for cut in 0..=stream.len() {
             let (frames, left) = decode(stream, cut);
@@ -197,7 +199,7 @@ mod tests {
         for begun in ["", "+", "+1", "+0001", "+1000 ", "+9 q {}"] {
             assert!(decode(begun.as_bytes(), 0).1.is_ok(), "{begun:?}");
         }
-        // Fewer characters than there may be bytes, but of four bytes each.
+        // Fewer characters than the limit in bytes, but four bytes each.
         let (_, end) = decode(format!("+900 {}", "😀".repeat(251)).as_bytes(), 0);
         assert_eq!(end.unwrap_err().code, Code::MessageTooLarge);
         for broken in [&b"+3 q \xff}}}"[..], b"+1 \xff\xff\xff\xff", b"+2 \xc3\xc3\xa9"] {

@@ -1,5 +1,5 @@
-//! What all connections of a server share: the server's name, the replicants, and direct messages.
-//! Direct messages go from one connection to another; no topic is made of them.
+//! The state that all CoreMQ connections of a server share: its name, the replicants, and direct
+//! messages. A direct message goes from one connection to another without a topic.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -11,21 +11,19 @@ use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::sync::lock;
 
-/// What a server's connections share.
 pub struct CoreMqHub {
     pub(super) name: String,
     port: AtomicU16,
-    /// Who may become a replicant.
+    /// Addresses from which a connection may become a replicant.
     allowed: Vec<IpAddr>,
     pub(super) connections: AtomicUsize,
-    /// The names of replicants, by their connections' ids.
+    /// The replicants' names by connection id.
     pub(super) replicants: Mutex<BTreeMap<String, String>>,
     pub(super) direct_queues: DirectQueues,
     pub(super) ids: Ids,
 }
 
 impl CoreMqHub {
-    /// Replicants may come from `allowed` alone.
     pub fn new(allowed: Vec<IpAddr>) -> CoreMqHub {
         let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
         let (connections, replicants) = (AtomicUsize::new(0), Mutex::default());
@@ -41,28 +39,27 @@ impl CoreMqHub {
         }
     }
 
-    /// Messages name the server with this port.
+    /// Sets the port that messages give as the server's.
     pub fn set_port(&self, port: u16) {
         self.port.store(port, Ordering::Relaxed);
     }
 
-    /// Whether connections from there may become replicants.
+    /// Whether a connection from `peer` may become a replicant.
     pub fn allows(&self, peer: IpAddr) -> bool {
         self.allowed.contains(&peer.to_canonical())
     }
 
-    /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// As messages name it.
+    /// The server's name in messages, `host:port`.
     pub fn server(&self) -> String {
         format!("{}:{}", self.name, self.port.load(Ordering::Relaxed))
     }
 }
 
-/// Makes the ids of connections: random UUIDs, by the hash that the standard library seeds.
+/// Generates connection ids: random UUIDs from the standard library's seeded hash.
 #[derive(Default)]
 pub struct Ids {
     keys: [std::hash::RandomState; 2],
@@ -83,17 +80,16 @@ impl Ids {
     }
 }
 
-/// The mailboxes of a server's connections, by their ids.
+/// The queues of direct messages, by connection id.
 #[derive(Default)]
 pub struct DirectQueues(Mutex<HashMap<String, Arc<DirectQueue>>>);
 
-/// Letters that a connection has not been sent yet.
+/// Direct messages that wait to be written to one connection.
 pub struct DirectQueue {
     waker: Waker,
     messages: Mutex<VecDeque<DirectMessage>>,
 }
 
-/// A message, and the queue that it was sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectMessage {
     pub queue: String,
@@ -111,12 +107,16 @@ impl DirectQueues {
         lock(&self.0).remove(id);
     }
 
-    /// Whether this is the id of a connection.
+    /// Whether a connection has this id.
     pub fn has(&self, id: &str) -> bool {
         lock(&self.0).contains_key(id)
     }
 
-    /// Delivers a letter to the connection of this id, if there is one.
+    /// Queues a message for the connection with this id; does nothing if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Busy`] if the connection has more unread messages than a queue may hold.
     pub fn deliver(&self, id: &str, direct: DirectMessage) -> Result<()> {
         let direct_queue = lock(&self.0).get(id).cloned();
         direct_queue.map_or(Ok(()), |direct_queue| direct_queue.add(direct))
@@ -137,7 +137,7 @@ impl DirectQueue {
         Ok(())
     }
 
-    /// The oldest letter.
+    /// Removes and returns the oldest message.
     pub fn next(&self) -> Option<DirectMessage> {
         lock(&self.messages).pop_front()
     }

@@ -1,4 +1,5 @@
-//! A JSON object as it was written: its keys in their order, its values untouched.
+//! JSON objects whose keys keep their order and whose values keep their exact text, and CoreMQ's
+//! answers.
 
 use std::fmt;
 
@@ -13,24 +14,24 @@ use crate::limits;
 pub struct RawObject<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> RawObject<'a> {
-    /// `None` if the text is no object.
+    /// `None` if the text is not a JSON object.
     pub fn new(text: &'a str) -> Option<RawObject<'a>> {
         serde_json::from_str(text).ok()
     }
 
-    /// The value of a key. Of one that is there twice, the last counts.
+    /// The value of a key; of a repeated key the last value.
     pub fn get(&self, key: &str) -> Option<&'a RawValue> {
         self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
     }
 
-    /// Without a key.
+    /// Removes a key.
     #[cfg(feature = "http")]
     pub fn without(mut self, key: &str) -> RawObject<'a> {
         self.0.retain(|(name, _)| name != key);
         self
     }
 
-    /// As text, with these keys at its end and nowhere else.
+    /// The object as JSON, with the `added` keys at the end in place of any earlier values.
     pub fn with(&self, added: &[(&str, Value)]) -> String {
         let mut text = ObjectText::default();
         let kept = self.0.iter().filter(|(key, _)| added.iter().all(|(name, _)| name != key));
@@ -40,12 +41,12 @@ impl<'a> RawObject<'a> {
     }
 }
 
-/// The text of an object that is being written.
+/// Builds the text of an object.
 #[derive(Default)]
 pub struct ObjectText(String);
 
 impl ObjectText {
-    /// `value` is JSON text.
+    /// Appends a key. `value` is JSON.
     pub fn add(&mut self, key: &str, value: &str) {
         let before = if self.0.is_empty() { '{' } else { ',' };
         self.0.push(before);
@@ -92,7 +93,7 @@ impl<'de> Visitor<'de> for Entries {
     }
 }
 
-/// A queue's name, or a list of them.
+/// Reads a queue's name or a list of names.
 pub fn names(value: &RawValue) -> Result<Vec<String>> {
     if let Some(name) = json_string(value) {
         return Ok(vec![name]);
@@ -105,12 +106,12 @@ pub fn names(value: &RawValue) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The text of a JSON string.
+/// The value of a JSON string; `None` for any other JSON.
 pub fn json_string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// A response that says how it went.
+/// An answer of the form `{"response": text}`.
 pub fn response(text: &str) -> String {
     json!({ "response": text }).to_string()
 }

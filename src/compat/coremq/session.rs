@@ -1,4 +1,5 @@
-//! One CoreMQ session, whatever carries it: an object comes in for a queue, and another answers it.
+//! A CoreMQ session over either transport: each object is a command or a message, and has one
+//! answer.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,13 +21,14 @@ use crate::ops::{Batch, Id, Op, Outcome, Topic};
 use crate::protocol::json;
 use crate::sync::lock;
 
-/// Messages of each queue that a history holds.
+/// The number of latest messages that a history shows for each queue.
 const HISTORY_MESSAGES: usize = 10;
 
-/// What the server writes into each message, in place of what a client may have written there.
+/// The keys that the server sets in each message. Values sent by clients under these keys are
+/// dropped.
 const ADDED: [&str; 3] = ["coremq_sender", "coremq_sent", "coremq_server"];
 
-/// One connection's talk.
+/// The state of one connection.
 pub struct CoreMqSession {
     pub(super) broker: Arc<Broker>,
     pub(super) caller: Arc<Caller>,
@@ -36,16 +38,18 @@ pub struct CoreMqSession {
     pub(super) id: String,
     direct_queue: Arc<DirectQueue>,
     max_message: usize,
-    /// Whether it may become a replicant, and whether it is one: it follows every queue.
+    /// Whether the connection may become a replicant, and whether it is one. A replicant receives
+    /// the messages of all queues.
     may_replicate: bool,
     replicates: bool,
     followed: HashSet<Topic>,
-    /// Messages that it has sent to queues that it follows: they do not come back.
+    /// The ids of messages that this connection put into queues it follows: senders do not receive
+    /// their own messages.
     own: HashMap<Topic, Vec<Id>>,
 }
 
 impl CoreMqSession {
-    /// `session` began when the connection was accepted; `waker` is woken when there is a message.
+    /// `session` started when the connection was accepted. `waker` is woken when a message arrives.
     pub fn new(
         broker: Arc<Broker>,
         caller: Arc<Caller>,
@@ -71,30 +75,29 @@ impl CoreMqSession {
             followed: HashSet::new(),
             own: HashMap::new(),
         };
-        // What is sent to its id reaches a connection without its asking, also what others than CoreMQ's
-        // programs put there.
+        // A connection receives messages sent to its id without subscribing, also those that other
+        // protocols put there.
         coremq.subscribe(&[coremq.id.clone()])?;
         Ok(coremq)
     }
 
-    /// It may become a replicant, if this is true.
     pub fn may_replicate(mut self, may_replicate: bool) -> CoreMqSession {
         self.may_replicate = may_replicate;
         self
     }
 
-    /// Bytes that a request may have: a message, with room for the queue's name and the commands'
-    /// keys. The message's own size is checked when it is put.
+    /// The largest request in bytes: a message plus the queue's name and the command keys. The size
+    /// of the message itself is checked when it is put.
     pub(super) fn max_request(&self) -> usize {
         self.max_message.saturating_add(limits::REQUEST_OVERHEAD_BYTES)
     }
 
-    /// Carries out a command, or else sends the object to the queue. The answer is the text of an object.
+    /// Carries out a command, or else sends the object to the queue. Returns the answer as JSON.
     pub fn receive(&mut self, queue: &str, object: &RawObject<'_>) -> String {
         self.carry_out(queue, object).unwrap_or_else(|error| error_response(&error))
     }
 
-    /// Sends a list, as it is.
+    /// Sends a list unchanged.
     pub fn receive_list(&mut self, queue: &str, list: &str) -> Result<String> {
         self.put(queue, list)?;
         Ok(response("OK: Message sent"))
@@ -110,7 +113,7 @@ impl CoreMqSession {
             return Ok(response("OK: Unsubscribe successful"));
         }
         if let Some(options) = object.get("coremq_options") {
-            // There is none that has a meaning, and nothing tells them.
+            // CoreMQ defines options, but none has an effect.
             RawObject::new(options.get()).ok_or_else(|| bad_field("options are an object"))?;
             return Ok(response("OK: Options set"));
         }
@@ -174,7 +177,7 @@ impl CoreMqSession {
         Ok(())
     }
 
-    /// The last messages of these queues, as far as they have any.
+    /// The latest messages of these queues; queues without messages are left out.
     fn history(&self, queues: &[String]) -> Result<String> {
         let mut bytes = 0;
         let mut history = ObjectText::default();
@@ -196,7 +199,7 @@ impl CoreMqSession {
         Ok(answer.end())
     }
 
-    /// Puts the object, with what the server adds.
+    /// Puts the object, with the keys of [`ADDED`].
     fn send(&mut self, queue: &str, object: &RawObject<'_>) -> Result<()> {
         let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let values = [json!(self.id), json!(sent.as_secs_f64()), json!(self.hub.server())];
@@ -204,14 +207,17 @@ impl CoreMqSession {
         self.put(queue, &object.with(&added))
     }
 
-    /// To one connection alone; replicants get that too. It does not come back to its sender.
+    /// Sends a direct message to one connection, and to all replicants. The sender does not receive
+    /// it.
     fn deliver(&self, id: &str, message: &str) -> Result<()> {
         let direct = DirectMessage { queue: id.to_owned(), json: message.to_owned() };
         let replicants: Vec<_> = lock(&self.hub.replicants).keys().cloned().collect();
         let others = replicants.iter().filter(|other| *other != id && **other != self.id);
         for other in others {
             if let Err(error) = self.hub.direct_queues.deliver(other, direct.clone()) {
-                tracing::warn!("a replicant misses a message: {error}");
+                tracing::warn!(
+                    "cannot send a direct message to a replicant, it misses the message: {error}"
+                );
             }
         }
         if id == self.id { Ok(()) } else { self.hub.direct_queues.deliver(id, direct) }
@@ -236,12 +242,12 @@ impl CoreMqSession {
         Ok(())
     }
 
-    /// What was sent to this connection alone.
+    /// The next direct message to this connection.
     pub fn next_direct(&self) -> Option<DirectMessage> {
         self.direct_queue.next()
     }
 
-    /// What other connections have sent; `None` if there is nothing for now.
+    /// The next messages of a followed queue; `None` if there are none now.
     pub fn next(&mut self) -> Result<Option<QueueMessages>> {
         let Some(pushes) = self.broker.pushes(&self.caller, &mut self.session)? else {
             return Ok(None);
@@ -258,7 +264,7 @@ impl CoreMqSession {
 }
 
 impl Drop for CoreMqSession {
-    /// Nobody reads what was sent to it alone.
+    /// Also purges the connection's own queue, which nobody will read.
     fn drop(&mut self) {
         self.hub.connections.fetch_sub(1, Ordering::Relaxed);
         lock(&self.hub.replicants).remove(&self.id);
@@ -268,15 +274,15 @@ impl Drop for CoreMqSession {
         batch.ops.push(Op::Purge { topic });
         self.broker.apply(&self.caller, &mut batch);
         if let Some(Err(error)) = batch.outcomes.first() {
-            tracing::debug!("the queue {} stays: {error}", self.id);
+            tracing::debug!("cannot purge the queue {} of a closed connection: {error}", self.id);
         }
     }
 }
 
-/// Messages of one queue on their way out.
+/// Messages of one queue for this connection.
 pub struct QueueMessages {
     pub(super) pushes: Pushes,
-    /// Those that this connection has sent.
+    /// The ids among them that this connection sent.
     own: Vec<Id>,
 }
 
@@ -285,14 +291,14 @@ impl QueueMessages {
         self.pushes.topic.as_str()
     }
 
-    /// The messages, each as it was put, without those that this connection has sent.
+    /// The bodies as they were put, without this connection's own messages.
     #[cfg(any(test, feature = "http"))]
     pub fn bodies(&self) -> impl Iterator<Item = &[u8]> {
         let messages = self.indices().filter_map(|index| self.pushes.chunk.get(index));
         messages.map(|message| message.body)
     }
 
-    /// Where they stand in their run.
+    /// Positions in the chunk, without this connection's own messages.
     pub(super) fn indices(&self) -> impl Iterator<Item = usize> {
         self.pushes.range.clone().filter(|index| {
             let message = self.pushes.chunk.get(*index);

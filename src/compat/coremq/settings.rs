@@ -1,4 +1,4 @@
-//! What a server is told of CoreMQ: `--coremq`, and the coremq.conf that its users have.
+//! CoreMQ's settings: `--coremq` and the coremq.conf that its users already have.
 
 use std::io;
 use std::path::Path;
@@ -7,44 +7,42 @@ use crate::config::file::read_text;
 use crate::config::ports::CoreMqPort;
 use crate::config::{Config, StoreLocation, ports};
 
-/// Read if it is there and no other file is named.
+/// Read if it exists and `--coremq-conf` does not name another file.
 const CONF: &str = "coremq.conf";
 
-/// CoreMQ's port for WebSockets.
+/// The default port of CoreMQ's WebSocket.
 const WEB_PORT: u16 = 9000;
 
 const QUEUES: &str = "CoreMQ";
 const WEB: &str = "CoreWS";
-/// Whose keys every section has that does not say otherwise.
+/// The section whose keys are the defaults of all other sections.
 const DEFAULT: &str = "DEFAULT";
 
-/// Where CoreMQ is spoken, and with whom.
+/// CoreMQ's listeners and replicants.
 #[derive(Debug, Default, PartialEq)]
 pub struct CoreMqSettings {
     pub host: String,
     pub port: u16,
-    /// Where its WebSocket has an address of its own.
+    /// The address and port of the separate WebSocket listener.
     pub web: Option<(String, u16)>,
-    /// Hosts from which replicants may come.
+    /// Hosts whose connections may become replicants.
     pub replicants: Vec<String>,
-    /// What whoever starts the server is to know: which keys are not used, and why.
+    /// Lines for the log at start: the file that was read, and its unused keys.
     pub remarks: Vec<String>,
 }
 
 impl CoreMqSettings {
-    /// As the configuration and its coremq.conf say; `None` without `--coremq`.
+    /// Combines the configuration with coremq.conf; `None` without `--coremq`.
     ///
     /// # Errors
     ///
-    /// One line on why it cannot be so.
+    /// One line that names the file, the line and the fault.
     pub fn read(config: &Config) -> Result<Option<CoreMqSettings>, String> {
         let named = config.coremq_conf.as_deref();
         let Some(port) = config.coremq else {
             return match named {
                 None => Ok(None),
-                Some(path) => {
-                    Err(format!("{} is read with --coremq: say that too", path.display()))
-                }
+                Some(path) => Err(format!("{} needs --coremq: add that flag", path.display())),
             };
         };
         let path = named.unwrap_or(Path::new(CONF));
@@ -72,7 +70,8 @@ fn hosts(list: &str) -> impl Iterator<Item = String> {
     hosts.filter(|host| !host.is_empty()).map(str::to_owned)
 }
 
-/// What a file says, if there is one. Servers whose store is shared are each other's masters.
+/// Reads the text of coremq.conf, if there is one. With a shared store `cluster_nodes` are allowed,
+/// since all servers have the same queues.
 fn parse(
     text: Option<&str>,
     port: CoreMqPort,
@@ -89,13 +88,13 @@ fn parse(
     match queues.address()? {
         Some(address) => coremq.host = address,
         None => coremq.remarks.push(format!(
-            "no address is said for CoreMQ: it is {host}, where CoreMQ's own server took 0.0.0.0"
+            "no address for CoreMQ: listening on {host}, where CoreMQ's own server listened on 0.0.0.0"
         )),
     }
     coremq.port = match (port, queues.port()?) {
         (CoreMqPort::Port(port), said) => {
             if said.is_some_and(|said| said != port) {
-                coremq.remarks.push(format!("the port of [CoreMQ] gives way to --coremq={port}"));
+                coremq.remarks.push(format!("--coremq={port} overrides the port of [CoreMQ]"));
             }
             port
         }
@@ -104,13 +103,12 @@ fn parse(
     if let Some(entry) = queues.get("cluster_nodes").filter(|entry| !entry.value.is_empty()) {
         if !is_shared {
             return Err(format!(
-                ", line {}: cluster_nodes are servers with the same queues: give each of them the same \
-                 --store redis://…, or remove it, and let all programs connect to this server",
+                ", line {}: cluster_nodes must share their queues: start each with the same \
+                 --store redis://…, or remove the key and connect all programs to this server",
                 entry.line
             ));
         }
-        let text =
-            "cluster_nodes of [CoreMQ] needs no more: servers over one Redis have the same queues";
+        let text = "cluster_nodes of [CoreMQ] has no effect: servers that share one Redis have the same queues";
         coremq.remarks.push(text.to_owned());
         coremq.replicants.extend(hosts(&entry.value));
     }
@@ -132,7 +130,7 @@ fn parse(
     Ok(coremq)
 }
 
-/// The keys of a section, with those of all sections behind them.
+/// A section's keys, with the defaults of the section `DEFAULT`.
 struct SectionKeys<'a> {
     name: &'static str,
     sections: [Option<&'a IniSection>; 2],
@@ -147,7 +145,7 @@ impl<'a> SectionKeys<'a> {
     fn address(&self) -> Result<Option<String>, String> {
         let Some(entry) = self.get("address") else { return Ok(None) };
         if entry.value.is_empty() || entry.value.contains(char::is_whitespace) {
-            return Err(self.wrong(entry, "say an IP address or a host's name"));
+            return Err(self.wrong(entry, "expected an IP address or a host name"));
         }
         Ok(Some(entry.value.clone()))
     }
@@ -155,7 +153,7 @@ impl<'a> SectionKeys<'a> {
     fn port(&self) -> Result<Option<u16>, String> {
         let Some(entry) = self.get("port") else { return Ok(None) };
         let port = entry.value.parse();
-        port.map(Some).map_err(|_| self.wrong(entry, "say a port, from 0 to 65535"))
+        port.map(Some).map_err(|_| self.wrong(entry, "expected a port from 0 to 65535"))
     }
 
     fn wrong(&self, entry: &IniEntry, instead: &str) -> String {
@@ -164,7 +162,7 @@ impl<'a> SectionKeys<'a> {
     }
 }
 
-/// Which keys of a section are not used, and why.
+/// One line for each unused key, with the reason.
 fn unused(section: &IniSection) -> Vec<String> {
     let name = section.name.escape_debug();
     if ![QUEUES, WEB, DEFAULT].contains(&section.name.as_str()) {
@@ -175,7 +173,7 @@ fn unused(section: &IniSection) -> Vec<String> {
             "address" | "port" => return None,
             "cluster_nodes" | "allowed_replicants" if section.name != WEB => return None,
             "log_file" => "the log goes to standard error",
-            "log_level" => "--log says what is logged",
+            "log_level" => "--log sets what is logged",
             _ => "CoreMQ has no such key",
         };
         Some(format!("{} of [{name}] is not used: {why}", entry.key.escape_debug()))
@@ -183,7 +181,7 @@ fn unused(section: &IniSection) -> Vec<String> {
     unused.collect()
 }
 
-/// What stands under a `[name]`, in its order.
+/// A section `[name]` and its entries in file order.
 #[derive(Debug, Default, PartialEq)]
 struct IniSection {
     name: String,
@@ -198,7 +196,8 @@ struct IniEntry {
     value: String,
 }
 
-/// The sections of a file; an error is a line's number and what is wrong with it.
+/// Parses INI as Python's configparser does: case-insensitive keys, values that continue on
+/// indented lines, and comments on lines of their own. An error is a line number and the fault.
 fn parse_ini(text: &str) -> Result<Vec<IniSection>, (usize, &'static str)> {
     let mut sections: Vec<IniSection> = Vec::new();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -211,13 +210,13 @@ fn parse_ini(text: &str) -> Result<Vec<IniSection>, (usize, &'static str)> {
         let last = sections.last_mut();
         if let Some(name) = said.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             if sections.iter().any(|section| section.name == name) {
-                return wrong("this section is there already");
+                return wrong("this section occurs twice");
             }
             sections.push(IniSection { name: name.to_owned(), entries: Vec::new() });
             continue;
         }
         let Some(section) = last else {
-            return wrong("a section comes first, as [CoreMQ]");
+            return wrong("expected a section first, such as [CoreMQ]");
         };
         if whole.starts_with([' ', '\t'])
             && let Some(entry) = section.entries.last_mut()
@@ -227,11 +226,11 @@ fn parse_ini(text: &str) -> Result<Vec<IniSection>, (usize, &'static str)> {
             continue;
         }
         let Some((key, value)) = said.split_once(['=', ':']) else {
-            return wrong("this is neither a [section] nor key = value");
+            return wrong("expected a [section] or key = value");
         };
         let key = key.trim().to_lowercase();
         if section.entries.iter().any(|entry| entry.key == key) {
-            return wrong("this key is there already");
+            return wrong("this key occurs twice");
         }
         section.entries.push(IniEntry { line, key, value: value.trim().to_owned() });
     }
@@ -248,7 +247,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "http")]
-    fn every_key_is_used_or_remarked_on() {
+    fn unused_keys_are_reported() {
         let all = "[CoreMQ]\naddress = 0.0.0.0\nport = 1\nlog_file = stdout\nlog_level = DEBUG\n\
                    cluster_nodes =\nallowed_replicants = a, b.example,\n  c\n\
                    [CoreWS]\naddress = ::1\nport = 2\nlog_file = x\nlog_level = INFO\ncolour = red\n[Other]\n";
@@ -260,9 +259,9 @@ mod tests {
             coremq.remarks,
             [
                 "log_file of [CoreMQ] is not used: the log goes to standard error",
-                "log_level of [CoreMQ] is not used: --log says what is logged",
+                "log_level of [CoreMQ] is not used: --log sets what is logged",
                 "log_file of [CoreWS] is not used: the log goes to standard error",
-                "log_level of [CoreWS] is not used: --log says what is logged",
+                "log_level of [CoreWS] is not used: --log sets what is logged",
                 "colour of [CoreWS] is not used: CoreMQ has no such key",
                 "[Other] is not used: CoreMQ has no such section",
             ]
@@ -271,7 +270,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "http")]
-    fn what_is_not_said_is_as_ever() {
+    fn missing_keys_have_coremqs_defaults() {
         let none = parse(None, CoreMqPort::Own, "127.0.0.1", false).unwrap();
         assert_eq!((none.host.as_str(), none.port, &none.web), ("127.0.0.1", 6747, &None));
         assert_eq!(none.remarks.len(), 1, "{none:?}");
@@ -282,16 +281,16 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_typed_goes_before_the_file() {
+    fn port_of_the_flag_overrides_the_file() {
         let text = "[CoreMQ]\naddress = ::1\nport = 1";
         let typed = parse(Some(text), CoreMqPort::Port(2), "::1", false);
         let typed = typed.unwrap();
         assert_eq!(typed.port, 2);
-        assert_eq!(typed.remarks, ["the port of [CoreMQ] gives way to --coremq=2"]);
+        assert_eq!(typed.remarks, ["--coremq=2 overrides the port of [CoreMQ]"]);
     }
 
     #[test]
-    fn nodes_of_a_cluster_share_a_store_and_may_be_replicants() {
+    fn cluster_nodes_over_one_store_may_be_replicants() {
         let text = "[CoreMQ]\ncluster_nodes = a, b\nallowed_replicants = c";
         let coremq = parse(Some(text), CoreMqPort::Own, "127.0.0.1", true).unwrap();
         assert_eq!(coremq.replicants, ["a", "b", "c"]);
@@ -299,12 +298,15 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_one_line_that_names_its_place() {
+    fn invalid_settings_are_reported_with_their_line() {
         for (text, begin) in [
-            ("[CoreMQ]\nport = x", ", line 2: wrong value for port of [CoreMQ]: say a port"),
-            ("[CoreWS]\naddress =", ", line 2: wrong value for address of [CoreWS]: say an IP"),
-            ("[CoreMQ]\ncluster_nodes = a,b", ", line 2: cluster_nodes are servers with the same"),
-            ("port = 1", ", line 1: a section comes first"),
+            ("[CoreMQ]\nport = x", ", line 2: wrong value for port of [CoreMQ]: expected a port"),
+            (
+                "[CoreWS]\naddress =",
+                ", line 2: wrong value for address of [CoreWS]: expected an IP",
+            ),
+            ("[CoreMQ]\ncluster_nodes = a,b", ", line 2: cluster_nodes must share their queues"),
+            ("port = 1", ", line 1: expected a section first"),
         ] {
             let refused = read(text).unwrap_err();
             assert!(refused.starts_with(begin) && !refused.contains('\n'), "{refused}");
@@ -316,8 +318,8 @@ mod tests {
     }
 
     #[test]
-    fn what_configparser_reads_is_read() {
-        let text = "\u{feff}# said first\r\n[A]\r\nKey = one = 1\r\n; or so\r\n\r\nlist: a,\r\n  b,\n\tc\n\
+    fn ini_is_read_as_by_configparser() {
+        let text = "\u{feff}# comment\r\n[A]\r\nKey = one = 1\r\n; or so\r\n\r\nlist: a,\r\n  b,\n\tc\n\
                     empty =\n[ b ]\n  indented = x # no comment\n";
         let first =
             vec![entry(3, "key", "one = 1"), entry(6, "list", "a,\nb,\nc"), entry(9, "empty", "")];
@@ -330,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_read_is_refused_with_its_line() {
+    fn invalid_ini_is_refused_with_its_line() {
         for (text, line) in [
             ("a = 1", 1),
             ("[A]\nnonsense", 2),

@@ -1,4 +1,4 @@
-//! CoreMQ's meaning without a connection.
+//! CoreMQ sessions and handlers without sockets.
 
 use std::task::Waker;
 
@@ -31,7 +31,7 @@ fn response(text: &str) -> String {
     json!({ "response": text }).to_string()
 }
 
-/// What has come, each behind its queue.
+/// The queue and body of each message that has arrived.
 fn received(coremq: &mut CoreMqSession) -> Vec<(String, String)> {
     let mut all = Vec::new();
     while let Some(messages) = coremq.next().unwrap() {
@@ -42,7 +42,7 @@ fn received(coremq: &mut CoreMqSession) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_message_reaches_all_subscribers_but_its_sender() {
+fn message_reaches_all_subscribers_except_its_sender() {
     let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let [mut a, mut b, mut c] = [(); 3].map(|()| coremq(&broker, &hub));
     let subscribed = response("OK: Subscribe successful");
@@ -57,7 +57,7 @@ fn a_message_reaches_all_subscribers_but_its_sender() {
     assert!(text.ends_with(&format!(r#","coremq_server":"{}"}}"#, hub.server())), "{text}");
     assert_eq!((received(&mut a), received(&mut c)), (vec![], vec![]));
 
-    // Point to point: no topic is made of it.
+    // A direct message creates no topic.
     let id = a.id.clone();
     let topics = broker.topics(&Caller::server()).unwrap().len();
     said(&mut c, &id, r#"{"to":"a"}"#);
@@ -78,7 +78,7 @@ fn a_message_reaches_all_subscribers_but_its_sender() {
 }
 
 #[test]
-fn who_does_not_read_its_letters_is_sent_no_more() {
+fn unread_direct_messages_are_bounded() {
     let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let (reader, mut writer) = (coremq(&broker, &hub), coremq(&broker, &hub));
     let (id, ok) = (reader.id.clone(), response("OK: Message sent"));
@@ -93,7 +93,7 @@ fn who_does_not_read_its_letters_is_sent_no_more() {
 }
 
 #[test]
-fn a_replicant_gets_what_is_sent_to_one_alone() {
+fn replicant_receives_direct_messages() {
     let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let mut replicant = coremq(&broker, &hub).may_replicate(true);
     said(&mut replicant, "", r#"{"coremq_replicant":"other"}"#);
@@ -102,13 +102,13 @@ fn a_replicant_gets_what_is_sent_to_one_alone() {
     said(&mut writer, &id, r#"{"n":1}"#);
     assert_eq!(reader.next_direct().unwrap().queue, id);
     assert_eq!(replicant.next_direct().unwrap().queue, id);
-    // What it sends itself does not come back to it.
+    // A replicant does not receive its own direct messages.
     said(&mut replicant, &id, r#"{"n":2}"#);
     assert_eq!((replicant.next_direct(), reader.next_direct().is_some()), (None, true));
 }
 
 #[test]
-fn the_history_is_the_last_ten() {
+fn history_has_the_latest_ten_messages() {
     let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let mut coremq = coremq(&broker, &hub);
     for number in 0..12 {
@@ -125,7 +125,7 @@ fn the_history_is_the_last_ten() {
 }
 
 #[test]
-fn commands_are_recognised_in_their_order_and_errors_said() {
+fn commands_have_a_fixed_precedence_and_errors_are_answered() {
     let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let [mut a, _b] = [(); 2].map(|()| coremq(&broker, &hub));
     let both = r#"{"coremq_status":1,"coremq_options":{"a":null}}"#;
@@ -146,7 +146,7 @@ fn commands_are_recognised_in_their_order_and_errors_said() {
 }
 
 #[test]
-fn ids_are_uuids_and_differ() {
+fn connection_ids_are_distinct_uuids() {
     let ids = Ids::default();
     let (first, second) = (ids.next(), ids.next());
     assert_ne!(first, second);
@@ -157,7 +157,7 @@ fn ids_are_uuids_and_differ() {
 }
 
 #[test]
-fn each_frame_is_written_by_itself() {
+fn each_frame_is_written_separately() {
     use crate::protocol::handler::{Next, ProtocolHandler as _};
     let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let mut sender = coremq(&broker, &hub);
@@ -172,7 +172,7 @@ fn each_frame_is_written_by_itself() {
         let frame = str::from_utf8(&reader.replies()[start..end]).unwrap();
         assert_eq!(frame.matches('+').count(), 1, "{frame}");
         assert!(frame.ends_with('}'), "{frame}");
-        // What could not be written at once goes on to the same end.
+        // A frame that was written in part is completed to the same end.
         assert_eq!(reader.write_end(start + 1), end);
         frames.push(frame);
         start = end;
@@ -184,7 +184,7 @@ fn each_frame_is_written_by_itself() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_judged_alike_wherever_they_are_cut(
+    fn any_bytes_decode_alike_however_they_are_split(
         cut in any::<u8>(),
         parts in prop::collection::vec(
             prop::sample::select(vec![
@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+    fn any_bytes_are_answered_in_frames(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         check::coremq(&bytes);
         check::coremq(&[b"\x03+9 ", bytes.as_slice()].concat());
     }

@@ -1,4 +1,5 @@
-//! CoreMQ over a WebSocket: a text frame is an object, its queue under the key `queue`.
+//! CoreMQ over a WebSocket at `/ws`: each text frame is an object that names its queue under
+//! `queue`.
 
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ async fn upgrade(
     })
 }
 
-/// A talk, and the text messages that are to be written.
+/// A session and the text messages to be written.
 struct ObjectFrames {
     coremq: CoreMqSession,
     out: Vec<String>,
@@ -58,7 +59,7 @@ impl Frames for ObjectFrames {
         self.out = Vec::new();
     }
 
-    /// Adds what others have sent.
+    /// Buffers messages for this connection.
     fn push(&mut self) -> Result<bool> {
         while let Some(direct) = self.coremq.next_direct() {
             self.out.extend(frame(&direct.queue, direct.json.as_bytes()));
@@ -69,7 +70,7 @@ impl Frames for ObjectFrames {
     }
 }
 
-/// What a text comes to, and what answers it.
+/// Handles one text message and returns the answer, if it has one.
 fn receive(coremq: &mut CoreMqSession, frame: &str) -> Option<String> {
     let says = |text: &str| Some(json!({ "error": text }).to_string());
     if let Err(error) = json::message(frame.as_bytes(), coremq.max_request()) {
@@ -98,7 +99,8 @@ fn receive(coremq: &mut CoreMqSession, frame: &str) -> Option<String> {
     says(UNKNOWN)
 }
 
-/// A message with its queue. A message of another protocol that is not an object is wrapped in one.
+/// Adds the queue to a message. Messages of other protocols that are not objects are wrapped in
+/// one.
 fn frame(queue: &str, body: &[u8]) -> Option<String> {
     let body = str::from_utf8(body).ok()?;
     let queue = Value::from(queue);

@@ -1,5 +1,5 @@
-//! What a server remembers of Mezzenger's messages: the ids of those that wait for an
-//! acknowledgement, the latest frames, and the frames to be sent again. All three are bounded.
+//! What the server keeps in memory of Mezzenger's messages: the ids of unacknowledged messages, the
+//! latest frames, and the frames to be sent again. All three are bounded.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -9,10 +9,10 @@ use crate::limits;
 use crate::ops::Id;
 use crate::sync::lock;
 
-/// A checksum is any text: this is one of its own, and of one size.
+/// A checksum can be any text; its MD5 has a fixed size.
 type ChecksumKey = [u8; 16];
 
-/// Below so many it is not asked whether they are all still there.
+/// The smallest number of entries that is compared with the store.
 const PRUNE_FROM: usize = 1024;
 
 #[derive(Default)]
@@ -20,15 +20,15 @@ pub struct UnackedIndex(Mutex<Index>);
 
 #[derive(Default)]
 struct Index {
-    /// `None` while a message is on its way into the store.
+    /// `None` while the message is being stored.
     ids: HashMap<ChecksumKey, Option<Id>>,
-    /// The next time that it is this large it is compared with what is in the store, which may
-    /// have dropped messages.
+    /// When the index reaches this size, it is compared with the store, which may have dropped
+    /// messages.
     prune_at: usize,
 }
 
 impl UnackedIndex {
-    /// A message is about to be kept; false if it is already.
+    /// Registers a message that is about to be stored; returns false if it is registered already.
     pub fn announce(&self, checksum: &str) -> bool {
         let mut index = lock(&self.0);
         let key = key(checksum);
@@ -39,7 +39,7 @@ impl UnackedIndex {
         fresh
     }
 
-    /// A message is kept under this id, or, without one, is not.
+    /// Records the id under which a message is stored; `None` if it was not stored.
     pub fn note(&self, checksum: &str, id: Option<Id>) {
         let mut index = lock(&self.0);
         match id {
@@ -48,12 +48,12 @@ impl UnackedIndex {
         };
     }
 
-    /// The id of a message that is kept.
+    /// The id of a stored message.
     pub fn id(&self, checksum: &str) -> Option<Id> {
         lock(&self.0).ids.get(&key(checksum)).copied().flatten()
     }
 
-    /// Takes away the id of a message that is kept.
+    /// Removes a stored message from the index and returns its id.
     pub fn forget(&self, checksum: &str) -> Option<Id> {
         let mut index = lock(&self.0);
         let key = key(checksum);
@@ -62,18 +62,18 @@ impl UnackedIndex {
         Some(id)
     }
 
-    /// Whether it is time to compare it with the store.
+    /// Whether the index is due to be compared with the store. Returns true only once for a size.
     pub fn is_crowded(&self) -> bool {
         let mut index = lock(&self.0);
         let crowded = index.ids.len() >= index.prune_at.max(PRUNE_FROM);
         if crowded {
-            // Whoever asks now does it.
+            // The caller prunes now; other connections must not.
             index.prune_at = 2 * index.ids.len();
         }
         crowded
     }
 
-    /// Forgets those up to the id `last` that the store has no more.
+    /// Removes entries with ids up to `last` that are not in the store.
     pub fn prune(&self, in_store: &HashSet<Id>, last: Id) {
         let mut index = lock(&self.0);
         index.ids.retain(|_, id| id.is_none_or(|id| id > last || in_store.contains(&id)));
@@ -112,7 +112,7 @@ impl FrameCache {
     }
 }
 
-/// What is published again to one subscriber, which is woken for it.
+/// Frames to be sent again to one subscriber.
 pub struct ResendQueue {
     waiting: Mutex<(VecDeque<Arc<[u8]>>, usize)>,
     waker: Waker,
@@ -123,7 +123,8 @@ impl ResendQueue {
         ResendQueue { waiting: Mutex::default(), waker }
     }
 
-    /// Adds a frame, unless there is no room: then it comes again when it is published the next time.
+    /// Appends a frame and wakes the subscriber. Drops the frame if the queue is full: it is sent
+    /// again after the next interval.
     pub fn add(&self, frame: &Arc<[u8]>) {
         let mut waiting = lock(&self.waiting);
         let (frames, bytes) = &mut *waiting;

@@ -1,4 +1,5 @@
-//! The frame `name|pickle`: what it asks for, and the frame of what another protocol has put.
+//! Mezzenger's frames, `name|pickle`: reading what a frame asks for, and writing frames for
+//! messages of other protocols.
 
 use std::borrow::Cow;
 
@@ -12,44 +13,45 @@ use crate::wire::pickle::{Pickle, PickleError, PickleValue, PickleWriter};
 /// What a frame asks for.
 pub enum Command<'m> {
     Ping,
-    /// The message with this checksum has arrived.
+    /// Acknowledges the message with this checksum.
     Ack(String),
     Publish(Publication<'m>),
 }
 
 pub struct Publication<'m> {
     pub topic: Topic,
-    /// As subscribers get it.
+    /// The frame for subscribers.
     pub frame: Cow<'m, [u8]>,
-    /// The payload, for whoever reads JSON.
+    /// The payload as JSON, for the other protocols.
     pub json: Vec<u8>,
-    /// The message's identity.
+    /// Identifies the message in acknowledgements.
     pub checksum: String,
-    /// What is kept until the message is acknowledged, if that is asked for.
+    /// The body stored until the message is acknowledged; `None` if the sender asks for no
+    /// acknowledgement.
     pub unacked: Option<String>,
 }
 
 pub fn parse(frame: &[u8], max_message: usize) -> Result<Command<'_>> {
     let Some(bar) = frame.iter().position(|byte| *byte == b'|') else {
-        return Err(wrong("a message is its name, a bar and a pickle, and this has no bar"));
+        return Err(wrong("a message is NAME|PICKLE, but this one has no bar"));
     };
     let (name, pickled) = frame.split_at_checked(bar).unwrap_or((frame, &[]));
     let pickled = pickled.get(1..).unwrap_or_default();
     let name = str::from_utf8(name)
-        .map_err(|_| Error::new(Code::BadUtf8, "the message's name is no UTF-8"))?;
+        .map_err(|_| Error::new(Code::BadUtf8, "the message's name is not UTF-8"))?;
     let pickle = Pickle::read(pickled).map_err(error)?;
     let fields = MessageDict::new(&pickle, name)?;
     match name {
         "ping" => Ok(Command::Ping),
         "ack" => match pickle.text(fields.payload) {
             Some(checksum) => Ok(Command::Ack(checksum)),
-            None => Err(wrong("the payload of an ack is the checksum of a message")),
+            None => Err(wrong("the payload of an ack must be the checksum of a message")),
         },
         _ => publication(frame, pickled, &pickle, &fields, max_message).map(Command::Publish),
     }
 }
 
-/// What the dict of a message says.
+/// The dict in a message's pickle.
 struct MessageDict<'n> {
     name: &'n str,
     payload: PickleValue,
@@ -70,7 +72,7 @@ impl MessageDict<'_> {
             None | Some(PickleValue::None) => false,
             Some(PickleValue::Bool(ack)) => ack,
             Some(PickleValue::Int(ack)) => ack > 0,
-            Some(_) => return Err(wrong("the message's ack is neither 0 nor 1")),
+            Some(_) => return Err(wrong("the message's ack must be 0 or 1")),
         };
         let checksum = get("checksum").and_then(|checksum| pickle.text(checksum));
         let checksum = checksum.filter(|checksum| !checksum.is_empty());
@@ -87,7 +89,7 @@ fn publication<'m>(
 ) -> Result<Publication<'m>> {
     let topic = Topic::new(fields.name)?;
     let json = match pickle.json(fields.payload, max_message) {
-        // Only Python knows what it is: whoever wants it can have the whole pickle.
+        // Only Python can read such a value, so the topic holds the complete pickle in Base64.
         Err(PickleError::NotPlain) => {
             format!("{{\"$pickle\":\"{}\"}}", STANDARD.encode(pickled)).into_bytes()
         }
@@ -109,13 +111,13 @@ fn publication<'m>(
     Ok(Publication { topic, frame, json, checksum, unacked })
 }
 
-/// A message's identity, as its senders compute it.
+/// The checksum as Mezzenger's clients compute it.
 fn checksum(name: &str, payload: &[u8], timestamp: &[u8]) -> String {
     format!("{:x}", md5::compute([name.as_bytes(), payload, timestamp].concat()))
 }
 
-/// The frame of a message whose sender has left the checksum to us: it is added to the dict, which
-/// is all that the stack holds at the end.
+/// Adds a checksum to a frame without one: the pickle ends with the dict as the only value on its
+/// stack, and two more instructions set the key.
 fn with_checksum(frame: &[u8], checksum: &str) -> Vec<u8> {
     let mut frame = frame.strip_suffix(b".").unwrap_or(frame).to_vec();
     for text in ["checksum", checksum] {
@@ -127,13 +129,13 @@ fn with_checksum(frame: &[u8], checksum: &str) -> Vec<u8> {
     frame
 }
 
-/// What is kept of a message until it is acknowledged.
+/// The stored form of an unacknowledged message.
 fn unacked(topic: &Topic, checksum: &str, frame: &[u8]) -> String {
     let frame = STANDARD.encode(frame);
     serde_json::json!({ "topic": topic.as_str(), "checksum": checksum, "frame": frame }).to_string()
 }
 
-/// The checksum and the frame of a message that was kept.
+/// The checksum and the frame of a stored unacknowledged message.
 pub fn read_unacked(body: &[u8]) -> Option<(String, Vec<u8>)> {
     let unacked: serde_json::Value = serde_json::from_slice(body).ok()?;
     let checksum = unacked.get("checksum")?.as_str()?.to_owned();
@@ -141,7 +143,7 @@ pub fn read_unacked(body: &[u8]) -> Option<(String, Vec<u8>)> {
     Some((checksum, frame))
 }
 
-/// The frame of a message that came without one.
+/// Writes the frame of a message that another protocol put.
 pub fn write(out: &mut Vec<u8>, topic: &Topic, message: Message<'_>) {
     let time = crate::ops::Timestamp(message.id).to_string();
     let checksum = checksum(topic.as_str(), message.body, time.as_bytes());

@@ -1,5 +1,5 @@
-//! What the connections of a server share: the messages that are kept until they are acknowledged,
-//! which are published again as the leases end under which they are taken here.
+//! The state that all Mezzenger connections share. Unacknowledged messages lie in a topic of their
+//! own, which this hub takes from with a lease: when the lease ends, the message is sent again.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
@@ -15,26 +15,27 @@ use crate::limits;
 use crate::ops::{Batch, Id, Op, Outcome, Topic};
 use crate::sync::lock;
 
-/// The topic of what is kept.
+/// The topic of unacknowledged messages.
 const UNACKED: &str = "mezzenger.unacked";
 
-/// Messages that are taken together.
+/// Messages taken in one batch.
 const TAKEN_AT_ONCE: usize = 64;
 
 pub struct MezzengerHub {
     broker: Arc<Broker>,
     topic: Topic,
-    /// Microseconds from one publication to the next.
+    /// The interval between two sendings of a message, in microseconds.
     lease: u64,
     unacked: UnackedIndex,
     recent: FrameCache,
     resend_queues: Mutex<Vec<Weak<ResendQueue>>>,
-    /// Held by those whose messages are in the store, but not yet in `unacked` and `recent`.
+    /// Read-locked while messages are in the store but not yet in `unacked` and `recent`. Lookups
+    /// that find nothing write-lock it once, and try again.
     publishing: RwLock<()>,
 }
 
 impl MezzengerHub {
-    /// What is not acknowledged is published again after `resend`.
+    /// `resend` is the interval between two sendings of an unacknowledged message.
     pub fn new(broker: Arc<Broker>, resend: Duration) -> Result<MezzengerHub> {
         let hub = MezzengerHub {
             broker,
@@ -51,8 +52,8 @@ impl MezzengerHub {
             }
         });
         if let Err(error) = read {
-            // What was not read is found as it is published again.
-            tracing::error!("not all that is kept for Mezzenger can be read: {error}");
+            // Messages that were not read are registered when they are next sent.
+            tracing::error!("cannot read all unacknowledged Mezzenger messages: {error}");
         }
         Ok(hub)
     }
@@ -65,22 +66,23 @@ impl MezzengerHub {
         &self.topic
     }
 
-    /// While this is held, what is put is not yet looked for.
+    /// Registers a publisher: lookups wait until the guard is dropped.
     pub fn publish(&self) -> RwLockReadGuard<'_, ()> {
         self.publishing.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for all who publish now.
+    /// Waits until no publisher holds the lock.
     fn wait_for_publishers(&self) {
         drop(self.publishing.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Remembers the frame of a message, for those who subscribe to it.
+    /// Keeps the frame of a message for subscribers.
     pub fn add_frame(&self, id: Id, frame: &[u8]) {
         self.recent.add(id, frame);
     }
 
-    /// The frame with which a message came; `None` if it came otherwise, or long ago.
+    /// The original frame of a message; `None` if another protocol put it or it is no longer in
+    /// memory.
     pub fn frame(&self, id: Id) -> Option<Arc<[u8]>> {
         self.recent.get(id).or_else(|| {
             self.wait_for_publishers();
@@ -88,12 +90,12 @@ impl MezzengerHub {
         })
     }
 
-    /// A message is about to be kept; false if it is already.
+    /// Registers a message that is about to be stored; returns false if it is stored already.
     pub fn announce(&self, checksum: &str) -> bool {
         if self.unacked.is_crowded() {
             self.prune_unacked();
         }
-        // The store may have dropped it, or somebody purged it.
+        // The store may have dropped the message, or a client purged it.
         if let Some(id) = self.unacked.id(checksum)
             && !self.is_in_store(id)
         {
@@ -108,12 +110,13 @@ impl MezzengerHub {
         page.is_ok_and(|page| page.last == id)
     }
 
-    /// A message is kept under this id, or, without one, is not.
+    /// Records the id under which a message is stored; `None` if it was not stored.
     pub fn note(&self, checksum: &str, id: Option<Id>) {
         self.unacked.note(checksum, id);
     }
 
-    /// The id of a message that is kept: the caller removes it.
+    /// Unregisters an acknowledged message and returns its id. The caller deletes it from the
+    /// store.
     pub fn forget(&self, checksum: &str) -> Option<Id> {
         self.unacked.forget(checksum).or_else(|| {
             self.wait_for_publishers();
@@ -121,7 +124,7 @@ impl MezzengerHub {
         })
     }
 
-    /// Forgets the checksums of what the store has dropped, or somebody has removed.
+    /// Removes the entries of messages that are no longer in the store.
     fn prune_unacked(&self) {
         let last = self.broker.session(&Caller::server()).start().of(self.topic.as_str());
         let mut in_store = HashSet::new();
@@ -129,11 +132,13 @@ impl MezzengerHub {
             in_store.insert(id);
         }) {
             Ok(()) => self.unacked.prune(&in_store, last),
-            Err(error) => tracing::error!("what is kept for Mezzenger is not counted: {error}"),
+            Err(error) => tracing::error!(
+                "cannot compare Mezzenger's unacknowledged messages with the store: {error}"
+            ),
         }
     }
 
-    /// Reads all messages that are kept.
+    /// Calls `each` for every unacknowledged message in the store.
     fn each_unacked(&self, mut each: impl FnMut(Id, &[u8])) -> Result<()> {
         let mut session = self.broker.session(&Caller::server());
         let topic = vec![Pattern::Topic(self.topic.clone())];
@@ -151,28 +156,30 @@ impl MezzengerHub {
         Ok(())
     }
 
-    /// An outbox for a subscriber, from now on.
+    /// Creates the resend queue of a subscriber.
     pub fn resend_queue(&self, waker: Waker) -> Arc<ResendQueue> {
         let resend_queue = Arc::new(ResendQueue::new(waker));
         lock(&self.resend_queues).push(Arc::downgrade(&resend_queue));
         resend_queue
     }
 
-    /// Publishes again what is not acknowledged, on the calling thread, until the broker closes.
+    /// Sends unacknowledged messages again until the broker closes. Blocks the calling thread.
     pub fn run(&self) {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         while self.broker.check_open(&Caller::server()).is_ok() {
             match self.take_all() {
                 Ok(()) => self.wait_for_more(&waker),
                 Err(error) => {
-                    tracing::error!("what is kept for Mezzenger has to wait: {error}");
+                    tracing::error!(
+                        "cannot send unacknowledged Mezzenger messages again, trying later: {error}"
+                    );
                     thread::park_timeout(limits::RETRY);
                 }
             }
         }
     }
 
-    /// Takes every message that nobody has a lease of.
+    /// Takes all messages without a lease.
     pub(super) fn take_all(&self) -> Result<()> {
         let take = || Op::Take { topic: self.topic.clone(), lease: Some(self.lease) };
         loop {
@@ -191,7 +198,7 @@ impl MezzengerHub {
         }
     }
 
-    /// Sleeps until there is a message to take, and takes it.
+    /// Sleeps until a message can be taken, and takes it.
     fn wait_for_more(&self, waker: &Waker) {
         let mut waiting = self.broker.wait_to_take(
             &Caller::server(),
@@ -211,24 +218,29 @@ impl MezzengerHub {
                 self.taken(message.taken.id, message.taken.deliveries, &message.body);
             }
             Some(Err(error)) => {
-                tracing::error!("what is kept for Mezzenger has to wait: {error}");
+                tracing::error!(
+                    "cannot send unacknowledged Mezzenger messages again, trying later: {error}"
+                );
                 thread::park_timeout(limits::RETRY);
             }
             None => {}
         }
     }
 
-    /// A message's lease begins. With the first it has just been published, through its own topic.
+    /// Handles a taken message: the first delivery only starts the lease, each later one sends the
+    /// message again.
     fn taken(&self, id: Id, deliveries: u32, body: &[u8]) {
         if deliveries < 2 {
             return;
         }
         let Some((checksum, frame)) = frame::read_unacked(body) else {
-            tracing::warn!("the message {id} of {UNACKED} was put by somebody else: delete it");
+            tracing::warn!(
+                "skipping message {id} of {UNACKED}, which Mezzenger did not put there: delete it"
+            );
             return;
         };
         self.unacked.note(&checksum, Some(id));
-        tracing::debug!("{checksum} is published again");
+        tracing::debug!("sending message {checksum} again");
         let frame = Arc::from(frame);
         lock(&self.resend_queues).retain(|resend_queue| match resend_queue.upgrade() {
             Some(resend_queue) => {
@@ -240,7 +252,6 @@ impl MezzengerHub {
     }
 }
 
-/// Wakes a thread that is parked.
 struct Unpark(Thread);
 
 impl Wake for Unpark {

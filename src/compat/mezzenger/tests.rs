@@ -1,4 +1,4 @@
-//! Frames against a broker, without sockets: what each asks for, and what becomes of it.
+//! Mezzenger's frames against a broker, without sockets.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ fn connection(hub: &Arc<MezzengerHub>) -> Mezzenger {
     Mezzenger::new(hub.clone(), Arc::new(Caller::server()), Waker::noop().clone(), MOST_BYTES)
 }
 
-/// A frame with this payload, in JSON, and a checksum if it is not empty.
+/// A frame with a JSON payload, and with a checksum unless it is empty.
 fn framed(name: &str, payload: &str, ack: i32, checksum: &str) -> Vec<u8> {
     let mut pickle = PickleWriter::new();
     pickle.dict();
@@ -72,7 +72,7 @@ fn bodies(broker: &Broker, topic: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_ping_is_answered_and_passed_on_to_nobody() {
+fn ping_is_answered_and_not_published() {
     let broker = broker();
     let mut connection = connection(&hub(&broker));
     send(&mut connection, &framed("ping", r#""ping""#, 0, "a"));
@@ -80,7 +80,7 @@ fn a_ping_is_answered_and_passed_on_to_nobody() {
 }
 
 #[test]
-fn what_is_not_kept_is_put_once() {
+fn message_without_ack_is_put_once() {
     let broker = broker();
     let mut connection = connection(&hub(&broker));
     send(&mut connection, &framed("greetings", r#"{"a":[1,null]}"#, 0, "a"));
@@ -89,7 +89,7 @@ fn what_is_not_kept_is_put_once() {
 }
 
 #[test]
-fn what_cannot_be_read_says_why_and_harms_no_other() {
+fn invalid_frames_are_refused_and_affect_no_other() {
     let broker = broker();
     let mut connection = connection(&hub(&broker));
     let good = framed("a", "1", 0, "x");
@@ -101,13 +101,13 @@ fn what_cannot_be_read_says_why_and_harms_no_other() {
     let no_checksum = framed("ack", "7", 0, "x");
     for (wrong, why) in [
         (&b""[..], "has no bar"),
-        (b"a|", "ends before its end"),
+        (b"a|", "the pickle is cut off"),
         (b"a|]q\0h\0a.", "not the dict of a message"),
         (b"a|}.", "not the dict of a message"),
         (b"a|}X\x04\0\0\0nameU\x01as.", "has no payload"),
-        (b"\xff|}.", "no UTF-8"),
+        (b"\xff|}.", "not UTF-8"),
         (&other_name, "not the one before the bar"),
-        (&reserved, "the server's own"),
+        (&reserved, "reserved for the server"),
         (&long, "the topic has 257 bytes"),
         (&large, "larger than a message may be"),
         (&large_to_keep, "larger than a message may be"),
@@ -124,13 +124,13 @@ fn what_cannot_be_read_says_why_and_harms_no_other() {
 }
 
 #[test]
-fn what_is_to_be_acknowledged_is_kept_until_it_is() {
+fn message_is_stored_until_it_is_acknowledged() {
     let broker = broker();
     let hub = hub(&broker);
     let (mut publisher, mut subscriber) = (connection(&hub), connection(&hub));
     send(&mut publisher, &framed("job", "1", 1, "one"));
     send(&mut publisher, &framed("job", "2", 1, "two"));
-    // Sent again, as by a sender that missed the answer.
+    // A sender repeats a message if it missed the answer.
     send(&mut publisher, &framed("job", "2", 1, "two"));
     assert_eq!(kept(&broker), 2);
     ack(&mut subscriber, "one");
@@ -143,7 +143,7 @@ fn what_is_to_be_acknowledged_is_kept_until_it_is() {
 }
 
 #[test]
-fn what_is_not_acknowledged_comes_again_to_subscribers_and_is_no_second_put() {
+fn unacknowledged_message_is_sent_again_and_put_once() {
     let broker = broker();
     let hub = hub(&broker);
     let frame = framed("job", "1", 1, "one");
@@ -173,7 +173,7 @@ fn published_again(broker: &Broker, hub: &MezzengerHub, subscriber: &mut Mezzeng
 }
 
 #[test]
-fn another_server_over_the_same_store_goes_on() {
+fn second_server_over_one_store_sends_messages_again() {
     let broker = broker();
     let frame = framed("job", "[1]", 1, "one");
     send(&mut connection(&hub(&broker)), &frame);
@@ -187,7 +187,7 @@ fn another_server_over_the_same_store_goes_on() {
 }
 
 #[test]
-fn what_the_store_has_dropped_is_no_more_kept_here() {
+fn messages_dropped_by_the_store_leave_the_index() {
     let broker = broker();
     let hub = hub(&broker);
     let mut connection = connection(&hub);
@@ -206,7 +206,7 @@ fn what_the_store_has_dropped_is_no_more_kept_here() {
 }
 
 #[test]
-fn what_was_purged_is_kept_again_when_it_is_sent_again() {
+fn purged_message_is_stored_again_when_sent_again() {
     let broker = broker();
     let hub = hub(&broker);
     let mut sender = connection(&hub);
@@ -224,7 +224,7 @@ fn what_was_purged_is_kept_again_when_it_is_sent_again() {
 }
 
 #[test]
-fn what_cannot_be_kept_is_not_published() {
+fn message_that_cannot_be_stored_is_not_published() {
     let rules =
         Rules { max_bytes: Some(1 << 20), when_full: store::WhenFull::Refuse, ..Rules::default() };
     let broker = Arc::new(Broker::new(store::in_memory(rules).unwrap()));
@@ -234,13 +234,13 @@ fn what_cannot_be_kept_is_not_published() {
     let sent = (0..100).map(|n| answer(&mut sender, &framed("job", &large, 1, &n.to_string())));
     let accepted = sent.filter(|answer| answer == "OK").count();
     assert!((1..100).contains(&accepted), "{accepted}");
-    // The last may have been kept, and then taken back.
+    // The last message may have been stored as unacknowledged, and then deleted.
     assert_eq!(kept(&broker), accepted);
     assert_eq!(bodies(&broker, "job").len(), accepted);
 }
 
 #[test]
-fn what_somebody_else_has_put_there_is_left_alone() {
+fn foreign_messages_in_the_unacked_topic_are_skipped() {
     let broker = broker();
     let hub = hub(&broker);
     let mut subscriber = connection(&hub);
@@ -253,7 +253,7 @@ fn what_somebody_else_has_put_there_is_left_alone() {
     assert!(frame.starts_with(b"job|"));
 }
 
-/// What a subscriber to all is sent of the topics.
+/// What a subscriber to all messages of these topics receives.
 fn sent(
     broker: &Broker,
     session: &mut crate::broker::Session,
@@ -271,7 +271,7 @@ fn sent(
 }
 
 #[test]
-fn subscribers_get_the_frames_themselves_however_many_publish() {
+fn concurrent_publishers_frames_arrive_unchanged() {
     let broker = broker();
     let hub = hub(&broker);
     let dialect = connection(&hub);
@@ -301,7 +301,7 @@ fn subscribers_get_the_frames_themselves_however_many_publish() {
 }
 
 #[test]
-fn what_others_put_is_a_frame_too_unless_it_cannot_be_named() {
+fn messages_of_other_protocols_become_frames() {
     let broker = broker();
     let dialect = connection(&hub(&broker));
     let mut session = broker.session(&Caller::server());
@@ -319,13 +319,13 @@ fn what_others_put_is_a_frame_too_unless_it_cannot_be_named() {
         panic!("it is no message");
     };
     assert_eq!(read.topic.as_str(), "greetings");
-    // Data, and never the pickle that it claims to be.
+    // Such a message is data; it is never turned back into the pickle that it claims to be.
     assert_eq!(read.json, br#"{"$pickle":"Li4u"}"#);
     assert!(read.unacked.is_none() && read.checksum.len() == 32);
 }
 
 #[test]
-fn a_checksum_that_is_missing_is_added() {
+fn missing_checksum_is_added() {
     let broker = broker();
     let hub = hub(&broker);
     let mut connection = connection(&hub);
@@ -333,7 +333,7 @@ fn a_checksum_that_is_missing_is_added() {
     send(&mut connection, &frame);
     let body: serde_json::Value =
         serde_json::from_str(&bodies(&broker, "mezzenger.unacked")[0]).unwrap();
-    // Of "jobx1.5".
+    // The MD5 of "jobx1.5".
     assert_eq!(body["checksum"], "f6374716f3c44800575fedb57064f236");
     let Ok(Command::Publish(read)) = frame::parse(&frame, MOST_BYTES) else { panic!() };
     let Ok(Command::Publish(next_resend)) = frame::parse(&read.frame, MOST_BYTES) else { panic!() };
@@ -344,7 +344,7 @@ fn a_checksum_that_is_missing_is_added() {
 }
 
 #[test]
-fn frames_in_memory_are_bounded() {
+fn cached_frames_are_bounded() {
     let recent = cache::FrameCache::default();
     let frame = vec![0; limits::MEZZENGER_RECENT_BYTES / 4];
     (0..10).for_each(|id| recent.add(id, &frame));

@@ -1,4 +1,5 @@
-//! What O3one's dashboard answered: /api, five texts, and /dump, the last messages.
+//! O3one's dashboard: `/api` gives the server's state in five texts, `/dump` shows the latest
+//! messages.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -21,14 +22,14 @@ pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/api", get(api)).route("/dump", get(dump))
 }
 
-/// How the server is, in five texts. The status is O3one's.
-async fn api(State(app): State<Arc<App>>) -> HttpResult<Response> {
-    let look = app.monitor.latest(&app).await?;
+/// The server's state. The HTTP status 201 is O3one's.
+async fn api(State(app): State<Arc<App>>) -> Answer<Response> {
+    let look = app.monitor.look(&app).await?;
     let stats = &look.stats;
     let status = json!({
         "instance_text": concat!("dsmq ", env!("CARGO_PKG_VERSION")),
         "health_text": look.health.as_str(),
-        // What is in memory alone is replicated nowhere.
+        // A store in memory has no copy.
         "replication_text": if stats.store.kind == "memory" { "disabled" } else { "SQL " },
         "records_text": format!("{} / {}", stats.puts, stats.messages),
         "uptime_text": uptime(stats.uptime_seconds as u64),
@@ -46,12 +47,12 @@ fn uptime(seconds: u64) -> String {
     }
 }
 
-/// The last messages of all topics as a page, the newest first.
-async fn dump(app: ForCaller) -> HttpResult<Response> {
+/// The latest messages of all topics as a page, newest first.
+async fn dump(app: ForCaller) -> Answer<Response> {
     let rows = app.run(|broker, caller| broker.last(caller, limits::PAGE_MESSAGES, row)).await??;
     let mut page = include_str!("dump_head.html").to_owned();
     rows.iter().for_each(|(_, row)| page.push_str(row));
-    page.push_str(if rows.is_empty() { "</table>\n<p>There is none.\n" } else { "</table>\n" });
+    page.push_str(if rows.is_empty() { "</table>\n<p>No messages.\n" } else { "</table>\n" });
     Ok(document(HTML, page))
 }
 
@@ -72,7 +73,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn uptime_is_written_as_python_writes_it() {
+    fn uptime_has_pythons_format() {
         assert_eq!(uptime(59), "0:00:59");
         assert_eq!(uptime(86_399), "23:59:59");
         assert_eq!(uptime(86_400 + 3_661), "1 day, 1:01:01");
@@ -81,7 +82,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_becomes_html(text in "[<>&\"'a-z;/= é]*") {
+        fn escaped_text_contains_no_markup(text in "[<>&\"'a-z;/= é]*") {
             let html = escape(&text);
             prop_assert!(!html.contains(['<', '>', '"', '\'']));
             let back = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];

@@ -1,5 +1,5 @@
-//! `O3one.yaml`: what O3one MQ was told, as the flags that say the same. Every key is used, or it is
-//! said why not.
+//! `O3one.yaml`, the configuration file of O3one MQ, translated into this server's flags. A key
+//! without effect is reported with the reason.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,27 +9,27 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 use crate::config::O3onePorts;
 use crate::config::file::{Setting, read_text};
 
-/// Keys that are not used.
+/// Keys without effect, and the reason.
 const IGNORED: [(&str, &str); 4] = [
-    ("default_connect_timeout", "this server connects to nobody"),
+    ("default_connect_timeout", "this server opens no connections"),
     ("log_path", "the log goes to standard error"),
-    ("mmap_file", "the store is one file, dsmq.db under db_path, which SQL reads"),
-    ("mmap_path", "the store is one file, dsmq.db under db_path, which SQL reads"),
+    ("mmap_file", "the store is one SQLite file, dsmq.db in db_path"),
+    ("mmap_path", "the store is one SQLite file, dsmq.db in db_path"),
 ];
 
-/// A file that was read.
+/// A file after reading.
 #[derive(Debug)]
 pub struct O3oneFile {
-    /// As it was named.
+    /// The path as the user gave it.
     pub path: PathBuf,
     pub settings: Vec<Setting>,
-    /// What is to be said of its keys at start.
+    /// Lines for the log at start.
     pub notes: Vec<String>,
-    /// The store's file, if there is to be one, in a folder that may have to be made.
+    /// The store's file, if the settings ask for one. Its folder may not exist yet.
     pub store: Option<PathBuf>,
 }
 
-/// Reads the file. An error is one line.
+/// Reads and translates the file. An error is one line.
 pub fn read(path: &Path) -> Result<O3oneFile, String> {
     let shown = path.display();
     let text = read_text(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
@@ -39,10 +39,10 @@ pub fn read(path: &Path) -> Result<O3oneFile, String> {
     Ok(O3oneFile { notes, ..file })
 }
 
-/// A file's keys and values; a value that is not there says nothing.
+/// The keys and values; a key with a null value is left out.
 struct YamlKeys(BTreeMap<String, String>);
 
-/// The keys of a file; an error is the place, from a comma on, and what is wrong.
+/// Parses the file. An error is its place, with a leading comma if it is a line, and the fault.
 fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut keys = BTreeMap::new();
     let (mut key, mut depth) = (None, 0);
@@ -57,7 +57,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
                     let is_null =
                         style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null");
                     if !is_null && keys.insert(key, text.into_owned()).is_some() {
-                        return wrong("this key is there twice");
+                        return wrong("this key occurs twice");
                     }
                 }
             },
@@ -65,9 +65,9 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
             Event::MappingEnd => depth = 0,
             Event::Scalar(text, ..) if text.is_empty() => {}
             Event::Scalar(..) | Event::MappingStart(..) | Event::SequenceStart(..) => {
-                return wrong("each line is a key and its value, as in port_pub: 5555");
+                return wrong("expected a key and its value on each line, such as port_pub: 5555");
             }
-            Event::Alias(_) => return wrong("say the value again instead of *its name"),
+            Event::Alias(_) => return wrong("aliases are not supported: repeat the value"),
             _ => {}
         }
     }
@@ -90,7 +90,8 @@ impl YamlKeys {
         }
         set("o3one-priority", self.switch("priority_enabled", false)?.to_string());
         let folder = PathBuf::from(self.0.remove("db_path").unwrap_or_else(|| "./db/".to_owned()));
-        // A memory-mapped file of the last messages outlives the process; SQL loses none.
+        // O3one's memory-mapped file keeps the latest messages after the process has ended; its SQL
+        // store keeps all.
         let (lossless, mapped) =
             (self.switch("persist_enabled", false)?, self.switch("mmap_enabled", true)?);
         let store = (lossless || mapped).then(|| folder.join("dsmq.db"));
@@ -102,12 +103,12 @@ impl YamlKeys {
         let mut notes = self.notes();
         let old = folder.join("o3mq.db");
         if old.exists() {
-            notes.push(format!("{} is left as it is, and not read", old.display()));
+            notes.push(format!("{} is not read and stays unchanged", old.display()));
         }
         Ok(O3oneFile { path: path.to_owned(), settings, notes, store })
     }
 
-    /// The flag's ports.
+    /// The value of `--o3one`.
     fn ports(&mut self) -> Result<String, String> {
         let own = O3onePorts::OWN;
         let [subscribe, publish, websocket] = [
@@ -126,7 +127,8 @@ impl YamlKeys {
 
     fn port(&mut self, key: &str, default: u16) -> Result<u16, String> {
         let Some(text) = self.0.remove(key) else { return Ok(default) };
-        text.parse().map_err(|_| format!("wrong value for '{key}': a port is from 0 to 65535"))
+        text.parse()
+            .map_err(|_| format!("wrong value for '{key}': expected a port from 0 to 65535"))
     }
 
     fn switch(&mut self, key: &str, default: bool) -> Result<bool, String> {
@@ -134,11 +136,11 @@ impl YamlKeys {
         match text.to_ascii_lowercase().as_str() {
             "yes" | "true" | "on" | "y" => Ok(true),
             "no" | "false" | "off" | "n" => Ok(false),
-            _ => Err(format!("wrong value for '{key}': say yes or no")),
+            _ => Err(format!("wrong value for '{key}': expected yes or no")),
         }
     }
 
-    /// What becomes of the keys that are left.
+    /// One line for each unused key that is left.
     fn notes(&self) -> Vec<String> {
         let why = |key: &str| IGNORED.iter().find(|(ignored, _)| *ignored == key);
         let notes = self.0.keys().map(|key| match why(key) {
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_as_o3one_has_it() {
+    fn missing_keys_have_o3ones_defaults() {
         let expected = [
             "--o3one=5555,5556,8765,9000",
             "--o3one-priority=false",
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_is_used_or_it_is_said_why_not() {
+    fn unused_keys_are_reported_with_the_reason() {
         let text = "\
 ack_rep: \"thank you\"  # a comment
 persist_enabled: yes
@@ -212,32 +214,38 @@ colour: blue
         assert_eq!(flags(text), expected);
         let expected = [
             "colour is not used: O3one has no such key",
-            "default_connect_timeout is not used: this server connects to nobody",
+            "default_connect_timeout is not used: this server opens no connections",
             "log_path is not used: the log goes to standard error",
-            "mmap_file is not used: the store is one file, dsmq.db under db_path, which SQL reads",
-            "mmap_path is not used: the store is one file, dsmq.db under db_path, which SQL reads",
+            "mmap_file is not used: the store is one SQLite file, dsmq.db in db_path",
+            "mmap_path is not used: the store is one SQLite file, dsmq.db in db_path",
         ];
         assert_eq!(notes(text), expected);
     }
 
     #[test]
-    fn nothing_is_kept_unless_it_is_asked_for() {
+    fn store_is_in_memory_if_the_file_disables_both() {
         let text = "mmap_enabled: no\ndashboard_enabled: no";
         assert_eq!(flags(text), ["--o3one=5555,5556,8765", "--o3one-priority=false"]);
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_line_or_key() {
-        let shape = "each line is a key and its value, as in port_pub: 5555";
+    fn faults_are_reported_with_their_line_or_key() {
+        let shape = "expected a key and its value on each line, such as port_pub: 5555";
         for (text, expected) in [
             ("a: [1]", format!(", line 1: {shape}")),
             ("a: 1\nb:\n  c: 1", format!(", line 3: {shape}")),
             ("- a", format!(", line 1: {shape}")),
             ("just text", format!(", line 1: {shape}")),
-            ("a: &x 1\nb: *x", ", line 2: say the value again instead of *its name".to_owned()),
-            ("a: 1\na: 2", ", line 2: this key is there twice".to_owned()),
-            ("port_pub: 65536", "wrong value for 'port_pub': a port is from 0 to 65535".to_owned()),
-            ("mmap_enabled: maybe", "wrong value for 'mmap_enabled': say yes or no".to_owned()),
+            ("a: &x 1\nb: *x", ", line 2: aliases are not supported: repeat the value".to_owned()),
+            ("a: 1\na: 2", ", line 2: this key occurs twice".to_owned()),
+            (
+                "port_pub: 65536",
+                "wrong value for 'port_pub': expected a port from 0 to 65535".to_owned(),
+            ),
+            (
+                "mmap_enabled: maybe",
+                "wrong value for 'mmap_enabled': expected yes or no".to_owned(),
+            ),
         ] {
             assert_eq!(wrong(text), expected, "{text}");
         }

@@ -1,5 +1,5 @@
-//! O3one's bridge: every client receives the messages published to topics that begin with `o3`, each as
-//! one text, `topic content`. Nobody reads what a client sends.
+//! O3one's WebSocket bridge: each client receives the messages of all topics that begin with `o3`,
+//! as texts of the form `topic content`. The server ignores what a client sends.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::protocol::http::app::App;
 use crate::protocol::http::failure::HttpResult;
 use crate::protocol::websocket::driver::{self, Binary, Frames};
 
-/// What its topics begin with.
+/// The prefix of the bridged topics.
 const PREFIX: &str = "o3";
 
-/// The bridge, at every path.
+/// Serves the bridge at every path.
 pub fn routes() -> Router<Arc<App>> {
     Router::new().fallback(upgrade)
 }
@@ -26,7 +26,7 @@ pub fn routes() -> Router<Arc<App>> {
 async fn upgrade(State(app): State<Arc<App>>, request: Request) -> HttpResult<Response> {
     driver::upgrade(&app, request, "o3one", |broker, caller, mut session, waker| {
         let topics = vec![Pattern::Prefix(PREFIX.into())];
-        // Messages that came since the client connected are among them.
+        // Includes messages that were put after the connection was accepted.
         broker.subscribe(&caller, &mut session, topics, From::Start, &waker)?;
         Ok(Bridge { broker, caller, session, out: Vec::new() })
     })
@@ -36,7 +36,7 @@ struct Bridge {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
     session: Session,
-    /// Text messages that are to be written.
+    /// Text messages to be written.
     out: Vec<Vec<u8>>,
 }
 

@@ -1,4 +1,5 @@
-//! The JSON protocol of RestMQ: a command in a form, an object as the answer, also when it fails.
+//! RestMQ's JSON commands: a form holds one command, and the answer is an object, also for an
+//! error.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use crate::protocol::http::extract::Name;
 use crate::protocol::http::failure::{Failure, HttpResult};
 use crate::protocol::json;
 
-/// The queue that the path names, for commands that name none.
+/// The queue in the path, for commands without a queue.
 pub struct DefaultQueue(Option<Topic>);
 
 impl<S: Send + Sync> FromRequestParts<S> for DefaultQueue {
@@ -37,7 +38,7 @@ pub async fn carry_out(
     fields: RequestFields,
 ) -> Answer<Response> {
     let text = fields.get("body").or_else(|| fields.get("msg"));
-    let text = text.ok_or_else(|| missing("the form has no command: say body=… or msg=…"))?;
+    let text = text.ok_or_else(|| missing("the form has no command: add body=… or msg=…"))?;
     let command = Command::new(text, queue)?;
     let object = match command.cmd.as_str() {
         "take" => match command.take(&app, &fields).await {
@@ -47,7 +48,7 @@ pub async fn carry_out(
         "add" => command.add(&app).await,
         "get" => command.get(&app).await,
         "del" => command.delete(&app).await,
-        // RestMQ's own text has no space after the colon.
+        // A command. Its fields are kept as JSON text.
         _ => {
             let unknown = br#"{"error":"null resultset"}"#;
             return Ok(exchange::json(unknown, Ending::COMMAND, &fields));
@@ -57,7 +58,7 @@ pub async fn carry_out(
     Ok(exchange::json(&object.end(), Ending::COMMAND, &fields))
 }
 
-/// A command, whose fields are JSON text.
+/// Returns the oldest value without removing it, and counts how often that happened.
 struct Command<'a> {
     cmd: String,
     fields: BTreeMap<String, &'a RawValue>,
@@ -67,7 +68,7 @@ struct Command<'a> {
 impl<'a> Command<'a> {
     fn new(text: &'a str, default_queue: Option<Topic>) -> Result<Command<'a>> {
         let malformed =
-            || Error::new(Code::BadJson, "the command is no JSON object with a \"cmd\"");
+            || Error::new(Code::BadJson, "the command must be a JSON object with a \"cmd\"");
         let fields: BTreeMap<String, &RawValue> =
             serde_json::from_str(text).map_err(|_| malformed())?;
         let cmd = fields.get("cmd").and_then(|cmd| serde_json::from_str(cmd.get()).ok());
@@ -83,9 +84,11 @@ impl<'a> Command<'a> {
         match (self.fields.get("queue"), &self.default_queue) {
             (None, Some(queue)) => Ok(queue.clone()),
             (None, None) => Err(missing("the command has no \"queue\": add it")),
-            (Some(_), _) => Topic::new(&self.text("queue").ok_or_else(|| {
-                Error::new(Code::BadTopic, "the \"queue\" must be a string: the name of a queue")
-            })?),
+            (Some(_), _) => Topic::new(
+                &self
+                    .text("queue")
+                    .ok_or_else(|| Error::new(Code::BadTopic, "\"queue\" must be a string"))?,
+            ),
         }
     }
 

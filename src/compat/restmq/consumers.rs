@@ -1,6 +1,7 @@
-//! Consumers that stay connected. A reader receives what the broker has for it, and gives back what
-//! could not be written. Comet is an answer that never ends, with a line for each message; over a
-//! WebSocket each message is a text frame, and what the client sends comes back.
+//! RestMQ's consumers: connections that receive the messages of a queue and thereby remove them.
+//! Comet (`/c/`) is an endless answer with a line for each message. A WebSocket (`/ws/`) has a text
+//! frame for each message, and echoes what the client sends. Messages that could not be written go
+//! back to the queue.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -28,18 +29,18 @@ use crate::protocol::websocket::{End, Incoming, Socket, Upgrade};
 use crate::sync::lock;
 use crate::wire::websocket::CloseCode;
 
-/// What is received at a time, in bytes of messages, or one message more.
+/// A gathering stops after this many bytes of messages.
 const GATHERED_BYTES: usize = 16 * 1024;
 
-/// One reader of a queue, who leaves when this is dropped.
+/// One consumer of a queue. It leaves the queue when it is dropped.
 pub struct QueueReader {
     app: ForCaller,
     notify: Arc<NotifyWaker>,
-    /// Also of a thread that may wait for a disk.
+    /// Shared with a blocking thread, which may wait for a disk.
     state: Arc<Mutex<ConsumerState>>,
 }
 
-/// A reader's place among the consumers, and the messages that it has and that are not written.
+/// The consumer in the broker, and the messages that it received but has not written.
 struct ConsumerState {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
@@ -50,7 +51,7 @@ struct ConsumerState {
 }
 
 impl QueueReader {
-    /// Begins to read the queue: what waits in it comes first.
+    /// Joins the queue. Waiting messages come first.
     pub async fn join(app: ForCaller, queue: Topic) -> Result<QueueReader> {
         let notify = NotifyWaker::new();
         let waker = notify.waker();
@@ -66,7 +67,7 @@ impl QueueReader {
         Ok(QueueReader { app, notify, state })
     }
 
-    /// The message that is to be written next, as an object. None if the reader is to hang up.
+    /// The next message to write, as an object; `None` if the connection is to be closed.
     pub async fn next(&self) -> Option<Vec<u8>> {
         tokio::select! {
             biased;
@@ -94,7 +95,7 @@ impl QueueReader {
         }
     }
 
-    /// The message has reached the connection: the next is the one behind it.
+    /// Marks the current message as written to the connection.
     pub fn written(&self) {
         let mut state = lock(&self.state);
         let written = state.unwritten.pop_front();
@@ -103,8 +104,8 @@ impl QueueReader {
 }
 
 impl ConsumerState {
-    /// Says what was written, and receives what is there, up to a limit; true if that is something to
-    /// go on with.
+    /// Reports written messages to the broker and receives up to [`GATHERED_BYTES`] more. Returns
+    /// true if there is something to write or the consumer was dismissed.
     fn gather(&mut self) -> bool {
         let Some(consumer) = &self.consumer else { return false };
         self.broker.reached(&self.caller, consumer, std::mem::take(&mut self.written));
@@ -142,7 +143,8 @@ impl Drop for ConsumerState {
             left: Some((consumer, std::mem::take(&mut self.unwritten))),
         };
         match Handle::try_current() {
-            // To put back may wait for a disk. If that thread is not to be had any more, it is here.
+            // Returning messages may wait for a disk. If the runtime shuts down before the thread
+            // starts, dropping the closure returns them.
             Ok(runtime) if self.broker.blocks() => {
                 drop(runtime.spawn_blocking(|| drop(leave_guard)))
             }
@@ -151,7 +153,7 @@ impl Drop for ConsumerState {
     }
 }
 
-/// Leaves when it is dropped.
+/// Returns the unwritten messages when it is dropped.
 struct LeaveGuard {
     broker: Arc<Broker>,
     caller: Arc<Caller>,
@@ -172,12 +174,12 @@ struct CometStream {
     reader: QueueReader,
     callback: Option<String>,
     flushes: watch::Receiver<u64>,
-    /// How often all had been written when the last line was given to be.
+    /// The number of completed flushes when the last line was handed to the connection.
     given: Option<u64>,
     _upgraded: UpgradeGuard,
 }
 
-/// Comet: a line for each message, without end.
+/// Comet: an endless answer with one line for each message.
 pub async fn comet(
     app: ForCaller,
     Name(queue): Name,
@@ -208,14 +210,14 @@ impl CometStream {
     }
 }
 
-/// A WebSocket: a text frame for each message.
+/// A WebSocket with one text frame for each message.
 pub async fn websocket(
     app: ForCaller,
     Name(queue): Name,
     mut request: Request,
 ) -> HttpResult<Response> {
     let upgrade = Upgrade::new(&mut request, "websocket")?;
-    // It reads the queue from now on, not from when the client has heard of it.
+    // Messages put from now on are received, even before the client has the answer.
     let reader = QueueReader::join(app.over("websocket"), queue).await?;
     let server = app.clone();
     Ok(upgrade.answer(&app, async move |socket| serve(server, socket, reader).await))
@@ -228,12 +230,12 @@ async fn serve(app: ForCaller, mut socket: Socket, reader: QueueReader) {
             Err(_) => End::Close(CloseCode::AWAY, "the server stops"),
         }
     });
-    // What was not written goes back before the peer is told of the end.
+    // Unwritten messages must be back in the queue before the peer sees the close.
     drop(reader);
     socket.close(end).await;
 }
 
-/// Until one of both hangs up; `None` if that is this side.
+/// Runs until either side closes; `None` if the server does.
 async fn converse(socket: &mut Socket, reader: &QueueReader) -> Option<End> {
     loop {
         tokio::select! {

@@ -1,6 +1,5 @@
-//! What a request says beside its path, in its query and its form, and answers as RestMQ writes them:
-//! JSON with a space after each colon and comma, by itself or as a call of the function that a page
-//! names.
+//! Request fields and answers in RestMQ's format: JSON with a space after each colon and comma,
+//! plain or as the call of a JSONP callback.
 
 use std::sync::Arc;
 
@@ -16,10 +15,10 @@ use crate::protocol::http::app::App;
 use crate::protocol::http::extract::{self, Form};
 use crate::protocol::http::failure::{Failure, HttpResult};
 
-/// In a form a byte takes up to three: `%XX`.
+/// The most bytes of a form for one byte of a value, as `%XX`.
 const FORM_BYTES_PER_BYTE: usize = 3;
 
-/// The fields of the query and of the form; the form's go first.
+/// The fields of the query and of the form. The form takes precedence.
 pub struct RequestFields(Form);
 
 impl FromRequest<Arc<App>> for RequestFields {
@@ -40,24 +39,24 @@ impl RequestFields {
         self.0.get(name)
     }
 
-    /// The function that a page wants to be called with the answer (JSONP).
+    /// The JSONP callback, whose name has been checked.
     pub fn callback(&self) -> Option<&str> {
         self.get("callback")
     }
 
-    /// The value to add, as JSON text.
+    /// The value to add, as JSON.
     pub fn message(&self) -> Result<String> {
         let text = self.get("value").or_else(|| self.get("msg"));
-        let text = text.ok_or_else(|| missing("the form has no value: say value=… or msg=…"))?;
+        let text = text.ok_or_else(|| missing("the form has no value: add value=… or msg=…"))?;
         Ok(serde_json::Value::from(text).to_string())
     }
 
-    /// The queue, where the path names none.
+    /// The queue, for routes whose path has none.
     pub fn queue(&self) -> Result<Topic> {
-        Topic::new(self.get("queue").ok_or_else(|| missing("there is no queue: say queue=…"))?)
+        Topic::new(self.get("queue").ok_or_else(|| missing("queue is missing: add queue=…"))?)
     }
 
-    /// How long the value lives, in whole seconds.
+    /// The put options: `ttl` in whole seconds.
     pub fn options(&self) -> Result<Option<Box<PutOptions>>> {
         let Some(text) = self.get("ttl") else { return Ok(None) };
         let seconds = text.parse().ok().filter(|s: &u64| *s <= limits::DURATION_MAX.as_secs());
@@ -69,7 +68,7 @@ impl RequestFields {
     }
 }
 
-/// An object that is being written.
+/// Builds the text of an object.
 pub struct ObjectWriter(Vec<u8>);
 
 impl ObjectWriter {
@@ -77,7 +76,7 @@ impl ObjectWriter {
         ObjectWriter(b"{".to_vec())
     }
 
-    /// A field whose value is JSON text.
+    /// Appends a field; `value` is JSON.
     pub fn json(mut self, name: &str, value: &[u8]) -> ObjectWriter {
         if self.0.len() > 1 {
             self.0.extend_from_slice(b", ");
@@ -102,12 +101,12 @@ impl ObjectWriter {
     }
 }
 
-/// A text as a JSON string.
+/// Encodes a text as a JSON string.
 pub fn string(text: &str) -> Vec<u8> {
     serde_json::Value::from(text).to_string().into_bytes()
 }
 
-/// What stands behind an answer, and behind one that is a call.
+/// The characters after a plain answer, and those after a JSONP call.
 #[derive(Clone, Copy)]
 pub struct Ending(&'static str, &'static str);
 
@@ -117,7 +116,7 @@ impl Ending {
     pub const CONTROL: Ending = Ending("\r\n", ")\r\n");
     pub const COMMAND: Ending = Ending("", ");");
 
-    /// An answer that is JSON.
+    /// Writes JSON as an answer, or as the call of `callback`.
     pub fn write(self, json: &[u8], callback: Option<&str>) -> Vec<u8> {
         match callback {
             Some(name) => [name.as_bytes(), b"(", json, self.1.as_bytes()].concat(),
@@ -130,17 +129,17 @@ const JSON: &str = "application/json";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 pub const TEXT: &str = "text/plain; charset=utf-8";
 
-/// JSON as an answer.
+/// An answer of JSON.
 pub fn json(json: &[u8], ending: Ending, fields: &RequestFields) -> Response {
     written(ending.write(json, fields.callback()), fields)
 }
 
-/// The same, where it is written already.
+/// An answer whose body already has its ending.
 pub fn written(answer: impl IntoResponse, fields: &RequestFields) -> Response {
     response(if fields.callback().is_some() { SCRIPT } else { JSON }, answer)
 }
 
-/// A line of text as it is; a call is given it as this JSON.
+/// An answer of one line of text; with a callback the equivalent JSON.
 pub fn line(text: &str, json: &[u8], fields: &RequestFields) -> Response {
     match fields.callback() {
         Some(_) => self::json(json, Ending::LINE, fields),
@@ -148,7 +147,7 @@ pub fn line(text: &str, json: &[u8], fields: &RequestFields) -> Response {
     }
 }
 
-/// A browser takes it for what it is, and shows it as it comes.
+/// An answer that a browser displays without guessing its type, and does not cache.
 pub fn response(kind: &'static str, body: impl IntoResponse) -> Response {
     let headers: [(HeaderName, HeaderValue); 3] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),

@@ -1,5 +1,5 @@
-//! The pages of RestMQ: its queues, what is in one, and a form for commands. Names and messages are
-//! text in them, never HTML.
+//! RestMQ's pages: the list of queues, the messages of one, and a form for commands. Names and
+//! messages are always escaped.
 
 use std::fmt::Write;
 
@@ -13,18 +13,19 @@ use crate::protocol::http::extract::Name;
 use crate::protocol::http::failure::HttpResult;
 use crate::protocol::http::page::escape;
 
-/// Nothing runs in them, nothing is loaded, and what they send goes to this server.
+/// Pages run no scripts and load nothing; forms submit only to this server.
 const POLICY: &str =
     "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
 
-/// The latest messages that a page shows, and how many characters of each.
+/// A page shows this many of the latest messages, each cut to [`SHOWN_CHARS`].
 const LATEST: usize = 10;
 const SHOWN_CHARS: usize = 200;
 
-/// All queues. Their links take from them, as RestMQ's do; the others only look.
-pub async fn queues(app: ForCaller) -> HttpResult<Response> {
+/// The list of queues. As in RestMQ, a queue's link takes a value from it; the second link only
+/// shows it.
+pub async fn queues(app: ForCaller) -> Answer<Response> {
     let all = app.run(|broker, caller| broker.topics(caller)).await??;
     let items: String = all
         .iter()
@@ -37,11 +38,11 @@ pub async fn queues(app: ForCaller) -> HttpResult<Response> {
             )
         })
         .collect();
-    let hint = "<p>Opening a queue takes its oldest value out of it.</p>";
+    let hint = "<p>Opening a queue removes its oldest value.</p>";
     Ok(page("Queues", &format!("{hint}\n<ul>\n{items}</ul>")))
 }
 
-/// What is in a queue.
+/// The messages of a queue.
 pub async fn jobs(app: ForCaller, Name(queue): Name) -> Answer<Response> {
     let counts =
         queue::topic_stats(&app, &queue).await?.map(|stats| stats.counts).unwrap_or_default();
@@ -65,7 +66,7 @@ pub async fn jobs(app: ForCaller, Name(queue): Name) -> Answer<Response> {
     Ok(page("Jobs in a queue", &text))
 }
 
-/// A form for a command; it goes where the page is.
+/// A form for commands, which posts to its own address.
 pub async fn form() -> Response {
     let text = "<form method=\"post\">\n\
          <p><label for=\"body\">A command, such as \

@@ -1,4 +1,4 @@
-//! A queue as a resource: add to it, take from it, purge it; its policy, stop and start, statistics.
+//! The routes of one queue: add, take, purge, policy, start and stop, statistics.
 
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -21,7 +21,7 @@ pub async fn add_to_named(app: ForCaller, fields: RequestFields) -> Answer<Respo
     put(&app, fields.queue()?, &fields).await
 }
 
-/// Adds a value; answers its key.
+/// Adds a value and answers with its key.
 async fn put(app: &ForCaller, queue: Topic, fields: &RequestFields) -> Answer<Response> {
     let (message, options) = (fields.message()?, fields.options()?);
     match app.put(queue.clone(), message.as_bytes(), options).await? {
@@ -43,7 +43,7 @@ pub fn is_named(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| Form::new(query.as_bytes()).get("queue").is_some())
 }
 
-/// Takes from the queue that the query names; if it names none, somebody is just looking.
+/// Takes from the queue in the query. Without a queue the request only shows the page.
 pub async fn take_or_page(app: ForCaller, fields: RequestFields) -> Answer<Response> {
     if fields.get("queue").is_none() {
         return Ok(page::index().await);
@@ -52,7 +52,7 @@ pub async fn take_or_page(app: ForCaller, fields: RequestFields) -> Answer<Respo
     Ok(taken.ok_or_else(|| Error::new(Code::NotFound, "the queue is empty: nothing to take"))?)
 }
 
-/// Takes the oldest value.
+/// Takes the oldest value; `None` if the queue is empty.
 async fn take_from(
     app: &ForCaller,
     queue: Topic,
@@ -66,7 +66,7 @@ async fn take_from(
     Ok(Some(exchange::written(delivery.deliver(body), fields)))
 }
 
-/// Removes what is in the queue, and disconnects its consumers.
+/// Removes all messages of the queue and disconnects its consumers.
 pub async fn purge(app: ForCaller, Name(queue): Name, fields: RequestFields) -> Answer<Response> {
     let purged = queue.clone();
     let waited = app.run(move |broker, caller| broker.purge_and_dismiss(caller, &purged)).await??;
@@ -87,7 +87,7 @@ pub async fn set_policy(
     Name(topic): Name,
     fields: RequestFields,
 ) -> Answer<Response> {
-    let policy = fields.get("policy").ok_or_else(|| missing("there is no policy: say policy=…"))?;
+    let policy = fields.get("policy").ok_or_else(|| missing("policy is missing: add policy=…"))?;
     let Some(policy) = Policy::new(policy) else {
         return Ok(exchange::line("null", b"null", &fields));
     };
@@ -168,7 +168,7 @@ fn status(queue: &Topic, started: Option<bool>) -> Vec<u8> {
     ObjectWriter::new().text("queue", queue.as_str()).json("status", status).end()
 }
 
-/// What is in a queue, without what is on its way.
+/// The number of messages that are not leased.
 fn waiting(stats: &TopicStats) -> u64 {
     stats.counts.length.saturating_sub(stats.counts.leased)
 }
@@ -181,7 +181,7 @@ fn policy_number(stats: &TopicStats) -> &'static [u8] {
     }
 }
 
-/// Where RestMQ names its Redis.
+/// The store's name, under RestMQ's key `redis`.
 fn store(app: &ForCaller) -> String {
     format!("dsmq store: {}", app.config.store)
 }

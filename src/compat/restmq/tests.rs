@@ -1,4 +1,4 @@
-//! The small parsers of RestMQ's routes against any input.
+//! Property tests of the small parsers behind RestMQ's routes.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -25,20 +25,20 @@ fn json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn a_message_on_one_line_is_the_same_message(value in json()) {
+    fn message_on_one_line_keeps_its_value(value in json()) {
         let pretty = serde_json::to_string_pretty(&value).unwrap();
         let line = on_one_line(pretty.replace('\n', "\r\n\t").as_bytes());
         prop_assert_eq!(String::from_utf8(line).unwrap(), pretty.replace('\n', "\t"));
     }
 
     #[test]
-    fn a_callback_is_a_name_and_nothing_else(name in ".{0,12}") {
+    fn callback_can_only_be_a_name(name in ".{0,12}") {
         let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '.');
         prop_assert!(check_callback(&name).is_err() || name.chars().all(harmless));
     }
 
     #[test]
-    fn a_key_leads_back_to_its_id(name in "[a:0-9]{1,9}", id in any::<u64>(), other in ".{0,12}") {
+    fn key_leads_back_to_its_id(name in "[a:0-9]{1,9}", id in any::<u64>(), other in ".{0,12}") {
         let queue = Topic::new(&name).unwrap();
         prop_assert_eq!(id_of(&queue, &key(&queue, id)), Some(id));
         prop_assert!(id_of(&queue, &other).is_none_or(|id| key(&queue, id) == other));

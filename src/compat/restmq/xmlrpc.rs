@@ -1,4 +1,6 @@
-//! XML-RPC, with the two methods of RestMQ: set(queue, value) and get(queue).
+//! RestMQ's XML-RPC with the methods set(queue, value) and get(queue). The parser accepts only the
+//! elements of a call with strings: no document types, no entities but XML's own, so that neither
+//! depth nor size can grow beyond the body.
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -14,13 +16,13 @@ use crate::protocol::http::extract;
 use crate::protocol::http::failure::{Failure, HttpResult};
 use crate::protocol::json;
 
-/// In XML a byte takes up to six: `&quot;`.
+/// The most bytes of XML for one byte of a value: `&quot;`.
 const XML_BYTES_PER_BYTE: usize = 6;
 
 const XML: &str = "text/xml; charset=utf-8";
 
-/// Answers a call, with a fault if it fails.
-pub async fn call(app: ForCaller, request: Request) -> HttpResult<Response> {
+/// Answers a call; an error is a fault.
+pub async fn call(app: ForCaller, request: Request) -> Answer<Response> {
     let most = app.body_max().saturating_mul(XML_BYTES_PER_BYTE);
     let body = extract::body(request, most).await?;
     let answered = match parse(&body) {
@@ -38,7 +40,7 @@ async fn carry_out(app: &ForCaller, call: Call) -> Result<Response> {
         ("set" | "get", ..) => {
             Err(Error::new(Code::BadField, "call set(queue, value) or get(queue)"))
         }
-        _ => Err(Error::new(Code::UnknownAction, "there are the methods set and get")),
+        _ => Err(Error::new(Code::UnknownAction, "unknown method: use set or get")),
     }
 }
 
@@ -54,7 +56,7 @@ async fn set(app: &ForCaller, queue: &str, value: &str) -> Result<Response> {
     }
 }
 
-/// Takes the oldest value: what is a JSON string as its text, all else as JSON text.
+/// Takes the oldest value. A JSON string is returned as its text, any other JSON as it is.
 async fn get(app: &ForCaller, queue: &str) -> Result<Response> {
     let queue = Topic::new(queue)?;
     let delivery = app.take(queue.clone(), None).await?;
@@ -74,7 +76,7 @@ fn response(value: &str) -> String {
     )
 }
 
-/// A fault has the status that the error has elsewhere as its code.
+/// A fault. Its code is the error's HTTP status.
 fn fault(error: Error) -> String {
     let Failure { status, error } = Failure::from(error);
     let members = member("faultCode", &format!("<int>{}</int>", status.as_u16()))
@@ -89,7 +91,7 @@ fn member(name: &str, value: &str) -> String {
     format!("<member>\n<name>{name}</name>\n<value>{value}</value>\n</member>\n")
 }
 
-/// A text as XML that stands for it; for what XML has no words for stands U+FFFD.
+/// Escapes a text. Characters that XML cannot hold become U+FFFD.
 fn xml(text: &str) -> String {
     let mut xml = String::with_capacity(text.len());
     for c in text.chars() {
@@ -97,7 +99,7 @@ fn xml(text: &str) -> String {
             '&' => xml.push_str("&amp;"),
             '<' => xml.push_str("&lt;"),
             '>' => xml.push_str("&gt;"),
-            // As it is, a parser would take it for the end of a line.
+            // XML parsers normalise a plain carriage return to a line feed.
             '\r' => xml.push_str("&#13;"),
             '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => {
                 xml.push(char::REPLACEMENT_CHARACTER);
@@ -108,26 +110,26 @@ fn xml(text: &str) -> String {
     xml
 }
 
-/// A method, and what it is given.
+/// A method and its parameters.
 #[derive(Debug, Default, PartialEq)]
 struct Call {
     method: String,
     params: Vec<String>,
 }
 
-/// Where texts may stand. An element must lie on the way to one of them.
+/// The two paths to a text. Each element must continue one of them.
 const METHOD: [&str; 2] = ["methodCall", "methodName"];
 const VALUE: [&str; 5] = ["methodCall", "params", "param", "value", "string"];
 
-/// More than any method takes.
+/// A bound on parameters; every method takes fewer.
 const PARAMS_MAX: usize = 8;
 
 fn parse(body: &[u8]) -> Result<Call> {
-    let text = str::from_utf8(body).map_err(|_| bad("the call is no UTF-8"))?;
+    let text = str::from_utf8(body).map_err(|_| bad("the call is not UTF-8"))?;
     let mut reader = Reader::from_str(text);
     let mut parser = Parser::default();
     loop {
-        match reader.read_event().map_err(|error| bad(format!("the call is no XML: {error}")))? {
+        match reader.read_event().map_err(|error| bad(format!("the call is not XML: {error}")))? {
             Event::Start(element) => parser.enter(element.name().as_ref())?,
             Event::End(_) => parser.leave()?,
             Event::Empty(element) => {
@@ -138,7 +140,7 @@ fn parse(body: &[u8]) -> Result<Call> {
             Event::CData(text) => parser.text(&text.xml10_content()),
             Event::GeneralRef(entity) => parser.text(&resolved(&entity)?),
             Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
-            Event::DocType(_) => return Err(bad("a call has no document type")),
+            Event::DocType(_) => return Err(bad("a call must not have a document type")),
             Event::Eof => return parser.end(),
         }
     }
@@ -147,10 +149,10 @@ fn parse(body: &[u8]) -> Result<Call> {
 #[derive(Default)]
 struct Parser {
     call: Call,
-    /// The elements around this place.
+    /// The open elements.
     path: Vec<&'static str>,
     text: String,
-    /// What a `string` inside the `value` held.
+    /// The text of a `string` inside the current `value`.
     string: Option<String>,
     ended: bool,
 }
@@ -167,7 +169,7 @@ impl Parser {
             None if self.path.last() == Some(&"value") => {
                 return Err(bad("queues and values must be strings"));
             }
-            _ => return Err(bad("this is no call of a method with strings")),
+            _ => return Err(bad("this is not a method call with strings")),
         }
         self.text.clear();
         Ok(())
@@ -179,7 +181,7 @@ impl Parser {
             Some("string") => self.string = Some(std::mem::take(&mut self.text)),
             Some("value") => {
                 if self.call.params.len() == PARAMS_MAX {
-                    return Err(bad("no method takes so many parameters"));
+                    return Err(bad("too many parameters"));
                 }
                 let text = std::mem::take(&mut self.text);
                 self.call.params.push(self.string.take().unwrap_or(text));
@@ -189,7 +191,7 @@ impl Parser {
         Ok(())
     }
 
-    /// Where no text is awaited it does no harm.
+    /// Text outside of these elements is ignored.
     fn text(&mut self, text: &str) {
         if matches!(self.path.last(), Some(&("methodName" | "string" | "value"))) {
             self.text.push_str(text);
@@ -197,17 +199,18 @@ impl Parser {
     }
 
     fn end(self) -> Result<Call> {
-        if self.ended { Ok(self.call) } else { Err(bad("the call is not whole")) }
+        if self.ended { Ok(self.call) } else { Err(bad("the call is incomplete")) }
     }
 }
 
-/// The character that a reference stands for.
+/// The text of a character or entity reference.
 fn resolved(entity: &BytesRef<'_>) -> Result<String> {
-    let character = entity.resolve_char_ref().map_err(|error| bad(format!("no XML: {error}")))?;
+    let character =
+        entity.resolve_char_ref().map_err(|error| bad(format!("the call is not XML: {error}")))?;
     match (character, resolve_xml_entity(entity)) {
         (Some(character), _) => Ok(character.into()),
         (None, Some(text)) => Ok(text.to_owned()),
-        (None, None) => Err(bad("there are no entities but those of XML itself")),
+        (None, None) => Err(bad("unknown entity: only those of XML itself are allowed")),
     }
 }
 

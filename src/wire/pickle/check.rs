@@ -1,14 +1,16 @@
-//! What must hold of any bytes that a stranger calls a pickle: no panic, and JSON that is JSON.
+//! Properties that hold for any bytes read as a pickle; used by the property tests and the fuzz
+//! target.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::value::RawValue;
 
 use super::{Pickle, PickleError, PickleWriter};
 
-/// Small, so that it is crossed.
+/// Small, so that tests cross it.
 pub const MOST_BYTES: usize = 10_000;
 
-/// Reads bytes; what has JSON is written as a pickle again, which reads as the same.
+/// Reading any bytes must not panic. A pickle with a JSON form must give valid JSON, which is the
+/// same after writing and reading it as a pickle.
 pub fn pickle(bytes: &[u8]) {
     let Ok(json) = read(bytes) else { return };
     assert!(json.len() <= MOST_BYTES, "{} bytes", json.len());

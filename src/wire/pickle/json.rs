@@ -1,5 +1,5 @@
-//! What a pickle's values are in JSON. Whatever the pickle refers to twice is written twice, up to
-//! the depth and the size of a message.
+//! Converts a pickle's values to JSON. A value that occurs twice is written twice; the depth and
+//! the size of the result are bounded.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use super::text::{self, TextForm};
 use super::{ByteSpan, Pickle, PickleError, PickleValue};
 use crate::limits;
 
-const BROKEN_TEXT: PickleError = PickleError::Broken("a text of it is none");
+const BROKEN_TEXT: PickleError = PickleError::Broken("a text is not validly encoded");
 
 pub fn write(
     pickle: &Pickle<'_>,
@@ -36,7 +36,7 @@ impl JsonText<'_> {
             PickleValue::Long(span) => self.add(text::digits(self.pickle.slice(span)).as_bytes()),
             PickleValue::Float(number) => match serde_json::Number::from_f64(number) {
                 Some(number) => self.add(number.to_string().as_bytes()),
-                // JSON has neither infinity nor what is no number.
+                // JSON has no infinity and no NaN.
                 None => Err(PickleError::NotPlain),
             },
             PickleValue::Text(form, span) => self.string(form, span),
@@ -81,7 +81,7 @@ impl JsonText<'_> {
             self.string(*form, *span)?;
             let key = text::decode(*form, self.pickle.slice(*span)).ok_or(BROKEN_TEXT)?;
             if !keys.insert(key) {
-                // Python tells b'a' and 'a' apart.
+                // In Python b'a' and 'a' are different keys.
                 return Err(PickleError::NotPlain);
             }
             self.add(b":")?;
@@ -104,7 +104,7 @@ impl JsonText<'_> {
             rest = behind;
             match behind {
                 [] => {}
-                // Half a surrogate pair, which is no UTF-8 but has its way in JSON.
+                // Half a surrogate pair is not UTF-8, but has an escape in JSON.
                 &[0xED, high @ 0xA0..=0xBF, low @ 0x80..=0xBF, ..] if form.is_text() => {
                     let code = 0xD000 | (u32::from(high & 0x3F) << 6) | u32::from(low & 0x3F);
                     self.add(format!("\\u{code:04x}").as_bytes())?;

@@ -1,5 +1,5 @@
-//! The machine that a pickle is a program for, without its calls. It takes memory only for what has
-//! come, never for what is claimed.
+//! Reads a pickle: the pickle machine without its calls. Memory grows with the bytes read, never
+//! with a length that the pickle claims.
 
 use std::collections::HashMap;
 
@@ -7,12 +7,14 @@ use super::text::{self, TextForm};
 use super::{ByteSpan, BytesMaker, Pickle, PickleError, PickleValue};
 use crate::limits;
 
-const CUT_OFF: PickleError = PickleError::Broken("it ends before its end");
-const EMPTY_STACK: PickleError = PickleError::Broken("it takes more from its stack than there is");
-const NO_MARK: PickleError = PickleError::Broken("it looks for a mark that is not there");
-const NO_CONTAINER: PickleError = PickleError::Broken("it adds to what holds nothing");
+const CUT_OFF: PickleError = PickleError::Broken("the pickle is cut off");
+const EMPTY_STACK: PickleError =
+    PickleError::Broken("an instruction needs more values than the stack holds");
+const NO_MARK: PickleError = PickleError::Broken("a mark is missing");
+const NO_CONTAINER: PickleError =
+    PickleError::Broken("a value is added to something that is not a container");
 
-/// Protocols up to this one.
+/// The latest protocol that can be read.
 const PROTOCOL_MAX: u8 = 5;
 
 pub fn read(bytes: &[u8]) -> Result<Pickle<'_>, PickleError> {
@@ -34,7 +36,7 @@ pub fn read(bytes: &[u8]) -> Result<Pickle<'_>, PickleError> {
         }
     };
     if machine.input.at < bytes.len() {
-        return Err(PickleError::Broken("there is more behind its end"));
+        return Err(PickleError::Broken("there are bytes after its end"));
     }
     Ok(Pickle { bytes, nodes: machine.nodes, root })
 }
@@ -42,16 +44,16 @@ pub fn read(bytes: &[u8]) -> Result<Pickle<'_>, PickleError> {
 struct Machine<'p> {
     input: Input<'p>,
     stack: Vec<PickleValue>,
-    /// How high the stack was at each mark.
+    /// The height of the stack at each mark.
     marks: Vec<usize>,
     memo: HashMap<u32, PickleValue>,
     nodes: Vec<Vec<PickleValue>>,
-    /// What took memory so far: values, marks, memos.
+    /// The number of values, marks and memo entries made so far.
     made: usize,
 }
 
 impl Machine<'_> {
-    /// One instruction; the last one returns what the pickle is of.
+    /// Executes one instruction; the last one returns the root value.
     fn step(&mut self) -> Result<Option<PickleValue>, PickleError> {
         let code = self.input.byte()?;
         match code {
@@ -61,15 +63,15 @@ impl Machine<'_> {
                 return if alone {
                     Ok(Some(root))
                 } else {
-                    Err(PickleError::Broken("values are left"))
+                    Err(PickleError::Broken("values are left on the stack"))
                 };
             }
             0x80 => {
                 if self.input.byte()? > PROTOCOL_MAX {
-                    return Err(PickleError::Broken("it has a later protocol"));
+                    return Err(PickleError::Broken("its protocol is later than 5"));
                 }
             }
-            // A frame only says how much to read at a time.
+            // A frame only announces how many bytes to buffer.
             0x95 => {
                 let len = self.input.length(8)?;
                 self.input.has(len)?;
@@ -88,9 +90,7 @@ impl Machine<'_> {
             b'g' | b'h' | b'j' => {
                 let index = self.index(code)?;
                 let value = self.memo.get(&index).copied();
-                self.push(
-                    value.ok_or(PickleError::Broken("it asks for what it has not memorised"))?,
-                )?;
+                self.push(value.ok_or(PickleError::Broken("it reads an empty memo entry"))?)?;
             }
             b'l' | b't' | b'd' | b']' | b')' | b'}' | 0x85..=0x87 => self.make(code)?,
             b'a' | b'e' | b's' | b'u' | 0x90 => self.add(code)?,
@@ -121,7 +121,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Nothing below the last mark can be taken.
+    /// Values below the last mark cannot be popped.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -140,7 +140,7 @@ impl Machine<'_> {
         self.stack.last().copied().ok_or(EMPTY_STACK)
     }
 
-    /// Takes the value on top away, or the mark that is there.
+    /// Drops the top value, or the mark on top.
     fn drop_top(&mut self) -> Result<(), PickleError> {
         if self.marks.last() == Some(&self.stack.len()) {
             self.marks.pop();
@@ -154,7 +154,7 @@ impl Machine<'_> {
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
-    /// Takes the last so many values.
+    /// Pops the last `count` values.
     fn take(&mut self, count: usize) -> Result<Vec<PickleValue>, PickleError> {
         let from = self.stack.len().checked_sub(count).filter(|from| *from >= self.floor());
         Ok(self.stack.split_off(from.ok_or(EMPTY_STACK)?))
@@ -166,7 +166,7 @@ impl Machine<'_> {
                 let line = str::from_utf8(self.input.line()?.of(self.input.bytes)).ok();
                 return line
                     .and_then(|line| line.parse().ok())
-                    .ok_or(PickleError::Broken("a memo has a number"));
+                    .ok_or(PickleError::Broken("a memo number is invalid"));
             }
             b'q' | b'h' => self.input.length(1)?,
             b'r' | b'j' => self.input.length(4)?,
@@ -185,11 +185,11 @@ impl Machine<'_> {
 
     fn node(&mut self, values: Vec<PickleValue>) -> u32 {
         self.nodes.push(values);
-        // There are fewer than PICKLE_VALUES.
+        // There are at most `PICKLE_VALUES`.
         (self.nodes.len() - 1) as u32
     }
 
-    /// Lists, tuples and dicts.
+    /// Makes a list, tuple or dict.
     fn make(&mut self, code: u8) -> Result<(), PickleError> {
         let values = match code {
             b'l' | b't' | b'd' => self.take_marked()?,
@@ -207,7 +207,7 @@ impl Machine<'_> {
         })
     }
 
-    /// Adds to the list, dict or set on the stack.
+    /// Adds values to the list, dict or set on the stack.
     fn add(&mut self, code: u8) -> Result<(), PickleError> {
         let values = match code {
             b'a' => self.take(1)?,
@@ -243,7 +243,7 @@ impl Machine<'_> {
             b'F' => {
                 let line = str::from_utf8(self.input.line()?.of(self.input.bytes)).ok();
                 let number = line.and_then(|line| line.parse().ok());
-                PickleValue::Float(number.ok_or(PickleError::Broken("a float is none"))?)
+                PickleValue::Float(number.ok_or(PickleError::Broken("a float is invalid"))?)
             }
             b'I' | b'L' => {
                 let line = self.input.line()?;
@@ -277,7 +277,7 @@ impl Machine<'_> {
         Ok(PickleValue::Text(form, self.input.span(len)?))
     }
 
-    /// What Python would look up or call stays what it is: nobody knows.
+    /// Replaces lookups and calls by [`PickleValue::Object`], except those that make bytes.
     fn object(&mut self, code: u8) -> Result<(), PickleError> {
         let made = match code {
             b'c' => {
@@ -296,7 +296,7 @@ impl Machine<'_> {
                 let callable = self.pop()?;
                 self.called(callable, arguments)
             }
-            // By an id, by a number of the registry, or by two texts.
+            // A persistent id, a number of the extension registry, or a global by two texts.
             b'P' => self.input.line().map(|_| PickleValue::Object)?,
             b'Q' => self.take(1).map(|_| PickleValue::Object)?,
             0x82..=0x84 => {
@@ -304,7 +304,7 @@ impl Machine<'_> {
                 self.input.length(width).map(|_| PickleValue::Object)?
             }
             0x93 => self.take(2).map(|_| PickleValue::Object)?,
-            // An instance: of a name, of a class on the stack, or made by its class's `__new__`.
+            // An instance by name, by a class on the stack, or made by `__new__`.
             b'i' => {
                 self.input.line()?;
                 self.input.line()?;
@@ -313,22 +313,24 @@ impl Machine<'_> {
             b'o' => self.take_marked().map(|_| PickleValue::Object)?,
             0x81 => self.take(2).map(|_| PickleValue::Object)?,
             0x92 => self.take(3).map(|_| PickleValue::Object)?,
-            // A state for the instance below it.
+            // Sets the state of the instance below it.
             b'b' => self.take(2).map(|_| PickleValue::Object)?,
-            // Sets, and a bytearray.
+            // Sets and bytearrays.
             0x8f => PickleValue::Object,
             0x91 => self.take_marked().map(|_| PickleValue::Object)?,
             0x96 => {
                 let len = self.input.length(8)?;
                 self.input.span(len).map(|_| PickleValue::Object)?
             }
-            0x97 | 0x98 => return Err(PickleError::Broken("a part of it was sent apart")),
+            0x97 | 0x98 => {
+                return Err(PickleError::Broken("out-of-band buffers are not supported"));
+            }
             _ => return Err(PickleError::Broken("it has an unknown instruction")),
         };
         self.push(made)
     }
 
-    /// Bytes, if that is what is made so, else an object.
+    /// The bytes that a call of a [`BytesMaker`] makes, else an object.
     fn called(&self, callable: PickleValue, arguments: PickleValue) -> PickleValue {
         let PickleValue::Tuple(node) = arguments else { return PickleValue::Object };
         let arguments = self.nodes.get(node as usize).map_or(&[][..], Vec::as_slice);
@@ -359,31 +361,31 @@ impl Input<'_> {
         Ok(byte)
     }
 
-    /// A little-endian number of so many bytes.
+    /// Reads a little-endian number of `width` bytes.
     fn length(&mut self, width: usize) -> Result<u64, PickleError> {
         let bytes = self.bytes.get(self.at..self.at + width).ok_or(CUT_OFF)?;
         self.at += width;
         Ok(bytes.iter().rev().fold(0, |number, byte| (number << 8) | u64::from(*byte)))
     }
 
-    /// Whether so many bytes are still to come.
+    /// Checks that `len` bytes are left.
     fn has(&self, len: u64) -> Result<(), PickleError> {
         let left = self.bytes.len() - self.at;
         if len > left as u64 {
-            return Err(PickleError::Broken("it claims more than there is"));
+            return Err(PickleError::Broken("a length exceeds the bytes that are left"));
         }
         Ok(())
     }
 
     fn span(&mut self, len: u64) -> Result<ByteSpan, PickleError> {
         self.has(len)?;
-        // No pickle is larger than a u32 counts.
+        // A pickle has at most `u32::MAX` bytes.
         let span = ByteSpan { start: self.at as u32, len: len as u32 };
         self.at += len as usize;
         Ok(span)
     }
 
-    /// Up to the end of the line, and past it.
+    /// Reads up to the end of the line, and skips the line feed.
     fn line(&mut self) -> Result<ByteSpan, PickleError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let len = rest.iter().position(|byte| *byte == b'\n').ok_or(CUT_OFF)?;

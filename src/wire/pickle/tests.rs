@@ -1,4 +1,4 @@
-//! Pickles by hand, each for one rule, and Python's own against what they are of.
+//! Pickles written by hand, one for each rule, and Python's own pickles.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -23,7 +23,7 @@ fn written(json: &str) -> Vec<u8> {
 }
 
 #[test]
-fn values_of_every_protocol() {
+fn values_of_every_protocol_are_read() {
     for (bytes, expected) in [
         (&b"N."[..], "null"),
         (b"I01\n.", "true"),
@@ -59,7 +59,7 @@ fn values_of_every_protocol() {
 }
 
 #[test]
-fn what_is_not_plain_is_never_made() {
+fn objects_are_never_made() {
     for bytes in [
         &b"cos\nsystem\n(S'touch /tmp/never'\ntR."[..],
         b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x02ls\x85R.",
@@ -81,7 +81,7 @@ fn what_is_not_plain_is_never_made() {
 }
 
 #[test]
-fn what_is_only_claimed_takes_no_memory() {
+fn claimed_lengths_allocate_nothing() {
     for claim in [
         &b"X\xff\xff\xff\xff"[..],
         b"T\xff\xff\xff\xff",
@@ -92,14 +92,14 @@ fn what_is_only_claimed_takes_no_memory() {
         b"\x95\xff\xff\xff\xff\xff\xff\xff\xff",
         b"\x96\0\0\0\0\0\0\0\x80",
     ] {
-        assert_eq!(fault(claim), PickleError::Broken("it claims more than there is"));
+        assert_eq!(fault(claim), PickleError::Broken("a length exceeds the bytes that are left"));
     }
-    // The highest number of a memo is one memo.
+    // The highest memo number allocates one entry.
     assert_eq!(json(b"Nr\xff\xff\xff\xff0j\xff\xff\xff\xff."), "null");
 }
 
 #[test]
-fn what_would_become_huge_is_refused() {
+fn expansion_to_huge_json_is_refused() {
     let nested = [&b"]".repeat(100_000)[..], &b"a".repeat(99_999), b"."].concat();
     assert_eq!(fault(&nested), PickleError::TooDeep);
     assert_eq!(fault(b"]q\0h\0a."), PickleError::TooDeep, "it holds itself");
@@ -113,7 +113,7 @@ fn what_would_become_huge_is_refused() {
         (0..10).for_each(|_| bomb.extend_from_slice(&[b'h', level]));
         bomb.push(b'e');
     }
-    // What is left below the last list is thrown away first.
+    // Everything below the last list is dropped first.
     let bomb = [b"(", &bomb[..], b"q\xff1h\xff."].concat();
     assert_eq!(fault(&bomb), PickleError::TooLarge);
     assert_eq!(
@@ -132,7 +132,7 @@ fn what_would_become_huge_is_refused() {
 }
 
 #[test]
-fn depth_is_that_of_messages() {
+fn depth_has_the_limit_of_messages() {
     let nested =
         |levels: usize| [&b"]".repeat(levels)[..], &b"a".repeat(levels - 1), b"."].concat();
     assert_eq!(json(&nested(limits::DEPTH_LEVELS)).len(), 2 * limits::DEPTH_LEVELS);
@@ -140,34 +140,34 @@ fn depth_is_that_of_messages() {
 }
 
 #[test]
-fn what_is_no_pickle_says_why() {
+fn invalid_pickles_are_refused_with_the_reason() {
     for (bytes, why) in [
-        (&b""[..], "it ends before its end"),
-        (b"N", "it ends before its end"),
-        (b"I1", "it ends before its end"),
-        (b".", "it takes more from its stack than there is"),
-        (b"(N00N0.", "it takes more from its stack than there is"),
-        (b"N(a.", "it takes more from its stack than there is"),
-        (b"N.N", "there is more behind its end"),
-        (b"NN.", "values are left"),
-        (b"N(.", "it takes more from its stack than there is"),
-        (b"e", "it looks for a mark that is not there"),
-        (b"NNa.", "it adds to what holds nothing"),
-        (b")Na.", "it adds to what holds nothing"),
+        (&b""[..], "the pickle is cut off"),
+        (b"N", "the pickle is cut off"),
+        (b"I1", "the pickle is cut off"),
+        (b".", "an instruction needs more values than the stack holds"),
+        (b"(N00N0.", "an instruction needs more values than the stack holds"),
+        (b"N(a.", "an instruction needs more values than the stack holds"),
+        (b"N.N", "there are bytes after its end"),
+        (b"NN.", "values are left on the stack"),
+        (b"N(.", "an instruction needs more values than the stack holds"),
+        (b"e", "a mark is missing"),
+        (b"NNa.", "a value is added to something that is not a container"),
+        (b")Na.", "a value is added to something that is not a container"),
         (b"}(Nu.", "a dict has a key without a value"),
         (b"(Nd.", "a dict has a key without a value"),
-        (b"\x80\x06N.", "it has a later protocol"),
-        (b"\x97.", "a part of it was sent apart"),
+        (b"\x80\x06N.", "its protocol is later than 5"),
+        (b"\x97.", "out-of-band buffers are not supported"),
         (b"Hello, world", "it has an unknown instruction"),
-        (b"h\x00.", "it asks for what it has not memorised"),
-        (b"Np-1\n.", "a memo has a number"),
-        (b"I0x1f\n.", "an integer is none"),
-        (b"L007L8\n.", "an integer is none"),
+        (b"h\x00.", "it reads an empty memo entry"),
+        (b"Np-1\n.", "a memo number is invalid"),
+        (b"I0x1f\n.", "an integer is invalid"),
+        (b"L007L8\n.", "an integer is invalid"),
         (b"L099999999999999999999L\n.", "an integer begins with a zero"),
-        (b"Fone\n.", "a float is none"),
-        (b"X\x01\0\0\0\xff.", "a text of it is none"),
-        (b"S'a\n.", "a text of it is none"),
-        (b"V\\u12\n.", "a text of it is none"),
+        (b"Fone\n.", "a float is invalid"),
+        (b"X\x01\0\0\0\xff.", "a text is not validly encoded"),
+        (b"S'a\n.", "a text is not validly encoded"),
+        (b"V\\u12\n.", "a text is not validly encoded"),
     ] {
         let PickleError::Broken(text) = fault(bytes) else { panic!("{}", bytes.escape_ascii()) };
         assert_eq!(text, why, "{}", bytes.escape_ascii());
@@ -211,7 +211,7 @@ fn any_json() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn what_is_written_reads_as_the_same(text in any_json()) {
+    fn written_pickles_read_back_unchanged(text in any_json()) {
         prop_assert_eq!(json(&written(&text)), text);
     }
 
@@ -231,10 +231,10 @@ proptest! {
     }
 }
 
-/// Python makes values, pickles each in every protocol, and compares what comes back.
+/// Python pickles values in every protocol and compares the JSON with its own.
 #[test]
 #[ignore = "needs Python: make test finds it"]
-fn pythons_own_pickles_are_what_they_were_made_of() {
+fn pythons_pickles_give_pythons_json() {
     let python = std::env::var_os("DSMQ_TEST_PYTHON").unwrap_or_else(|| "python3".into());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/pickles.py");
     let mut command = Command::new(python);

@@ -1,22 +1,22 @@
-//! Text, bytes and integers as pickles write them, in the ways of all protocols.
+//! Decodes text, bytes and integers in the forms of all protocols.
 
 use std::borrow::Cow;
 
 use super::{ByteSpan, PickleError, PickleValue};
 use crate::limits;
 
-/// How a text or bytes are written.
+/// How a text or bytes are encoded in the pickle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextForm {
-    /// Text in UTF-8, in which Python lets the halves of surrogate pairs stand.
+    /// UTF-8 in which Python also encodes halves of surrogate pairs.
     Utf8,
-    /// Text in Latin-1, with \u and \U.
+    /// Latin-1 with the escapes \u and \U.
     Escaped,
-    /// Bytes as they are.
+    /// Raw bytes.
     Bytes,
-    /// Bytes as Python 2 shows them, in quotes.
+    /// Bytes as a quoted literal of Python 2.
     Quoted,
-    /// Bytes as text, each the character of its number; that text in the one way and in the other.
+    /// Bytes as text with one character for each byte, where the text is in UTF-8 or escaped.
     Latin1OfUtf8,
     Latin1OfEscaped,
 }
@@ -26,7 +26,7 @@ impl TextForm {
         matches!(self, TextForm::Utf8 | TextForm::Escaped)
     }
 
-    /// The bytes that a text of this form stands for.
+    /// The form of the bytes that this text encodes in Latin-1.
     pub fn latin1(self) -> Option<TextForm> {
         match self {
             TextForm::Utf8 => Some(TextForm::Latin1OfUtf8),
@@ -36,8 +36,8 @@ impl TextForm {
     }
 }
 
-/// The bytes, or the text in UTF-8, with halves of surrogate pairs as Python writes them; `None` if
-/// it is not well-formed.
+/// Decodes bytes, or text to UTF-8 with halves of surrogate pairs as Python encodes them. `None` if
+/// the encoding is invalid.
 pub fn decode(form: TextForm, raw: &[u8]) -> Option<Cow<'_, [u8]>> {
     match form {
         TextForm::Utf8 | TextForm::Bytes => Some(raw.into()),
@@ -67,7 +67,7 @@ fn unescape(raw: &[u8]) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// Adds a character; the half of a surrogate pair as three bytes, as UTF-8 would have it.
+/// Appends a character; half a surrogate pair as the three bytes that UTF-8 would give it.
 fn push(text: &mut Vec<u8>, code: u32) -> Option<()> {
     if let 0xD800..=0xDFFF = code {
         let low = |shift: u32| 0x80 | ((code >> shift) & 0x3F) as u8;
@@ -119,12 +119,12 @@ fn latin1(text: &[u8]) -> Option<Vec<u8>> {
     text.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect()
 }
 
-/// An integer in decimal digits, behind which Python 2 may have written an L; they begin at `start`.
+/// Reads decimal digits, which Python 2 may end with an L. `start` is their position in the pickle.
 pub fn decimal(line: &[u8], start: u32) -> Result<PickleValue, PickleError> {
     let number = line.strip_suffix(b"L").unwrap_or(line);
     let digits = number.strip_prefix(b"-").unwrap_or(number);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(PickleError::Broken("an integer is none"));
+        return Err(PickleError::Broken("an integer is invalid"));
     }
     if digits.len() > limits::PICKLE_INTEGER_DIGITS {
         return Err(PickleError::HugeInteger);
@@ -138,7 +138,7 @@ pub fn decimal(line: &[u8], start: u32) -> Result<PickleValue, PickleError> {
     Ok(PickleValue::Digits(ByteSpan { start, len: number.len() as u32 }))
 }
 
-/// An integer as a little-endian two's complement.
+/// Reads a little-endian two's complement.
 pub fn long(bytes: &[u8], span: ByteSpan) -> Result<PickleValue, PickleError> {
     if bytes.len() > limits::PICKLE_INTEGER_BYTES {
         return Err(PickleError::HugeInteger);
@@ -152,7 +152,7 @@ pub fn long(bytes: &[u8], span: ByteSpan) -> Result<PickleValue, PickleError> {
     Ok(PickleValue::Int(i64::from_le_bytes(eight)))
 }
 
-/// The decimal digits of a little-endian two's complement.
+/// Formats a little-endian two's complement in decimal.
 pub fn digits(bytes: &[u8]) -> String {
     const BASE: u64 = 1_000_000_000;
     let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);

@@ -1,4 +1,4 @@
-//! Pickles of protocol 2, from JSON text that was checked when it was put.
+//! Writes pickles of protocol 2 from JSON that was validated when it was put.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ impl PickleWriter {
         self.0
     }
 
-    /// A dict begins; its keys and values follow in turns.
+    /// Begins a dict; its keys and values follow in turn.
     pub fn dict(&mut self) {
         self.0.extend_from_slice(b"}(");
     }
@@ -31,7 +31,7 @@ impl PickleWriter {
 
     pub fn text(&mut self, text: &[u8]) {
         self.0.push(b'X');
-        // No message is larger than a u32 counts.
+        // A message is always smaller than `u32::MAX` bytes.
         self.0.extend_from_slice(&(text.len() as u32).to_le_bytes());
         self.0.extend_from_slice(text);
     }
@@ -46,7 +46,7 @@ impl PickleWriter {
         self.0.extend_from_slice(&number.to_be_bytes());
     }
 
-    /// A JSON value. Commas and colons say nothing that the order does not.
+    /// Writes a JSON value. Commas and colons add nothing to the order of the values.
     pub fn json(&mut self, json: &[u8]) {
         let mut rest = json;
         while let Some(&byte) = rest.first() {
@@ -83,7 +83,7 @@ impl PickleWriter {
             len += if byte == b'\\' { 2 } else { 1 };
         }
         let quoted = json.get(..=len).unwrap_or(json);
-        // As bytes, since `str` has no halves of surrogate pairs; Python has.
+        // As bytes, because `str` cannot hold half a surrogate pair, and Python can.
         let text = serde_json::Deserializer::from_slice(quoted).deserialize_bytes(BytesVisitor);
         self.text(&text.unwrap_or_default());
         len + 1
@@ -98,7 +98,7 @@ impl PickleWriter {
         if let Ok(small) = text.parse() {
             self.int(small);
         } else if is_float || len > limits::PICKLE_INTEGER_DIGITS {
-            // Beyond a double's range it is infinite, as it is for Python's own reader of JSON.
+            // Beyond the range of a double it becomes infinite, as in Python's own JSON reader.
             self.float(text.parse().unwrap_or(0.0));
         } else {
             self.0.push(b'L');

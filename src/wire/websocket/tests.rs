@@ -1,4 +1,4 @@
-//! Frames as bytes: whole, cut anywhere, and wrong.
+//! WebSocket frames: whole, split anywhere, and invalid.
 
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// All that comes of these bytes, and with what it ends.
+/// Decodes all of the bytes; returns the messages, and the code if decoding failed.
 fn decode(
     decoder: &mut WebSocketDecoder,
     mut bytes: &[u8],
@@ -42,7 +42,7 @@ fn refused(bytes: &[u8]) -> Option<CloseCode> {
 }
 
 #[test]
-fn lengths_of_every_size_come_back() {
+fn frames_of_every_length_are_decoded() {
     for len in [0, 1, 2, 3, 4, 5, 125, 126, 127, 65_535, 65_536, MAX] {
         let text = "é".repeat(len / 2) + &"x".repeat(len % 2);
         let mut decoder = WebSocketDecoder::new(MAX);
@@ -53,7 +53,7 @@ fn lengths_of_every_size_come_back() {
 }
 
 #[test]
-fn a_message_in_parts_is_one_with_control_frames_between() {
+fn fragments_are_joined_around_control_frames() {
     let bytes = [
         masked(0x01, b"a\xc3"),
         masked(0x89, b"ping"),
@@ -72,7 +72,7 @@ fn a_message_in_parts_is_one_with_control_frames_between() {
 }
 
 #[test]
-fn what_breaks_the_rules_says_which() {
+fn violations_have_their_close_code() {
     let protocol = Some(CloseCode::PROTOCOL);
     for (what, bytes) in [
         ("a text frame without a mask", vec![0x81, 0x01, b'x']),
@@ -95,7 +95,7 @@ fn what_breaks_the_rules_says_which() {
 }
 
 #[test]
-fn a_claim_is_refused_before_anything_of_it_is_there() {
+fn oversized_claim_is_refused_before_its_payload() {
     let claim = |length: u64| [&[0x82, 0xff], &length.to_be_bytes()[..]].concat();
     for length in [1 << 63, u64::MAX, MAX as u64 + 1] {
         assert_eq!(refused(&claim(length)), Some(CloseCode::TOO_LARGE), "{length}");
@@ -107,7 +107,7 @@ fn a_claim_is_refused_before_anything_of_it_is_there() {
 }
 
 #[test]
-fn parts_without_end_come_to_the_limit() {
+fn endless_fragments_reach_the_limit() {
     let mut decoder = WebSocketDecoder::new(MAX);
     assert_eq!(decode(&mut decoder, &masked(0x01, b"")), (vec![], None));
     let part = masked(0x00, &[b'x'; 1_000]);
@@ -121,7 +121,7 @@ fn parts_without_end_come_to_the_limit() {
 
 proptest! {
     #[test]
-    fn frames_may_be_cut_anywhere(
+    fn frames_may_be_split_anywhere(
         texts in prop::collection::vec("\\PC{0,200}", 1..5),
         size in 1usize..50,
     ) {
@@ -144,25 +144,25 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_break_it(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let (all, _) = decode(&mut WebSocketDecoder::new(100), &bytes);
         prop_assert!(all.len() <= bytes.len());
     }
 }
 
 #[test]
-fn the_example_of_the_standard() {
+fn key_of_the_rfc_has_its_answer() {
     let answer = accept("dGhlIHNhbXBsZSBub25jZQ==");
     assert_eq!(answer.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
 }
 
 #[test]
-fn bits_behind_the_key_mean_nothing() {
+fn unused_bits_of_a_key_are_ignored() {
     assert!(accept("dGhlIHNhbXBsZSBub25jZR==").is_some());
 }
 
 #[test]
-fn what_is_no_key_has_no_answer() {
+fn invalid_keys_have_no_answer() {
     for wrong in [
         "",
         "x",

@@ -1,14 +1,14 @@
-//! What must hold of any bytes that a stranger sends: no panic, the same however they are cut, and
-//! no memory for what is only claimed.
+//! Properties that hold for any bytes from a peer; used by the property tests and the fuzz target.
 
 use super::frame::write_command;
 use super::handshake::greeting;
 use super::{Event, ZmtpConnection, ZmtpError};
 
-/// Small, so that it is crossed.
+/// Small, so that tests cross it.
 const MAX_MESSAGE: usize = 1_000;
 
-/// Bytes as a stranger sends them, and the same from a peer whose hand was shaken.
+/// Any bytes, before and after a handshake, cause no panic and the same events however they are
+/// split, and take no memory that is only claimed.
 pub fn zmtp(bytes: &[u8]) {
     same_however_cut(bytes);
     let Some((first, rest)) = bytes.split_first() else { return };
@@ -28,7 +28,7 @@ fn same_however_cut(bytes: &[u8]) {
     }
 }
 
-/// All that came, what was answered, and what was wrong.
+/// The events, the output and the error for bytes that arrive in pieces of `size`.
 fn read(bytes: &[u8], size: usize) -> (Vec<Event>, Vec<u8>, Option<ZmtpError>) {
     let mut link = ZmtpConnection::new(MAX_MESSAGE);
     let (mut events, mut answered, mut unread) = (Vec::new(), Vec::new(), Vec::new());

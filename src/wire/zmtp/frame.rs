@@ -1,4 +1,4 @@
-//! Frames, and the messages that they make up.
+//! ZMTP frames, and the messages and commands that they form.
 
 use super::ZmtpError;
 use crate::limits;
@@ -8,18 +8,18 @@ const MORE: u8 = 1;
 const LONG: u8 = 2;
 const COMMAND: u8 = 4;
 
-/// What came from the peer.
+/// A complete message or command from the peer.
 #[derive(Debug, PartialEq)]
 pub enum Traffic {
     Message(Message),
     Command(Vec<u8>),
 }
 
-/// A message: one part, or several.
+/// A message of one or more parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     bytes: Vec<u8>,
-    /// Where each part ends.
+    /// The end of each part.
     ends: Vec<usize>,
 }
 
@@ -29,32 +29,32 @@ impl Message {
         starts.zip(&self.ends).map(|(start, end)| self.bytes.get(*start..*end).unwrap_or_default())
     }
 
-    /// How many parts of a request go back in front of its reply: those up to an empty one.
+    /// The number of parts that a reply returns in front of its own: those up to an empty one.
     pub fn envelope(&self) -> usize {
         let envelope = self.parts().position(<[u8]>::is_empty);
-        // A single empty part is no envelope of nothing, but an empty message.
+        // A single empty part is an empty message, not an envelope.
         envelope.filter(|_| self.ends.len() > 1).map_or(0, |empty| empty + 1)
     }
 
-    /// The part behind the envelope, if that is one.
+    /// The part after the envelope; `None` unless there is exactly one.
     pub fn only_part(&self, envelope: usize) -> Option<&[u8]> {
         let mut parts = self.parts().skip(envelope);
         parts.next().filter(|_| parts.next().is_none())
     }
 }
 
-/// Reads frames, and puts the messages together that came in several. What it holds grows with
-/// what has arrived, never with what is claimed to come.
+/// Decodes frames and joins the parts of messages. Memory grows with the bytes received, never with
+/// the length that a header claims.
 pub struct ZmtpDecoder {
     max_message: usize,
-    /// The frame whose body is arriving.
+    /// The frame whose body is being received.
     frame: Option<Frame>,
-    /// What has arrived of a message, and of a command.
+    /// The message and the command received so far.
     message: Message,
     command: Vec<u8>,
 }
 
-/// A frame's header.
+/// A frame's header, and the part of its body that is still missing.
 struct Frame {
     more: bool,
     command: bool,
@@ -66,8 +66,8 @@ impl ZmtpDecoder {
         ZmtpDecoder { max_message, frame: None, message: Message::default(), command: Vec::new() }
     }
 
-    /// Reads on; returns how many bytes are done with, and what came, if that is whole. Without it
-    /// there is nothing to be done before more bytes are there.
+    /// Reads `unread`; returns the number of bytes consumed, and the first message or command.
+    /// `None` means that all of `unread` is used and more bytes are needed.
     pub fn advance(&mut self, unread: &[u8]) -> (usize, Result<Option<Traffic>, ZmtpError>) {
         let mut done = 0;
         loop {
@@ -103,13 +103,16 @@ impl ZmtpDecoder {
         }
     }
 
-    /// A frame's header and its length, if that is whole; one that may not come is refused as soon
-    /// as that can be seen.
+    /// A frame's header and the header's length; `None` if it is incomplete.
+    ///
+    /// # Errors
+    ///
+    /// The frame is invalid or too large, as soon as the bytes show it.
     fn header(&self, bytes: &[u8]) -> Result<Option<(Frame, usize)>, ZmtpError> {
         let Some((&flags, rest)) = bytes.split_first() else { return Ok(None) };
         let (command, more) = (flags & COMMAND != 0, flags & MORE != 0);
         if flags & !(MORE | LONG | COMMAND) != 0 || (command && more) {
-            return Err(ZmtpError("this is no frame of ZMTP 3"));
+            return Err(ZmtpError("not a frame of ZMTP 3"));
         }
         if !command && self.message.ends.len() >= limits::ZMTP_PARTS {
             return Err(ZmtpError("the message has too many parts"));
@@ -129,23 +132,23 @@ impl ZmtpDecoder {
         }
     }
 
-    /// From the next message on, this is the most.
+    /// Sets the limit from the next message on.
     pub fn set_max(&mut self, max_message: usize) {
         self.max_message = max_message;
     }
 
-    /// Bytes that it has memory for.
+    /// The allocated memory in bytes.
     pub fn capacity(&self) -> usize {
         self.message.bytes.capacity() + self.command.capacity()
     }
 }
 
-/// Writes a frame that is a message, or a part of one that has more.
+/// Writes one part of a message; `more` parts follow.
 pub fn write_frame(out: &mut Vec<u8>, body: &[u8], more: bool) {
     write(out, if more { MORE } else { 0 }, body);
 }
 
-/// Writes a message of these parts.
+/// Writes a message with these parts.
 pub fn write_message<'p>(out: &mut Vec<u8>, parts: impl IntoIterator<Item = &'p [u8]>) {
     let mut parts = parts.into_iter().peekable();
     while let Some(part) = parts.next() {
@@ -153,7 +156,6 @@ pub fn write_message<'p>(out: &mut Vec<u8>, parts: impl IntoIterator<Item = &'p 
     }
 }
 
-/// Writes a command.
 pub fn write_command(out: &mut Vec<u8>, name: &str, data: &[u8]) {
     let name_len = [name.len() as u8];
     write(out, COMMAND, &[&name_len, name.as_bytes(), data].concat());

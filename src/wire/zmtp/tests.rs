@@ -7,7 +7,7 @@ use crate::limits;
 
 const MAX: usize = 100_000;
 
-/// A peer's greeting as libzmq sends it, with the version 3.1.
+/// A peer's greeting as libzmq 3.1 sends it.
 fn greeting_of_libzmq() -> Vec<u8> {
     let mut greeting = b"\xFF\0\0\0\0\0\0\0\x01\x7F\x03\x01NULL".to_vec();
     greeting.resize(64, 0);
@@ -30,7 +30,7 @@ fn message(parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-/// A link with whom hands are shaken; what it wrote meanwhile is gone.
+/// A connection after the handshake, with an empty output.
 fn linked(socket: &str) -> ZmtpConnection {
     let mut link = ZmtpConnection::new(MAX);
     let begin = [greeting_of_libzmq(), ready(socket)].concat();
@@ -53,13 +53,13 @@ fn events(link: &mut ZmtpConnection, bytes: &[u8]) -> (Vec<Event>, Option<ZmtpEr
     }
 }
 
-/// What is wrong with what a peer sends behind the handshake.
+/// The error for bytes that a peer sends after the handshake.
 fn fault(socket: &str, bytes: &[u8]) -> Option<&'static str> {
     events(&mut linked(socket), bytes).1.map(|ZmtpError(text)| text)
 }
 
 #[test]
-fn hands_are_shaken_with_each_socket_that_is_served() {
+fn handshake_succeeds_for_each_supported_socket() {
     for (socket, own) in
         [("REQ", "REP"), ("DEALER", "ROUTER"), ("SUB", "PUB"), ("XSUB", "PUB"), ("PUSH", "PULL")]
     {
@@ -77,7 +77,7 @@ fn hands_are_shaken_with_each_socket_that_is_served() {
 }
 
 #[test]
-fn another_socket_is_told_that_it_is_none_of_ours() {
+fn unsupported_socket_receives_an_error() {
     for socket in ["PAIR", "ROUTER", "req", ""] {
         let mut link = ZmtpConnection::new(MAX);
         let (_, fault) = events(&mut link, &[greeting_of_libzmq(), ready(socket)].concat());
@@ -89,7 +89,7 @@ fn another_socket_is_told_that_it_is_none_of_ours() {
 }
 
 #[test]
-fn a_peer_may_send_any_part_of_its_greeting_and_wait() {
+fn greeting_may_arrive_in_parts() {
     for len in 0..64 {
         let mut link = ZmtpConnection::new(MAX);
         assert_eq!(link.replies(), greeting());
@@ -119,7 +119,7 @@ fn older_and_foreign_greetings_are_refused_at_once() {
 }
 
 #[test]
-fn nothing_comes_before_the_handshake() {
+fn messages_before_the_handshake_are_refused() {
     for early in [message(&[b""]), message(&[b"o3 x"]), command("PING", b"\0\0"), ready("REQ")] {
         let mut link = ZmtpConnection::new(MAX);
         let (came, fault) = events(&mut link, &[greeting_of_libzmq(), early.clone()].concat());
@@ -129,7 +129,7 @@ fn nothing_comes_before_the_handshake() {
 }
 
 #[test]
-fn a_request_is_split_at_its_empty_part() {
+fn envelope_ends_at_the_empty_part() {
     for (parts, envelope, asked) in [
         (&[&b""[..], b"o3 x"][..], 1, Some(&b"o3 x"[..])),
         (&[b"o3 x"], 0, Some(b"o3 x")),
@@ -166,7 +166,7 @@ fn subscriptions_are_messages_or_commands() {
 }
 
 #[test]
-fn a_ping_is_answered_with_its_context() {
+fn ping_is_answered_with_its_context() {
     for context in [&b""[..], b"sixteen bytes ok"] {
         let mut link = linked("SUB");
         let ping = command("PING", &[b"\x00\x32", context].concat());
@@ -179,7 +179,7 @@ fn a_ping_is_answered_with_its_context() {
 }
 
 #[test]
-fn pings_without_end_are_written_before_more_is_read() {
+fn endless_pings_are_answered_in_bounded_batches() {
     let pings = command("PING", b"\0\0sixteen bytes ok").repeat(10_000);
     let mut link = linked("SUB");
     let (done, came) = link.advance(&pings);
@@ -188,13 +188,13 @@ fn pings_without_end_are_written_before_more_is_read() {
 }
 
 #[test]
-fn what_is_only_claimed_is_refused_or_takes_no_memory() {
+fn claimed_lengths_are_refused_or_allocate_nothing() {
     let claim = |flags: u8, length: u64| [&[flags], &length.to_be_bytes()[..]].concat();
     for length in [u64::from(u32::MAX), 1 << 63, u64::MAX, MAX as u64 + 1] {
         for flags in [2, 3, 6] {
             assert_eq!(fault("REQ", &claim(flags, length)), Some("the frame is too large"));
         }
-        // Not even the whole length has to be there for a command.
+        // A command is refused by the first bytes of its length.
         assert_eq!(fault("SUB", &claim(2, length)), Some("the frame is too large"));
     }
     let mut decoder = ZmtpDecoder::new(MAX);
@@ -203,7 +203,7 @@ fn what_is_only_claimed_is_refused_or_takes_no_memory() {
 }
 
 #[test]
-fn a_message_has_its_limits_whatever_its_parts() {
+fn limit_covers_all_parts_of_a_message() {
     let part = vec![7; MAX / 2];
     assert_eq!(fault("REQ", &message(&[&part, &part])), None);
     assert_eq!(fault("REQ", &message(&[&part, &part, b"x"])), Some("the frame is too large"));
@@ -214,7 +214,7 @@ fn a_message_has_its_limits_whatever_its_parts() {
 }
 
 #[test]
-fn commands_and_subscriptions_have_their_limits() {
+fn commands_and_prefixes_are_bounded() {
     let long = |len: usize| {
         let body = [b"\x09SOMETHING", &vec![7; len][..]].concat();
         [&[6], &(body.len() as u64).to_be_bytes()[..], &body].concat()
@@ -229,14 +229,14 @@ fn commands_and_subscriptions_have_their_limits() {
 }
 
 #[test]
-fn what_is_no_frame_is_refused() {
+fn invalid_frames_are_refused() {
     for bytes in [&[8u8, 0][..], &[128, 0], &[5, 0], b"GET / HTTP/1.1", &[4, 0], &[4, 1, 9]] {
         assert!(fault("REQ", bytes).is_some(), "{bytes:?}");
     }
 }
 
 #[test]
-fn lengths_of_frames_are_written_short_or_long() {
+fn frame_lengths_are_written_short_or_long() {
     for len in [0, 1, 255, 256, 70_000] {
         let body = vec![7; len];
         let bytes = message(&[&body]);
@@ -250,7 +250,7 @@ fn lengths_of_frames_are_written_short_or_long() {
 
 proptest! {
     #[test]
-    fn frames_may_be_cut_and_glued_anywhere(
+    fn frames_may_be_split_and_joined_anywhere(
         socket in prop::sample::select(vec!["REQ", "DEALER", "SUB", "PUSH", "PUB"]),
         messages in prop::collection::vec(
             prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..4),
@@ -270,7 +270,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_break_it(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         zmtp(&bytes);
         zmtp(&[greeting_of_libzmq(), bytes].concat());
     }

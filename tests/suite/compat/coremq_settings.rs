@@ -81,7 +81,7 @@ fn the_file_beside_the_server_is_read_and_what_is_not_used_is_said() {
     assert_eq!(ended.code, Some(0));
     for line in [
         "read CoreMQ's configuration file coremq.conf",
-        "coremq.conf: log_level of [CoreMQ] is not used: --log says what is logged",
+        "coremq.conf: log_level of [CoreMQ] is not used: --log sets what is logged",
         "coremq.conf: log_file of [CoreWS] is not used: the log goes to standard error",
     ] {
         assert!(ended.stderr.contains(line), "{}", ended.stderr);
@@ -94,10 +94,10 @@ fn what_a_file_asks_for_in_vain_is_one_line() {
     let path = conf(&folder, "[CoreMQ]\ncluster_nodes = a, b\n");
     let path = path.to_str().unwrap();
     let cluster = format!(
-        "dsmq: {path}, line 2: cluster_nodes are servers with the same queues: give each of them the same \
-         --store redis://…, or remove it, and let all programs connect to this server\n"
+        "dsmq: {path}, line 2: cluster_nodes must share their queues: start each with the same \
+         --store redis://…, or remove the key and connect all programs to this server\n"
     );
-    let alone = format!("dsmq: {path} is read with --coremq: say that too\n");
+    let alone = format!("dsmq: {path} needs --coremq: add that flag\n");
     let missing = "dsmq: cannot read none.conf: No such file or directory (os error 2)\n";
     for (args, line) in [
         (&["--coremq=0", "--coremq-conf", path][..], cluster.as_str()),

@@ -293,7 +293,7 @@ fn an_o3one_yaml_is_followed_and_what_is_not_used_is_said() {
     for said in [
         "read the configuration file O3one.yaml",
         "O3one.yaml: log_path is not used: the log goes to standard error",
-        "./db/o3mq.db is left as it is, and not read",
+        "./db/o3mq.db is not read and stays unchanged",
         "messages are kept in ./db/dsmq.db",
     ] {
         assert!(log.contains(said), "{said} is not in {log}");
@@ -339,7 +339,7 @@ fn what_is_wrong_with_an_o3one_yaml_is_one_line() {
     for (yaml, line) in [
         (
             Some("port_pub: many"),
-            "O3one.yaml: wrong value for 'port_pub': a port is from 0 to 65535",
+            "O3one.yaml: wrong value for 'port_pub': expected a port from 0 to 65535",
         ),
         (Some("a: 1\nb: ["), "O3one.yaml, line "),
         (None, "cannot read O3one.yaml: No such file or directory (os error 2)"),

@@ -1,5 +1,5 @@
-//! A reader whose connection breaks: over pipes that hold less than a message, so that it is known
-//! what it got.
+//! A consumer whose connection breaks. The connection is a pipe smaller than a message, so the
+//! tests know exactly what arrived.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -25,7 +25,7 @@ fn topic() -> Topic {
     Topic::new("q").unwrap()
 }
 
-/// A broker with messages, each with its number in front.
+/// A broker with messages that begin with their numbers.
 fn broker() -> Arc<Broker> {
     let broker = Arc::new(Broker::new(store::in_memory(Rules::default()).unwrap()));
     let mut batch = Batch::default();
@@ -46,13 +46,13 @@ fn connect(broker: &Arc<Broker>) -> (DuplexStream, JoinHandle<()>) {
     let caller = Caller::server();
     let session = broker.session(&caller);
     let served = tokio::spawn(async move {
-        // How it ends is not what is asked here.
+        // The test checks the queue, not how the task ends.
         let _ = serve(site, server, Vec::new(), caller, session, stop).await;
     });
     (client, served)
 }
 
-/// Reads until so many messages have come whole and one has begun, and hangs up.
+/// Reads this many complete messages and the beginning of the next, and closes the pipe.
 async fn read_and_hang_up(broker: &Arc<Broker>, request: &str, messages: usize) {
     let (mut client, served) = connect(broker);
     client.write_all(request.as_bytes()).await.unwrap();
@@ -68,7 +68,7 @@ async fn read_and_hang_up(broker: &Arc<Broker>, request: &str, messages: usize) 
     served.await.unwrap();
 }
 
-/// The numbers of the messages that are left for others.
+/// The numbers of the messages left in the queue.
 fn left(broker: &Arc<Broker>) -> Vec<usize> {
     let consumer = broker.consume(&Caller::server(), &topic(), Waker::noop().clone());
     let mut numbers = Vec::new();
@@ -85,7 +85,7 @@ const SOCKET: &str = "GET /ws/q HTTP/1.1\r\nHost: localhost\r\nConnection: upgra
      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 #[test]
-fn what_a_broken_connection_did_not_get_whole_is_for_others_and_nothing_else() {
+fn broken_connection_returns_only_incomplete_messages() {
     for request in [COMET, SOCKET] {
         for messages in [0, 1, 2, 7, MESSAGES - 1] {
             let broker = broker();

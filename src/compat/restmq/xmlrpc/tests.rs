@@ -1,4 +1,4 @@
-//! Calls in XML: what is meant is found, and nothing of a stranger's breaks it.
+//! Parsing XML-RPC calls: valid forms, invalid calls, and any bytes.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ fn call(method: &str, params: &[&str]) -> Call {
 }
 
 #[test]
-fn calls_are_read_in_all_their_forms() {
+fn calls_are_read_in_all_forms() {
     for (text, expected) in [
         ("<methodCall><methodName>get</methodName></methodCall>", call("get", &[])),
         (
@@ -37,7 +37,7 @@ fn calls_are_read_in_all_their_forms() {
 }
 
 #[test]
-fn what_is_no_call_is_refused() {
+fn invalid_calls_are_refused() {
     let value = |inside: &str| {
         format!(
             "<methodCall><methodName>set</methodName><params><param><value>{inside}</value></param>\
@@ -78,7 +78,7 @@ fn what_is_no_call_is_refused() {
 
 proptest! {
     #[test]
-    fn texts_come_as_they_were_written(texts in vec("[^\u{0}-\u{8}\u{b}\u{c}\u{e}-\u{1f}\u{fffe}\u{ffff}]{0,20}", 0..4)) {
+    fn texts_come_back_unchanged(texts in vec("[^\u{0}-\u{8}\u{b}\u{c}\u{e}-\u{1f}\u{fffe}\u{ffff}]{0,20}", 0..4)) {
         let params: String = texts
             .iter()
             .map(|text| format!("<param><value><string>{}</string></value></param>", xml(text)))
@@ -89,12 +89,12 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_do_no_harm(bytes in any::<Vec<u8>>()) {
+    fn any_bytes_are_parsed_or_refused(bytes in any::<Vec<u8>>()) {
         let _ = parse(&bytes);
     }
 
     #[test]
-    fn any_pieces_of_calls_do_no_harm(pieces in vec(prop::sample::select(vec![
+    fn any_pieces_of_calls_are_parsed_or_refused(pieces in vec(prop::sample::select(vec![
         "<methodCall>", "</methodCall>", "<methodName>", "</methodName>", "<params>", "</params>",
         "<param>", "</param>", "<value>", "</value>", "<string>", "</string>", "<value/>", "x", "&lt;",
         "&#", "<![CDATA[", "]]>", "<!--", "-->", "<?", "?>", "<!DOCTYPE", ">", "\u{e9}",
