@@ -39,7 +39,7 @@ pub struct ZmtpHandler<D> {
     caller: Arc<Caller>,
     session: Session,
     waker: Waker,
-    link: ZmtpConnection,
+    connection: ZmtpConnection,
     dialect: D,
     /// Messages that wait to be carried out.
     received: Vec<Message>,
@@ -68,7 +68,7 @@ impl<D: Dialect> ZmtpHandler<D> {
             caller,
             session,
             waker,
-            link: ZmtpConnection::new(max_message),
+            connection: ZmtpConnection::new(max_message),
             dialect,
             received: Vec::new(),
             prefixes: Vec::new(),
@@ -83,7 +83,7 @@ impl<D: Dialect> ZmtpHandler<D> {
     fn receive(&mut self, unread: &[u8]) -> (usize, std::result::Result<(), ZmtpError>) {
         let mut done = 0;
         while self.received.len() < limits::ZMTP_BATCH_MESSAGES {
-            let (used, event) = self.link.advance(unread.get(done..).unwrap_or_default());
+            let (used, event) = self.connection.advance(unread.get(done..).unwrap_or_default());
             done += used;
             match event {
                 Ok(Some(Event::Message(message))) => self.received.push(message),
@@ -102,7 +102,7 @@ impl<D: Dialect> ZmtpHandler<D> {
             return;
         }
         let received = std::mem::take(&mut self.received);
-        let is_answered = self.link.peer().is_some_and(Peer::is_answered);
+        let is_answered = self.connection.peer().is_some_and(Peer::is_answered);
         // Peers that expect no answer send no envelope.
         let envelope = |message: &Message| if is_answered { message.envelope() } else { 0 };
         let bodies: Vec<Option<&[u8]>> =
@@ -116,7 +116,7 @@ impl<D: Dialect> ZmtpHandler<D> {
             };
             if is_answered {
                 let parts = message.parts().take(envelope(message));
-                self.link.send(parts.chain([answer.as_slice()]));
+                self.connection.send(parts.chain([answer.as_slice()]));
             }
         }
     }
@@ -124,7 +124,7 @@ impl<D: Dialect> ZmtpHandler<D> {
     /// Buffers a message if it begins with a subscribed prefix.
     fn send_to_subscriber(&mut self, message: &[u8]) {
         if self.prefixes.iter().any(|prefix| message.starts_with(prefix)) {
-            write_frame(self.link.out(), message, false);
+            write_frame(self.connection.out(), message, false);
         }
     }
 
@@ -181,7 +181,7 @@ impl<D: Dialect> handler::ProtocolHandler for ZmtpHandler<D> {
                 tracing::debug!("closing a ZMTP connection: {text}");
                 (done, Next::Close)
             }
-            Ok(()) if full || self.link.replies().len() >= limits::REPLY_BYTES => {
+            Ok(()) if full || self.connection.replies().len() >= limits::REPLY_BYTES => {
                 (done, Next::Write)
             }
             Ok(()) => (done, Next::Read),
@@ -189,11 +189,11 @@ impl<D: Dialect> handler::ProtocolHandler for ZmtpHandler<D> {
     }
 
     fn replies(&self) -> &[u8] {
-        self.link.replies()
+        self.connection.replies()
     }
 
     fn written(&mut self, _: usize) {
-        self.link.written();
+        self.connection.written();
     }
 
     fn is_subscribed(&self) -> bool {
@@ -201,7 +201,7 @@ impl<D: Dialect> handler::ProtocolHandler for ZmtpHandler<D> {
     }
 
     fn push(&mut self) -> bool {
-        while self.is_subscribed() && self.link.replies().len() < limits::REPLY_BYTES {
+        while self.is_subscribed() && self.connection.replies().len() < limits::REPLY_BYTES {
             if let Some(message) = self.dialect.next_resend() {
                 self.send_to_subscriber(&message);
                 continue;
@@ -233,13 +233,13 @@ impl<D: Dialect> handler::ProtocolHandler for ZmtpHandler<D> {
     }
 
     fn is_bulky(&self) -> bool {
-        self.link.is_bulky()
+        self.connection.is_bulky()
             || self.scratch.capacity() > limits::BUFFER_BYTES
             || self.session.is_bulky()
     }
 
     fn shrink(&mut self) {
-        self.link.shrink();
+        self.connection.shrink();
         self.scratch = Vec::new();
         self.session.shrink();
     }

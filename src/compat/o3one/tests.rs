@@ -42,7 +42,7 @@ fn messages(messages: &[&[&str]]) -> Vec<u8> {
     out
 }
 
-/// What is written for these bytes.
+/// The output for these bytes.
 fn answered(handler: &mut ZmtpHandler<O3one>, bytes: &[u8]) -> Vec<u8> {
     assert_eq!(handler.advance(bytes), (bytes.len(), Next::Read));
     let answered = handler.replies().to_vec();
@@ -50,7 +50,7 @@ fn answered(handler: &mut ZmtpHandler<O3one>, bytes: &[u8]) -> Vec<u8> {
     answered
 }
 
-/// What a subscriber is sent now.
+/// Everything that a subscriber is sent now.
 fn pushed(handler: &mut ZmtpHandler<O3one>) -> Vec<u8> {
     assert!(!handler.push());
     answered(handler, b"")
@@ -65,7 +65,7 @@ fn subscribe(handler: &mut ZmtpHandler<O3one>, prefix: &str) {
 }
 
 #[test]
-fn a_publication_is_answered_and_sent_to_whoever_asked_for_what_it_begins_with() {
+fn publication_is_answered_and_sent_to_matching_subscribers() {
     let (broker, config) = (broker(), Config::default());
     let mut publisher = handler(&broker, &config, "REQ");
     let prefixes = ["o3", "o3 He", "", "o3 hello", "o", "other", "o3\u{0}", "o3  "];
@@ -95,7 +95,7 @@ fn a_publication_is_answered_and_sent_to_whoever_asked_for_what_it_begins_with()
 }
 
 #[test]
-fn what_was_cancelled_as_often_as_it_was_subscribed_is_not_sent() {
+fn subscription_ends_after_as_many_cancels_as_subscribes() {
     let (broker, config) = (broker(), Config::default());
     let mut publisher = handler(&broker, &config, "DEALER");
     let mut subscriber = handler(&broker, &config, "SUB");
@@ -119,7 +119,7 @@ fn what_was_cancelled_as_often_as_it_was_subscribed_is_not_sent() {
 }
 
 #[test]
-fn what_others_put_is_its_text_or_else_its_json() {
+fn messages_of_other_protocols_are_sent_as_text_or_json() {
     let (broker, config) = (broker(), Config::default());
     let mut subscriber = handler(&broker, &config, "SUB");
     subscribe(&mut subscriber, "");
@@ -134,7 +134,7 @@ fn what_others_put_is_its_text_or_else_its_json() {
 }
 
 #[test]
-fn the_reply_carries_back_what_stood_before_the_empty_part() {
+fn reply_returns_the_envelope() {
     let (broker, config) = (broker(), Config { o3one_ack: "thanks".into(), ..Config::default() });
     let mut dealer = handler(&broker, &config, "DEALER");
     let asked = messages(&[&["1", "", "o3 a"], &["o3 b"], &["", "o3 c"]]);
@@ -148,7 +148,7 @@ fn the_reply_carries_back_what_stood_before_the_empty_part() {
 }
 
 #[test]
-fn what_cannot_be_put_is_answered_so_that_nobody_waits_for_it() {
+fn refused_messages_are_answered() {
     let (broker, config) = (broker(), Config { max_message: 20, ..Config::default() });
     let mut dealer = handler(&broker, &config, "DEALER");
     let long = format!("{} x", "t".repeat(257));
@@ -170,7 +170,7 @@ fn what_cannot_be_put_is_answered_so_that_nobody_waits_for_it() {
 }
 
 #[test]
-fn of_those_that_are_there_together_the_highest_priority_goes_first() {
+fn messages_that_arrive_together_are_put_by_priority() {
     let (broker, config) = (broker(), Config { o3one_priority: true, ..Config::default() });
     let mut subscriber = handler(&broker, &config, "SUB");
     subscribe(&mut subscriber, "o3");
@@ -180,7 +180,7 @@ fn of_those_that_are_there_together_the_highest_priority_goes_first() {
     assert_eq!(answered(&mut dealer, &asked), of(&["OK"; 7]));
     let sent = ["o3 high", "o3 higher", "o3 none", "o3 5", "o3 Hello 5", "o3 low", "o3 x"];
     assert_eq!(pushed(&mut subscriber), of(&sent));
-    // Whoever takes has the same order, whenever they came.
+    // Takers see the same order.
     let mut batch = Batch::default();
     batch.ops.push(crate::ops::Op::Take { topic: Topic::new("o3").unwrap(), lease: None });
     answered(&mut dealer, &of(&["o3 9 last"]));
@@ -189,7 +189,7 @@ fn of_those_that_are_there_together_the_highest_priority_goes_first() {
 }
 
 #[test]
-fn an_end_is_the_end_of_a_subscription() {
+fn subscription_ends_with_the_connection() {
     let (broker, config) = (broker(), Config::default());
     let mut subscriber = handler(&broker, &config, "SUB");
     subscribe(&mut subscriber, "o3");
@@ -199,7 +199,7 @@ fn an_end_is_the_end_of_a_subscription() {
 }
 
 #[test]
-fn more_than_one_batch_that_arrives_together_is_answered_in_order() {
+fn several_batches_are_answered_in_order() {
     let (broker, config) = (broker(), Config::default());
     let mut dealer = handler(&broker, &config, "DEALER");
     let count = 3 * limits::ZMTP_BATCH_MESSAGES + 1;
@@ -223,7 +223,7 @@ fn more_than_one_batch_that_arrives_together_is_answered_in_order() {
 }
 
 #[test]
-fn a_subscriber_has_as_many_subscriptions_as_any_other() {
+fn subscriptions_are_bounded() {
     let (broker, config) = (broker(), Config::default());
     let mut subscriber = handler(&broker, &config, "SUB");
     for number in 0..=limits::SUBSCRIPTIONS {

@@ -30,16 +30,16 @@ fn same_however_cut(bytes: &[u8]) {
 
 /// The events, the output and the error for bytes that arrive in pieces of `size`.
 fn read(bytes: &[u8], size: usize) -> (Vec<Event>, Vec<u8>, Option<ZmtpError>) {
-    let mut link = ZmtpConnection::new(MAX_MESSAGE);
+    let mut connection = ZmtpConnection::new(MAX_MESSAGE);
     let (mut events, mut answered, mut unread) = (Vec::new(), Vec::new(), Vec::new());
     for piece in bytes.chunks(size) {
         unread.extend_from_slice(piece);
         loop {
-            let (done, event) = link.advance(&unread);
+            let (done, event) = connection.advance(&unread);
             unread.drain(..done);
-            answered.extend_from_slice(link.replies());
-            let wrote = !link.replies().is_empty();
-            link.written();
+            answered.extend_from_slice(connection.replies());
+            let wrote = !connection.replies().is_empty();
+            connection.written();
             match event {
                 Ok(Some(event)) => events.push(event),
                 Ok(None) if wrote => {}

@@ -32,18 +32,18 @@ fn message(parts: &[&[u8]]) -> Vec<u8> {
 
 /// A connection after the handshake, with an empty output.
 fn linked(socket: &str) -> ZmtpConnection {
-    let mut link = ZmtpConnection::new(MAX);
+    let mut connection = ZmtpConnection::new(MAX);
     let begin = [greeting_of_libzmq(), ready(socket)].concat();
-    assert_eq!(link.advance(&begin), (begin.len(), Ok(None)));
-    assert!(link.peer().is_some());
-    link.written();
-    link
+    assert_eq!(connection.advance(&begin), (begin.len(), Ok(None)));
+    assert!(connection.peer().is_some());
+    connection.written();
+    connection
 }
 
-fn events(link: &mut ZmtpConnection, bytes: &[u8]) -> (Vec<Event>, Option<ZmtpError>) {
+fn events(connection: &mut ZmtpConnection, bytes: &[u8]) -> (Vec<Event>, Option<ZmtpError>) {
     let (mut events, mut done) = (Vec::new(), 0);
     loop {
-        let (used, event) = link.advance(&bytes[done..]);
+        let (used, event) = connection.advance(&bytes[done..]);
         done += used;
         match event {
             Ok(Some(event)) => events.push(event),
@@ -63,37 +63,41 @@ fn handshake_succeeds_for_each_supported_socket() {
     for (socket, own) in
         [("REQ", "REP"), ("DEALER", "ROUTER"), ("SUB", "PUB"), ("XSUB", "PUB"), ("PUSH", "PULL")]
     {
-        let mut link = ZmtpConnection::new(MAX);
+        let mut connection = ZmtpConnection::new(MAX);
         let begin = [greeting_of_libzmq(), ready(socket)].concat();
-        assert_eq!(link.advance(&begin), (begin.len(), Ok(None)), "{socket}");
+        assert_eq!(connection.advance(&begin), (begin.len(), Ok(None)), "{socket}");
         let mut expected = greeting().to_vec();
         let property = [b"\x0bSocket-Type\0\0\0", &[own.len() as u8][..], own.as_bytes()].concat();
         expected.extend(command("READY", &property));
-        assert_eq!(link.replies(), expected, "{socket}");
+        assert_eq!(connection.replies(), expected, "{socket}");
     }
-    let mut link = ZmtpConnection::new(MAX);
-    events(&mut link, &[greeting_of_libzmq(), ready("PUB")].concat());
-    assert!(link.replies().ends_with(&message(&[&[1]])), "it is subscribed to");
+    let mut connection = ZmtpConnection::new(MAX);
+    events(&mut connection, &[greeting_of_libzmq(), ready("PUB")].concat());
+    assert!(connection.replies().ends_with(&message(&[&[1]])), "it is subscribed to");
 }
 
 #[test]
 fn unsupported_socket_receives_an_error() {
     for socket in ["PAIR", "ROUTER", "req", ""] {
-        let mut link = ZmtpConnection::new(MAX);
-        let (_, fault) = events(&mut link, &[greeting_of_libzmq(), ready(socket)].concat());
+        let mut connection = ZmtpConnection::new(MAX);
+        let (_, fault) = events(&mut connection, &[greeting_of_libzmq(), ready(socket)].concat());
         assert!(fault.is_some(), "{socket}");
-        assert_eq!(link.replies()[64..][..8], *b"\x04\x38\x05ERROR", "{socket}");
+        assert_eq!(connection.replies()[64..][..8], *b"\x04\x3a\x05ERROR", "{socket}");
     }
-    let mut link = ZmtpConnection::new(MAX);
-    assert!(events(&mut link, &[greeting_of_libzmq(), command("READY", b"")].concat()).1.is_some());
+    let mut connection = ZmtpConnection::new(MAX);
+    assert!(
+        events(&mut connection, &[greeting_of_libzmq(), command("READY", b"")].concat())
+            .1
+            .is_some()
+    );
 }
 
 #[test]
 fn greeting_may_arrive_in_parts() {
     for len in 0..64 {
-        let mut link = ZmtpConnection::new(MAX);
-        assert_eq!(link.replies(), greeting());
-        assert_eq!(link.advance(&greeting_of_libzmq()[..len]), (0, Ok(None)), "{len}");
+        let mut connection = ZmtpConnection::new(MAX);
+        assert_eq!(connection.replies(), greeting());
+        assert_eq!(connection.advance(&greeting_of_libzmq()[..len]), (0, Ok(None)), "{len}");
     }
 }
 
@@ -121,8 +125,9 @@ fn older_and_foreign_greetings_are_refused_at_once() {
 #[test]
 fn messages_before_the_handshake_are_refused() {
     for early in [message(&[b""]), message(&[b"o3 x"]), command("PING", b"\0\0"), ready("REQ")] {
-        let mut link = ZmtpConnection::new(MAX);
-        let (came, fault) = events(&mut link, &[greeting_of_libzmq(), early.clone()].concat());
+        let mut connection = ZmtpConnection::new(MAX);
+        let (came, fault) =
+            events(&mut connection, &[greeting_of_libzmq(), early.clone()].concat());
         assert_eq!(came, []);
         assert_eq!(fault.is_none(), early == ready("REQ"), "{early:?}");
     }
@@ -168,10 +173,10 @@ fn subscriptions_are_messages_or_commands() {
 #[test]
 fn ping_is_answered_with_its_context() {
     for context in [&b""[..], b"sixteen bytes ok"] {
-        let mut link = linked("SUB");
+        let mut connection = linked("SUB");
         let ping = command("PING", &[b"\x00\x32", context].concat());
-        assert_eq!(events(&mut link, &ping), (vec![], None));
-        assert_eq!(link.replies(), command("PONG", context));
+        assert_eq!(events(&mut connection, &ping), (vec![], None));
+        assert_eq!(connection.replies(), command("PONG", context));
     }
     for wrong in [&b"\x00"[..], b"\x00\x00seventeen bytes!!"] {
         assert!(fault("SUB", &command("PING", wrong)).is_some());
@@ -181,10 +186,10 @@ fn ping_is_answered_with_its_context() {
 #[test]
 fn endless_pings_are_answered_in_bounded_batches() {
     let pings = command("PING", b"\0\0sixteen bytes ok").repeat(10_000);
-    let mut link = linked("SUB");
-    let (done, came) = link.advance(&pings);
+    let mut connection = linked("SUB");
+    let (done, came) = connection.advance(&pings);
     assert!(done < pings.len() && came == Ok(None));
-    assert!(link.replies().len() < limits::REPLY_BYTES + 100);
+    assert!(connection.replies().len() < limits::REPLY_BYTES + 100);
 }
 
 #[test]

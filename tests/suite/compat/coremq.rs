@@ -12,14 +12,14 @@ fn ask(client: &mut Client, object: &Value) -> Value {
     client.receive_json()
 }
 
-/// The id of a connection, which an answer tells.
+/// The connection's id, taken from an answer.
 fn id(client: &mut Client) -> String {
     let answer = ask(client, &json!({ "queue": "x", "coremq_options": {} }));
     assert_eq!(answer["response"], "OK: Options set");
     answer["queue"].as_str().unwrap().to_owned()
 }
 
-/// Subscribes, which has no answer, and returns once that is done.
+/// Subscribes and waits until the subscription holds, since it has no answer.
 fn subscribe(client: &mut Client, queues: Value) {
     client.send(&json!({ "coremq_subscribe": queues }).to_string());
     id(client);
@@ -48,7 +48,7 @@ fn messages_pass_between_clients_and_other_protocols() {
     json.send(r#"{"action":"get","topic":"q"}"#);
     assert_eq!(json.receive_reply()["message"]["coremq_sender"], *a_id);
 
-    // Its sender has not got it: what comes next is something else.
+    // The sender does not receive its own message, so the next message is another one.
     json.send(r#"{"action":"put","topic":"q","message":{"from": "json", "queue": "forged"}}"#);
     for client in [&mut a, &mut b] {
         assert_eq!(client.receive_text(), r#"{"from":"json","queue":"q"}"#.replace(": ", ":"));
@@ -64,7 +64,7 @@ fn messages_pass_between_clients_and_other_protocols() {
 }
 
 #[test]
-fn what_is_no_command_is_said() {
+fn unknown_commands_are_answered_with_an_error() {
     let server = server_with(Config { max_message: 1_000, ..Config::default() });
     let mut client = Client::connect(server.addr(), "/ws");
     for (text, error) in [
@@ -90,7 +90,7 @@ fn what_is_no_command_is_said() {
 }
 
 #[test]
-fn pages_from_elsewhere_are_let_in_by_name() {
+fn allowed_origins_may_connect() {
     let upgrade = "GET /ws HTTP/1.1\r\nHost: localhost\r\nOrigin: https://good.example\r\n\
                    Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

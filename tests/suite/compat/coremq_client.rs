@@ -1,4 +1,4 @@
-//! A client of CoreMQ as strict as its own: tests/python/coremq_client.py.
+//! Runs a client as strict as CoreMQ's own, tests/python/coremq_client.py.
 
 use std::process::{Command, Stdio};
 
@@ -8,7 +8,7 @@ const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/coremq_c
 
 #[test]
 #[ignore = "needs Python 3: make test runs it"]
-fn a_strict_client_gets_all_that_it_was_promised_and_a_bye() {
+fn strict_client_receives_all_messages_and_a_bye() {
     let (mut server, _) = Process::server(&mut dsmq(&["--port", "0", "--coremq=0"]));
     let addr = server.address_of("coremq");
     let mut python = Command::new("python3");

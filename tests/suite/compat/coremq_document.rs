@@ -1,4 +1,4 @@
-//! docs/reference/coremq.md, exchange by exchange, against a fresh server each.
+//! Replays docs/reference/coremq.md, each exchange against a fresh server.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::suite::support::server_with;
 const DOCUMENT: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/coremq.md"));
 
-/// As it was said here: ids, the server's name and the time are not those of the document.
+/// Replaces the ids, the server's name and the time of the document by those of this run.
 fn in_truth(text: &str, clients: &BTreeMap<&str, Client>, port: u16) -> String {
     let mut text = text.to_owned();
     for (name, client) in clients {
@@ -30,7 +30,7 @@ fn replay(exchange: &'static str) {
         let (direction, said) = said.split_at(2);
         let (queue, json) = said.split_once(' ').unwrap();
         if !clients.contains_key(who) {
-            // Its welcome is read, and looked at, when it connects.
+            // The welcome is read and checked when a client connects.
             assert!(json.starts_with(r#"{"response": "OK: Welcome to CoreMQ server""#), "{line}");
             clients.insert(who, Client::connect(addr));
             continue;
@@ -61,6 +61,6 @@ pub fn replay_all(document: &'static str) {
 }
 
 #[test]
-fn every_exchange_goes_as_it_is_written() {
+fn every_exchange_gives_the_documented_answers() {
     replay_all(DOCUMENT);
 }

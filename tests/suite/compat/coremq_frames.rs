@@ -1,4 +1,4 @@
-//! CoreMQ over TCP: frames, commands, who gets what, and how a connection ends.
+//! CoreMQ over TCP: frames, commands, delivery, and the end of a connection.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -26,7 +26,7 @@ pub fn said(text: &str) -> Value {
     json!({ "response": text })
 }
 
-/// A connection and the id that it was given.
+/// A connection and its id.
 pub struct Client {
     pub peer: Peer,
     pub id: String,
@@ -51,7 +51,7 @@ impl Client {
         receive(&mut self.peer)
     }
 
-    /// A command to its own queue, as the client library sends it.
+    /// Sends a command to the connection's own queue, as the client library does.
     pub fn ask(&mut self, object: Value) -> Value {
         let id = self.id.clone();
         self.ask_at(&id, object)
@@ -81,7 +81,7 @@ fn receive(peer: &mut Peer) -> (String, Value) {
     (queue.to_owned(), serde_json::from_str(json).unwrap())
 }
 
-/// The text of the next frame: as many characters as its header says.
+/// Reads the text of the next frame: as many characters as its header says.
 pub fn receive_text(peer: &mut Peer) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b" ") {
@@ -92,7 +92,7 @@ pub fn receive_text(peer: &mut Peer) -> String {
     let length: usize = head.strip_prefix('+').unwrap().trim_end().parse().unwrap();
     let mut bytes = peer.receive(length);
     loop {
-        // Where characters are longer than a byte there are more of these.
+        // Longer characters need more bytes.
         let more = length - bytes.iter().filter(|byte| !matches!(byte, 0x80..=0xBF)).count();
         match str::from_utf8(&bytes) {
             Ok(text) if more == 0 => return text.to_owned(),
@@ -103,7 +103,7 @@ pub fn receive_text(peer: &mut Peer) -> String {
 }
 
 #[test]
-fn a_message_reaches_subscribers_and_not_its_sender() {
+fn message_reaches_subscribers_but_not_its_sender() {
     let server = server_with(config());
     let [mut a, mut b, mut c] = [(); 3].map(|()| Client::connect(address(&server)));
     a.subscribe(json!("q"));
@@ -120,7 +120,7 @@ fn a_message_reaches_subscribers_and_not_its_sender() {
     assert_eq!(message["coremq_server"], format!("{}:{port}", b.name));
     assert_eq!(object.len(), 5);
 
-    // To a connection's id without a subscription; and what comes next for `a` is not its own.
+    // A direct message needs no subscription. The next message for `a` is not its own.
     assert_eq!(c.ask_at(&a.id, json!({ "to": "a" })), said("OK: Message sent"));
     let (queue, message) = a.receive();
     assert_eq!((queue, &message["to"]), (a.id.clone(), &json!("a")));
@@ -132,7 +132,7 @@ fn a_message_reaches_subscribers_and_not_its_sender() {
 }
 
 #[test]
-fn lists_are_passed_on_as_they_are_and_strings_in_objects() {
+fn lists_are_delivered_unchanged_and_strings_wrapped() {
     let server = server_with(config());
     let [mut a, mut b] = [(); 2].map(|()| Client::connect(address(&server)));
     a.subscribe(json!("q"));
@@ -164,7 +164,7 @@ fn every_command_is_answered() {
     let server = server_with(config());
     let [mut a, _b] = [(); 2].map(|()| Client::connect(address(&server)));
     assert_eq!(a.ask(json!({ "coremq_options": { "x": 1, "y": null } })), said("OK: Options set"));
-    // On any queue, and by the first of the keys.
+    // Commands work on any queue; the first key in the fixed order decides.
     let both = json!({ "coremq_status": 1, "coremq_subscribe": "q" });
     assert_eq!(a.ask_at("any", both), said("OK: Subscribe successful"));
     let (id, name) = (a.id.clone(), a.name.clone());
@@ -196,12 +196,12 @@ fn every_command_is_answered() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     a.peer.send(frame("q", &deep));
     assert!(a.answer()["response"].as_str().unwrap().starts_with("ERROR: nested too deep"));
-    // All of that has ended nothing.
+    // The connection survives all of these errors.
     assert_eq!(a.ask_at("r", json!({})), said("OK: Message sent"));
 }
 
 #[test]
-fn the_history_is_the_last_ten_of_each_queue() {
+fn history_has_the_latest_ten_of_each_queue() {
     let server = server_with(config());
     let mut a = Client::connect(address(&server));
     for number in 0..12 {
@@ -216,7 +216,7 @@ fn the_history_is_the_last_ten_of_each_queue() {
 }
 
 #[test]
-fn frames_may_be_cut_and_glued_anywhere() {
+fn frames_may_be_split_and_joined_anywhere() {
     let server = server_with(config());
     let mut reader = Client::connect(address(&server));
     reader.subscribe(json!("café"));
@@ -224,7 +224,7 @@ fn frames_may_be_cut_and_glued_anywhere() {
         (0..3).map(|n| frame("café", &format!(r#"{{"n":{n},"text":"é😀"}}"#))).collect();
     for cut in 0..stream.len() {
         let mut sender = Client::connect(address(&server));
-        // In two segments, as far as a client can say so.
+        // Two writes usually arrive as two segments.
         sender.peer.send(&stream.as_bytes()[..cut]);
         sender.peer.send(&stream.as_bytes()[cut..]);
         for number in 0..3 {
@@ -242,7 +242,7 @@ fn frames_may_be_cut_and_glued_anywhere() {
 }
 
 #[test]
-fn what_is_no_frame_ends_the_connection_and_no_other() {
+fn invalid_frame_closes_only_its_own_connection() {
     let server = server_with(Config { max_message: 1_000, ..config() });
     let mut other = Client::connect(address(&server));
     for (text, begin) in [
@@ -266,7 +266,7 @@ fn what_is_no_frame_ends_the_connection_and_no_other() {
 }
 
 #[test]
-fn a_peer_that_stops_inside_a_frame_costs_nobody_anything() {
+fn incomplete_frames_block_no_other_connection() {
     let server = server_with(config());
     let mut other = Client::connect(address(&server));
     let whole = frame("q", r#"{"a":1}"#);
@@ -287,7 +287,7 @@ fn a_peer_that_stops_inside_a_frame_costs_nobody_anything() {
 }
 
 #[test]
-fn everyone_is_told_bye_when_the_server_stops() {
+fn clients_receive_bye_when_the_server_stops() {
     let server = server_with(config());
     let addr = address(&server);
     let mut clients = [(); 3].map(|()| Client::connect(addr));
@@ -301,7 +301,7 @@ fn everyone_is_told_bye_when_the_server_stops() {
 }
 
 #[test]
-fn nothing_is_missing_when_many_send_to_many() {
+fn many_senders_reach_many_subscribers_completely() {
     const SENDERS: usize = 5;
     const LISTENERS: usize = 20;
     const MESSAGES: usize = 200;
@@ -336,10 +336,10 @@ fn nothing_is_missing_when_many_send_to_many() {
     senders.into_iter().chain(listeners).for_each(|thread| thread.join().unwrap());
 }
 
-/// Half of the subscribers never read what is larger than all their buffers; the others get all of
-/// it, and so does who sends.
+/// Half of the subscribers never read more data than all buffers hold. The others, and the sender,
+/// must receive everything.
 #[test]
-fn subscribers_that_never_read_hold_up_nobody() {
+fn subscribers_that_never_read_delay_no_other() {
     const HALF: usize = 500;
     const MESSAGES: usize = 20;
     let server = server_with(Config { max_connections: 2_000, ..config() });
@@ -367,7 +367,7 @@ fn subscribers_that_never_read_hold_up_nobody() {
 }
 
 #[test]
-fn limits_of_a_command_are_errors_and_the_connection_goes_on() {
+fn exceeded_limits_are_errors_and_keep_the_connection() {
     let server = server_with(config());
     let mut client = Client::connect(address(&server));
     let refused = |answer: Value| {
@@ -375,7 +375,7 @@ fn limits_of_a_command_are_errors_and_the_connection_goes_on() {
     };
     let queues: Vec<String> = (0..=dsmq::limits::SUBSCRIPTIONS).map(|n| format!("q{n}")).collect();
     refused(client.ask(json!({ "coremq_subscribe": queues })));
-    // A history of more than 16 MiB.
+    // The history exceeds 16 MiB.
     let text = "x".repeat(10 << 20);
     for queue in ["a", "b"] {
         let sent = client.ask_at(queue, json!({ "text": text }));

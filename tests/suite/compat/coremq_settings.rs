@@ -1,5 +1,5 @@
-//! coremq.conf, replicants, the address that CoreMQ's WebSocket has for itself, and what a restart
-//! leaves.
+//! CoreMQ's settings: coremq.conf, replicants, the separate WebSocket listener, and the history
+//! after a restart.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ fn with_conf(folder: &Folder, text: &str) -> Server {
 }
 
 #[test]
-fn replicants_get_every_message_if_they_may() {
+fn allowed_replicants_receive_every_message() {
     let folder = Folder::new("coremq");
     let server = with_conf(&folder, "[CoreMQ]\nallowed_replicants = 192.0.2.1, localhost\n");
     let [mut replicant, mut sender] = [(); 2].map(|()| Client::connect(address(&server)));
@@ -44,7 +44,7 @@ fn replicants_get_every_message_if_they_may() {
         let (got, message) = replicant.receive();
         assert_eq!((got.as_str(), &message["for"]), (queue, &json!(queue)));
     }
-    // No frame can name the first; its own do not come back.
+    // No frame can hold the first queue's name. A replicant does not receive its own messages.
     let mut json = Peer::connect(server.addr());
     json.send(r#"{"action":"put","topic":"a b","message":1}"#);
     replicant.ask_at("q", json!({}));
@@ -60,7 +60,7 @@ fn replicants_get_every_message_if_they_may() {
 }
 
 #[test]
-fn the_file_beside_the_server_is_read_and_what_is_not_used_is_said() {
+fn coremq_conf_is_read_and_unused_keys_are_logged() {
     let folder = Folder::new("coremq");
     let text = "[CoreMQ]\naddress = 127.0.0.1\nport = 0\nlog_level = DEBUG\n\
                 [CoreWS]\naddress = localhost\nport = 0\nlog_file = stdout\n";
@@ -89,7 +89,7 @@ fn the_file_beside_the_server_is_read_and_what_is_not_used_is_said() {
 }
 
 #[test]
-fn what_a_file_asks_for_in_vain_is_one_line() {
+fn invalid_settings_are_reported_in_one_line() {
     let folder = Folder::new("coremq");
     let path = conf(&folder, "[CoreMQ]\ncluster_nodes = a, b\n");
     let path = path.to_str().unwrap();
@@ -110,7 +110,7 @@ fn what_a_file_asks_for_in_vain_is_one_line() {
 }
 
 #[test]
-fn the_history_outlives_a_server_with_a_file() {
+fn history_survives_a_restart_with_a_file() {
     let folder = Folder::new("coremq");
     let store = || StoreLocation::File(folder.path("queue.db"));
     let server = server_with(Config { store: store(), ..config() });
@@ -136,7 +136,7 @@ fn web(server: &Server) -> SocketAddr {
 
 #[test]
 #[cfg(feature = "http")]
-fn websockets_and_frames_are_one() {
+fn websocket_and_frames_share_queues() {
     let folder = Folder::new("coremq");
     let server = with_conf(&folder, "[CoreWS]\nport = 0\n");
     let mut frames = Client::connect(address(&server));
@@ -167,7 +167,7 @@ fn websockets_and_frames_are_one() {
 
 #[test]
 #[cfg(feature = "http")]
-fn the_websocket_s_own_address_has_nothing_else() {
+fn separate_websocket_listener_serves_nothing_else() {
     let folder = Folder::new("coremq");
     let server = with_conf(&folder, "[CoreWS]\nport = 0\n");
     for path in ["/", "/q/x", "/t/x", "/stats"] {

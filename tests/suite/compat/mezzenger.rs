@@ -1,5 +1,5 @@
-//! Mezzenger on its ports: in bytes as its programs send them, the programs of its README, and what
-//! outlives a server that is killed.
+//! Mezzenger on its ports: the bytes of its programs, the programs of its README, and restarts
+//! after a kill.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::suite::support::server_with;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/");
 
-/// What is kept and is nowhere else.
+/// The number of unacknowledged messages in the store.
 const KEPT: usize = 10_000;
 
 fn server() -> Server {
@@ -40,7 +40,7 @@ fn send(peer: &mut Peer, frame: &str) {
 }
 
 #[test]
-fn messages_reach_subscribers_byte_for_byte_and_others_as_json() {
+fn frames_arrive_unchanged_and_others_read_json() {
     let server = server();
     let mut listener = subscriber(address_of(&server, "mezzenger pub"), "greet");
     let mut json = Peer::connect(server.addr());
@@ -61,7 +61,7 @@ fn messages_reach_subscribers_byte_for_byte_and_others_as_json() {
 }
 
 #[test]
-fn what_is_not_acknowledged_comes_again_and_then_no_more() {
+fn message_is_sent_again_until_acknowledged() {
     let server = server();
     let mut listeners = [(); 2].map(|()| subscriber(address_of(&server, "mezzenger pub"), "job"));
     let mut sender = connect(address_of(&server, "mezzenger recv"), "REQ");
@@ -81,9 +81,9 @@ fn what_is_not_acknowledged_comes_again_and_then_no_more() {
     json.ask(r#"{"action":"take","topic":"job"}"#, r#"{"message":"","empty":true}"#);
 }
 
-/// On the stack that a connection has.
+/// Deep nesting must not overflow the small stack of a connection's thread.
 #[test]
-fn a_pickle_that_is_deep_or_holds_itself_costs_its_sender_an_error() {
+fn deep_and_recursive_pickles_are_refused() {
     let server = server();
     let recv = address_of(&server, "mezzenger recv");
     let nested = |depth: usize| {
@@ -106,7 +106,7 @@ fn a_pickle_that_is_deep_or_holds_itself_costs_its_sender_an_error() {
 }
 
 #[test]
-fn who_stops_in_the_middle_holds_nobody_up() {
+fn incomplete_messages_block_no_other_sender() {
     let server = server();
     let recv = address_of(&server, "mezzenger recv");
     let whole = request(&frame("job", "I1\n", 0, "one"));
@@ -117,7 +117,7 @@ fn who_stops_in_the_middle_holds_nobody_up() {
         stopped.push(peer);
     }
     let mut sender = connect(recv, "REQ");
-    // Cut off inside the pickle, and so in no frame's middle.
+    // The pickle is cut off, the ØMQ frame is complete.
     for len in [0, 3, 4, 5, 20] {
         let frame = frame("job", "I1\n", 0, "one");
         sender.send(request(frame.get(..len).unwrap()));
@@ -126,7 +126,7 @@ fn who_stops_in_the_middle_holds_nobody_up() {
         assert!(sender.receive(answer[3].into()).starts_with(b"ERROR: "), "{len}");
     }
     send(&mut sender, &frame("job", "I1\n", 0, "one"));
-    // Those that go on are served.
+    // Peers that continue are served.
     for (peer, len) in stopped.iter_mut().zip([1, 2, 3, 4, 5, 10, whole.len() - 1]) {
         peer.send(whole.get(len..).unwrap());
         assert_eq!(peer.receive(6), b"\x01\x00\x00\x02OK");
@@ -134,7 +134,7 @@ fn who_stops_in_the_middle_holds_nobody_up() {
 }
 
 #[test]
-fn a_subscriber_that_reads_nothing_holds_nobody_up() {
+fn subscriber_that_never_reads_delays_no_other() {
     let server = server();
     let _deaf = subscriber(address_of(&server, "mezzenger pub"), "");
     let mut listener = subscriber(address_of(&server, "mezzenger pub"), "job");
@@ -144,7 +144,7 @@ fn a_subscriber_that_reads_nothing_holds_nobody_up() {
         let job = frame("job", &payload, 1, &number.to_string());
         send(&mut sender, &job);
         send(&mut sender, &frame("ack", &format!("S'{number}'\n"), 0, "of the ack"));
-        // It may have come again before that.
+        // The message may have been sent again before the acknowledgement.
         let expected = message(&job);
         let mut received = listener.receive(expected.len());
         while received != expected {
@@ -154,7 +154,7 @@ fn a_subscriber_that_reads_nothing_holds_nobody_up() {
 }
 
 #[test]
-fn its_addresses_have_their_lines_and_end_with_the_server() {
+fn listeners_are_announced_and_closed_with_the_server() {
     let mut command = dsmq(&["--port", "0", "--mezzenger=0,0"]);
     let (mut process, main) = Process::server(&mut command);
     let further = ["mezzenger pub", "mezzenger recv"].map(|name| process.address_of(name));
@@ -184,7 +184,7 @@ fn python(script: &str) -> Command {
     command
 }
 
-/// Carries out a task of `mezzenger.py`.
+/// Runs a task of `mezzenger.py`.
 fn carry_out(pub_: SocketAddr, recv: SocketAddr, main: SocketAddr, task: &[&str], folder: &Folder) {
     let mut command = python("mezzenger.py");
     command.args([pub_, recv, main].map(|addr| addr.port().to_string())).args(task);
@@ -195,7 +195,7 @@ fn carry_out(pub_: SocketAddr, recv: SocketAddr, main: SocketAddr, task: &[&str]
 
 #[test]
 #[ignore = "needs Python with pyzmq from PyPI: make test installs it"]
-fn python_s_clients_find_nothing_wrong() {
+fn python_clients_pass() {
     let server = server();
     let folder = Folder::new("mezzenger");
     let [pub_, recv] = ["pub", "recv"].map(|end| address_of(&server, &format!("mezzenger {end}")));
@@ -206,7 +206,7 @@ fn python_s_clients_find_nothing_wrong() {
 
 #[test]
 #[ignore = "needs Python with pyzmq from PyPI: make test installs it"]
-fn what_is_kept_outlives_a_server_that_is_killed() {
+fn unacknowledged_messages_survive_a_killed_server() {
     let folder = Folder::new("mezzenger-killed");
     let store = folder.path("queue.db");
     let count = KEPT.to_string();
@@ -216,13 +216,13 @@ fn what_is_kept_outlives_a_server_that_is_killed() {
         let (mut process, main) = Process::server(&mut dsmq(&args));
         let [pub_, recv] = ["mezzenger pub", "mezzenger recv"].map(|end| process.address_of(end));
         carry_out(pub_, recv, main, &[task, &count], &folder);
-        // Dropped, it is killed.
+        // Dropping the server kills it.
     }
 }
 
 #[test]
 #[ignore = "needs Python with pyzmq from PyPI: make test installs it"]
-fn the_programs_of_the_readme_run() {
+fn programs_of_the_readme_run() {
     let server = server();
     let ports = ["pub", "recv"].map(|end| address_of(&server, &format!("mezzenger {end}")).port());
     let ports = format!("{},{}", ports[0], ports[1]);
@@ -249,7 +249,7 @@ fn ack_of_a_message_is_a_number_or_a_boolean() {
     send(&mut sender, &with_ack("I00\n"));
     send(&mut sender, &with_ack("N"));
     assert_eq!(kept(&mut json), 0);
-    // True.
+    // `I01` is True in protocol 0.
     send(&mut sender, &with_ack("I01\n"));
     assert_eq!(kept(&mut json), 1);
     sender.send(request(&with_ack("S'yes'\n")));

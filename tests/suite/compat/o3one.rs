@@ -1,5 +1,5 @@
-//! O3one MQ on its ports, in bytes as its programs send them: publishing, subscribing, its WebSocket
-//! bridge, its page, its O3one.yaml, and peers that stop in the middle or do not read.
+//! O3one MQ on its ports, in the bytes of its programs: publishing, subscribing, the WebSocket
+//! bridge, the page, O3one.yaml, and peers that send half a message or do not read.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -36,7 +36,7 @@ pub fn request(text: &str) -> Vec<u8> {
     [b"\x01\x00".to_vec(), message(text)].concat()
 }
 
-/// A peer whose hand was shaken.
+/// Connects with this socket type and completes the handshake.
 pub fn connect(addr: SocketAddr, socket: &str) -> Peer {
     let mut peer = Peer::connect_silent(addr);
     peer.send([greeting(), ready(socket)].concat());
@@ -52,7 +52,7 @@ pub fn connect(addr: SocketAddr, socket: &str) -> Peer {
     peer
 }
 
-/// One that has subscribed when this returns: what it pings is answered behind that.
+/// Connects and subscribes. The answer to a ping shows that the subscription holds.
 pub fn subscriber(addr: SocketAddr, prefix: &str) -> Peer {
     let mut peer = connect(addr, "SUB");
     peer.send(message(&format!("\x01{prefix}")));
@@ -66,7 +66,7 @@ pub fn expect(peer: &mut Peer, text: &str) {
     assert_eq!(peer.receive(expected.len()), expected);
 }
 
-/// What a request is answered.
+/// The text of the next reply.
 pub fn answer(peer: &mut Peer) -> String {
     assert_eq!(peer.receive(3), b"\x01\x00\x00");
     let len = peer.receive(1)[0].into();
@@ -74,7 +74,7 @@ pub fn answer(peer: &mut Peer) -> String {
 }
 
 #[test]
-fn a_message_of_several_parts_is_refused_and_one_without_answer_has_no_envelope() {
+fn message_of_several_parts_is_refused() {
     let server = o3one();
     let publishers = address_of(&server, "o3one sub");
     let mut listener = subscriber(address_of(&server, "o3one pub"), "o3");
@@ -101,7 +101,7 @@ pub fn address_of(server: &Server, protocol: &str) -> SocketAddr {
 }
 
 #[test]
-fn what_a_request_publishes_reaches_subscribers_on_the_other_port() {
+fn published_messages_reach_subscribers_on_the_other_port() {
     let server = o3one();
     let mut subscriber = subscriber(address_of(&server, "o3one pub"), "o3");
     let mut publisher = connect(address_of(&server, "o3one sub"), "REQ");
@@ -119,7 +119,7 @@ fn what_a_request_publishes_reaches_subscribers_on_the_other_port() {
 }
 
 #[test]
-fn the_server_s_own_port_knows_it_by_its_first_byte() {
+fn own_port_recognises_zmtp_by_its_first_byte() {
     let server = server();
     let mut subscriber = subscriber(server.addr(), "o3");
     publish(&mut connect(server.addr(), "REQ"), "o3 over the same port");
@@ -130,7 +130,7 @@ fn the_server_s_own_port_knows_it_by_its_first_byte() {
 }
 
 #[test]
-fn a_peer_may_greet_in_parts_and_wait_for_each_answer() {
+fn peer_may_greet_in_parts_and_wait_for_each_answer() {
     let server = o3one();
     for (_, addr) in server.addresses() {
         if addr == server.addr()
@@ -156,7 +156,7 @@ fn a_peer_may_greet_in_parts_and_wait_for_each_answer() {
 }
 
 #[test]
-fn what_is_not_zmtp_3_is_closed_and_others_go_on() {
+fn other_protocols_are_closed_and_peers_continue() {
     let server = o3one();
     let addr = address_of(&server, "o3one sub");
     let mut publisher = connect(addr, "REQ");
@@ -180,7 +180,7 @@ fn what_is_not_zmtp_3_is_closed_and_others_go_on() {
 }
 
 #[test]
-fn a_publisher_may_be_gone_before_its_answer() {
+fn message_of_a_publisher_that_left_is_delivered() {
     let server = o3one();
     let mut subscriber = subscriber(address_of(&server, "o3one pub"), "o3");
     for number in 0..20 {
@@ -192,7 +192,7 @@ fn a_publisher_may_be_gone_before_its_answer() {
 }
 
 #[test]
-fn a_subscriber_that_does_not_read_holds_up_nobody() {
+fn subscriber_that_never_reads_delays_no_other() {
     let server = server_with(Config {
         o3one: Some([0, 0, 0].into()),
         max_store: 4 << 20,
@@ -202,21 +202,21 @@ fn a_subscriber_that_does_not_read_holds_up_nobody() {
     let mut silent: Vec<_> = (0..5).map(|_| subscriber(addr, "o3")).collect();
     let mut reader = subscriber(addr, "o3");
     let mut publisher = connect(address_of(&server, "o3one sub"), "REQ");
-    // More than the sockets' buffers and the store hold together.
+    // More data than the sockets' buffers and the store hold together.
     let content = "x".repeat(100_000);
     for number in 0..300 {
         let text = format!("o3 {number} {content}");
         publish(&mut publisher, &text);
         expect(&mut reader, &text);
     }
-    // What is left of it is whole messages, in order.
+    // The remaining messages are complete and in order.
     let first = silent[0].receive(message(&format!("o3 0 {content}")).len());
     assert_eq!(first, message(&format!("o3 0 {content}")));
 }
 
 #[cfg(feature = "http")]
 #[test]
-fn the_bridge_sends_what_its_topics_are_given_as_text() {
+fn bridge_sends_messages_of_its_topics_as_text() {
     use crate::suite::wire::websocket::Client;
     let server = o3one();
     let addr = address_of(&server, "o3one ws");
@@ -244,7 +244,7 @@ fn the_bridge_sends_what_its_topics_are_given_as_text() {
 
 #[cfg(feature = "http")]
 #[test]
-fn the_page_has_an_address_of_its_own() {
+fn page_has_a_listener_of_its_own() {
     let (mut process, _) = Process::server(&mut dsmq(&["--port", "0", "--o3one=0,0,0,0"]));
     let [.., publishers, _, page] =
         ["o3one pub", "o3one sub", "o3one ws", "o3one page"].map(|name| process.address_of(name));
@@ -263,13 +263,13 @@ fn the_page_has_an_address_of_its_own() {
     }
 }
 
-/// Reads a topic's messages, as the verb prints them.
+/// Reads a topic's messages with `dsmq history`.
 fn history(addr: SocketAddr, topic: &str) -> Vec<String> {
     run(&mut crate::suite::support::process::dsmq_at(addr, &["history", topic]), "").stdout
 }
 
 #[test]
-fn an_o3one_yaml_is_followed_and_what_is_not_used_is_said() {
+fn o3one_yaml_is_read_and_unused_keys_are_logged() {
     let folder = Folder::new("o3one");
     let yaml = "port_pub: 0\nport_sub: 0\nport_ws: 0\ndashboard_enabled: no\nack_rep: thanks\n\
                 log_path: ./logs/\ndb_path: ./db/\npersist_enabled: yes\n";
@@ -305,7 +305,7 @@ fn an_o3one_yaml_is_followed_and_what_is_not_used_is_said() {
 }
 
 #[test]
-fn what_others_say_goes_before_an_o3one_yaml() {
+fn flags_environment_and_toml_override_o3one_yaml() {
     let folder = Folder::new("o3one-beneath");
     std::fs::write(
         folder.path("O3one.yaml"),
@@ -334,7 +334,7 @@ fn what_others_say_goes_before_an_o3one_yaml() {
 }
 
 #[test]
-fn what_is_wrong_with_an_o3one_yaml_is_one_line() {
+fn invalid_o3one_yaml_is_reported_in_one_line() {
     let folder = Folder::new("o3one-wrong");
     for (yaml, line) in [
         (
@@ -362,7 +362,7 @@ fn bridge_closes_with_1001_when_the_server_stops() {
     let server = o3one();
     let mut client =
         crate::suite::wire::websocket::Client::connect(address_of(&server, "o3one ws"), "/");
-    // What is published arrives only once the bridge has begun.
+    // The bridge only delivers messages put after its connection was accepted.
     publish(&mut connect(address_of(&server, "o3one sub"), "REQ"), "o3 one");
     assert_eq!(client.receive_text(), "o3 one");
     let stop = std::thread::spawn(|| server.stop());

@@ -1,14 +1,14 @@
-//! Programs that publish and subscribe as those of O3one's document do, and libzmq's own sockets.
+//! Programs that publish and subscribe like those in O3one's document, and libzmq's own sockets.
 
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/");
 
-/// O3one's own ports are there once.
+/// Tests that use O3one's fixed ports run one at a time.
 static PORTS: Mutex<()> = Mutex::new(());
 
-/// What a driver prints that is given the `dsmq` command.
+/// The output of a driver, which receives the path of the `dsmq` command.
 fn printed(driver: &str) -> String {
     let _ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     let python = std::env::var_os("DSMQ_TEST_PYTHON")
@@ -23,7 +23,7 @@ fn printed(driver: &str) -> String {
 
 #[test]
 #[ignore = "needs Python with pyzmq, and O3one's own ports: make test installs the one"]
-fn programs_in_python_print_what_the_document_says() {
+fn python_programs_print_the_documented_output() {
     let expected = "\
 Waiting for message …
 o3 Hello 5
@@ -34,7 +34,7 @@ the server ended with 0
 
 #[test]
 #[ignore = "needs Python with pyzmq from PyPI: make test installs it"]
-fn libzmq_finds_nothing_wrong() {
+fn libzmq_sockets_pass() {
     let expected = "\
 heartbeats: 3 publications between them
 every socket: REQ DEALER PUSH PUB

@@ -1,4 +1,4 @@
-//! RestMQ's routes, byte for byte: what is asked, with which status and body it is answered.
+//! RestMQ's routes: each request has the exact status and body.
 
 mod browser;
 mod consumers;
@@ -14,7 +14,7 @@ use crate::suite::support::peer::{Peer, masked};
 use crate::suite::support::{server, server_with};
 use crate::suite::web::http::{Response, ask, get, post};
 
-/// A connection that asks one thing after the other.
+/// A connection that sends one request after the other.
 struct Rest(Peer);
 
 impl Rest {
@@ -26,7 +26,7 @@ impl Rest {
         ask(&mut self.0, request)
     }
 
-    /// The answer's status and body, whatever the ids in it.
+    /// Compares status and body; ids are replaced.
     fn expect(&mut self, request: &str, status: u16, body: &str) -> Response {
         let answer = self.ask(request);
         assert_eq!((answer.status, masked(&answer.body)), (status, masked(body)), "{request}");
@@ -41,7 +41,7 @@ impl Rest {
         self.expect(&post(path, form), 200, body)
     }
 
-    /// An error of this status and code.
+    /// Expects an error with this status and code.
     fn refused(&mut self, request: &str, status: u16, code: &str) {
         let answer = self.ask(request);
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{request}");
@@ -60,7 +60,7 @@ fn delete(path: &str) -> String {
 }
 
 #[test]
-fn values_are_added_and_taken_at_the_root_and_at_their_queue() {
+fn values_are_added_and_taken_at_root_and_queue() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     let added = rest.post("/", "queue=test&value=foobar", "test:1795216135066522\r\n");
@@ -84,14 +84,14 @@ fn values_are_added_and_taken_at_the_root_and_at_their_queue() {
         );
         rest.get("/q/test", &body);
     }
-    // Somebody just looks at the server: that is no taking.
+    // Opening the page takes nothing.
     rest.add("test", "stays");
     assert_eq!(rest.ask(get("/")).status, 200);
     assert!(rest.ask(get("/q/test")).body.contains("stays"));
 }
 
 #[test]
-fn what_lives_for_no_time_is_not_handed_out() {
+fn value_with_zero_ttl_is_not_taken() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     rest.post("/q/test", "value=gone&ttl=0", "test:1795216135066522\r\n");
@@ -101,7 +101,7 @@ fn what_lives_for_no_time_is_not_handed_out() {
 }
 
 #[test]
-fn values_go_out_as_they_came() {
+fn values_come_back_unchanged() {
     let server = server();
     let mut json = Peer::connect(server.addr());
     let mut rest = Rest::connect(server.addr());
@@ -113,13 +113,13 @@ fn values_go_out_as_they_came() {
         let taken = rest.ask(get("/q/q")).body;
         assert!(taken.starts_with(&format!("{{\"value\": {message}, \"key\": ")), "{taken}");
     }
-    // Text is text, also when it looks like JSON.
+    // Text stays text, even if it looks like JSON.
     rest.add("q", "%7B%22a%22%3A1%7D+%C3%A9%0A");
     json.ask(r#"{"action":"get","topic":"q"}"#, r#"{"message":"{\"a\":1} é\n"}"#);
 }
 
 #[test]
-fn a_queue_has_any_name_that_a_topic_has() {
+fn queue_may_have_any_name_of_a_topic() {
     let server = server();
     let mut json = Peer::connect(server.addr());
     let mut rest = Rest::connect(server.addr());
@@ -164,7 +164,7 @@ fn rest_stats_of(names: &[&str]) -> String {
 }
 
 #[test]
-fn what_is_wrong_is_said_and_adds_nothing() {
+fn invalid_requests_are_refused_and_add_nothing() {
     let server = server_with(Config { max_message: 1_000, ..Config::default() });
     let mut rest = Rest::connect(server.addr());
     for (request, status, code) in [
@@ -192,7 +192,7 @@ fn what_is_wrong_is_said_and_adds_nothing() {
         rest.refused(&request, status, code);
     }
     rest.get("/stats/", "{\"queues\": {}, \"redis\": \"dsmq store: memory\", \"count\": 0}");
-    // A byte takes up to three in a form, and six in XML.
+    // One byte of a value takes up to three in a form, and six in XML.
     let most = 1_000 + limits::REQUEST_OVERHEAD_BYTES;
     for (path, most) in
         [("/q/t", 3 * most), ("/", 3 * most), ("/queue", 3 * most), ("/xmlrpc", 6 * most)]
@@ -203,7 +203,7 @@ fn what_is_wrong_is_said_and_adds_nothing() {
 }
 
 #[test]
-fn a_form_may_be_as_large_as_a_message_also_percent_encoded() {
+fn percent_encoded_form_may_hold_the_largest_message() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     let most = limits::MESSAGE_BYTES - 2;
@@ -217,7 +217,7 @@ fn a_form_may_be_as_large_as_a_message_also_percent_encoded() {
 }
 
 #[test]
-fn policies_are_set_and_told() {
+fn policies_are_set_and_shown() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     rest.get("/p/q", "{\"queue\": \"q\", \"value\": \"unknown\"}\r\n");
@@ -268,7 +268,7 @@ fn queues_are_stopped_started_counted_and_purged() {
 }
 
 #[test]
-fn commands_are_carried_out_and_fail_as_objects() {
+fn commands_and_their_errors_are_answered_with_objects() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     let mut command = |path: &str, command: &str, answer: &str| {

@@ -1,4 +1,4 @@
-//! Programs written for the Python dsmq 0.2.0, unmodified, against this server and their own.
+//! Unmodified programs for the Python dsmq 0.2.0, against this server and their own.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::suite::cli::examples::one_file;
 use crate::suite::support::server;
 
-/// Runs the example clients of the PyPI package against a server, the getter's session first.
+/// Runs the example clients of the PyPI package against a server; the getter connects first.
 const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/seed_clients.py");
 
 fn python() -> Command {
@@ -28,7 +28,7 @@ fn printed_against(addr: SocketAddr) -> String {
 
 #[test]
 #[ignore = "needs Python with dsmq 0.2.0 from PyPI: make test installs it"]
-fn the_example_clients_print_what_they_print_against_their_own_server() {
+fn example_clients_print_the_same_as_against_their_server() {
     let server = server();
     let ours = printed_against(server.addr());
     let theirs = printed(&[]);
@@ -41,7 +41,7 @@ fn the_example_clients_print_what_they_print_against_their_own_server() {
 
 #[test]
 #[ignore = "needs Python with dsmq 0.2.0 from PyPI: make test installs it"]
-fn the_example_clients_cannot_tell_the_server_in_one_file_from_their_own() {
+fn example_clients_pass_against_the_one_file_server() {
     let (_process, addr) = one_file();
     let ours = printed_against(addr);
     assert_eq!(ours, printed(&[]));

@@ -1,9 +1,9 @@
-//! Programs written for the Python dsmq 1.4.1, which speaks WebSocket, unmodified: its own tests and
-//! its example clients.
+//! Unmodified programs for the Python dsmq 1.4.1, which speaks WebSocket: its own tests and its
+//! example clients.
 
 use std::process::Command;
 
-/// Runs them against the `dsmq` that it is given.
+/// Runs the programs against the given `dsmq` command.
 const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/websocket_clients.py");
 
 /// The tests of the package.
@@ -22,7 +22,7 @@ const TESTS: [&str; 10] = [
 
 #[test]
 #[ignore = "needs Python with dsmq 1.4.1 from PyPI: make test installs it"]
-fn the_package_s_own_tests_and_example_clients_find_nothing_wrong() {
+fn package_tests_and_example_clients_pass() {
     let python = std::env::var_os("DSMQ_TEST_PYTHON_WEBSOCKET")
         .expect("DSMQ_TEST_PYTHON_WEBSOCKET names a Python that has dsmq 1.4.1: make test sets it");
     let mut driver = Command::new(python);
@@ -30,7 +30,7 @@ fn the_package_s_own_tests_and_example_clients_find_nothing_wrong() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     let printed = String::from_utf8(output.stdout).unwrap();
-    // The first of their tests says so of a server that it has stopped.
+    // The first test prints this after it has stopped a server.
     let stopped = ["Could not connect to dsmq server.".to_owned()];
     let passed = TESTS.iter().map(|test| format!("{test} passed"));
     let sent = (0..5).map(|number| format!("client sent {number}. Hello, world"));

@@ -1,4 +1,4 @@
-//! What a browser is given: answers as calls of a page's functions, and pages.
+//! RestMQ in a browser: JSONP answers, pages, and requests from foreign pages.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::suite::support::{server, server_with};
 use crate::suite::web::http::get;
 
 #[test]
-fn a_page_is_called_with_the_answer_by_the_name_that_it_gives() {
+fn jsonp_answers_call_the_given_callback() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     let key = "test:1795216135066522";
@@ -49,7 +49,7 @@ fn a_page_is_called_with_the_answer_by_the_name_that_it_gives() {
 }
 
 #[test]
-fn a_name_that_a_browser_could_run_is_refused_and_takes_nothing() {
+fn unsafe_callback_is_refused_and_takes_nothing() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     rest.add("test", "1");
@@ -84,7 +84,7 @@ fn a_name_that_a_browser_could_run_is_refused_and_takes_nothing() {
 }
 
 #[test]
-fn pages_show_names_and_messages_as_text() {
+fn pages_escape_names_and_messages() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     let (path, shown) = ("%3Cb%3E%22%27%26", "&lt;b&gt;&quot;&#39;&amp;");
@@ -119,7 +119,7 @@ fn pages_show_names_and_messages_as_text() {
 }
 
 #[test]
-fn a_page_of_a_stranger_takes_nothing_by_looking() {
+fn foreign_page_takes_nothing() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     rest.add("test", "1");
@@ -136,13 +136,13 @@ fn a_page_of_a_stranger_takes_nothing_by_looking() {
     assert!(rest.ask(get("/q/test")).body.contains("\"1\""));
 }
 
-/// The code with which a GET is refused, if it is.
+/// The error code of a refused GET; `None` if it is allowed.
 fn refusal(addr: SocketAddr, path: &str, site: &str, mode: &str) -> Option<String> {
     let headers =
         format!("Connection: close\r\nSec-Fetch-Site: {site}\r\nSec-Fetch-Mode: {mode}\r\nHost");
     let mut peer = Peer::connect_silent(addr);
     peer.send(get(path).replacen("Host", &headers, 1));
-    // An answer that goes on without end is no refusal, and is not waited for.
+    // An endless answer is not a refusal, so only the beginning is read.
     let begin = peer.receive("HTTP/1.1 403 ".len());
     (begin == b"HTTP/1.1 403 ").then(|| {
         let rest = peer.receive_all();
@@ -153,7 +153,7 @@ fn refusal(addr: SocketAddr, path: &str, site: &str, mode: &str) -> Option<Strin
 }
 
 #[test]
-fn foreign_page_fetches_nothing_and_leads_to_no_route_that_removes() {
+fn foreign_page_cannot_request_routes_that_remove() {
     let forbidden = Some("forbidden".to_owned());
     let removing = ["/q/x", "/c/x", "/ws/x", "/ws", "/?queue=x", "/?a=b&queue=x", "/?%71ueue=x"];
     let server = server();

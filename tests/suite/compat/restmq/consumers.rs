@@ -1,4 +1,5 @@
-//! Consumers: comet and WebSocket readers, who gets what, and what becomes of what they did not get.
+//! RestMQ's consumers, comet and WebSocket: the order and the distribution of messages, and the
+//! return of messages that were not received.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use crate::suite::web::http::get;
 use dsmq::Config;
 use serde_json::{Value, json};
 
-/// A comet reader, which is attached when it has the header of its answer.
+/// A comet consumer. It has joined the queue when the answer's header arrives.
 struct Comet {
     peer: Peer,
     text: String,
@@ -28,7 +29,7 @@ impl Comet {
         Comet { peer, text: String::new() }
     }
 
-    /// The next line as it is, or none at the end.
+    /// The next line unchanged; `None` at the end.
     fn line(&mut self) -> Option<String> {
         loop {
             if let Some((line, rest)) = self.text.split_once("\r\n") {
@@ -67,7 +68,7 @@ fn header(peer: &mut Peer) -> String {
     String::from_utf8(header).unwrap()
 }
 
-/// A WebSocket reader.
+/// A WebSocket consumer.
 struct Socket(Peer);
 
 const TEXT: u8 = 0x81;
@@ -92,7 +93,7 @@ impl Socket {
         Socket(peer)
     }
 
-    /// The next frame: what it is, and what is in it; of a close the code.
+    /// The next frame's opcode and text; for a close frame the code.
     fn frame(&mut self) -> (u8, String) {
         let head = self.0.receive(2);
         let len = match head[1] {
@@ -109,13 +110,13 @@ impl Socket {
     }
 
     fn send(&mut self, kind: u8, text: &str) {
-        // A mask of zeros changes nothing.
+        // A mask of zeros leaves the bytes unchanged.
         let masked = [kind, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0];
         self.0.send([&masked, text.as_bytes()].concat());
     }
 }
 
-/// Waits until so many consume the topic.
+/// Waits until the topic has this number of consumers.
 fn consumed_by(json: &mut Peer, topic: &str, consumers: u64) {
     let begun = Instant::now();
     loop {
@@ -130,7 +131,7 @@ fn consumed_by(json: &mut Peer, topic: &str, consumers: u64) {
 }
 
 #[test]
-fn the_backlog_comes_first_then_what_is_added_each_as_a_line() {
+fn backlog_comes_first_then_new_messages_line_by_line() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     let keys = [rest.add("test", "1"), rest.add("test", "2")];
@@ -141,7 +142,7 @@ fn the_backlog_comes_first_then_what_is_added_each_as_a_line() {
     }
     let key = rest.add("test", "3");
     assert_eq!(comet.line().unwrap(), format!("{{\"key\": \"{key}\", \"value\": \"3\"}}"));
-    // JSON of another protocol is that JSON, on one line.
+    // Messages of other protocols keep their JSON, on one line.
     let mut json = Peer::connect(server.addr());
     json.send(
         "{\"action\":\"put\",\"topic\":\"test\",\"message\":{\"a\" :\r\n[1.50,\n\"\\n b\"]}}",
@@ -151,7 +152,7 @@ fn the_backlog_comes_first_then_what_is_added_each_as_a_line() {
 }
 
 #[test]
-fn a_consumer_may_come_before_its_queue_and_be_called_as_jsonp() {
+fn consumer_may_join_before_the_queue_and_use_jsonp() {
     let server = server();
     let mut comet = Comet::connect(server.addr(), "new?callback=cb");
     let mut rest = Rest::connect(server.addr());
@@ -161,7 +162,7 @@ fn a_consumer_may_come_before_its_queue_and_be_called_as_jsonp() {
 }
 
 #[test]
-fn a_broadcast_reaches_all_and_in_turn_each_message_reaches_one() {
+fn broadcast_reaches_all_and_round_robin_reaches_one() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     let mut first = Comet::connect(server.addr(), "q");
@@ -188,7 +189,7 @@ fn a_broadcast_reaches_all_and_in_turn_each_message_reaches_one() {
 }
 
 #[test]
-fn a_stopped_queue_keeps_its_messages_from_consumers_alone() {
+fn stopped_queue_sends_nothing_to_consumers() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     let mut comet = Comet::connect(server.addr(), "q");
@@ -202,7 +203,7 @@ fn a_stopped_queue_keeps_its_messages_from_consumers_alone() {
 }
 
 #[test]
-fn a_purge_disconnects_the_consumers() {
+fn purge_disconnects_the_consumers() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     let mut comet = Comet::connect(server.addr(), "q");
@@ -214,7 +215,7 @@ fn a_purge_disconnects_the_consumers() {
     rest.expect(&delete("/q/q"), 200, "{\"queue\": \"q\", \"status\": 0}\r\n");
     assert_eq!(comet.line(), None);
     assert_eq!(socket.frame(), (CLOSE, "1000".to_owned()));
-    // What is added now waits for whoever comes.
+    // New messages wait for the next consumer.
     rest.add("q", "2");
     rest.add("other", "3");
     assert_eq!(other.value(), "3");
@@ -222,7 +223,7 @@ fn a_purge_disconnects_the_consumers() {
 }
 
 #[test]
-fn frames_of_the_client_come_back() {
+fn client_frames_are_echoed() {
     let server = server();
     let mut socket = Socket::connect(server.addr(), "q");
     let mut rest = Rest::connect(server.addr());
@@ -240,7 +241,7 @@ fn frames_of_the_client_come_back() {
 }
 
 #[test]
-fn who_has_gone_gets_nothing_more() {
+fn consumer_that_left_receives_nothing() {
     let server = server();
     let mut json = Peer::connect(server.addr());
     let mut rest = Rest::connect(server.addr());
@@ -261,13 +262,13 @@ fn who_has_gone_gets_nothing_more() {
     assert_eq!([stays.value(), stays.value(), stays.value()], ["4", "5", "6"]);
 }
 
-/// A consumer that has stopped reading is killed. What the system had taken for it is lost with it,
-/// and nothing else: the next one goes on without a gap, and no message comes to it twice.
+/// Kills a consumer that has stopped reading. Only data that the system had already accepted may be
+/// lost: the next consumer continues without gaps, and no message arrives twice.
 fn killed_half_way(config: Config, kill: impl Fn(SocketAddr)) {
     const MESSAGES: usize = 400;
     let server = server_with(config);
     let mut json = Peer::connect(server.addr());
-    // More than the buffers of both sides together.
+    // More data than the buffers of both sides hold.
     let long = "x".repeat(100_000);
     for number in 0..MESSAGES {
         let message = format!("{number} {long}");
@@ -295,12 +296,12 @@ fn read_three_and_die(addr: SocketAddr) {
 }
 
 #[test]
-fn what_a_killed_comet_reader_did_not_get_goes_to_the_next() {
+fn unread_messages_of_a_killed_comet_go_to_the_next() {
     killed_half_way(Config::default(), read_three_and_die);
 }
 
 #[test]
-fn what_a_killed_socket_did_not_get_goes_to_the_next() {
+fn unread_messages_of_a_killed_socket_go_to_the_next() {
     killed_half_way(Config::default(), |addr| {
         let mut killed = Socket::connect(addr, "q");
         for number in 0..3 {
@@ -310,14 +311,14 @@ fn what_a_killed_socket_did_not_get_goes_to_the_next() {
 }
 
 #[test]
-fn the_same_with_messages_in_a_file() {
+fn unread_messages_in_a_file_go_to_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let store = dsmq::StoreLocation::File(folder.path().join("q.db"));
     killed_half_way(Config { store, ..Config::default() }, read_three_and_die);
 }
 
 #[test]
-fn five_hundred_readers_get_every_message() {
+fn five_hundred_consumers_receive_every_message() {
     let server = server();
     let mut readers: Vec<Comet> = (0..500).map(|_| Comet::connect(server.addr(), "q")).collect();
     let mut rest = Rest::connect(server.addr());
@@ -336,7 +337,7 @@ fn five_hundred_readers_get_every_message() {
 }
 
 #[test]
-fn a_file_serves_consumers_too() {
+fn file_store_serves_consumers() {
     let folder = tempfile::tempdir().unwrap();
     let store = dsmq::StoreLocation::File(folder.path().join("q.db"));
     let server = server_with(Config { store, ..Config::default() });
@@ -364,10 +365,10 @@ fn a_file_serves_consumers_too() {
     assert_eq!(values.len(), 50);
 }
 
-/// A burst that is far more than an outbox reaches every reader whole, also one that begins to read
-/// when the others have to wait for it.
+/// A burst much larger than an outbox reaches every consumer completely, even one that joins while
+/// the others are throttled.
 #[test]
-fn a_burst_reaches_every_reader() {
+fn burst_reaches_every_consumer() {
     const MESSAGES: usize = 300;
     let server = server();
     let addr = server.addr();
@@ -392,7 +393,7 @@ fn a_burst_reaches_every_reader() {
                 let numbers =
                     numbers.map(|value| value.split(' ').next().unwrap().parse::<usize>());
                 let numbers: Vec<_> = numbers.map(Result::unwrap).collect();
-                // From where it came on, without a gap.
+                // From the first message it received, there are no gaps.
                 let first = numbers.first().copied().unwrap_or(MESSAGES);
                 assert!(numbers.into_iter().eq(first..MESSAGES));
             });
@@ -404,9 +405,10 @@ fn a_burst_reaches_every_reader() {
     });
 }
 
-/// With a backlog of thousands in a file, the first message comes at once, and others are answered.
+/// With a backlog of thousands in a file, the first message arrives at once, and other requests are
+/// answered.
 #[test]
-fn a_backlog_in_a_file_holds_nobody_up() {
+fn backlog_in_a_file_delays_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("q.db");
     let start = || {
@@ -423,7 +425,7 @@ fn a_backlog_in_a_file_holds_nobody_up() {
     json.ask(r#"{"action":"ping"}"#, r#"{"ok":true}"#);
     let mut comet = Comet::connect(server.addr(), "q");
     assert_eq!(comet.value(), "0");
-    // The server stops in the middle of it: what was not written is there afterwards.
+    // The server stops halfway: messages that were not written must survive.
     server.stop();
     let mut last = 0;
     while let Some(line) = comet.line() {
@@ -432,7 +434,7 @@ fn a_backlog_in_a_file_holds_nobody_up() {
     }
     let server = start();
     let mut comet = Comet::connect(server.addr(), "q");
-    // The last may have come, and the server did not hear of it.
+    // The last message may have arrived without the server's knowledge.
     let first: usize = comet.value().parse().unwrap();
     assert!(first == last || first == last + 1, "{first} behind {last}");
     for number in first + 1..5_000 {

@@ -1,5 +1,5 @@
-//! Every command of docs/reference/restmq.md is run as it is typed, with curl, against a server that
-//! curl takes for the one at port 8888.
+//! Runs every command of docs/reference/restmq.md with curl, which connects to the test server in
+//! place of port 8888.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::suite::support::server;
 const DOCUMENT: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/restmq.md"));
 
-/// The commands of a block, each with what it shows.
+/// The commands of a block with their documented output.
 fn commands(block: &str) -> Vec<(&str, String)> {
     let mut commands: Vec<(&str, String)> = Vec::new();
     for line in block.lines() {
@@ -48,6 +48,6 @@ pub fn run_all(document: &str, texts: ErrorTexts) {
 }
 
 #[test]
-fn every_command_shows_what_the_document_says() {
+fn every_command_prints_the_documented_output() {
     run_all(DOCUMENT, ErrorTexts::Compared);
 }

@@ -1,4 +1,4 @@
-//! The Map/Reduce example: many count, one sums up.
+//! The Map/Reduce example: several counters and one that sums up.
 
 use std::fs;
 use std::process::Command;
@@ -24,7 +24,7 @@ fn words_are_counted_in_parts_and_summed_up() {
         path.to_str().unwrap().to_owned()
     };
     let parts = [part("a", "the cat the dog\n"), part("b", "a cat & the é\n"), part("c", "")];
-    // What was mapped before anybody reduces waits.
+    // Mapped results wait until a reducer starts.
     let mapped = run(&mut example(&url, &["map", &parts[0]]), "");
     assert_eq!((mapped.code, mapped.stderr.as_str()), (Some(0), ""));
     assert_eq!(mapped.stdout, [format!("sent: {}: 4 words", parts[0])]);

@@ -1,4 +1,4 @@
-//! XML-RPC, as bytes and from Python's own client.
+//! XML-RPC as raw bytes and from Python's client.
 
 use super::Rest;
 use crate::suite::support::process::run;
@@ -83,7 +83,7 @@ assert server.get("python")["value"] == large
 "#;
 
 #[test]
-fn the_client_of_python_sets_and_gets() {
+fn python_client_sets_and_gets() {
     let server = server();
     let mut python = std::process::Command::new("python3");
     let url = format!("http://{}/xmlrpc", server.addr());
@@ -92,7 +92,7 @@ fn the_client_of_python_sets_and_gets() {
 }
 
 #[test]
-fn characters_that_xml_cannot_hold_are_replaced() {
+fn characters_without_xml_form_are_replaced() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     assert_eq!(rest.ask(post("/q/q", "value=a%01b")).status, 200);
