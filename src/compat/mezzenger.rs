@@ -78,8 +78,8 @@ impl Mezzenger {
     }
 
     /// Appends the operations of a request to the batch.
-    fn add(&self, batch: &mut Batch, asked: &mut FrameRequest<'_>) {
-        match asked {
+    fn add(&self, batch: &mut Batch, request: &mut FrameRequest<'_>) {
+        match request {
             FrameRequest::Nothing => {}
             FrameRequest::Forget(_, id) => {
                 batch.ops.push(Op::Delete { topic: self.hub.topic().clone(), id: *id });
@@ -102,16 +102,16 @@ impl Mezzenger {
     /// Records the outcomes of a request.
     fn settle(
         &self,
-        asked: FrameRequest<'_>,
+        request: FrameRequest<'_>,
         outcomes: &mut impl Iterator<Item = Result<Outcome>>,
     ) -> Result<()> {
         let mut next = || outcomes.next().unwrap_or_else(not_done);
-        match asked {
+        match request {
             FrameRequest::Nothing => Ok(()),
             FrameRequest::Forget(checksum, id) => {
                 let forgotten = next();
                 if forgotten.is_err() {
-                    self.hub.note(&checksum, Some(id));
+                    self.hub.unacked.note(&checksum, Some(id));
                 }
                 forgotten.map(drop)
             }
@@ -125,7 +125,7 @@ impl Mezzenger {
                 let (kept_id, published_id) = (unacked.as_ref().and_then(id), id(&published));
                 if keeps {
                     let whole = published_id.and(kept_id);
-                    self.hub.note(&publication.checksum, whole);
+                    self.hub.unacked.note(&publication.checksum, whole);
                     match (kept_id, published_id) {
                         (Some(id), None) => self.remove(self.hub.topic(), id),
                         (None, Some(id)) => self.remove(&publication.topic, id),
@@ -134,7 +134,7 @@ impl Mezzenger {
                 }
                 unacked.transpose()?;
                 if let Some(id) = published_id {
-                    self.hub.add_frame(id, &publication.frame);
+                    self.hub.recent.add(id, &publication.frame);
                 }
                 published.map(drop)
             }
@@ -150,15 +150,15 @@ impl Dialect for Mezzenger {
         let mut messages = messages.iter().peekable();
         while messages.peek().is_some() {
             // A small pickle can expand to a large message: this bounds the size of a batch.
-            let (mut asked, mut bytes) = (Vec::new(), 0);
+            let (mut requests, mut bytes) = (Vec::new(), 0);
             while bytes < limits::READ_BYTES
                 && let Some(message) = messages.next()
             {
-                let read_request = self.read_request(message);
-                bytes += read_request.as_ref().map_or(0, FrameRequest::bytes);
-                asked.push(read_request);
+                let request = self.read_request(message);
+                bytes += request.as_ref().map_or(0, FrameRequest::bytes);
+                requests.push(request);
             }
-            answers.extend(self.carry_out(asked));
+            answers.extend(self.carry_out(requests));
         }
         answers
     }
@@ -192,16 +192,16 @@ impl FrameRequest<'_> {
 }
 
 impl Mezzenger {
-    fn carry_out(&self, mut asked: Vec<Result<FrameRequest<'_>>>) -> Vec<Vec<u8>> {
+    fn carry_out(&self, mut requests: Vec<Result<FrameRequest<'_>>>) -> Vec<Vec<u8>> {
         let _publishing = self.hub.publish();
         let mut batch = Batch::default();
-        asked.iter_mut().flatten().for_each(|asked| self.add(&mut batch, asked));
+        requests.iter_mut().flatten().for_each(|request| self.add(&mut batch, request));
         if !batch.is_empty() {
             self.hub.broker().apply(&self.caller, &mut batch);
         }
         let mut outcomes = std::mem::take(&mut batch.outcomes).into_iter();
-        let answers = asked.into_iter().map(|asked| {
-            match asked.and_then(|asked| self.settle(asked, &mut outcomes)) {
+        let answers = requests.into_iter().map(|request| {
+            match request.and_then(|request| self.settle(request, &mut outcomes)) {
                 Ok(()) => b"OK".to_vec(),
                 Err(error) => format!("ERROR: {error}").into_bytes(),
             }

@@ -90,7 +90,7 @@ impl<D: Dialect> ZmtpHandler<D> {
                 Ok(Some(Event::Subscribe(prefix))) => self.subscribe(prefix),
                 Ok(Some(Event::Cancel(prefix))) => self.cancel(&prefix),
                 Ok(None) => break,
-                Err(fault) => return (done, Err(fault)),
+                Err(error) => return (done, Err(error)),
             }
         }
         (done, Ok(()))
@@ -121,11 +121,9 @@ impl<D: Dialect> ZmtpHandler<D> {
         }
     }
 
-    /// Buffers a message if it begins with a subscribed prefix.
-    fn send_to_subscriber(&mut self, message: &[u8]) {
-        if self.prefixes.iter().any(|prefix| message.starts_with(prefix)) {
-            write_frame(self.connection.out(), message, false);
-        }
+    /// Whether a message begins with a subscribed prefix.
+    fn matches(&self, message: &[u8]) -> bool {
+        self.prefixes.iter().any(|prefix| message.starts_with(prefix))
     }
 
     fn subscribe(&mut self, prefix: Vec<u8>) {
@@ -203,7 +201,9 @@ impl<D: Dialect> handler::ProtocolHandler for ZmtpHandler<D> {
     fn push(&mut self) -> bool {
         while self.is_subscribed() && self.connection.replies().len() < limits::REPLY_BYTES {
             if let Some(message) = self.dialect.next_resend() {
-                self.send_to_subscriber(&message);
+                if self.matches(&message) {
+                    write_frame(self.connection.out(), &message, false);
+                }
                 continue;
             }
             let pushes = match self.broker.pushes(&self.caller, &mut self.session) {
@@ -215,13 +215,11 @@ impl<D: Dialect> handler::ProtocolHandler for ZmtpHandler<D> {
                 }
             };
             for message in pushes.range.clone().filter_map(|index| pushes.chunk.get(index)) {
-                let mut scratch = std::mem::take(&mut self.scratch);
-                scratch.clear();
-                self.dialect.write(&mut scratch, &pushes.topic, message);
-                if !scratch.is_empty() {
-                    self.send_to_subscriber(&scratch);
+                self.scratch.clear();
+                self.dialect.write(&mut self.scratch, &pushes.topic, message);
+                if !self.scratch.is_empty() && self.matches(&self.scratch) {
+                    write_frame(self.connection.out(), &self.scratch, false);
                 }
-                self.scratch = scratch;
             }
         }
         self.is_subscribed()

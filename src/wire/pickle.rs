@@ -68,6 +68,8 @@ pub struct ByteSpan {
     len: u32,
 }
 
+type Result<T> = std::result::Result<T, PickleError>;
+
 /// Why a pickle cannot be read or converted to JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PickleError {
@@ -106,7 +108,7 @@ impl fmt::Display for PickleError {
 
 impl<'p> Pickle<'p> {
     /// Reads all of `bytes` as one pickle.
-    pub fn read(bytes: &'p [u8]) -> Result<Pickle<'p>, PickleError> {
+    pub fn read(bytes: &'p [u8]) -> Result<Pickle<'p>> {
         reader::read(bytes)
     }
 
@@ -131,7 +133,7 @@ impl<'p> Pickle<'p> {
     }
 
     /// A value as JSON of at most `most_bytes` bytes.
-    pub fn json(&self, value: PickleValue, most_bytes: usize) -> Result<Vec<u8>, PickleError> {
+    pub fn json(&self, value: PickleValue, most_bytes: usize) -> Result<Vec<u8>> {
         json::write(self, value, most_bytes)
     }
 

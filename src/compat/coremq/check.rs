@@ -46,13 +46,13 @@ fn converse(stream: &[u8], cut: usize) {
     let (session, waker) = (broker.session(&caller), Waker::noop().clone());
     let coremq = CoreMqSession::new(broker, caller, session, waker, hub, MAX_MESSAGE).unwrap();
     let mut connection = CoreMqHandler::new(coremq.may_replicate(true));
-    let (mut said, mut unread) = (Vec::new(), Vec::new());
+    let (mut output, mut unread) = (Vec::new(), Vec::new());
     'ended: for piece in [&stream[..cut], &stream[cut..]] {
         unread.extend_from_slice(piece);
         loop {
             let (done, next) = connection.advance(&unread);
             unread.drain(..done);
-            said.extend_from_slice(connection.replies());
+            output.extend_from_slice(connection.replies());
             connection.written(usize::MAX);
             match next {
                 Next::Write => {}
@@ -62,8 +62,8 @@ fn converse(stream: &[u8], cut: usize) {
         }
     }
     connection.end(&unread);
-    said.extend_from_slice(connection.replies());
-    let mut rest = said.as_slice();
+    output.extend_from_slice(connection.replies());
+    let mut rest = output.as_slice();
     let mut decoder = FrameDecoder::new(usize::MAX);
     while !rest.is_empty() {
         let (text, len) = decoder.decode(rest).unwrap().unwrap();

@@ -45,7 +45,7 @@ pub struct CoreMqSession {
     followed: HashSet<Topic>,
     /// The ids of messages that this connection put into queues it follows: senders do not receive
     /// their own messages.
-    own: HashMap<Topic, Vec<Id>>,
+    sent: HashMap<Topic, Vec<Id>>,
 }
 
 impl CoreMqSession {
@@ -73,7 +73,7 @@ impl CoreMqSession {
             may_replicate: false,
             replicates: false,
             followed: HashSet::new(),
-            own: HashMap::new(),
+            sent: HashMap::new(),
         };
         // A connection receives messages sent to its id without subscribing, also those that other
         // protocols put there.
@@ -160,7 +160,7 @@ impl CoreMqSession {
             );
             self.followed.remove(&topic);
             if !self.replicates {
-                self.own.remove(&topic);
+                self.sent.remove(&topic);
             }
         }
         Ok(())
@@ -201,8 +201,8 @@ impl CoreMqSession {
 
     /// Puts the object, with the keys of [`ADDED`].
     fn send(&mut self, queue: &str, object: &RawObject<'_>) -> Result<()> {
-        let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let values = [json!(self.id), json!(sent.as_secs_f64()), json!(self.hub.server())];
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let values = [json!(self.id), json!(now.as_secs_f64()), json!(self.hub.server())];
         let added: Vec<_> = ADDED.into_iter().zip(values).collect();
         self.put(queue, &object.with(&added))
     }
@@ -237,7 +237,7 @@ impl CoreMqSession {
         if let Some(Outcome::Stored { id, .. }) = batch.outcomes.pop().transpose()?
             && (self.replicates || self.followed.contains(&topic))
         {
-            self.own.entry(topic).or_default().push(id);
+            self.sent.entry(topic).or_default().push(id);
         }
         Ok(())
     }
@@ -254,12 +254,12 @@ impl CoreMqSession {
         };
         let last = pushes.range.end.checked_sub(1).and_then(|last| pushes.chunk.get(last));
         let last = last.map_or(0, |last| last.id);
-        let mut own = self.own.remove(&pushes.topic).unwrap_or_default();
-        let later = own.split_off(own.partition_point(|id| *id <= last));
+        let mut sent = self.sent.remove(&pushes.topic).unwrap_or_default();
+        let later = sent.split_off(sent.partition_point(|id| *id <= last));
         if !later.is_empty() {
-            self.own.insert(pushes.topic.clone(), later);
+            self.sent.insert(pushes.topic.clone(), later);
         }
-        Ok(Some(QueueMessages { pushes, own }))
+        Ok(Some(QueueMessages { pushes, sent }))
     }
 }
 
@@ -283,7 +283,7 @@ impl Drop for CoreMqSession {
 pub struct QueueMessages {
     pub(super) pushes: Pushes,
     /// The ids among them that this connection sent.
-    own: Vec<Id>,
+    sent: Vec<Id>,
 }
 
 impl QueueMessages {
@@ -302,7 +302,7 @@ impl QueueMessages {
     pub(super) fn indices(&self) -> impl Iterator<Item = usize> {
         self.pushes.range.clone().filter(|index| {
             let message = self.pushes.chunk.get(*index);
-            message.is_some_and(|message| self.own.binary_search(&message.id).is_err())
+            message.is_some_and(|message| self.sent.binary_search(&message.id).is_err())
         })
     }
 }

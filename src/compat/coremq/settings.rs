@@ -53,13 +53,13 @@ impl CoreMqSettings {
         };
         let is_shared = matches!(config.store, StoreLocation::Redis(_));
         let parsed = parse(text.as_deref(), port, &config.host, is_shared);
-        let mut coremq = parsed.map_err(|fault| format!("{}{fault}", path.display()))?;
+        let mut coremq = parsed.map_err(|error| format!("{}{error}", path.display()))?;
         if text.is_some() {
             let remarks = coremq.remarks.iter();
-            let mut said: Vec<_> =
+            let mut lines: Vec<_> =
                 remarks.map(|remark| format!("{}: {remark}", path.display())).collect();
-            said.insert(0, format!("read CoreMQ's configuration file {}", path.display()));
-            coremq.remarks = said;
+            lines.insert(0, format!("read CoreMQ's configuration file {}", path.display()));
+            coremq.remarks = lines;
         }
         Ok(Some(coremq))
     }
@@ -92,13 +92,13 @@ fn parse(
         )),
     }
     coremq.port = match (port, queues.port()?) {
-        (CoreMqPort::Port(port), said) => {
-            if said.is_some_and(|said| said != port) {
+        (CoreMqPort::Port(port), in_file) => {
+            if in_file.is_some_and(|other| other != port) {
                 coremq.remarks.push(format!("--coremq={port} overrides the port of [CoreMQ]"));
             }
             port
         }
-        (CoreMqPort::Own, said) => said.unwrap_or(ports::COREMQ),
+        (CoreMqPort::Own, in_file) => in_file.unwrap_or(ports::COREMQ),
     };
     if let Some(entry) = queues.get("cluster_nodes").filter(|entry| !entry.value.is_empty()) {
         if !is_shared {
@@ -202,35 +202,35 @@ fn parse_ini(text: &str) -> Result<Vec<IniSection>, (usize, &'static str)> {
     let mut sections: Vec<IniSection> = Vec::new();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, whole) in (1..).zip(text.lines()) {
-        let said = whole.trim();
-        if said.is_empty() || said.starts_with(['#', ';']) {
+        let trimmed = whole.trim();
+        if trimmed.is_empty() || trimmed.starts_with(['#', ';']) {
             continue;
         }
-        let wrong = |why| Err((line, why));
+        let refuse = |why| Err((line, why));
         let last = sections.last_mut();
-        if let Some(name) = said.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        if let Some(name) = trimmed.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             if sections.iter().any(|section| section.name == name) {
-                return wrong("this section occurs twice");
+                return refuse("this section occurs twice");
             }
             sections.push(IniSection { name: name.to_owned(), entries: Vec::new() });
             continue;
         }
         let Some(section) = last else {
-            return wrong("expected a section first, such as [CoreMQ]");
+            return refuse("expected a section first, such as [CoreMQ]");
         };
         if whole.starts_with([' ', '\t'])
             && let Some(entry) = section.entries.last_mut()
         {
             entry.value += "\n";
-            entry.value += said;
+            entry.value += trimmed;
             continue;
         }
-        let Some((key, value)) = said.split_once(['=', ':']) else {
-            return wrong("expected a [section] or key = value");
+        let Some((key, value)) = trimmed.split_once(['=', ':']) else {
+            return refuse("expected a [section] or key = value");
         };
         let key = key.trim().to_lowercase();
         if section.entries.iter().any(|entry| entry.key == key) {
-            return wrong("this key occurs twice");
+            return refuse("this key occurs twice");
         }
         section.entries.push(IniEntry { line, key, value: value.trim().to_owned() });
     }

@@ -23,7 +23,7 @@ fn coremq(broker: &Arc<Broker>, hub: &Arc<CoreMqHub>) -> CoreMqSession {
         .unwrap()
 }
 
-fn said(coremq: &mut CoreMqSession, queue: &str, object: &str) -> String {
+fn answer(coremq: &mut CoreMqSession, queue: &str, object: &str) -> String {
     coremq.receive(queue, &RawObject::new(object).unwrap())
 }
 
@@ -46,9 +46,9 @@ fn message_reaches_all_subscribers_except_its_sender() {
     let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let [mut a, mut b, mut c] = [(); 3].map(|()| coremq(&broker, &hub));
     let subscribed = response("OK: Subscribe successful");
-    assert_eq!(said(&mut a, "x", r#"{"coremq_subscribe":"q"}"#), subscribed);
-    assert_eq!(said(&mut b, "x", r#"{"coremq_subscribe":["q","r"]}"#), subscribed);
-    let sent = said(&mut a, "q", r#"{"b": 1.50, "coremq_sender": "me", "a":[ ]}"#);
+    assert_eq!(answer(&mut a, "x", r#"{"coremq_subscribe":"q"}"#), subscribed);
+    assert_eq!(answer(&mut b, "x", r#"{"coremq_subscribe":["q","r"]}"#), subscribed);
+    let sent = answer(&mut a, "q", r#"{"b": 1.50, "coremq_sender": "me", "a":[ ]}"#);
     assert_eq!(sent, response("OK: Message sent"));
     let (queue, text) = received(&mut b).remove(0);
     let own = format!(r#"{{"b":1.50,"a":[ ],"coremq_sender":"{}","coremq_sent":"#, a.id);
@@ -60,8 +60,8 @@ fn message_reaches_all_subscribers_except_its_sender() {
     // A direct message creates no topic.
     let id = a.id.clone();
     let topics = broker.topics(&Caller::server()).unwrap().len();
-    said(&mut c, &id, r#"{"to":"a"}"#);
-    said(&mut a, &id, r#"{"to":"itself"}"#);
+    answer(&mut c, &id, r#"{"to":"a"}"#);
+    answer(&mut a, &id, r#"{"to":"itself"}"#);
     let direct = a.next_direct().unwrap();
     assert!(direct.queue == id && direct.json.starts_with(r#"{"to":"a","coremq_sender":"#));
     assert_eq!((a.next_direct(), received(&mut a)), (None, vec![]));
@@ -69,11 +69,11 @@ fn message_reaches_all_subscribers_except_its_sender() {
     drop(a);
 
     assert_eq!(
-        said(&mut b, "", r#"{"coremq_unsubscribe":"q"}"#),
+        answer(&mut b, "", r#"{"coremq_unsubscribe":"q"}"#),
         response("OK: Unsubscribe successful")
     );
-    said(&mut c, "q", "{}");
-    said(&mut c, "r", "{}");
+    answer(&mut c, "q", "{}");
+    answer(&mut c, "r", "{}");
     assert_eq!(received(&mut b).into_iter().map(|(queue, _)| queue).collect::<Vec<_>>(), ["r"]);
 }
 
@@ -83,27 +83,27 @@ fn unread_direct_messages_are_bounded() {
     let (reader, mut writer) = (coremq(&broker, &hub), coremq(&broker, &hub));
     let (id, ok) = (reader.id.clone(), response("OK: Message sent"));
     let large = format!(r#"{{"large":"{}"}}"#, "x".repeat(limits::OUTBOX_BYTES));
-    assert_eq!(said(&mut writer, &id, &large), ok);
-    assert!(said(&mut writer, &id, "{}").contains("ERROR: that connection does not read"));
+    assert_eq!(answer(&mut writer, &id, &large), ok);
+    assert!(answer(&mut writer, &id, "{}").contains("ERROR: that connection does not read"));
     assert!(reader.next_direct().is_some());
     for _ in 0..limits::MAILBOX_LETTERS {
-        assert_eq!(said(&mut writer, &id, "{}"), ok);
+        assert_eq!(answer(&mut writer, &id, "{}"), ok);
     }
-    assert!(said(&mut writer, &id, "{}").contains("ERROR: that connection does not read"));
+    assert!(answer(&mut writer, &id, "{}").contains("ERROR: that connection does not read"));
 }
 
 #[test]
 fn replicant_receives_direct_messages() {
     let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let mut replicant = coremq(&broker, &hub).may_replicate(true);
-    said(&mut replicant, "", r#"{"coremq_replicant":"other"}"#);
+    answer(&mut replicant, "", r#"{"coremq_replicant":"other"}"#);
     let (reader, mut writer) = (coremq(&broker, &hub), coremq(&broker, &hub));
     let id = reader.id.clone();
-    said(&mut writer, &id, r#"{"n":1}"#);
+    answer(&mut writer, &id, r#"{"n":1}"#);
     assert_eq!(reader.next_direct().unwrap().queue, id);
     assert_eq!(replicant.next_direct().unwrap().queue, id);
     // A replicant does not receive its own direct messages.
-    said(&mut replicant, &id, r#"{"n":2}"#);
+    answer(&mut replicant, &id, r#"{"n":2}"#);
     assert_eq!((replicant.next_direct(), reader.next_direct().is_some()), (None, true));
 }
 
@@ -112,15 +112,15 @@ fn history_has_the_latest_ten_messages() {
     let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let mut coremq = coremq(&broker, &hub);
     for number in 0..12 {
-        said(&mut coremq, "q", &format!(r#"{{"number":{number}}}"#));
+        answer(&mut coremq, "q", &format!(r#"{{"number":{number}}}"#));
     }
-    let history = said(&mut coremq, "x", r#"{"coremq_gethistory":["q","none"]}"#);
+    let history = answer(&mut coremq, "x", r#"{"coremq_gethistory":["q","none"]}"#);
     let history: serde_json::Value = serde_json::from_str(&history).unwrap();
     let queues = history["history"].as_object().unwrap();
     let numbers = queues["q"].as_array().unwrap().iter().map(|object| object["number"].as_u64());
     assert_eq!(numbers.map(Option::unwrap).collect::<Vec<_>>(), (2..12).collect::<Vec<_>>());
     assert_eq!(queues.len(), 1);
-    let none = said(&mut coremq, "x", r#"{"coremq_gethistory":[]}"#);
+    let none = answer(&mut coremq, "x", r#"{"coremq_gethistory":[]}"#);
     assert_eq!(none, r#"{"history":{}}"#);
 }
 
@@ -129,9 +129,9 @@ fn commands_have_a_fixed_precedence_and_errors_are_answered() {
     let (broker, hub) = (broker(), Arc::new(CoreMqHub::new(Vec::new())));
     let [mut a, _b] = [(); 2].map(|()| coremq(&broker, &hub));
     let both = r#"{"coremq_status":1,"coremq_options":{"a":null}}"#;
-    assert_eq!(said(&mut a, "x", both), response("OK: Options set"));
+    assert_eq!(answer(&mut a, "x", both), response("OK: Options set"));
     let status: serde_json::Value =
-        serde_json::from_str(&said(&mut a, "x", r#"{"coremq_status":true}"#)).unwrap();
+        serde_json::from_str(&answer(&mut a, "x", r#"{"coremq_status":true}"#)).unwrap();
     assert_eq!(status["coremq_fwdto"], a.id);
     assert_eq!((&status["connections"], &status["replicants"]), (&2.into(), &json!([])));
     for (object, why) in [
@@ -140,9 +140,9 @@ fn commands_have_a_fixed_precedence_and_errors_are_answered() {
         (r#"{"coremq_subscribe":""}"#, "the topic is empty: give it a name"),
         (r#"{"coremq_options":[]}"#, "options are an object"),
     ] {
-        assert_eq!(said(&mut a, "x", object), response(&format!("ERROR: {why}")), "{object}");
+        assert_eq!(answer(&mut a, "x", object), response(&format!("ERROR: {why}")), "{object}");
     }
-    assert_eq!(said(&mut a, "", "{}"), response("ERROR: the topic is empty: give it a name"));
+    assert_eq!(answer(&mut a, "", "{}"), response("ERROR: the topic is empty: give it a name"));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn each_frame_is_written_separately() {
     let mut reader = CoreMqHandler::new(coremq(&broker, &hub));
     let (used, step) = reader.advance(br#"+26 x {"coremq_subscribe":"q"}+9 x {"a":1}"#);
     assert_eq!((used, step), (42, Next::Read));
-    (0..3).for_each(|_| drop(said(&mut sender, "q", "{}")));
+    (0..3).for_each(|_| drop(answer(&mut sender, "q", "{}")));
     assert!(!reader.push());
     let (mut start, mut frames) = (0, Vec::new());
     while start < reader.replies().len() {

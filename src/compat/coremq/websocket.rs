@@ -72,13 +72,13 @@ impl Frames for ObjectFrames {
 
 /// Handles one text message and returns the answer, if it has one.
 fn receive(coremq: &mut CoreMqSession, frame: &str) -> Option<String> {
-    let says = |text: &str| Some(json!({ "error": text }).to_string());
-    if let Err(error) = json::message(frame.as_bytes(), coremq.max_request()) {
-        return says(&error.text);
+    let error = |text: &str| Some(json!({ "error": text }).to_string());
+    if let Err(refused) = json::message(frame.as_bytes(), coremq.max_request()) {
+        return error(&refused.text);
     }
-    let Some(object) = RawObject::new(frame) else { return says(UNKNOWN) };
+    let Some(object) = RawObject::new(frame) else { return error(UNKNOWN) };
     if let Some(queue) = object.get("queue") {
-        let Some(queue) = json_string(queue) else { return says("a queue has a name") };
+        let Some(queue) = json_string(queue) else { return error("a queue has a name") };
         let answer = coremq.receive(&queue, &object.without("queue"));
         return RawObject::new(&answer)
             .map(|answer| answer.with(&[("queue", coremq.id.as_str().into())]));
@@ -87,16 +87,16 @@ fn receive(coremq: &mut CoreMqSession, frame: &str) -> Option<String> {
         let mut names = names(queues).unwrap_or_default();
         names.retain(|name| !name.is_empty());
         if names.is_empty() {
-            return says("No queues found");
+            return error("No queues found");
         }
-        return coremq.subscribe(&names).err().and_then(|error| says(&error.text));
+        return coremq.subscribe(&names).err().and_then(|refused| error(&refused.text));
     }
     if object.get("corews_status").is_some() {
         let hub = &coremq.hub;
         let status = json!({ "connections": hub.connections(), "mq_server": hub.server() });
         return Some(status.to_string());
     }
-    says(UNKNOWN)
+    error(UNKNOWN)
 }
 
 /// Adds the queue to a message. Messages of other protocols that are not objects are wrapped in

@@ -63,8 +63,8 @@ struct MessageDict<'n> {
 impl MessageDict<'_> {
     fn new<'n>(pickle: &Pickle<'_>, name: &'n str) -> Result<MessageDict<'n>> {
         let get = |key| pickle.get(pickle.root(), key);
-        let own = get("name").ok_or(wrong("the pickle is not the dict of a message"))?;
-        if pickle.text(own).as_deref() != Some(name) {
+        let inner = get("name").ok_or(wrong("the pickle is not the dict of a message"))?;
+        if pickle.text(inner).as_deref() != Some(name) {
             return Err(wrong("the name in the pickle is not the one before the bar"));
         }
         let payload = get("payload").ok_or(wrong("the message has no payload"))?;
@@ -169,11 +169,11 @@ fn wrong(text: &'static str) -> Error {
     Error::new(Code::BadField, text)
 }
 
-fn error(fault: PickleError) -> Error {
-    let code = match fault {
+fn error(error: PickleError) -> Error {
+    let code = match error {
         PickleError::TooDeep => Code::TooDeep,
         PickleError::TooLarge | PickleError::TooManyValues => Code::MessageTooLarge,
         _ => Code::BadField,
     };
-    Error::new(code, fault.to_string())
+    Error::new(code, error.to_string())
 }

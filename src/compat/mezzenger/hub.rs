@@ -26,8 +26,8 @@ pub struct MezzengerHub {
     topic: Topic,
     /// The interval between two sendings of a message, in microseconds.
     lease: u64,
-    unacked: UnackedIndex,
-    recent: FrameCache,
+    pub(super) unacked: UnackedIndex,
+    pub(super) recent: FrameCache,
     resend_queues: Mutex<Vec<Weak<ResendQueue>>>,
     /// Read-locked while messages are in the store but not yet in `unacked` and `recent`. Lookups
     /// that find nothing write-lock it once, and try again.
@@ -76,11 +76,6 @@ impl MezzengerHub {
         drop(self.publishing.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Keeps the frame of a message for subscribers.
-    pub fn add_frame(&self, id: Id, frame: &[u8]) {
-        self.recent.add(id, frame);
-    }
-
     /// The original frame of a message; `None` if another protocol put it or it is no longer in
     /// memory.
     pub fn frame(&self, id: Id) -> Option<Arc<[u8]>> {
@@ -108,11 +103,6 @@ impl MezzengerHub {
         let page =
             self.broker.read(&Caller::server(), self.topic.as_str(), id.saturating_sub(1), 1);
         page.is_ok_and(|page| page.last == id)
-    }
-
-    /// Records the id under which a message is stored; `None` if it was not stored.
-    pub fn note(&self, checksum: &str, id: Option<Id>) {
-        self.unacked.note(checksum, id);
     }
 
     /// Unregisters an acknowledged message and returns its id. The caller deletes it from the

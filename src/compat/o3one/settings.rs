@@ -33,7 +33,7 @@ pub struct O3oneFile {
 pub fn read(path: &Path) -> Result<O3oneFile, String> {
     let shown = path.display();
     let text = read_text(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
-    let keys = parse(&text).map_err(|fault| format!("{shown}{fault}"))?;
+    let keys = parse(&text).map_err(|error| format!("{shown}{error}"))?;
     let file = YamlKeys(keys).translate(path).map_err(|wrong| format!("{shown}: {wrong}"))?;
     let notes = file.notes.into_iter().map(|note| format!("{shown}: {note}")).collect();
     Ok(O3oneFile { notes, ..file })
@@ -110,13 +110,13 @@ impl YamlKeys {
 
     /// The value of `--o3one`.
     fn ports(&mut self) -> Result<String, String> {
-        let own = O3onePorts::OWN;
+        let defaults = O3onePorts::OWN;
         let [subscribe, publish, websocket] = [
-            self.port("port_pub", own.subscribe)?,
-            self.port("port_sub", own.publish)?,
-            self.port("port_ws", own.websocket)?,
+            self.port("port_pub", defaults.subscribe)?,
+            self.port("port_sub", defaults.publish)?,
+            self.port("port_ws", defaults.websocket)?,
         ];
-        let page = self.port("dashboard_port", own.page.unwrap_or_default())?;
+        let page = self.port("dashboard_port", defaults.page.unwrap_or_default())?;
         let page = if self.switch("dashboard_enabled", true)? {
             format!(",{page}")
         } else {

@@ -36,8 +36,21 @@ const GATHERED_BYTES: usize = 16 * 1024;
 pub struct QueueReader {
     app: ForCaller,
     notify: Arc<NotifyWaker>,
-    /// Shared with a blocking thread, which may wait for a disk.
-    state: Arc<Mutex<ConsumerState>>,
+    /// Shared with a blocking thread, which may wait for a disk. `None` only while it is dropped.
+    state: Option<Arc<Mutex<ConsumerState>>>,
+}
+
+impl Drop for QueueReader {
+    fn drop(&mut self) {
+        let state = self.state.take();
+        match Handle::try_current() {
+            // If the runtime shuts down before the thread starts, dropping the closure drops the state.
+            Ok(runtime) if self.app.broker().blocks() => {
+                drop(runtime.spawn_blocking(|| drop(state)));
+            }
+            _ => drop(state),
+        }
+    }
 }
 
 /// The consumer in the broker, and the messages that it received but has not written.
@@ -64,7 +77,7 @@ impl QueueReader {
             dismissed: false,
         });
         let state = Arc::new(Mutex::new(state.await?));
-        Ok(QueueReader { app, notify, state })
+        Ok(QueueReader { app, notify, state: Some(state) })
     }
 
     /// The next message to write, as an object; `None` if the connection is to be closed.
@@ -77,9 +90,10 @@ impl QueueReader {
     }
 
     async fn wait(&self) -> Option<Vec<u8>> {
+        let shared = self.state.as_ref()?;
         loop {
             {
-                let state = lock(&self.state);
+                let state = lock(shared);
                 if let Some(object) = state.object() {
                     return Some(object);
                 }
@@ -87,7 +101,7 @@ impl QueueReader {
                     return None;
                 }
             }
-            let state = self.state.clone();
+            let state = shared.clone();
             let came = self.app.run(move |_, _| lock(&state).gather()).await.ok()?;
             if !came {
                 self.notify.notified().await;
@@ -97,7 +111,8 @@ impl QueueReader {
 
     /// Marks the current message as written to the connection.
     pub fn written(&self) {
-        let mut state = lock(&self.state);
+        let Some(state) = &self.state else { return };
+        let mut state = lock(state);
         let written = state.unwritten.pop_front();
         state.written.extend(written);
     }
@@ -134,38 +149,11 @@ impl ConsumerState {
 }
 
 impl Drop for ConsumerState {
+    /// Returns the unwritten messages to the queue, which may wait for a disk.
     fn drop(&mut self) {
-        let Some(consumer) = self.consumer.take() else { return };
-        let leave_guard = LeaveGuard {
-            broker: self.broker.clone(),
-            caller: self.caller.clone(),
-            written: std::mem::take(&mut self.written),
-            left: Some((consumer, std::mem::take(&mut self.unwritten))),
-        };
-        match Handle::try_current() {
-            // Returning messages may wait for a disk. If the runtime shuts down before the thread
-            // starts, dropping the closure returns them.
-            Ok(runtime) if self.broker.blocks() => {
-                drop(runtime.spawn_blocking(|| drop(leave_guard)))
-            }
-            _ => drop(leave_guard),
-        }
-    }
-}
-
-/// Returns the unwritten messages when it is dropped.
-struct LeaveGuard {
-    broker: Arc<Broker>,
-    caller: Arc<Caller>,
-    written: Vec<Delivery>,
-    left: Option<(Consumer, VecDeque<Delivery>)>,
-}
-
-impl Drop for LeaveGuard {
-    fn drop(&mut self) {
-        if let Some((consumer, unwritten)) = self.left.take() {
+        if let Some(consumer) = self.consumer.take() {
             self.broker.reached(&self.caller, &consumer, std::mem::take(&mut self.written));
-            self.broker.leave(&self.caller, consumer, unwritten.into());
+            self.broker.leave(&self.caller, consumer, std::mem::take(&mut self.unwritten).into());
         }
     }
 }

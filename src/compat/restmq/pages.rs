@@ -46,9 +46,9 @@ pub async fn queues(app: ForCaller) -> Answer<Response> {
 pub async fn jobs(app: ForCaller, Name(queue): Name) -> Answer<Response> {
     let counts =
         queue::topic_stats(&app, &queue).await?.map(|stats| stats.counts).unwrap_or_default();
-    let asked = queue.clone();
+    let name = queue.clone();
     let latest =
-        app.run(move |broker, caller| broker.history(caller, asked.as_str(), LATEST)).await??;
+        app.run(move |broker, caller| broker.history(caller, name.as_str(), LATEST)).await??;
     let mut items = String::new();
     for message in (0..latest.len()).rev().filter_map(|index| latest.get(index)) {
         let text = String::from_utf8_lossy(message.body);

@@ -118,8 +118,7 @@ pub async fn set_state(
     Name(queue): Name,
     fields: RequestFields,
 ) -> Answer<Response> {
-    let asked = fields.get("status");
-    let started = match asked {
+    let started = match fields.get("status") {
         Some("start") => true,
         Some("stop") => false,
         other => {

@@ -4,16 +4,12 @@
 use std::collections::HashSet;
 
 use super::text::{self, TextForm};
-use super::{ByteSpan, Pickle, PickleError, PickleValue};
+use super::{ByteSpan, Pickle, PickleError, PickleValue, Result};
 use crate::limits;
 
 const BROKEN_TEXT: PickleError = PickleError::Broken("a text is not validly encoded");
 
-pub fn write(
-    pickle: &Pickle<'_>,
-    value: PickleValue,
-    most_bytes: usize,
-) -> Result<Vec<u8>, PickleError> {
+pub fn write(pickle: &Pickle<'_>, value: PickleValue, most_bytes: usize) -> Result<Vec<u8>> {
     let mut text = JsonText { pickle, out: Vec::new(), most_bytes };
     text.value(value, 0)?;
     Ok(text.out)
@@ -26,7 +22,7 @@ struct JsonText<'p> {
 }
 
 impl JsonText<'_> {
-    fn value(&mut self, value: PickleValue, depth: usize) -> Result<(), PickleError> {
+    fn value(&mut self, value: PickleValue, depth: usize) -> Result<()> {
         match value {
             PickleValue::None => self.add(b"null"),
             PickleValue::Bool(true) => self.add(b"true"),
@@ -46,7 +42,7 @@ impl JsonText<'_> {
         }
     }
 
-    fn add(&mut self, bytes: &[u8]) -> Result<(), PickleError> {
+    fn add(&mut self, bytes: &[u8]) -> Result<()> {
         if self.out.len() + bytes.len() > self.most_bytes {
             return Err(PickleError::TooLarge);
         }
@@ -54,7 +50,7 @@ impl JsonText<'_> {
         Ok(())
     }
 
-    fn list(&mut self, node: u32, depth: usize) -> Result<(), PickleError> {
+    fn list(&mut self, node: u32, depth: usize) -> Result<()> {
         check_depth(depth)?;
         self.add(b"[")?;
         for (index, value) in self.pickle.node(node).iter().enumerate() {
@@ -66,7 +62,7 @@ impl JsonText<'_> {
         self.add(b"]")
     }
 
-    fn dict(&mut self, node: u32, depth: usize) -> Result<(), PickleError> {
+    fn dict(&mut self, node: u32, depth: usize) -> Result<()> {
         check_depth(depth)?;
         self.add(b"{")?;
         let pairs = self.pickle.node(node).chunks_exact(2);
@@ -90,7 +86,7 @@ impl JsonText<'_> {
         self.add(b"}")
     }
 
-    fn string(&mut self, form: TextForm, span: ByteSpan) -> Result<(), PickleError> {
+    fn string(&mut self, form: TextForm, span: ByteSpan) -> Result<()> {
         let text = text::decode(form, self.pickle.slice(span)).ok_or(BROKEN_TEXT)?;
         self.add(b"\"")?;
         let mut rest = &*text;
@@ -117,7 +113,7 @@ impl JsonText<'_> {
         self.add(b"\"")
     }
 
-    fn escape(&mut self, text: &[u8]) -> Result<(), PickleError> {
+    fn escape(&mut self, text: &[u8]) -> Result<()> {
         let special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
         let mut rest = text;
         while let Some(at) = rest.iter().position(special) {
@@ -139,6 +135,6 @@ impl JsonText<'_> {
     }
 }
 
-fn check_depth(depth: usize) -> Result<(), PickleError> {
+fn check_depth(depth: usize) -> Result<()> {
     if depth >= limits::DEPTH_LEVELS { Err(PickleError::TooDeep) } else { Ok(()) }
 }

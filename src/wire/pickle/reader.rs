@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::text::{self, TextForm};
-use super::{ByteSpan, BytesMaker, Pickle, PickleError, PickleValue};
+use super::{ByteSpan, BytesMaker, Pickle, PickleError, PickleValue, Result};
 use crate::limits;
 
 const CUT_OFF: PickleError = PickleError::Broken("the pickle is cut off");
@@ -17,7 +17,7 @@ const NO_CONTAINER: PickleError =
 /// The latest protocol that can be read.
 const PROTOCOL_MAX: u8 = 5;
 
-pub fn read(bytes: &[u8]) -> Result<Pickle<'_>, PickleError> {
+pub fn read(bytes: &[u8]) -> Result<Pickle<'_>> {
     if u32::try_from(bytes.len()).is_err() {
         return Err(PickleError::TooLarge);
     }
@@ -54,7 +54,7 @@ struct Machine<'p> {
 
 impl Machine<'_> {
     /// Executes one instruction; the last one returns the root value.
-    fn step(&mut self) -> Result<Option<PickleValue>, PickleError> {
+    fn step(&mut self) -> Result<Option<PickleValue>> {
         let code = self.input.byte()?;
         match code {
             b'.' => {
@@ -107,7 +107,7 @@ impl Machine<'_> {
         Ok(None)
     }
 
-    fn count(&mut self) -> Result<(), PickleError> {
+    fn count(&mut self) -> Result<()> {
         self.made += 1;
         if self.made > limits::PICKLE_VALUES {
             return Err(PickleError::TooManyValues);
@@ -115,7 +115,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn push(&mut self, value: PickleValue) -> Result<(), PickleError> {
+    fn push(&mut self, value: PickleValue) -> Result<()> {
         self.count()?;
         self.stack.push(value);
         Ok(())
@@ -126,14 +126,14 @@ impl Machine<'_> {
         self.marks.last().copied().unwrap_or(0)
     }
 
-    fn pop(&mut self) -> Result<PickleValue, PickleError> {
+    fn pop(&mut self) -> Result<PickleValue> {
         if self.stack.len() <= self.floor() {
             return Err(EMPTY_STACK);
         }
         self.stack.pop().ok_or(EMPTY_STACK)
     }
 
-    fn top(&self) -> Result<PickleValue, PickleError> {
+    fn top(&self) -> Result<PickleValue> {
         if self.stack.len() <= self.floor() {
             return Err(EMPTY_STACK);
         }
@@ -141,7 +141,7 @@ impl Machine<'_> {
     }
 
     /// Drops the top value, or the mark on top.
-    fn drop_top(&mut self) -> Result<(), PickleError> {
+    fn drop_top(&mut self) -> Result<()> {
         if self.marks.last() == Some(&self.stack.len()) {
             self.marks.pop();
             return Ok(());
@@ -149,18 +149,18 @@ impl Machine<'_> {
         self.pop().map(drop)
     }
 
-    fn take_marked(&mut self) -> Result<Vec<PickleValue>, PickleError> {
+    fn take_marked(&mut self) -> Result<Vec<PickleValue>> {
         let mark = self.marks.pop().ok_or(NO_MARK)?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
     /// Pops the last `count` values.
-    fn take(&mut self, count: usize) -> Result<Vec<PickleValue>, PickleError> {
+    fn take(&mut self, count: usize) -> Result<Vec<PickleValue>> {
         let from = self.stack.len().checked_sub(count).filter(|from| *from >= self.floor());
         Ok(self.stack.split_off(from.ok_or(EMPTY_STACK)?))
     }
 
-    fn index(&mut self, code: u8) -> Result<u32, PickleError> {
+    fn index(&mut self, code: u8) -> Result<u32> {
         let index = match code {
             b'p' | b'g' => {
                 let line = str::from_utf8(self.input.line()?.of(self.input.bytes)).ok();
@@ -175,7 +175,7 @@ impl Machine<'_> {
         u32::try_from(index).map_err(|_| PickleError::TooManyValues)
     }
 
-    fn memorise(&mut self, code: u8) -> Result<(), PickleError> {
+    fn memorise(&mut self, code: u8) -> Result<()> {
         let index = self.index(code)?;
         let top = self.top()?;
         self.count()?;
@@ -190,7 +190,7 @@ impl Machine<'_> {
     }
 
     /// Makes a list, tuple or dict.
-    fn make(&mut self, code: u8) -> Result<(), PickleError> {
+    fn make(&mut self, code: u8) -> Result<()> {
         let values = match code {
             b'l' | b't' | b'd' => self.take_marked()?,
             0x85..=0x87 => self.take(usize::from(code - 0x84))?,
@@ -208,7 +208,7 @@ impl Machine<'_> {
     }
 
     /// Adds values to the list, dict or set on the stack.
-    fn add(&mut self, code: u8) -> Result<(), PickleError> {
+    fn add(&mut self, code: u8) -> Result<()> {
         let values = match code {
             b'a' => self.take(1)?,
             b's' => self.take(2)?,
@@ -229,7 +229,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn scalar(&mut self, code: u8) -> Result<PickleValue, PickleError> {
+    fn scalar(&mut self, code: u8) -> Result<PickleValue> {
         let value = match code {
             b'N' => PickleValue::None,
             0x88 => PickleValue::Bool(true),
@@ -262,7 +262,7 @@ impl Machine<'_> {
         Ok(value)
     }
 
-    fn text(&mut self, code: u8) -> Result<PickleValue, PickleError> {
+    fn text(&mut self, code: u8) -> Result<PickleValue> {
         let (form, width) = match code {
             b'V' => return Ok(PickleValue::Text(TextForm::Escaped, self.input.line()?)),
             b'S' => return Ok(PickleValue::Text(TextForm::Quoted, self.input.line()?)),
@@ -278,56 +278,67 @@ impl Machine<'_> {
     }
 
     /// Replaces lookups and calls by [`PickleValue::Object`], except those that make bytes.
-    fn object(&mut self, code: u8) -> Result<(), PickleError> {
+    fn object(&mut self, code: u8) -> Result<()> {
         let made = match code {
-            b'c' => {
-                let (module, name) = (self.input.line()?, self.input.line()?);
-                let bytes = self.input.bytes;
-                match (module.of(bytes), name.of(bytes)) {
-                    (b"_codecs", b"encode") => PickleValue::BytesMaker(BytesMaker::Encode),
-                    (b"__builtin__" | b"builtins", b"bytes") => {
-                        PickleValue::BytesMaker(BytesMaker::Bytes)
-                    }
-                    _ => PickleValue::Object,
-                }
-            }
+            b'c' => self.global()?,
             b'R' => {
                 let arguments = self.pop()?;
                 let callable = self.pop()?;
                 self.called(callable, arguments)
             }
-            // A persistent id, a number of the extension registry, or a global by two texts.
-            b'P' => self.input.line().map(|_| PickleValue::Object)?,
-            b'Q' => self.take(1).map(|_| PickleValue::Object)?,
-            0x82..=0x84 => {
-                let width = [1, 2, 4].get(usize::from(code - 0x82)).copied().unwrap_or(4);
-                self.input.length(width).map(|_| PickleValue::Object)?
+            _ => {
+                self.skip_object(code)?;
+                PickleValue::Object
             }
-            0x93 => self.take(2).map(|_| PickleValue::Object)?,
+        };
+        self.push(made)
+    }
+
+    /// A global by module and name.
+    fn global(&mut self) -> Result<PickleValue> {
+        let (module, name) = (self.input.line()?, self.input.line()?);
+        let bytes = self.input.bytes;
+        Ok(match (module.of(bytes), name.of(bytes)) {
+            (b"_codecs", b"encode") => PickleValue::BytesMaker(BytesMaker::Encode),
+            (b"__builtin__" | b"builtins", b"bytes") => PickleValue::BytesMaker(BytesMaker::Bytes),
+            _ => PickleValue::Object,
+        })
+    }
+
+    /// Reads the operands of an instruction that makes an object.
+    fn skip_object(&mut self, code: u8) -> Result<()> {
+        match code {
+            // A persistent id, a number of the extension registry, or a global by two texts.
+            b'P' => drop(self.input.line()?),
+            b'Q' => drop(self.take(1)?),
+            0x82 => drop(self.input.length(1)?),
+            0x83 => drop(self.input.length(2)?),
+            0x84 => drop(self.input.length(4)?),
+            0x93 => drop(self.take(2)?),
             // An instance by name, by a class on the stack, or made by `__new__`.
             b'i' => {
                 self.input.line()?;
                 self.input.line()?;
-                self.take_marked().map(|_| PickleValue::Object)?
+                self.take_marked()?;
             }
-            b'o' => self.take_marked().map(|_| PickleValue::Object)?,
-            0x81 => self.take(2).map(|_| PickleValue::Object)?,
-            0x92 => self.take(3).map(|_| PickleValue::Object)?,
+            b'o' => drop(self.take_marked()?),
+            0x81 => drop(self.take(2)?),
+            0x92 => drop(self.take(3)?),
             // Sets the state of the instance below it.
-            b'b' => self.take(2).map(|_| PickleValue::Object)?,
+            b'b' => drop(self.take(2)?),
             // Sets and bytearrays.
-            0x8f => PickleValue::Object,
-            0x91 => self.take_marked().map(|_| PickleValue::Object)?,
+            0x8f => {}
+            0x91 => drop(self.take_marked()?),
             0x96 => {
                 let len = self.input.length(8)?;
-                self.input.span(len).map(|_| PickleValue::Object)?
+                self.input.span(len)?;
             }
             0x97 | 0x98 => {
                 return Err(PickleError::Broken("out-of-band buffers are not supported"));
             }
             _ => return Err(PickleError::Broken("it has an unknown instruction")),
-        };
-        self.push(made)
+        }
+        Ok(())
     }
 
     /// The bytes that a call of a [`BytesMaker`] makes, else an object.
@@ -355,21 +366,21 @@ struct Input<'p> {
 }
 
 impl Input<'_> {
-    fn byte(&mut self) -> Result<u8, PickleError> {
+    fn byte(&mut self) -> Result<u8> {
         let byte = self.bytes.get(self.at).copied().ok_or(CUT_OFF)?;
         self.at += 1;
         Ok(byte)
     }
 
     /// Reads a little-endian number of `width` bytes.
-    fn length(&mut self, width: usize) -> Result<u64, PickleError> {
+    fn length(&mut self, width: usize) -> Result<u64> {
         let bytes = self.bytes.get(self.at..self.at + width).ok_or(CUT_OFF)?;
         self.at += width;
         Ok(bytes.iter().rev().fold(0, |number, byte| (number << 8) | u64::from(*byte)))
     }
 
     /// Checks that `len` bytes are left.
-    fn has(&self, len: u64) -> Result<(), PickleError> {
+    fn has(&self, len: u64) -> Result<()> {
         let left = self.bytes.len() - self.at;
         if len > left as u64 {
             return Err(PickleError::Broken("a length exceeds the bytes that are left"));
@@ -377,7 +388,7 @@ impl Input<'_> {
         Ok(())
     }
 
-    fn span(&mut self, len: u64) -> Result<ByteSpan, PickleError> {
+    fn span(&mut self, len: u64) -> Result<ByteSpan> {
         self.has(len)?;
         // A pickle has at most `u32::MAX` bytes.
         let span = ByteSpan { start: self.at as u32, len: len as u32 };
@@ -386,7 +397,7 @@ impl Input<'_> {
     }
 
     /// Reads up to the end of the line, and skips the line feed.
-    fn line(&mut self) -> Result<ByteSpan, PickleError> {
+    fn line(&mut self) -> Result<ByteSpan> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let len = rest.iter().position(|byte| *byte == b'\n').ok_or(CUT_OFF)?;
         let span = self.span(len as u64)?;

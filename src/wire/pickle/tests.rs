@@ -266,7 +266,7 @@ fn pythons_pickles_give_pythons_json() {
     assert!(count > 4_000, "{count} pickles");
 }
 
-fn read_large(bytes: &[u8]) -> Result<Vec<u8>, PickleError> {
+fn read_large(bytes: &[u8]) -> Result<Vec<u8>> {
     let pickle = Pickle::read(bytes)?;
     pickle.json(pickle.root(), limits::MESSAGE_BYTES)
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{ByteSpan, PickleError, PickleValue};
+use super::{ByteSpan, PickleError, PickleValue, Result};
 use crate::limits;
 
 /// How a text or bytes are encoded in the pickle.
@@ -120,7 +120,7 @@ fn latin1(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Reads decimal digits, which Python 2 may end with an L. `start` is their position in the pickle.
-pub fn decimal(line: &[u8], start: u32) -> Result<PickleValue, PickleError> {
+pub fn decimal(line: &[u8], start: u32) -> Result<PickleValue> {
     let number = line.strip_suffix(b"L").unwrap_or(line);
     let digits = number.strip_prefix(b"-").unwrap_or(number);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
@@ -139,7 +139,7 @@ pub fn decimal(line: &[u8], start: u32) -> Result<PickleValue, PickleError> {
 }
 
 /// Reads a little-endian two's complement.
-pub fn long(bytes: &[u8], span: ByteSpan) -> Result<PickleValue, PickleError> {
+pub fn long(bytes: &[u8], span: ByteSpan) -> Result<PickleValue> {
     if bytes.len() > limits::PICKLE_INTEGER_BYTES {
         return Err(PickleError::HugeInteger);
     }
