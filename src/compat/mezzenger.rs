@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use self::cache::ResendQueue;
-use self::frame::{Command, Publication};
+use self::frame::Command;
 pub use self::hub::MezzengerHub;
 use super::zmq::{self, Dialect};
 use crate::broker::{Broker, Caller};
@@ -33,14 +33,6 @@ pub struct Mezzenger {
     resend_queue: Option<Arc<ResendQueue>>,
 }
 
-/// What a frame asks for. `Publish` also holds whether this request stores the message as
-/// unacknowledged.
-enum FrameRequest<'m> {
-    Nothing,
-    Forget(String, Id),
-    Publish(Publication<'m>, bool),
-}
-
 impl Mezzenger {
     /// `waker` is woken when a frame is to be sent again.
     pub fn new(
@@ -52,21 +44,20 @@ impl Mezzenger {
         Mezzenger { hub, caller, waker, max_message, resend_queue: None }
     }
 
-    /// Parses a frame. An acknowledged message is no longer known by its checksum from here on.
-    fn read_request<'m>(&self, message: &'m [u8]) -> Result<FrameRequest<'m>> {
-        Ok(match frame::parse(message, self.max_message)? {
-            Command::Ping => FrameRequest::Nothing,
+    /// Parses a frame. An acknowledged message is no longer known by its checksum from here on; the
+    /// hub may wait for publishers, so this must not run while publishing.
+    fn parse<'m>(&self, message: &'m [u8]) -> Result<Command<'m>> {
+        let mut command = frame::parse(message, self.max_message)?;
+        match &mut command {
             Command::Publish(publication) if publication.topic == *self.hub.topic() => {
                 let text = "this name is reserved for the server: choose another";
                 return Err(Error::new(Code::BadTopic, text));
             }
-            Command::Publish(publication) => FrameRequest::Publish(publication, false),
-            Command::Ack(checksum) => match self.hub.forget(&checksum) {
-                Some(id) => FrameRequest::Forget(checksum, id),
-                // Another subscriber has acknowledged it, or the store has dropped it.
-                None => FrameRequest::Nothing,
-            },
-        })
+            // `None` if another subscriber has acknowledged it, or the store has dropped it.
+            Command::Ack(checksum, id) => *id = self.hub.forget(checksum),
+            _ => {}
+        }
+        Ok(command)
     }
 
     /// Deletes a message that was stored alone: a message that needs an acknowledgement is both
@@ -77,18 +68,18 @@ impl Mezzenger {
         self.hub.broker().apply(&self.caller, &mut batch);
     }
 
-    /// Appends the operations of a request to the batch.
-    fn add(&self, batch: &mut Batch, request: &mut FrameRequest<'_>) {
-        match request {
-            FrameRequest::Nothing => {}
-            FrameRequest::Forget(_, id) => {
+    /// Appends the operations of a command to the batch.
+    fn add(&self, batch: &mut Batch, command: &mut Command<'_>) {
+        match command {
+            Command::Ping | Command::Ack(_, None) => {}
+            Command::Ack(_, Some(id)) => {
                 batch.ops.push(Op::Delete { topic: self.hub.topic().clone(), id: *id });
             }
-            FrameRequest::Publish(publication, keeps) => {
+            Command::Publish(publication) => {
                 if let Some(unacked) = &publication.unacked {
-                    // The sender repeats a message that is still unacknowledged.
-                    *keeps = self.hub.announce(&publication.checksum);
-                    if *keeps {
+                    // False if the sender repeats a message that is still unacknowledged.
+                    publication.is_stored_here = self.hub.announce(&publication.checksum);
+                    if publication.is_stored_here {
                         batch.put(self.hub.topic().clone(), unacked.as_bytes(), None);
                         batch.confirm();
                     }
@@ -99,34 +90,34 @@ impl Mezzenger {
         }
     }
 
-    /// Records the outcomes of a request.
+    /// Records the outcomes of a command.
     fn settle(
         &self,
-        request: FrameRequest<'_>,
+        command: Command<'_>,
         outcomes: &mut impl Iterator<Item = Result<Outcome>>,
     ) -> Result<()> {
         let mut next = || outcomes.next().unwrap_or_else(not_done);
-        match request {
-            FrameRequest::Nothing => Ok(()),
-            FrameRequest::Forget(checksum, id) => {
-                let forgotten = next();
-                if forgotten.is_err() {
+        match command {
+            Command::Ping | Command::Ack(_, None) => Ok(()),
+            Command::Ack(checksum, Some(id)) => {
+                let deleted = next();
+                if deleted.is_err() {
                     self.hub.unacked.note(&checksum, Some(id));
                 }
-                forgotten.map(drop)
+                deleted.map(drop)
             }
-            FrameRequest::Publish(publication, keeps) => {
+            Command::Publish(publication) => {
                 let id = |outcome: &Result<Outcome>| match outcome {
                     Ok(Outcome::Stored { id, .. }) => Some(*id),
                     _ => None,
                 };
-                let unacked = keeps.then(&mut next);
+                let unacked = publication.is_stored_here.then(&mut next);
                 let published = next();
-                let (kept_id, published_id) = (unacked.as_ref().and_then(id), id(&published));
-                if keeps {
-                    let whole = published_id.and(kept_id);
+                let (unacked_id, published_id) = (unacked.as_ref().and_then(id), id(&published));
+                if publication.is_stored_here {
+                    let whole = published_id.and(unacked_id);
                     self.hub.unacked.note(&publication.checksum, whole);
-                    match (kept_id, published_id) {
+                    match (unacked_id, published_id) {
                         (Some(id), None) => self.remove(self.hub.topic(), id),
                         (None, Some(id)) => self.remove(&publication.topic, id),
                         _ => {}
@@ -140,6 +131,23 @@ impl Mezzenger {
             }
         }
     }
+
+    fn carry_out(&self, mut commands: Vec<Result<Command<'_>>>) -> Vec<Vec<u8>> {
+        let _publishing = self.hub.publish();
+        let mut batch = Batch::default();
+        commands.iter_mut().flatten().for_each(|command| self.add(&mut batch, command));
+        if !batch.is_empty() {
+            self.hub.broker().apply(&self.caller, &mut batch);
+        }
+        let mut outcomes = std::mem::take(&mut batch.outcomes).into_iter();
+        let answers = commands.into_iter().map(|command| {
+            match command.and_then(|command| self.settle(command, &mut outcomes)) {
+                Ok(()) => b"OK".to_vec(),
+                Err(error) => format!("ERROR: {error}").into_bytes(),
+            }
+        });
+        answers.collect()
+    }
 }
 
 impl Dialect for Mezzenger {
@@ -150,15 +158,17 @@ impl Dialect for Mezzenger {
         let mut messages = messages.iter().peekable();
         while messages.peek().is_some() {
             // A small pickle can expand to a large message: this bounds the size of a batch.
-            let (mut requests, mut bytes) = (Vec::new(), 0);
+            let (mut commands, mut bytes) = (Vec::new(), 0);
             while bytes < limits::READ_BYTES
                 && let Some(message) = messages.next()
             {
-                let request = self.read_request(message);
-                bytes += request.as_ref().map_or(0, FrameRequest::bytes);
-                requests.push(request);
+                let command = self.parse(message);
+                if let Ok(Command::Publish(publication)) = &command {
+                    bytes += publication.json.len();
+                }
+                commands.push(command);
             }
-            answers.extend(self.carry_out(requests));
+            answers.extend(self.carry_out(commands));
         }
         answers
     }
@@ -179,34 +189,6 @@ impl Dialect for Mezzenger {
         let resend_queue =
             self.resend_queue.get_or_insert_with(|| self.hub.resend_queue(self.waker.clone()));
         resend_queue.next()
-    }
-}
-
-impl FrameRequest<'_> {
-    fn bytes(&self) -> usize {
-        match self {
-            FrameRequest::Publish(publication, _) => publication.json.len(),
-            FrameRequest::Nothing | FrameRequest::Forget(..) => 0,
-        }
-    }
-}
-
-impl Mezzenger {
-    fn carry_out(&self, mut requests: Vec<Result<FrameRequest<'_>>>) -> Vec<Vec<u8>> {
-        let _publishing = self.hub.publish();
-        let mut batch = Batch::default();
-        requests.iter_mut().flatten().for_each(|request| self.add(&mut batch, request));
-        if !batch.is_empty() {
-            self.hub.broker().apply(&self.caller, &mut batch);
-        }
-        let mut outcomes = std::mem::take(&mut batch.outcomes).into_iter();
-        let answers = requests.into_iter().map(|request| {
-            match request.and_then(|request| self.settle(request, &mut outcomes)) {
-                Ok(()) => b"OK".to_vec(),
-                Err(error) => format!("ERROR: {error}").into_bytes(),
-            }
-        });
-        answers.collect()
     }
 }
 

@@ -56,18 +56,20 @@ impl O3one {
     }
 
     fn read(&self, text: &[u8]) -> Result<TextMessage> {
-        let wrong = |code, text: &'static str| Error::new(code, text);
         let text = str::from_utf8(text)
-            .map_err(|_| wrong(Code::BadUtf8, "a message is text, and this is no UTF-8"))?;
+            .map_err(|_| Error::new(Code::BadUtf8, "a message is text, and this is no UTF-8"))?;
         let (topic, content) = text.split_once(' ').unwrap_or((text, ""));
         let (priority, content) = match self.has_priority {
             true => split_priority(content),
             false => (PRIORITY_DEFAULT, content),
         };
         let content = serde_json::to_vec(content)
-            .map_err(|_| wrong(Code::BadJson, "the message cannot be encoded as JSON"))?;
+            .map_err(|_| Error::new(Code::BadJson, "the message cannot be encoded as JSON"))?;
         if content.len() > self.max_message {
-            return Err(wrong(Code::MessageTooLarge, "the message is too large for this server"));
+            return Err(Error::new(
+                Code::MessageTooLarge,
+                "the message is too large for this server",
+            ));
         }
         Ok(TextMessage { topic: Topic::new(topic)?, content, priority })
     }
@@ -104,10 +106,11 @@ impl Dialect for O3one {
         let read: Vec<_> = messages.iter().map(|message| self.read(message)).collect();
         let mut answers: Vec<_> =
             read.iter().map(|read| self.answer(read.as_ref().err())).collect();
-        let mut order: Vec<_> = read.iter().zip(&mut answers).collect();
-        order.retain(|(read, _)| read.is_ok());
-        order.sort_by_key(|(read, _)| Reverse(read.as_ref().map_or(0, |read| read.priority)));
-        order.iter().filter_map(|(read, _)| read.as_ref().ok()).for_each(|read| self.put(read));
+        let valid = read.iter().zip(&mut answers);
+        let mut order: Vec<_> =
+            valid.filter_map(|(read, answer)| Some((read.as_ref().ok()?, answer))).collect();
+        order.sort_by_key(|(message, _)| Reverse(message.priority));
+        order.iter().for_each(|(message, _)| self.put(message));
         if self.batch.is_empty() {
             return answers;
         }

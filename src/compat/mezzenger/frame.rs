@@ -7,14 +7,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::error::{Code, Error, Result};
-use crate::ops::{Message, Topic};
+use crate::ops::{Id, Message, Topic};
 use crate::wire::pickle::{Pickle, PickleError, PickleValue, PickleWriter};
 
 /// What a frame asks for.
 pub enum Command<'m> {
     Ping,
-    /// Acknowledges the message with this checksum.
-    Ack(String),
+    /// Acknowledges the message with this checksum; the id is that of its stored form, once found.
+    Ack(String, Option<Id>),
     Publish(Publication<'m>),
 }
 
@@ -29,6 +29,8 @@ pub struct Publication<'m> {
     /// The body stored until the message is acknowledged; `None` if the sender asks for no
     /// acknowledgement.
     pub unacked: Option<String>,
+    /// Whether this frame stores the message as unacknowledged, rather than an earlier one.
+    pub is_stored_here: bool,
 }
 
 pub fn parse(frame: &[u8], max_message: usize) -> Result<Command<'_>> {
@@ -44,7 +46,7 @@ pub fn parse(frame: &[u8], max_message: usize) -> Result<Command<'_>> {
     match name {
         "ping" => Ok(Command::Ping),
         "ack" => match pickle.text(fields.payload) {
-            Some(checksum) => Ok(Command::Ack(checksum)),
+            Some(checksum) => Ok(Command::Ack(checksum, None)),
             None => Err(wrong("the payload of an ack must be the checksum of a message")),
         },
         _ => publication(frame, pickled, &pickle, &fields, max_message).map(Command::Publish),
@@ -108,7 +110,7 @@ fn publication<'m>(
     if unacked.as_ref().map_or(json.len(), String::len) > max_message {
         return Err(error(PickleError::TooLarge));
     }
-    Ok(Publication { topic, frame, json, checksum, unacked })
+    Ok(Publication { topic, frame, json, checksum, unacked, is_stored_here: false })
 }
 
 /// The checksum as Mezzenger's clients compute it.
