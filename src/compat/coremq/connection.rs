@@ -145,7 +145,8 @@ impl handler::ProtocolHandler for CoreMqHandler {
         &self.out.bytes
     }
 
-    /// Clients expect each read to begin with a frame, so a write never ends inside one.
+    /// CoreMQ's clients take the beginning of each read for the beginning of a frame, so each frame
+    /// is a write of its own.
     fn write_end(&self, start: usize) -> usize {
         let next = self.out.ends.partition_point(|end| *end <= start);
         self.out.ends.get(next).copied().unwrap_or(self.out.bytes.len())

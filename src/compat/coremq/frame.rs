@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_counts_characters() {
+    fn length_counts_characters() {
         assert_eq!(frame("q", "{}"), b"+4 q {}");
         assert_eq!(frame("é😀", "{}"), "+5 é😀 {}".as_bytes());
         let escaped = frame("q", r#"{"é":"😀"}"#);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_found_out_at_once() {
+    fn invalid_frames_are_refused_at_once() {
         for wrong in ["-", "x", "{", "+x", "+ ", "+ 1 ", "+-1 ", "+1,", "++", "+123456789", "\0"] {
             assert_eq!(decode(wrong.as_bytes(), 0), (vec![], Err(no_frame())), "{wrong:?}");
         }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_and_an_object_make_a_frame() {
+    fn frame_has_a_queue_and_an_object() {
         assert_eq!(parts("q {} {}"), Ok(("q", "{} {}")));
         for wrong in ["", " ", " {}", "q", "q{}"] {
             assert!(parts(wrong).is_err(), "{wrong:?}");

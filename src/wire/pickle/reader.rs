@@ -21,15 +21,7 @@ pub fn read(bytes: &[u8]) -> Result<Pickle<'_>> {
     if u32::try_from(bytes.len()).is_err() {
         return Err(PickleError::TooLarge);
     }
-    let input = Input { bytes, at: 0 };
-    let mut machine = Machine {
-        input,
-        stack: Vec::new(),
-        marks: Vec::new(),
-        memo: HashMap::new(),
-        nodes: Vec::new(),
-        made: 0,
-    };
+    let mut machine = Machine { input: Input { bytes, at: 0 }, ..Machine::default() };
     let root = loop {
         if let Some(root) = machine.step()? {
             break root;
@@ -41,6 +33,7 @@ pub fn read(bytes: &[u8]) -> Result<Pickle<'_>> {
     Ok(Pickle { bytes, nodes: machine.nodes, root })
 }
 
+#[derive(Default)]
 struct Machine<'p> {
     input: Input<'p>,
     stack: Vec<PickleValue>,
@@ -308,25 +301,22 @@ impl Machine<'_> {
     /// Reads the operands of an instruction that makes an object.
     fn skip_object(&mut self, code: u8) -> Result<()> {
         match code {
-            // A persistent id, a number of the extension registry, or a global by two texts.
+            // A persistent id, or a number of the extension registry.
             b'P' => drop(self.input.line()?),
             b'Q' => drop(self.take(1)?),
             0x82 => drop(self.input.length(1)?),
             0x83 => drop(self.input.length(2)?),
             0x84 => drop(self.input.length(4)?),
-            0x93 => drop(self.take(2)?),
-            // An instance by name, by a class on the stack, or made by `__new__`.
+            // An instance: by module and name, of a class on the stack, or made by `__new__`.
             b'i' => {
-                self.input.line()?;
-                self.input.line()?;
+                self.global()?;
                 self.take_marked()?;
             }
             b'o' => drop(self.take_marked()?),
-            0x81 => drop(self.take(2)?),
             0x92 => drop(self.take(3)?),
-            // Sets the state of the instance below it.
-            b'b' => drop(self.take(2)?),
-            // Sets and bytearrays.
+            // The same without keywords, a state for an instance, or a global by two texts.
+            0x81 | b'b' | 0x93 => drop(self.take(2)?),
+            // Sets, frozen sets and bytearrays.
             0x8f => {}
             0x91 => drop(self.take_marked()?),
             0x96 => {
@@ -360,6 +350,7 @@ impl Machine<'_> {
     }
 }
 
+#[derive(Default)]
 struct Input<'p> {
     bytes: &'p [u8],
     at: usize,
