@@ -11,6 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::sync::lock;
 
+#[derive(Default)]
 pub struct CoreMqHub {
     pub(super) name: String,
     port: AtomicU16,
@@ -26,17 +27,7 @@ pub struct CoreMqHub {
 impl CoreMqHub {
     pub fn new(allowed: Vec<IpAddr>) -> CoreMqHub {
         let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-        let (connections, replicants) = (AtomicUsize::new(0), Mutex::default());
-        let (port, direct_queues) = (AtomicU16::new(0), DirectQueues::default());
-        CoreMqHub {
-            name,
-            port,
-            allowed,
-            connections,
-            replicants,
-            direct_queues,
-            ids: Ids::default(),
-        }
+        CoreMqHub { name, allowed, ..CoreMqHub::default() }
     }
 
     /// Sets the port that messages give as the server's.

@@ -8,7 +8,7 @@ use dsmq::{Config, CoreMqPort, Server};
 use serde_json::json;
 
 use super::Redis;
-use crate::suite::compat::coremq_frames::{Client, address, said};
+use crate::suite::compat::coremq_frames::{Client, address, response};
 use crate::suite::semantics::put_back::{TAKE, sessions_get_what_they_passed, subscriber};
 use crate::suite::support::peer::Peer;
 use crate::suite::support::redis_cluster::{CALM, Cluster};
@@ -277,7 +277,7 @@ fn coremq_servers_are_each_others_masters(store: &Shared) {
     listener.subscribe(json!("q"));
     let id = listener.id.clone();
     for (round, queue) in ["q", id.as_str()].into_iter().enumerate() {
-        assert_eq!(sender.ask_at(queue, json!({ "n": round })), said("OK: Message sent"));
+        assert_eq!(sender.ask_at(queue, json!({ "n": round })), response("OK: Message sent"));
         let (from, message) = listener.receive();
         assert_eq!((from.as_str(), &message["n"]), (queue, &json!(round)));
         assert_eq!(message["coremq_sender"], sender.id);

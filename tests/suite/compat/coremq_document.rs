@@ -11,7 +11,7 @@ const DOCUMENT: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/coremq.md"));
 
 /// Replaces the ids, the server's name and the time of the document by those of this run.
-fn in_truth(text: &str, clients: &BTreeMap<&str, Client>, port: u16) -> String {
+fn with_actual_values(text: &str, clients: &BTreeMap<&str, Client>, port: u16) -> String {
     let mut text = text.to_owned();
     for (name, client) in clients {
         text = text.replace(&format!("\"{name}\""), &format!("\"{}\"", client.id));
@@ -26,18 +26,18 @@ fn replay(exchange: &'static str) {
     let addr = address(&server);
     let mut clients: BTreeMap<&str, Client> = BTreeMap::new();
     for line in exchange.lines() {
-        let (who, said) = line.split_at(1);
-        let (direction, said) = said.split_at(2);
-        let (queue, json) = said.split_once(' ').unwrap();
-        if !clients.contains_key(who) {
+        let (client_name, rest) = line.split_at(1);
+        let (direction, rest) = rest.split_at(2);
+        let (queue, json) = rest.split_once(' ').unwrap();
+        if !clients.contains_key(client_name) {
             // The welcome is read and checked when a client connects.
             assert!(json.starts_with(r#"{"response": "OK: Welcome to CoreMQ server""#), "{line}");
-            clients.insert(who, Client::connect(addr));
+            clients.insert(client_name, Client::connect(addr));
             continue;
         }
         let queue = clients.get(queue).map_or(queue.to_owned(), |client| client.id.clone());
-        let json = in_truth(json, &clients, addr.port());
-        let client = clients.get_mut(who).unwrap();
+        let json = with_actual_values(json, &clients, addr.port());
+        let client = clients.get_mut(client_name).unwrap();
         if direction == "> " {
             client.peer.send(frame(&queue, &json));
             continue;

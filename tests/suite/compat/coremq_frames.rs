@@ -22,7 +22,7 @@ pub fn frame(queue: &str, json: &str) -> String {
     format!("+{} {text}", text.chars().count())
 }
 
-pub fn said(text: &str) -> Value {
+pub fn response(text: &str) -> Value {
     json!({ "response": text })
 }
 
@@ -70,7 +70,7 @@ impl Client {
 
     pub fn subscribe(&mut self, queues: Value) {
         let answer = self.ask(json!({ "coremq_subscribe": queues }));
-        assert_eq!(answer, said("OK: Subscribe successful"));
+        assert_eq!(answer, response("OK: Subscribe successful"));
     }
 }
 
@@ -109,7 +109,7 @@ fn message_reaches_subscribers_but_not_its_sender() {
     a.subscribe(json!("q"));
     b.subscribe(json!(["q", "r"]));
     let sent = a.ask_at("q", json!({ "price": 1.5, "what": "é😀", "coremq_sender": "forged" }));
-    assert_eq!(sent, said("OK: Message sent"));
+    assert_eq!(sent, response("OK: Message sent"));
     let (queue, message) = b.receive();
     let object = message.as_object().unwrap();
     assert_eq!(queue, "q");
@@ -121,11 +121,14 @@ fn message_reaches_subscribers_but_not_its_sender() {
     assert_eq!(object.len(), 5);
 
     // A direct message needs no subscription. The next message for `a` is not its own.
-    assert_eq!(c.ask_at(&a.id, json!({ "to": "a" })), said("OK: Message sent"));
+    assert_eq!(c.ask_at(&a.id, json!({ "to": "a" })), response("OK: Message sent"));
     let (queue, message) = a.receive();
     assert_eq!((queue, &message["to"]), (a.id.clone(), &json!("a")));
 
-    assert_eq!(b.ask(json!({ "coremq_unsubscribe": ["q"] })), said("OK: Unsubscribe successful"));
+    assert_eq!(
+        b.ask(json!({ "coremq_unsubscribe": ["q"] })),
+        response("OK: Unsubscribe successful")
+    );
     c.ask_at("q", json!({}));
     c.ask_at("r", json!({ "last": true }));
     assert_eq!(b.receive().1["last"], true);
@@ -137,8 +140,8 @@ fn lists_are_delivered_unchanged_and_strings_wrapped() {
     let [mut a, mut b] = [(); 2].map(|()| Client::connect(address(&server)));
     a.subscribe(json!("q"));
     b.subscribe(json!("q"));
-    assert_eq!(a.ask_at("q", json!([1, "é"])), said("OK: Message sent"));
-    assert_eq!(a.ask_at("q", json!([])), said("OK: Message sent"));
+    assert_eq!(a.ask_at("q", json!([1, "é"])), response("OK: Message sent"));
+    assert_eq!(a.ask_at("q", json!([])), response("OK: Message sent"));
     assert_eq!(b.receive(), ("q".to_owned(), json!([1, "é"])));
     assert_eq!(b.receive(), ("q".to_owned(), json!([])));
     a.ask_at("q", json!({ "coremq_string": "text" }));
@@ -163,10 +166,13 @@ fn lists_are_delivered_unchanged_and_strings_wrapped() {
 fn every_command_is_answered() {
     let server = server_with(config());
     let [mut a, _b] = [(); 2].map(|()| Client::connect(address(&server)));
-    assert_eq!(a.ask(json!({ "coremq_options": { "x": 1, "y": null } })), said("OK: Options set"));
+    assert_eq!(
+        a.ask(json!({ "coremq_options": { "x": 1, "y": null } })),
+        response("OK: Options set")
+    );
     // Commands work on any queue; the first key in the fixed order decides.
     let both = json!({ "coremq_status": 1, "coremq_subscribe": "q" });
-    assert_eq!(a.ask_at("any", both), said("OK: Subscribe successful"));
+    assert_eq!(a.ask_at("any", both), response("OK: Subscribe successful"));
     let (id, name) = (a.id.clone(), a.name.clone());
     let status = a.ask(json!({ "coremq_status": true }));
     let known = json!({ "coremq_fwdto": id, "master": name, "replicants": [], "connections": 2 });
@@ -179,7 +185,7 @@ fn every_command_is_answered() {
         (json!({ "coremq_options": [] }), "options are an object"),
         (json!({ "coremq_gethistory": 1 }), "queues are a name, or a list of names"),
     ] {
-        assert_eq!(a.ask(object), said(&format!("ERROR: {why}")));
+        assert_eq!(a.ask(object), response(&format!("ERROR: {why}")));
     }
     for (text, why) in [
         ("q 7", "a message is an object or a list"),
@@ -191,13 +197,13 @@ fn every_command_is_answered() {
         ("", "a frame has a queue, a space and an object"),
     ] {
         a.peer.send(format!("+{} {text}", text.len()));
-        assert_eq!(a.answer(), said(&format!("ERROR: {why}")), "{text:?}");
+        assert_eq!(a.answer(), response(&format!("ERROR: {why}")), "{text:?}");
     }
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     a.peer.send(frame("q", &deep));
     assert!(a.answer()["response"].as_str().unwrap().starts_with("ERROR: nested too deep"));
     // The connection survives all of these errors.
-    assert_eq!(a.ask_at("r", json!({})), said("OK: Message sent"));
+    assert_eq!(a.ask_at("r", json!({})), response("OK: Message sent"));
 }
 
 #[test]
@@ -228,7 +234,7 @@ fn frames_may_be_split_and_joined_anywhere() {
         sender.peer.send(&stream.as_bytes()[..cut]);
         sender.peer.send(&stream.as_bytes()[cut..]);
         for number in 0..3 {
-            assert_eq!(sender.answer(), said("OK: Message sent"));
+            assert_eq!(sender.answer(), response("OK: Message sent"));
             let (queue, message) = reader.receive();
             assert_eq!((queue.as_str(), &message["n"]), ("café", &json!(number)));
             assert_eq!(message["text"], "é😀");
@@ -238,7 +244,7 @@ fn frames_may_be_split_and_joined_anywhere() {
     for byte in stream.as_bytes() {
         sender.peer.send([*byte]);
     }
-    (0..3).for_each(|_| assert_eq!(sender.answer(), said("OK: Message sent")));
+    (0..3).for_each(|_| assert_eq!(sender.answer(), response("OK: Message sent")));
 }
 
 #[test]
@@ -262,7 +268,7 @@ fn invalid_frame_closes_only_its_own_connection() {
     }
     let large = other.ask_at("q", json!({ "text": "x".repeat(1_000) }));
     assert!(large["response"].as_str().unwrap().starts_with("ERROR: the message is too large"));
-    assert_eq!(other.ask_at("q", json!({})), said("OK: Message sent"));
+    assert_eq!(other.ask_at("q", json!({})), response("OK: Message sent"));
 }
 
 #[test]
@@ -277,10 +283,10 @@ fn incomplete_frames_block_no_other_connection() {
             client
         })
         .collect();
-    assert_eq!(other.ask_at("q", json!({ "b": 2 })), said("OK: Message sent"));
+    assert_eq!(other.ask_at("q", json!({ "b": 2 })), response("OK: Message sent"));
     for mut client in stopped {
         client.peer.end();
-        assert_eq!(client.answer(), said("ERROR: the connection ended inside a frame"));
+        assert_eq!(client.answer(), response("ERROR: the connection ended inside a frame"));
     }
     let history = other.ask(json!({ "coremq_gethistory": ["q"] }));
     assert_eq!(history["history"]["q"].as_array().unwrap().len(), 1);
@@ -295,7 +301,7 @@ fn clients_receive_bye_when_the_server_stops() {
     clients[1].peer.send("+100 q {");
     server.stop();
     for mut client in clients {
-        assert_eq!(client.answer(), said("BYE"));
+        assert_eq!(client.answer(), response("BYE"));
         client.peer.expect_end();
     }
 }
@@ -328,7 +334,7 @@ fn many_senders_reach_many_subscribers_completely() {
             thread::spawn(move || {
                 for number in 0..MESSAGES {
                     let message = json!({ "sender": sender, "number": number });
-                    assert_eq!(client.ask_at("stress", message), said("OK: Message sent"));
+                    assert_eq!(client.ask_at("stress", message), response("OK: Message sent"));
                 }
             })
         })
@@ -355,7 +361,7 @@ fn subscribers_that_never_read_delay_no_other() {
     let text = "x".repeat(10_000);
     for number in 0..MESSAGES {
         let sent = sender.ask_at("q", json!({ "number": number, "text": text }));
-        assert_eq!(sent, said("OK: Message sent"));
+        assert_eq!(sent, response("OK: Message sent"));
     }
     for reader in &mut readers {
         for number in 0..MESSAGES {
@@ -379,8 +385,8 @@ fn exceeded_limits_are_errors_and_keep_the_connection() {
     let text = "x".repeat(10 << 20);
     for queue in ["a", "b"] {
         let sent = client.ask_at(queue, json!({ "text": text }));
-        assert_eq!(sent, said("OK: Message sent"));
+        assert_eq!(sent, response("OK: Message sent"));
     }
     refused(client.ask(json!({ "coremq_gethistory": ["a", "b"] })));
-    assert_eq!(client.ask_at("q", json!({})), said("OK: Message sent"));
+    assert_eq!(client.ask_at("q", json!({})), response("OK: Message sent"));
 }

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use dsmq::{Config, Server, StoreLocation};
 use serde_json::json;
 
-use super::coremq_frames::{Client, address, config, said};
+use super::coremq_frames::{Client, address, config, response};
 use crate::suite::support::folder::Folder;
 use crate::suite::support::peer::Peer;
 use crate::suite::support::process::{Process, dsmq, run};
@@ -33,9 +33,9 @@ fn allowed_replicants_receive_every_message() {
     let server = with_conf(&folder, "[CoreMQ]\nallowed_replicants = 192.0.2.1, localhost\n");
     let [mut replicant, mut sender] = [(); 2].map(|()| Client::connect(address(&server)));
     let wrong = replicant.ask(json!({ "coremq_replicant": ["name"] }));
-    assert_eq!(wrong, said("ERROR: a replicant has a name"));
+    assert_eq!(wrong, response("ERROR: a replicant has a name"));
     let answer = replicant.ask(json!({ "coremq_replicant": "other" }));
-    assert_eq!(answer, said("OK: Replication request successful"));
+    assert_eq!(answer, response("OK: Replication request successful"));
     let status = sender.ask(json!({ "coremq_status": 1 }));
     assert_eq!(status["replicants"], json!(["other"]));
     let sender_id = sender.id.clone();
@@ -56,7 +56,7 @@ fn allowed_replicants_receive_every_message() {
 
     let server = with_conf(&folder, "[CoreMQ]\nallowed_replicants = 192.0.2.1\n");
     let answer = Client::connect(address(&server)).ask(json!({ "coremq_replicant": "other" }));
-    assert_eq!(answer, said("ERROR: Not allowed to be a replicant"));
+    assert_eq!(answer, response("ERROR: Not allowed to be a replicant"));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn coremq_conf_is_read_and_unused_keys_are_logged() {
     }
     let kill = std::process::Command::new("kill").arg(process.id().to_string()).status();
     assert!(kill.unwrap().success());
-    assert_eq!(client.answer(), said("BYE"));
+    assert_eq!(client.answer(), response("BYE"));
     let ended = process.end();
     assert_eq!(ended.code, Some(0));
     for line in [

@@ -290,13 +290,13 @@ fn o3one_yaml_is_read_and_unused_keys_are_logged() {
     assert_eq!(publisher.receive(10), b"\x01\x00\x00\x06thanks");
     assert_eq!(history(addr, "o3"), ["kept"]);
     let log = folder.text("first.log");
-    for said in [
+    for line in [
         "read the configuration file O3one.yaml",
         "O3one.yaml: log_path is not used: the log goes to standard error",
         "./db/o3mq.db is not read and stays unchanged",
         "messages are kept in ./db/dsmq.db",
     ] {
-        assert!(log.contains(said), "{said} is not in {log}");
+        assert!(log.contains(line), "{line} is not in {log}");
     }
     drop(process);
     let (_process, addr, _) = serve("second.log");
@@ -322,13 +322,13 @@ fn flags_environment_and_toml_override_o3one_yaml() {
     command.current_dir(folder.path("")).stderr(Stdio::piped());
     let ended = run(&mut command, "");
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    for said in [
+    for line in [
         "host: \"env.invalid\"",
         "subscribe: 1, publish: 2, websocket: 3, page: None",
         "o3one_ack: \"toml\", o3one_priority: false",
         "store: Memory",
     ] {
-        assert!(ended.stderr.contains(said), "{said} is not in {}", ended.stderr);
+        assert!(ended.stderr.contains(line), "{line} is not in {}", ended.stderr);
     }
     assert!(!folder.path("db").exists());
 }
