@@ -3,8 +3,8 @@
 
 use std::fmt;
 
+use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -16,7 +16,9 @@ pub struct RawObject<'a>(Vec<(String, &'a RawValue)>);
 impl<'a> RawObject<'a> {
     /// `None` if the text is not a JSON object.
     pub fn new(text: &'a str) -> Option<RawObject<'a>> {
-        serde_json::from_str(text).ok()
+        let mut json = serde_json::Deserializer::from_str(text);
+        let object = json.deserialize_map(Entries).ok()?;
+        json.end().ok().map(|()| object)
     }
 
     /// The value of a key; of a repeated key the last value.
@@ -61,14 +63,6 @@ impl ObjectText {
         }
         self.0.push('}');
         self.0
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for RawObject<'a> {
-    fn deserialize<D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> std::result::Result<RawObject<'a>, D::Error> {
-        deserializer.deserialize_map(Entries)
     }
 }
 

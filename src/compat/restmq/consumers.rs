@@ -68,16 +68,20 @@ impl QueueReader {
     pub async fn join(app: ForCaller, queue: Topic) -> Result<QueueReader> {
         let notify = NotifyWaker::new();
         let waker = notify.waker();
-        let state = app.run(move |broker, caller| ConsumerState {
-            broker: broker.clone(),
-            caller: caller.clone(),
-            consumer: Some(broker.consume(caller, &queue, waker)),
-            unwritten: VecDeque::new(),
-            written: Vec::new(),
-            dismissed: false,
+        let reader_app = app.clone();
+        // Made inside the closure: if this future is dropped meanwhile, so is a complete reader.
+        let reader = app.run(move |broker, caller| {
+            let state = ConsumerState {
+                broker: broker.clone(),
+                caller: caller.clone(),
+                consumer: Some(broker.consume(caller, &queue, waker)),
+                unwritten: VecDeque::new(),
+                written: Vec::new(),
+                dismissed: false,
+            };
+            QueueReader { app: reader_app, notify, state: Some(Arc::new(Mutex::new(state))) }
         });
-        let state = Arc::new(Mutex::new(state.await?));
-        Ok(QueueReader { app, notify, state: Some(state) })
+        reader.await
     }
 
     /// The next message to write, as an object; `None` if the connection is to be closed.
