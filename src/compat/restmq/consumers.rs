@@ -44,7 +44,7 @@ impl Drop for QueueReader {
     fn drop(&mut self) {
         let state = self.state.take();
         match Handle::try_current() {
-            // If the runtime shuts down before the thread starts, dropping the closure drops the state.
+            // If the runtime shuts down before the thread starts, the dropped closure drops the state.
             Ok(runtime) if self.app.broker().blocks() => {
                 drop(runtime.spawn_blocking(|| drop(state)));
             }
