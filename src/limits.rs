@@ -98,7 +98,7 @@ pub const REPLY_BYTES: usize = 64 * 1024;
 pub const OUTBOX_BYTES: usize = 1024 * 1024;
 
 /// Messages that wait for one connection of CoreMQ to which they were sent alone.
-pub const MAILBOX_LETTERS: usize = 1_000;
+pub const DIRECT_MESSAGES: usize = 1_000;
 
 /// A consumer whose outbox is full and who takes nothing from it for so long, while others wait for
 /// it, is disconnected.

@@ -118,7 +118,7 @@ impl DirectQueue {
     fn add(&self, direct: DirectMessage) -> Result<()> {
         let mut messages = lock(&self.messages);
         let waiting: usize = messages.iter().map(|direct| direct.json.len()).sum();
-        if waiting > limits::OUTBOX_BYTES || messages.len() >= limits::MAILBOX_LETTERS {
+        if waiting > limits::OUTBOX_BYTES || messages.len() >= limits::DIRECT_MESSAGES {
             let text = "that connection does not read what it has been sent: try again later";
             return Err(Error::new(Code::Busy, text));
         }

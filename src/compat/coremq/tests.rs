@@ -86,7 +86,7 @@ fn unread_direct_messages_are_bounded() {
     assert_eq!(answer(&mut writer, &id, &large), ok);
     assert!(answer(&mut writer, &id, "{}").contains("ERROR: that connection does not read"));
     assert!(reader.next_direct().is_some());
-    for _ in 0..limits::MAILBOX_LETTERS {
+    for _ in 0..limits::DIRECT_MESSAGES {
         assert_eq!(answer(&mut writer, &id, "{}"), ok);
     }
     assert!(answer(&mut writer, &id, "{}").contains("ERROR: that connection does not read"));
