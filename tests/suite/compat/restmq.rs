@@ -236,18 +236,18 @@ fn queues_are_stopped_started_counted_and_purged() {
     let server = server();
     let mut rest = Rest::connect(server.addr());
     let state = |status: &str| format!("{{\"queue\": \"q\", \"status\": {status}}}");
-    let state = |status: &str| {
+    let answer = |status: &str| {
         format!(
             "{{\"redis\": \"dsmq store: memory\", \"queue\": \"q\", \"status\": {}}}\r\n",
             state(status)
         )
     };
-    rest.get("/control/q", &state("null"));
+    rest.get("/control/q", &answer("null"));
     rest.get("/control/", "{\"redis\": \"dsmq store: memory\", \"queues\": {}, \"count\": 0}\r\n");
     rest.add("q", "1");
-    rest.get("/control/q", &state("1"));
+    rest.get("/control/q", &answer("1"));
     rest.post("/control/q", "status=stop", &format!("{{\"stat\": {}}}\r\n", state("0")));
-    rest.get("/control/q", &state("0"));
+    rest.get("/control/q", &answer("0"));
     let all = format!(
         "{{\"redis\": \"dsmq store: memory\", \"queues\": {{\"q\": {}}}, \"count\": 1}}\r\n",
         state("0")
