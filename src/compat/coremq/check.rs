@@ -40,7 +40,7 @@ pub fn decode(stream: &[u8], cut: usize) -> (Vec<String>, Result<usize, Error>) 
 
 /// Sends the stream to a handler in two pieces; all answers must be frames with ASCII JSON.
 fn converse(stream: &[u8], cut: usize) {
-    let broker = fresh_enough();
+    let broker = shared_broker();
     let hub = Arc::new(CoreMqHub::new(Vec::new()));
     let caller = Arc::new(Caller::server());
     let (session, waker) = (broker.session(&caller), Waker::noop().clone());

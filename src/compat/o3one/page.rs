@@ -23,8 +23,8 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 /// The server's state. The HTTP status 201 is O3one's.
-async fn api(State(app): State<Arc<App>>) -> Answer<Response> {
-    let look = app.monitor.look(&app).await?;
+async fn api(State(app): State<Arc<App>>) -> HttpResult<Response> {
+    let look = app.monitor.latest(&app).await?;
     let stats = &look.stats;
     let status = json!({
         "instance_text": concat!("dsmq ", env!("CARGO_PKG_VERSION")),
@@ -48,7 +48,7 @@ fn uptime(seconds: u64) -> String {
 }
 
 /// The latest messages of all topics as a page, newest first.
-async fn dump(app: ForCaller) -> Answer<Response> {
+async fn dump(app: ForCaller) -> HttpResult<Response> {
     let rows = app.run(|broker, caller| broker.last(caller, limits::PAGE_MESSAGES, row)).await??;
     let mut page = include_str!("dump_head.html").to_owned();
     rows.iter().for_each(|(_, row)| page.push_str(row));

@@ -23,7 +23,7 @@ pub struct DefaultQueue(Option<Topic>);
 impl<S: Send + Sync> FromRequestParts<S> for DefaultQueue {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<DefaultQueue> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> HttpResult<DefaultQueue> {
         if parts.uri.path() == "/queue" {
             return Ok(DefaultQueue(None));
         }
@@ -36,7 +36,7 @@ pub async fn carry_out(
     app: ForCaller,
     DefaultQueue(queue): DefaultQueue,
     fields: RequestFields,
-) -> Answer<Response> {
+) -> HttpResult<Response> {
     let text = fields.get("body").or_else(|| fields.get("msg"));
     let text = text.ok_or_else(|| missing("the form has no command: add body=… or msg=…"))?;
     let command = Command::new(text, queue)?;
@@ -109,7 +109,7 @@ impl<'a> Command<'a> {
         let id = delivery.taken().map_or(0, |taken| taken.id);
         let object = named(&queue, delivery.text(), &key(&queue, id)).end();
         let body = Ending::COMMAND.write(&object, fields.callback());
-        Ok(exchange::written(delivery.deliver(body), fields))
+        Ok(exchange::written(delivery.respond(body), fields))
     }
 
     /// Looks at the oldest value, which stays, and counts the looks.

@@ -175,9 +175,9 @@ struct CometStream {
 pub async fn comet(
     app: ForCaller,
     Name(queue): Name,
-    Extension(connection): Extension<Arc<Connection>>,
+    Extension(connection): Extension<Arc<HttpConnection>>,
     fields: RequestFields,
-) -> Answer<Response> {
+) -> HttpResult<Response> {
     let comet = CometStream {
         reader: QueueReader::join(app.over("comet"), queue).await?,
         callback: fields.callback().map(str::to_owned),

@@ -24,7 +24,7 @@ pub struct RequestFields(Form);
 impl FromRequest<Arc<App>> for RequestFields {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Answer<RequestFields> {
+    async fn from_request(request: Request, app: &Arc<App>) -> HttpResult<RequestFields> {
         let query = Form::strict(request.uri().query().unwrap_or_default().as_bytes())?;
         let most = app.body_max().saturating_mul(FORM_BYTES_PER_BYTE);
         let body = extract::body(request, most).await?;

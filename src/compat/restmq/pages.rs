@@ -25,7 +25,7 @@ const SHOWN_CHARS: usize = 200;
 
 /// The list of queues. As in RestMQ, a queue's link takes a value from it; the second link only
 /// shows it.
-pub async fn queues(app: ForCaller) -> Answer<Response> {
+pub async fn queues(app: ForCaller) -> HttpResult<Response> {
     let all = app.run(|broker, caller| broker.topics(caller)).await??;
     let items: String = all
         .iter()
@@ -43,7 +43,7 @@ pub async fn queues(app: ForCaller) -> Answer<Response> {
 }
 
 /// The messages of a queue.
-pub async fn jobs(app: ForCaller, Name(queue): Name) -> Answer<Response> {
+pub async fn jobs(app: ForCaller, Name(queue): Name) -> HttpResult<Response> {
     let counts =
         queue::topic_stats(&app, &queue).await?.map(|stats| stats.counts).unwrap_or_default();
     let name = queue.clone();

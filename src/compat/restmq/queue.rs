@@ -13,16 +13,16 @@ use crate::protocol::http::extract::{Form, Name};
 use crate::protocol::http::failure::HttpResult;
 use crate::protocol::http::page;
 
-pub async fn add(app: ForCaller, Name(queue): Name, fields: RequestFields) -> Answer<Response> {
+pub async fn add(app: ForCaller, Name(queue): Name, fields: RequestFields) -> HttpResult<Response> {
     put(&app, queue, &fields).await
 }
 
-pub async fn add_to_named(app: ForCaller, fields: RequestFields) -> Answer<Response> {
+pub async fn add_to_named(app: ForCaller, fields: RequestFields) -> HttpResult<Response> {
     put(&app, fields.queue()?, &fields).await
 }
 
 /// Adds a value and answers with its key.
-async fn put(app: &ForCaller, queue: Topic, fields: &RequestFields) -> Answer<Response> {
+async fn put(app: &ForCaller, queue: Topic, fields: &RequestFields) -> HttpResult<Response> {
     let (message, options) = (fields.message()?, fields.options()?);
     match app.put(queue.clone(), message.as_bytes(), options).await? {
         Outcome::Stored { id, .. } => {
@@ -33,7 +33,11 @@ async fn put(app: &ForCaller, queue: Topic, fields: &RequestFields) -> Answer<Re
     }
 }
 
-pub async fn take(app: ForCaller, Name(queue): Name, fields: RequestFields) -> Answer<Response> {
+pub async fn take(
+    app: ForCaller,
+    Name(queue): Name,
+    fields: RequestFields,
+) -> HttpResult<Response> {
     let taken = take_from(&app, queue, &fields).await?;
     Ok(taken.unwrap_or_else(|| StatusCode::NO_CONTENT.into_response()))
 }
@@ -44,7 +48,7 @@ pub fn is_named(uri: &Uri) -> bool {
 }
 
 /// Takes from the queue in the query. Without a queue the request only shows the page.
-pub async fn take_or_page(app: ForCaller, fields: RequestFields) -> Answer<Response> {
+pub async fn take_or_page(app: ForCaller, fields: RequestFields) -> HttpResult<Response> {
     if fields.get("queue").is_none() {
         return Ok(page::index().await);
     }
@@ -63,11 +67,15 @@ async fn take_from(
     let object = ObjectWriter::new().json("value", delivery.text());
     let object = object.text("key", &key(&queue, id)).number("count", 0).end();
     let body = Ending::LINE.write(&object, fields.callback());
-    Ok(Some(exchange::written(delivery.deliver(body), fields)))
+    Ok(Some(exchange::written(delivery.respond(body), fields)))
 }
 
 /// Removes all messages of the queue and disconnects its consumers.
-pub async fn purge(app: ForCaller, Name(queue): Name, fields: RequestFields) -> Answer<Response> {
+pub async fn purge(
+    app: ForCaller,
+    Name(queue): Name,
+    fields: RequestFields,
+) -> HttpResult<Response> {
     let purged = queue.clone();
     let waited = app.run(move |broker, caller| broker.purge_and_dismiss(caller, &purged)).await??;
     let object = ObjectWriter::new().text("queue", queue.as_str());
@@ -75,7 +83,11 @@ pub async fn purge(app: ForCaller, Name(queue): Name, fields: RequestFields) -> 
     Ok(exchange::json(&object, Ending::LINE, &fields))
 }
 
-pub async fn policy(app: ForCaller, Name(queue): Name, fields: RequestFields) -> Answer<Response> {
+pub async fn policy(
+    app: ForCaller,
+    Name(queue): Name,
+    fields: RequestFields,
+) -> HttpResult<Response> {
     let stats = topic_stats(&app, &queue).await?;
     let policy = stats.and_then(|stats| stats.counts.policy).map_or("unknown", Policy::as_str);
     let object = ObjectWriter::new().text("queue", queue.as_str()).text("value", policy).end();
@@ -86,7 +98,7 @@ pub async fn set_policy(
     app: ForCaller,
     Name(topic): Name,
     fields: RequestFields,
-) -> Answer<Response> {
+) -> HttpResult<Response> {
     let policy = fields.get("policy").ok_or_else(|| missing("policy is missing: add policy=…"))?;
     let Some(policy) = Policy::new(policy) else {
         return Ok(exchange::line("null", b"null", &fields));
@@ -95,14 +107,18 @@ pub async fn set_policy(
     Ok(exchange::line("OK", b"\"OK\"", &fields))
 }
 
-pub async fn state(app: ForCaller, Name(queue): Name, fields: RequestFields) -> Answer<Response> {
+pub async fn state(
+    app: ForCaller,
+    Name(queue): Name,
+    fields: RequestFields,
+) -> HttpResult<Response> {
     let started = topic_stats(&app, &queue).await?.map(|stats| !stats.counts.stopped);
     let object = ObjectWriter::new().text("redis", &store(&app)).text("queue", queue.as_str());
     let object = object.json("status", &status(&queue, started)).end();
     Ok(exchange::json(&object, Ending::CONTROL, &fields))
 }
 
-pub async fn all_states(app: ForCaller, fields: RequestFields) -> Answer<Response> {
+pub async fn all_states(app: ForCaller, fields: RequestFields) -> HttpResult<Response> {
     let all = app.run(|broker, caller| broker.topics(caller)).await??;
     let queues = all.iter().fold(ObjectWriter::new(), |queues, stats| {
         let status = status(&stats.topic, Some(!stats.counts.stopped));
@@ -117,7 +133,7 @@ pub async fn set_state(
     app: ForCaller,
     Name(queue): Name,
     fields: RequestFields,
-) -> Answer<Response> {
+) -> HttpResult<Response> {
     let started = match fields.get("status") {
         Some("start") => true,
         Some("stop") => false,
@@ -132,14 +148,18 @@ pub async fn set_state(
     Ok(exchange::json(&object, Ending::CONTROL, &fields))
 }
 
-pub async fn stats(app: ForCaller, Name(queue): Name, fields: RequestFields) -> Answer<Response> {
+pub async fn stats(
+    app: ForCaller,
+    Name(queue): Name,
+    fields: RequestFields,
+) -> HttpResult<Response> {
     let length = topic_stats(&app, &queue).await?.map_or(0, |stats| waiting(&stats));
     let object = ObjectWriter::new().text("redis", &store(&app)).text("queue", queue.as_str());
     let object = object.number("len", length).end();
     Ok(exchange::json(&object, Ending::STATS, &fields))
 }
 
-pub async fn all_stats(app: ForCaller, fields: RequestFields) -> Answer<Response> {
+pub async fn all_stats(app: ForCaller, fields: RequestFields) -> HttpResult<Response> {
     let all = app.run(|broker, caller| broker.topics(caller)).await??;
     let queues = all.iter().fold(ObjectWriter::new(), |queues, stats| {
         let name = stats.topic.as_str();

@@ -22,7 +22,7 @@ const XML_BYTES_PER_BYTE: usize = 6;
 const XML: &str = "text/xml; charset=utf-8";
 
 /// Answers a call; an error is a fault.
-pub async fn call(app: ForCaller, request: Request) -> Answer<Response> {
+pub async fn call(app: ForCaller, request: Request) -> HttpResult<Response> {
     let most = app.body_max().saturating_mul(XML_BYTES_PER_BYTE);
     let body = extract::body(request, most).await?;
     let answered = match parse(&body) {
@@ -66,7 +66,7 @@ async fn get(app: &ForCaller, queue: &str) -> Result<Response> {
         + &member("value", &format!("<string>{}</string>", xml(&json::text(delivery.text()))))
         + &member("count", "<int>0</int>");
     let answer = response(&format!("<struct>\n{members}</struct>"));
-    Ok(exchange::response(XML, delivery.deliver(answer.into_bytes())))
+    Ok(exchange::response(XML, delivery.respond(answer.into_bytes())))
 }
 
 fn response(value: &str) -> String {

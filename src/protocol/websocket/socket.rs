@@ -74,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 Ok(Some(WebSocketMessage::Close(code))) => {
                     return Incoming::End(End::Close(code, ""));
                 }
-                Err(code) => return Incoming::End(End::Close(code, fault(code))),
+                Err(code) => return Incoming::End(End::Close(code, close_reason(code))),
                 Ok(None) => {
                     if !self.read().await {
                         return Incoming::End(End::Gone);
