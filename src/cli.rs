@@ -9,7 +9,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{debug, info};
+use tracing::{debug, error, info, warn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::{Config, store};
 
@@ -19,9 +22,10 @@ pub mod bench;
 mod commands;
 mod log;
 mod sources;
+mod terminal;
 
 use args::Args;
-use sources::Gathered;
+use sources::{Failure, Gathered};
 
 /// As clap's own errors end.
 const EXIT_USAGE: u8 = 2;
@@ -35,7 +39,8 @@ pub fn main() -> ExitCode {
     let Gathered { args: Args { config, command, .. }, files, notes } =
         match sources::gather(std::env::args_os()) {
             Ok(gathered) => gathered,
-            Err(error) => {
+            Err(Failure::Usage(error)) => error.exit(),
+            Err(Failure::File(error)) => {
                 eprintln!("dsmq: {error}");
                 return ExitCode::from(EXIT_USAGE);
             }
@@ -57,7 +62,7 @@ fn asks_for_build(typed: impl Iterator<Item = OsString>) -> bool {
 }
 
 fn serve(config: Config, files: &[PathBuf], notes: &[String]) -> ExitCode {
-    log_to_stderr(config.log);
+    let level = log_to_stderr(config.log);
     for file in files {
         info!("read the configuration file {}", file.display());
     }
@@ -66,7 +71,8 @@ fn serve(config: Config, files: &[PathBuf], notes: &[String]) -> ExitCode {
     }
     // Nothing in it is secret.
     debug!("{config:?}");
-    let served = crate::server::run_config(config);
+    let started = config.clone();
+    let served = crate::server::run_config(config, || reload(&started, &level));
     log::finish();
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,10 +83,35 @@ fn serve(config: Config, files: &[PathBuf], notes: &[String]) -> ExitCode {
     }
 }
 
-fn log_to_stderr(level: LevelFilter) {
-    tracing_subscriber::fmt()
-        .with_writer(|| log::Line)
-        .with_ansi(io::stderr().is_terminal())
-        .with_max_level(level)
-        .init();
+/// The log level of the process, which can be changed.
+type Level = reload::Handle<LevelFilter, Registry>;
+
+fn log_to_stderr(level: LevelFilter) -> Level {
+    let (filter, handle) = reload::Layer::new(level);
+    let lines = fmt::layer().with_writer(|| log::Line).with_ansi(io::stderr().is_terminal());
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    handle
+}
+
+/// Reads the configuration again and adopts its log level. Faulty files change nothing.
+fn reload(started: &Config, level: &Level) {
+    let mut config = match sources::gather(std::env::args_os()) {
+        Ok(gathered) => gathered.args.config,
+        Err(Failure::File(error)) => {
+            return error!("SIGHUP: {error}; the settings stay as they are");
+        }
+        Err(Failure::Usage(error)) => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            return error!("SIGHUP: {line}; the settings stay as they are");
+        }
+    };
+    let log = std::mem::replace(&mut config.log, started.log);
+    match level.reload(log) {
+        Ok(()) => info!("SIGHUP: the log level is {log}"),
+        Err(error) => error!("SIGHUP: cannot change the log level: {error}"),
+    }
+    if format!("{config:?}") != format!("{started:?}") {
+        warn!("SIGHUP: settings other than the log level have changed: restart to adopt them");
+    }
 }

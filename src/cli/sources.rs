@@ -1,12 +1,14 @@
 //! The layers of the configuration: defaults, then `O3one.yaml` if one is named, then `dsmq.toml`,
 //! then `DSMQ_*`, then flags.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use super::args::Args;
 use crate::compat::o3one;
@@ -21,15 +23,42 @@ pub struct Gathered {
     pub notes: Vec<String>,
 }
 
-/// What was typed, over the environment, over the files. An error is one line about a file; what is
-/// wrong with the rest ends the process here, as `--help` does.
-pub fn gather(typed: impl Iterator<Item = OsString>) -> Result<Gathered, String> {
+/// Why the settings cannot be used.
+pub enum Failure {
+    /// A flag or an environment variable; also `--help` and `--version`, which end the process.
+    Usage(Box<clap::Error>),
+    /// A file; one line.
+    File(String),
+}
+
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Failure {
+        Failure::Usage(Box::new(error))
+    }
+}
+
+impl From<String> for Failure {
+    fn from(line: String) -> Failure {
+        Failure::File(line)
+    }
+}
+
+/// Merges the flags in `typed` with the environment and the files. Flags override the environment, which
+/// overrides the files.
+pub fn gather(typed: impl Iterator<Item = OsString>) -> Result<Gathered, Failure> {
     let mut typed: Vec<_> = typed.collect();
-    let mut matches = Args::command().get_matches_from(&typed);
+    let needs = Needs::of(&typed);
+    let (table, mut notes) = table(needs);
+    let mut matches = parse(&table, &typed)?;
     let named = |id| matches.get_one::<PathBuf>(id).map(PathBuf::as_path);
-    let (file, o3one) = (file::read(named("config_file"))?, named("o3one_conf"));
-    let o3one = o3one.map(o3one::settings::read).transpose()?;
-    let (mut settings, mut files, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    let file = match needs {
+        Needs::Nothing => None,
+        Needs::Store if !is_open(&matches, "store") => None,
+        Needs::Store => file::read(named("config_file"), |key| key == "store")?,
+        Needs::Everything => file::read(named("config_file"), |_| true)?,
+    };
+    let o3one = named("o3one_conf").map(o3one::settings::read).transpose()?;
+    let (mut settings, mut files) = (Vec::new(), Vec::new());
     if let Some(file) = file {
         settings.extend(file.settings);
         files.push(file.path);
@@ -40,7 +69,7 @@ pub fn gather(typed: impl Iterator<Item = OsString>) -> Result<Gathered, String>
         let beneath: Vec<_> = o3one.settings.into_iter().filter(unsaid).collect();
         settings.extend(beneath);
         files.push(o3one.path);
-        notes = o3one.notes;
+        notes.extend(o3one.notes);
         store = o3one.store;
     }
     if !settings.is_empty() {
@@ -49,9 +78,9 @@ pub fn gather(typed: impl Iterator<Item = OsString>) -> Result<Gathered, String>
         let open = settings.into_iter().filter(|setting| is_open(&matches, &setting.id));
         let flags: Vec<_> = open.filter_map(|setting| setting.flag).map(OsString::from).collect();
         typed.splice(behind_name..behind_name, flags);
-        matches = Args::command().get_matches_from(&typed);
+        matches = parse(&table, &typed)?;
     }
-    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let args = Args::from_arg_matches(&matches)?;
     // O3one makes the folder of its files.
     if let StoreLocation::File(path) = &args.config.store
         && let Some(folder) = store.filter(|store| store == path).as_deref().and_then(Path::parent)
@@ -60,6 +89,88 @@ pub fn gather(typed: impl Iterator<Item = OsString>) -> Result<Gathered, String>
         made.map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     }
     Ok(Gathered { args, files, notes })
+}
+
+/// Which settings a command uses. An error in another one does not stop it.
+#[derive(Clone, Copy)]
+enum Needs {
+    Nothing,
+    /// `--store`, from wherever it comes.
+    Store,
+    Everything,
+}
+
+impl Needs {
+    fn of(typed: &[OsString]) -> Needs {
+        let without_environment = Args::command().mut_args(without_variable);
+        let matches = without_environment.try_get_matches_from(typed);
+        match matches.as_ref().ok().and_then(ArgMatches::subcommand_name) {
+            Some("check") => Needs::Nothing,
+            Some("backup") => Needs::Store,
+            _ => Needs::Everything,
+        }
+    }
+
+    fn has(self, id: &str) -> bool {
+        match self {
+            Needs::Nothing => false,
+            Needs::Store => id == "store" || id == "config_file",
+            Needs::Everything => true,
+        }
+    }
+}
+
+/// The flags, each with its environment variable if the command needs it, and notes for the log.
+fn table(needs: Needs) -> (Command, Vec<String>) {
+    let mut notes = Vec::new();
+    let table = Args::command().mut_args(|arg| {
+        let value = arg.get_env().and_then(std::env::var_os).unwrap_or_default();
+        if arg.get_id() == "port" && is_service_address(&value) {
+            notes.push(format!(
+                "ignored DSMQ_PORT={}: Kubernetes sets it for a Service named dsmq",
+                value.display()
+            ));
+            return without_variable(arg);
+        }
+        if needs.has(arg.get_id().as_str()) { arg } else { without_variable(arg) }
+    });
+    (table, notes)
+}
+
+/// Whether Kubernetes set this value, for a Service: `tcp://10.0.0.1:30008`.
+fn is_service_address(value: &OsStr) -> bool {
+    let value = value.to_string_lossy();
+    ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
+}
+
+fn without_variable(arg: Arg) -> Arg {
+    arg.env(Resettable::Reset)
+}
+
+/// Parses what was typed. The error of a value from the environment names the variable.
+fn parse(table: &Command, typed: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    table.clone().try_get_matches_from(typed).map_err(|mut error| {
+        if let Some(variable) = variable_of(&error, table, typed) {
+            let source = format!("the value comes from the environment variable {variable}");
+            let tip = ContextValue::StyledStrs(vec![source.into()]);
+            error.insert(ContextKind::Suggested, tip);
+        }
+        error
+    })
+}
+
+/// The environment variable whose value the error is about, unless the flag was typed.
+fn variable_of(error: &clap::Error, table: &Command, typed: &[OsString]) -> Option<String> {
+    let ContextValue::String(shown) = error.get(ContextKind::InvalidArg)? else { return None };
+    // Only built arguments can be shown.
+    let mut table = table.clone();
+    table.build();
+    let arg = table.get_arguments().find(|arg| arg.to_string() == *shown)?;
+    let flag = format!("--{}", arg.get_long()?);
+    let is_typed = typed.iter().any(|word| word.to_string_lossy().starts_with(&flag));
+    let variable = arg.get_env()?;
+    (!is_typed && std::env::var_os(variable).is_some())
+        .then(|| variable.to_string_lossy().into_owned())
 }
 
 /// Whether neither the environment nor a flag says what this is.

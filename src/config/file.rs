@@ -38,18 +38,31 @@ pub struct Setting {
     pub flag: Option<String>,
 }
 
-/// Reads the file of this name, or else `dsmq.toml` if it is there. An error is one line.
-pub fn read(named: Option<&Path>) -> Result<Option<Settings>, String> {
+/// Reads the settings that are `needed` by their keys from the file of this name, or else from `dsmq.toml` if
+/// it is there. An error is one line.
+pub fn read(
+    named: Option<&Path>,
+    needed: impl Fn(&str) -> bool,
+) -> Result<Option<Settings>, String> {
     let path = named.unwrap_or(Path::new(DEFAULT));
     let text = match read_text(path) {
         Ok(text) => text,
         Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
             return Ok(None);
         }
+        // Nothing can be found in a working directory that may not be searched.
+        Err(error)
+            if named.is_none()
+                && error.kind() == io::ErrorKind::PermissionDenied
+                && path.metadata().is_err() =>
+        {
+            return Ok(None);
+        }
         Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
     };
     let table = Config::augment_args(Command::new("dsmq"));
-    let settings = parse(&text, &table).map_err(|fault| format!("{}{fault}", path.display()))?;
+    let settings =
+        parse(&text, &table, needed).map_err(|fault| format!("{}{fault}", path.display()))?;
     Ok(Some(Settings { path: path.to_owned(), settings }))
 }
 
@@ -63,13 +76,18 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 }
 
 /// The settings of a file, in its order; an error is the place, from a comma on, and what is wrong.
-fn parse(text: &str, table: &Command) -> Result<Vec<Setting>, String> {
+fn parse(
+    text: &str,
+    table: &Command,
+    needed: impl Fn(&str) -> bool,
+) -> Result<Vec<Setting>, String> {
     let parsed = DeTable::parse(text).map_err(|error| {
         let (line, column) = position(text, error.span().map_or(text.len(), |span| span.start));
         format!(", line {line}, column {column}: {}", error.message())
     })?;
     let mut entries: Vec<_> = parsed.get_ref().iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
+    entries.retain(|(key, _)| needed(key.get_ref()));
     let settings = entries.into_iter().map(|(key, value)| {
         setting(key.get_ref(), value.get_ref(), table).map_err(|wrong| {
             let (line, _) = position(text, key.span().start);
@@ -160,11 +178,15 @@ mod tests {
     }
 
     fn flags(text: &str) -> Vec<String> {
-        parse(text, &table()).unwrap().into_iter().filter_map(|setting| setting.flag).collect()
+        parse(text, &table(), |_| true)
+            .unwrap()
+            .into_iter()
+            .filter_map(|setting| setting.flag)
+            .collect()
     }
 
     fn wrong(text: &str) -> String {
-        parse(text, &table()).unwrap_err()
+        parse(text, &table(), |_| true).unwrap_err()
     }
 
     #[test]
@@ -179,7 +201,7 @@ mod tests {
         assert_eq!(flags("\u{feff}port = 1"), ["--port=1"]);
         let id = "max_store".to_owned();
         let setting = Setting { id, flag: Some("--max-store=1GiB".to_owned()) };
-        assert_eq!(parse("max-store = '1GiB'", &table()), Ok(vec![setting]));
+        assert_eq!(parse("max-store = '1GiB'", &table(), |_| true), Ok(vec![setting]));
     }
 
     #[test]
@@ -232,7 +254,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_file_breaks_it(text in "((port|sync|[a-z\"'.\\[\\]{}=#\n\r]{0,9}) ?= ?[^é]{0,9}\n){0,3}\\PC{0,9}") {
-            match parse(&text, &table()) {
+            match parse(&text, &table(), |_| true) {
                 Ok(settings) => prop_assert!(settings.len() <= text.lines().count()),
                 Err(error) => prop_assert!(error.starts_with(", line ") && !error.contains('\n')),
             }

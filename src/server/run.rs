@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
@@ -26,24 +26,30 @@ use crate::config::Config;
 /// # Ok::<(), dsmq::StartError>(())
 /// ```
 pub fn run(host: &str, port: u16) -> Result<(), StartError> {
-    run_config(Config { host: host.to_owned(), port, ..Config::default() })
+    run_config(Config { host: host.to_owned(), port, ..Config::default() }, || {})
 }
 
-/// [`run`], with a whole configuration.
-pub(crate) fn run_config(config: Config) -> Result<(), StartError> {
+/// [`run`] with a whole configuration. Calls `reload` at each SIGHUP, which never ends the server.
+pub(crate) fn run_config(config: Config, reload: impl Fn()) -> Result<(), StartError> {
     // Once we have stopped, the signals do again what they did before.
     let default_again = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_default(signal, default_again.clone())
             .map_err(StartError::Signals)?;
     }
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(StartError::Signals)?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(StartError::Signals)?;
     let stop = signals.handle();
     let server = Server::start_with(config, move || stop.close())?;
     if let Err(error) = print_addresses(&server) {
         warn!("standard output does not take the addresses: {error}");
     }
-    let signal = signals.forever().next();
+    let signal = signals.forever().find(|signal| {
+        let is_reload = *signal == SIGHUP;
+        if is_reload {
+            reload();
+        }
+        !is_reload
+    });
     // Logged behind the stop, which must not wait for whoever reads the log.
     server.stop();
     match signal {

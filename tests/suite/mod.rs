@@ -81,6 +81,8 @@ mod cli {
     pub mod commands;
     pub mod config;
     pub mod copy;
+    #[cfg(target_os = "linux")]
+    pub mod environment;
     pub mod examples;
     pub mod languages;
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

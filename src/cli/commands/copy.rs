@@ -21,7 +21,7 @@ const SAID: Duration = Duration::from_secs(1);
 
 /// Copies the topics, and prints how much that was; false if there is none.
 pub fn copy(args: &Copy, config: &Config) -> Result<bool, Failure> {
-    super::super::log_to_stderr(config.log.min(LevelFilter::WARN));
+    let _level = super::super::log_to_stderr(config.log.min(LevelFilter::WARN));
     let copied = copy_all(args, config);
     super::super::log::finish();
     let Copied { topics, messages, bytes, before } = copied.map_err(Failure::Store)?;

@@ -1,9 +1,10 @@
 //! `dsmq get` and `dsmq history`: looking at messages, which removes none.
 
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use super::super::args::{Get, History};
+use super::super::terminal::stdout;
 use super::{Failure, connect, print_all};
 use crate::{Client, Config};
 
@@ -16,7 +17,7 @@ pub fn get(args: &Get, config: &Config) -> Result<bool, Failure> {
     if let Some(since) = start(args) {
         client.since(&args.topic, since);
     }
-    let mut output = BufWriter::new(io::stdout().lock());
+    let mut output = stdout(args.shown.json || args.shown.meta);
     if args.latest {
         return print_all(client.get_latest(&args.topic)?.as_slice(), args.shown, &mut output);
     }
@@ -70,5 +71,5 @@ fn get_rest(
 /// Prints the last messages; false if there are none.
 pub fn history(args: &History, config: &Config) -> Result<bool, Failure> {
     let last = connect(config)?.history(&args.topic, args.limit)?;
-    print_all(&last, args.shown, &mut BufWriter::new(io::stdout().lock()))
+    print_all(&last, args.shown, &mut stdout(args.shown.json || args.shown.meta))
 }

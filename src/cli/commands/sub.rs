@@ -1,9 +1,9 @@
 //! `dsmq sub`: what is put into some topics, as it is put.
 
-use std::io::{self, BufWriter};
 use std::time::Duration;
 
 use super::super::args::Sub;
+use super::super::terminal::stdout;
 use super::{Failure, connect, in_json, meta, one_line, say};
 use crate::Config;
 use crate::client::Push;
@@ -12,7 +12,7 @@ use crate::client::Push;
 /// there was none at all.
 pub fn sub(args: &Sub, config: &Config) -> Result<bool, Failure> {
     let mut client = connect(config)?;
-    let mut output = BufWriter::new(io::stdout().lock());
+    let mut output = stdout(args.json);
     client.subscribe(&args.topics, args.from)?;
     let wait = args.wait.unwrap_or(Duration::MAX);
     let mut printed = 0;

@@ -1,9 +1,9 @@
 //! `dsmq take`, `dsmq ack` and `dsmq nack`: messages for one taker alone.
 
-use std::io::{self, BufWriter};
 use std::time::Duration;
 
 use super::super::args::{Ack, Nack, Take};
+use super::super::terminal::stdout;
 use super::{Failure, connect, meta, say, text};
 use crate::Config;
 use crate::client::Taken;
@@ -15,7 +15,7 @@ const UNTIL_PRINTED: Duration = Duration::from_secs(60);
 /// nothing.
 pub fn take(args: &Take, config: &Config) -> Result<bool, Failure> {
     let mut client = connect(config)?;
-    let mut output = BufWriter::new(io::stdout().lock());
+    let mut output = stdout(args.shown.json || args.shown.meta);
     let wait = args.wait.unwrap_or(Duration::ZERO);
     let mut taken = 0;
     while taken < args.count

@@ -1,8 +1,9 @@
 //! `dsmq topics`, `dsmq stats` and `dsmq purge`: what there is, for people and for programs.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 
 use super::super::args::{Listed, Purge};
+use super::super::terminal::stdout;
 use super::{Failure, connect, in_json, say};
 use crate::Config;
 use crate::client::{NodeInfo, Stats, TopicInfo};
@@ -10,7 +11,7 @@ use crate::client::{NodeInfo, Stats, TopicInfo};
 /// Lists the topics; false if there is none.
 pub fn topics(args: &Listed, config: &Config) -> Result<bool, Failure> {
     let topics = connect(config)?.topics()?;
-    let mut output = BufWriter::new(io::stdout().lock());
+    let mut output = stdout(args.json);
     if args.json {
         let lines = |output: &mut dyn Write| {
             topics.iter().try_for_each(|topic| writeln!(output, "{}", in_json(topic)))
@@ -75,7 +76,7 @@ fn table<const N: usize>(rows: &[[String; N]], output: &mut dyn Write) -> io::Re
 /// Tells of the server.
 pub fn stats(args: &Listed, config: &Config) -> Result<bool, Failure> {
     let stats = connect(config)?.stats()?;
-    let mut output = io::stdout().lock();
+    let mut output = stdout(args.json);
     if args.json {
         say(&mut output, |output| writeln!(output, "{}", in_json(&stats)))?;
     } else {
@@ -120,6 +121,6 @@ fn state(node: &NodeInfo) -> String {
 /// Empties a topic, and prints how many messages that were; false if there were none.
 pub fn purge(args: &Purge, config: &Config) -> Result<bool, Failure> {
     let purged = connect(config)?.purge(&args.topic)?;
-    say(&mut io::stdout().lock(), |output| writeln!(output, "{purged}"))?;
+    say(&mut stdout(false), |output| writeln!(output, "{purged}"))?;
     Ok(purged > 0)
 }

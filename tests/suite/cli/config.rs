@@ -283,7 +283,7 @@ fn what_is_wrong_with_a_file_is_one_line() {
         ("port 2", ", line 1, column 6: key with no value, expected `=`"),
     ] {
         let folder = Folder::with("wrong", file);
-        for args in [&[][..], &["get", "t"], &["check", "queue.db"], &["--port", "0"]] {
+        for args in [&[][..], &["get", "t"], &["topics"], &["--port", "0"]] {
             fails(&mut folder.dsmq(args), &format!("dsmq: dsmq.toml{wrong}"));
         }
         // Whoever asks for help is given it.
