@@ -1,5 +1,8 @@
-//! The broker: what one server knows. It answers, or it keeps a waker; it never blocks on a peer.
-//! A method for each word of the protocol; protocols call them and write what they return.
+//! The broker: one server's sessions, waiting clients, subscriptions and timers, over a store. It
+//! answers, or it keeps a waker; it never waits for a client or for time.
+//!
+//! It has a method for each action. Protocols call them and write what they return; the broker
+//! knows no protocol, no socket and no tokio.
 
 mod caller;
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "HTTP alone consumes"))]
@@ -66,10 +69,10 @@ pub struct Broker {
     closing: AtomicBool,
     opened: Instant,
     sessions: Arc<AtomicU64>,
-    /// How the server is told to stop, if clients may say so.
+    /// Stops the server, if clients may do that.
     stop: OnceLock<Box<dyn Fn() + Send + Sync>>,
     protocols: Arc<ProtocolGauge>,
-    /// Messages that were handed out and stayed.
+    /// Messages handed out by get and by subscriptions.
     reads: AtomicU64,
 }
 
@@ -92,19 +95,20 @@ impl Broker {
         }
     }
 
-    /// Whether a call may wait for a disk: then no thread makes it that others wait for.
+    /// Whether a call can wait for a disk or a network. Then no thread may make it on which others
+    /// depend.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "a thread for each connection"))]
     pub fn blocks(&self) -> bool {
         self.blocks
     }
 
-    /// What is put to the topic from now on has a larger id.
+    /// An id below every message put to the topic from now on.
     #[cfg(feature = "http")]
     pub fn last_id(&self, _: &Caller, topic: &str) -> Id {
         self.store.watermark().of(topic)
     }
 
-    /// Begins a session: it will be handed what is put from now on.
+    /// Starts a session, which receives the messages put from now on.
     pub fn session(&self, _: &Caller) -> Session {
         let start = match self.store.shared() {
             Some(shared) => shared.watermark_lazy(),
@@ -113,11 +117,11 @@ impl Broker {
         Session::new(start, self.sessions.clone())
     }
 
-    /// Carries out a batch of puts, takes, acks and so on, then wakes who waits for what it made
-    /// available. The outcomes are in the batch.
+    /// Carries out a batch, then wakes the clients that wait for what it made available. The
+    /// outcomes are in the batch.
     pub fn apply(&self, _: &Caller, batch: &mut Batch) {
         if self.takers.any() {
-            // Who waits to take comes before who takes now.
+            // Waiting takers come before the takes of this batch.
             let takes = batch.ops.iter().filter(|op| matches!(op, Op::Take { .. }));
             let mut topics: Vec<&Topic> = takes.map(Op::topic).collect();
             topics.dedup();
@@ -129,7 +133,8 @@ impl Broker {
         self.set_timers(batch);
         self.note_put_backs(batch);
         let id = batch.last_id();
-        // Either one who begins to wait now sees the messages, or we see the one who waits.
+        // Pairs with the fences after a waiter registers: either the waiter sees the new messages,
+        // or this thread sees the waiter.
         fence(Ordering::SeqCst);
         if !self.anyone_waits() {
             return;
@@ -141,8 +146,8 @@ impl Broker {
         self.put_to(&put, id);
         for (op, outcome) in batch.ops.iter().zip(&batch.outcomes) {
             match (op, outcome) {
-                // Sessions that passed its id while it was gone get it too. Its put tells which ids
-                // are complete, so this does not.
+                // Sessions that have passed this id must receive the message. Its put has already
+                // reported which ids are complete, so this reports none.
                 (Op::PutBack { topic, message }, Ok(_)) if message.lease.is_none() => {
                     self.put_to(&[topic], 0);
                 }
@@ -154,8 +159,8 @@ impl Broker {
         }
     }
 
-    /// Tells the topics' heads which messages are back under their ids. A shared store does so itself,
-    /// since other servers put back too.
+    /// Records in the topics' states which messages returned under their ids. A shared store does
+    /// this itself, because other servers return messages too.
     fn note_put_backs(&self, batch: &Batch) {
         if self.store.shared().is_some() {
             return;
@@ -174,7 +179,7 @@ impl Broker {
         self.takers.any() || self.waiters.any() || self.subscribers.any() || self.consumers.any()
     }
 
-    /// Something was put to the topics, up to this id.
+    /// Wakes everyone who waits for a put to these topics, whose ids go up to `id`.
     fn put_to(&self, topics: &[&Topic], id: Id) {
         self.subscribers.tell(topics.iter().copied(), id);
         for topic in topics {
@@ -183,11 +188,11 @@ impl Broker {
         }
     }
 
-    /// Hands the topic's messages to those who wait to have them.
+    /// Gives the topic's messages to waiting takers and consumers.
     fn serve(&self, topic: &Topic) {
         if self.takers.any() {
             self.serve_takers(topic);
-            // Those who were served may have leases, which end.
+            // Served takers may have leases, whose ends the timer must know.
             self.set_timer_of(topic);
         }
         if self.consumers.any() {
@@ -195,14 +200,14 @@ impl Broker {
         }
     }
 
-    /// Hands the topic's messages to those who stand in line for it.
+    /// Gives the topic's messages to its waiting takers.
     fn serve_takers(&self, topic: &Topic) {
         if !self.takers.serve(&*self.store, topic) {
             self.serve_later(topic);
         }
     }
 
-    /// Something can be taken again, of this topic or of that of its dead letters.
+    /// Messages of this topic can be taken again, or have become dead letters.
     fn returned(&self, topic: &Topic) {
         self.serve(topic);
         if let Some(dead) = topic.dead() {
@@ -210,8 +215,8 @@ impl Broker {
         }
     }
 
-    /// The oldest message of the topic after this session's place, which moves behind it.
-    /// `since` sets the place first.
+    /// The oldest message of the topic after the session's cursor, which moves past it. `since`
+    /// sets the cursor first.
     pub fn get<'s>(
         &self,
         _: &Caller,
@@ -224,7 +229,7 @@ impl Broker {
         Ok(message)
     }
 
-    /// The newest message of the topic after this session's place; older ones are passed over.
+    /// The newest message of the topic after the session's cursor, which moves past it.
     pub fn get_latest<'s>(
         &self,
         _: &Caller,
@@ -243,21 +248,21 @@ impl Broker {
         }
     }
 
-    /// Wakes `waker` at every put to the topic until the watch is dropped. What was put before
-    /// this returns wakes nobody: look again after it.
+    /// Wakes `waker` at every put to the topic until the watch is dropped. A put before this
+    /// returns wakes nobody: look for messages after it.
     pub fn watch(&self, _: &Caller, topic: Topic, waker: Waker) -> Watch {
         let watch = self.waiters.watch(topic, waker);
         fence(Ordering::SeqCst);
         watch
     }
 
-    /// Whether somebody waits in line, for any topic.
+    /// Whether a taker waits, for any topic.
     pub fn takers_wait(&self, _: &Caller) -> bool {
         self.takers.any()
     }
 
-    /// Waits in line for a message of the topic, under a lease of so many microseconds if one is
-    /// given; `waker` is woken when there is one.
+    /// Waits for a message of the topic, in turn. `lease` is in microseconds. Wakes `waker` when
+    /// there is a message or an error.
     pub fn wait_to_take(
         &self,
         _: &Caller,
@@ -271,7 +276,7 @@ impl Broker {
         waiting
     }
 
-    /// Ends a wait whose taker is gone: what it was handed goes to the next.
+    /// Ends the wait of a taker that is gone. A message that it received goes to the next taker.
     pub fn give_up(&self, caller: &Caller, waiting: TakeWaiter) {
         let topic = waiting.topic().clone();
         if let Some(Ok(message)) = waiting.leave() {
@@ -279,13 +284,13 @@ impl Broker {
         }
     }
 
-    /// Puts back a message that did not reach its taker, who so has had no delivery of it.
+    /// Returns a message that did not reach its taker. The delivery does not count.
     pub fn put_back(&self, caller: &Caller, topic: Topic, message: Requeue) {
         let (leased, mut batch) = (message.lease.is_some(), Batch::default());
         batch.ops.push(Op::PutBack { topic, message: Box::new(message) });
         self.apply(caller, &mut batch);
         match batch.only() {
-            // One whose lease has ended meanwhile is with its topic already.
+            // Its lease has ended in the meantime, which returned it already.
             Err(error) if error.code == Code::Gone => {}
             Err(error) if leased => {
                 tracing::warn!("a message comes back when its lease ends: {error}");
@@ -297,8 +302,8 @@ impl Broker {
         }
     }
 
-    /// Pushes what matches to this session from now on; `waker` is woken when there is something.
-    /// Returns the last id that was given out before that.
+    /// Pushes the messages that match to this session from now on. Wakes `waker` when there are
+    /// some. Returns an id below all messages put from now on.
     pub fn subscribe(
         &self,
         _: &Caller,
@@ -320,7 +325,7 @@ impl Broker {
         }
     }
 
-    /// What is to be pushed to this session next.
+    /// The next messages to push to this session.
     pub fn pushes(&self, _: &Caller, session: &mut Session) -> Result<Option<Pushes>> {
         let Some(subscriptions) = &mut session.subscriptions else { return Ok(None) };
         let pushes = subscriptions.next(&*self.store)?;
@@ -328,7 +333,7 @@ impl Broker {
         Ok(pushes)
     }
 
-    /// The last messages of a topic, oldest first.
+    /// The last `limit` messages of a topic, oldest first.
     pub fn history(&self, _: &Caller, topic: &str, limit: usize) -> Result<Arc<Chunk>> {
         self.store.refresh(topic)?;
         match self.store.topic(topic) {
@@ -337,7 +342,7 @@ impl Broker {
         }
     }
 
-    /// A topic's messages that are not due yet, with the times when they are in place of ids.
+    /// Delayed messages of a topic, the next one first, with due times in place of ids.
     pub fn delayed(&self, _: &Caller, topic: &str, limit: usize) -> Result<Chunk> {
         self.store.refresh(topic)?;
         match self.store.topic(topic) {
@@ -346,12 +351,12 @@ impl Broker {
         }
     }
 
-    /// How consumers share the topic's messages, if that was ever set.
+    /// The policy of the topic, if one was ever set.
     pub fn policy(&self, _: &Caller, topic: &str) -> Option<Policy> {
         self.store.topic(topic).and_then(|state| state.counts().policy)
     }
 
-    /// The server stops: everyone who waits is woken and told so.
+    /// Stops the broker: wakes all waiting clients, which then find it closing.
     pub fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.timers.stop();
@@ -360,13 +365,13 @@ impl Broker {
         self.subscribers.wake_all();
     }
 
-    /// From now on clients may stop the server: `stop` tells it to.
+    /// Lets clients stop the server, by calling `stop`.
     pub fn allow_shutdown(&self, stop: impl Fn() + Send + Sync + 'static) {
-        // Who comes second finds it allowed already.
+        // A second call changes nothing.
         let _ = self.stop.set(Box::new(stop));
     }
 
-    /// A client stops the server.
+    /// Stops the server for a client, if that is allowed.
     pub fn shutdown(&self, _: &Caller) -> Result<()> {
         let text = "this server does not let its clients stop it: --allow-shutdown does";
         let stop = self.stop.get().ok_or_else(|| Error::new(Code::Forbidden, text))?;
@@ -375,7 +380,7 @@ impl Broker {
         Ok(())
     }
 
-    /// `closing`, once the server stops.
+    /// Fails with `closing` once the server stops.
     pub fn check_open(&self, _: &Caller) -> Result<()> {
         if self.closing.load(Ordering::SeqCst) {
             return Err(Error::new(Code::Closing, "the server is closing: connect again later"));

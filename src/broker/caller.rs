@@ -1,12 +1,12 @@
-//! The caller of the broker, so that access rules can have one place. It knows addresses, and no sockets.
+//! The caller of the broker: the one place for access rules. It knows addresses, and no sockets.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Who asks the broker for something, from which address and over which protocol.
+/// Where a request comes from: address and protocol.
 ///
-/// Every method that a client's request can reach takes the caller as its first argument. Methods that
-/// only the server itself calls take none: `new`, `blocks`, `timers`, `run_timer`, `probe`, `held`,
-/// `spoken`, `allow_shutdown` and `close`. A caller has no identity yet, and nothing is refused to it.
+/// Every method of the broker that a client's request can reach takes the caller as its first
+/// argument. Methods that only the server itself calls take none; `tests/layers.rs` lists them. A
+/// caller has no identity yet, and nothing is refused to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
     address: IpAddr,
@@ -14,7 +14,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The client of a connection from `address` that counts under `protocol`.
+    /// The client of a connection from `address`, counted under `protocol`.
     pub const fn new(address: IpAddr, protocol: &'static str) -> Caller {
         Caller { address, protocol }
     }
@@ -24,7 +24,7 @@ impl Caller {
         Caller::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), "server")
     }
 
-    /// The same client over another protocol, after an upgrade.
+    /// The same client after an upgrade to another protocol.
     #[cfg(feature = "http")]
     pub fn over(&self, protocol: &'static str) -> Caller {
         Caller { protocol, ..*self }
@@ -34,7 +34,8 @@ impl Caller {
         self.address
     }
 
-    /// The name under which the connection is counted, as `json`; `none_yet` before its first byte.
+    /// The name under which the connection is counted, such as `json`; `none_yet` before its first
+    /// byte.
     pub fn protocol(&self) -> &'static str {
         self.protocol
     }

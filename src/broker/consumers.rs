@@ -1,11 +1,12 @@
-//! Consumers: who receives and removes a topic's messages for as long as it is connected, the
-//! backlog first. By the topic's policy each message goes to all of them or to one in turn.
+//! Consumers: connections that receive and remove the messages of a topic, as RestMQ's clients do.
+//! By the topic's policy each message goes to all consumers or to one of them in turn.
 //!
-//! Messages are taken under a lease, some at a time, and gather in outboxes, from which connections
-//! write. What has reached its consumers is acknowledged; what has not goes back. No put waits for
-//! that: it wakes a consumer that sleeps, and whoever has nothing left takes for all. A broadcast
-//! goes at the pace of the slowest; one that stands still while others wait is dismissed. Those who
-//! wait with a take come first, and while a topic is stopped its consumers get nothing.
+//! Messages are taken under a lease, several at a time, and wait in outboxes from which the
+//! connections write. Messages that reached their consumers are acknowledged, the others return to
+//! the topic. A put does not wait for this: it wakes a sleeping consumer, and a consumer with an
+//! empty outbox takes for the whole group. A broadcast goes at the pace of the slowest consumer;
+//! one that reads nothing while others wait is disconnected. Waiting takers come before consumers,
+//! and a stopped topic gives its consumers nothing.
 
 mod serve;
 
@@ -20,15 +21,15 @@ use crate::limits;
 use crate::ops::{Policy, Requeue, Topic};
 use crate::sync::lock;
 
-/// With so many bytes in its outbox a consumer is given no more.
+/// A consumer with this many bytes in its outbox receives no more messages.
 const ROOM: usize = limits::OUTBOX_BYTES / 2;
 
-/// What a message in an outbox takes beside its text.
+/// Bytes that a message in an outbox takes besides its text, estimated.
 const PARCEL_BYTES: usize = 128;
 
 #[derive(Default)]
 pub struct Consumers {
-    /// How many there are, so that a put that nobody consumes takes no lock.
+    /// Number of consumers, so that a put without consumers takes no lock.
     count: AtomicUsize,
     groups: Mutex<HashMap<Topic, Arc<Group>>>,
 }
@@ -36,18 +37,18 @@ pub struct Consumers {
 /// The consumers of one topic.
 #[derive(Default)]
 struct Group {
-    /// The next in turn first.
+    /// The next in turn comes first.
     members: Mutex<VecDeque<Arc<Member>>>,
     turn: Mutex<Turn>,
 }
 
-/// Whether somebody takes for the group. One does so at a time, and holds no lock meanwhile.
+/// Whether a consumer takes for the group. One at a time does so, without holding a lock.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Turn {
     #[default]
     Free,
     Taken,
-    /// Somebody else wanted it: there may be something new.
+    /// Another consumer asked meanwhile: there may be new messages.
     Wanted,
 }
 
@@ -60,14 +61,14 @@ struct Outbox {
     parcels: VecDeque<Delivery>,
     bytes: usize,
     dismissed: bool,
-    /// It was told that there is nothing: only a waker brings it back.
+    /// It found nothing, and only its waker brings it back.
     asleep: bool,
     /// Since when others wait for it.
     hurried: Option<Instant>,
 }
 
-/// A message on its way to a consumer, and perhaps to others. Whoever has it says what became of it,
-/// by [`Broker::reached`] or [`Broker::leave`].
+/// A message on its way to one or more consumers. Its holder must report the result, by
+/// [`Broker::reached`] or [`Broker::leave`].
 #[derive(Debug)]
 pub struct Delivery(Arc<Given>);
 
@@ -77,13 +78,13 @@ struct Given {
     reached: AtomicBool,
 }
 
-/// What a consumer is to do next.
+/// The next step of a consumer.
 #[derive(Debug)]
 pub enum Received {
     Message(Delivery),
-    /// Nothing is there: sleep until woken.
+    /// There is no message: sleep until woken.
     Nothing,
-    /// It stood still while others waited, or its topic was purged: hang up.
+    /// Disconnect: it read nothing while others waited, or its topic was purged.
     Dismissed,
 }
 
@@ -106,7 +107,7 @@ impl Consumers {
         self.count.load(Ordering::SeqCst) > 0
     }
 
-    /// How many consume the topic.
+    /// Number of consumers of the topic.
     pub fn of(&self, topic: &Topic) -> usize {
         self.group(topic).map_or(0, |group| lock(&group.members).len())
     }
@@ -126,15 +127,15 @@ impl Consumers {
         let member = Arc::new(Member { waker, outbox });
         let mut groups = lock(&self.groups);
         let group = groups.entry(topic.clone()).or_default().clone();
-        // Under the lock of the groups, so that this one is not dropped as empty.
+        // Under the lock of the groups, so that this group is not removed as empty.
         lock(&group.members).push_back(member.clone());
         self.count.fetch_add(1, Ordering::SeqCst);
         let consumers = self.clone();
         Consumer { consumers, topic: topic.clone(), group, member, ended: false }
     }
 
-    /// There may be something for the topic's consumers: wakes one that sleeps. Of those that do not,
-    /// each looks before it goes to sleep.
+    /// Wakes one sleeping consumer of the topic. Consumers that are awake look for messages before
+    /// they sleep.
     pub fn wake(&self, topic: &Topic) {
         let Some(group) = self.group(topic) else { return };
         let members = lock(&group.members);
@@ -144,14 +145,14 @@ impl Consumers {
         }
     }
 
-    /// Takes back what is in the outboxes.
+    /// Empties the outboxes.
     fn recall(&self, topic: &Topic) -> Vec<Delivery> {
         let Some(group) = self.group(topic) else { return Vec::new() };
         let members = lock(&group.members);
         members.iter().flat_map(|member| lock(&member.outbox).empty()).collect()
     }
 
-    /// Tells every consumer of the topic to hang up.
+    /// Tells every consumer of the topic to disconnect.
     fn dismiss(&self, topic: &Topic) {
         let Some(group) = self.group(topic) else { return };
         lock(&group.members).iter().for_each(|member| member.dismiss());
@@ -159,7 +160,7 @@ impl Consumers {
 }
 
 impl Group {
-    /// Whether it is the caller who takes now. If not, somebody else looks once more.
+    /// Whether the caller takes now. If not, the consumer that takes looks once more.
     fn begin(&self) -> bool {
         let mut turn = lock(&self.turn);
         match mem::replace(&mut *turn, Turn::Wanted) {
@@ -171,7 +172,7 @@ impl Group {
         }
     }
 
-    /// Whether the caller is done; if not, it has to look once more.
+    /// Whether the caller is done; if not, it must look once more.
     fn end(&self) -> bool {
         let mut turn = lock(&self.turn);
         *turn = match *turn {
@@ -181,7 +182,7 @@ impl Group {
         *turn == Turn::Free
     }
 
-    /// Whether there is room for more.
+    /// Whether the group can receive more messages.
     fn has_room(&self, policy: Option<Policy>, now: Instant) -> bool {
         let mut members = lock(&self.members);
         members.retain(|member| !lock(&member.outbox).dismissed);
@@ -196,7 +197,8 @@ impl Group {
         !members.is_empty() && members.iter().all(has_room)
     }
 
-    /// Gives messages to all, or each to the next in turn. Returns those that nobody is there for.
+    /// Gives messages to all consumers, or each to the next in turn. Returns those for which there
+    /// is no consumer.
     fn give(&self, policy: Option<Policy>, messages: Vec<Requeue>) -> Vec<Delivery> {
         let mut members = lock(&self.members);
         let mut left = Vec::new();
@@ -204,7 +206,7 @@ impl Group {
             let parcel = Delivery::new(message);
             if policy == Some(Policy::RoundRobin) {
                 let free = |member: &Arc<Member>| lock(&member.outbox).bytes < ROOM;
-                // Who is given one goes to the end.
+                // A consumer that receives a message moves to the end.
                 let next = members.iter().position(free).unwrap_or(0);
                 match members.remove(next) {
                     Some(member) => {
@@ -225,7 +227,7 @@ impl Group {
 }
 
 impl Member {
-    /// Returns what cannot be sent any more.
+    /// Returns a message that can no longer be sent.
     fn send(&self, parcel: Delivery) -> Option<Delivery> {
         let mut outbox = lock(&self.outbox);
         if outbox.dismissed {
@@ -239,7 +241,7 @@ impl Member {
         None
     }
 
-    /// Others wait for it: it may not stand still for long.
+    /// Others wait for this consumer: it has limited time to read on.
     fn hurry(&self, now: Instant) {
         let since = *lock(&self.outbox).hurried.get_or_insert(now);
         if now.saturating_duration_since(since) >= limits::CONSUMER_STALL {
@@ -260,7 +262,7 @@ impl Outbox {
     }
 }
 
-/// One consumer. Whoever has it must end it with [`Broker::leave`]: it may have messages.
+/// One consumer. Its holder must end it with [`Broker::leave`], because it may hold messages.
 pub struct Consumer {
     consumers: Arc<Consumers>,
     topic: Topic,
@@ -297,7 +299,7 @@ impl Consumer {
         let mut groups = lock(&self.consumers.groups);
         let mut members = lock(&self.group.members);
         members.retain(|member| !Arc::ptr_eq(member, &self.member));
-        // By now the topic may have another group, made after this one was dropped as empty.
+        // The topic may have another group by now, if this one was removed as empty.
         let current =
             groups.get(&self.topic).is_some_and(|current| Arc::ptr_eq(current, &self.group));
         if members.is_empty() && current {

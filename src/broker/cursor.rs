@@ -1,11 +1,10 @@
-//! A place in one topic: what was handed out, and what comes next. Sessions have one for each
-//! topic that they get, subscriptions for each that they follow.
+//! Cursors: how far a session or subscription has read in one topic.
 //!
-//! Ids only grow, so a place is an id: every message up to it was handed out or passed over. One case
-//! needs more: a take without a lease removes a message, the place passes its id, and then the message
-//! is put back under that id, since it did not reach its taker. Such a message is owed: it is handed
-//! out next. To tell it from one that was handed out before the take, a place remembers the
-//! ids that it handed out last.
+//! Ids only grow, so a cursor is an id: every message up to it was handed out or skipped. One case
+//! needs more. A take without lease removes a message, the cursor passes its id, and then the
+//! message returns under that id because it did not reach its taker. The cursor owes such a message
+//! and hands it out next. To tell it from a message that it handed out before the take, it
+//! remembers the ids that it handed out last.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,18 +17,18 @@ use crate::store::{Store, TopicState};
 #[cfg(test)]
 mod tests;
 
-/// How many messages the first read takes; each further read takes twice as many, so that one who
-/// asks once holds little and one who reads on asks the store seldom.
+/// Messages of the first read. Each further read doubles this, so that a client that asks once
+/// holds little memory and a client that reads on seldom asks the store.
 const FIRST_CHUNK_MESSAGES: usize = 4;
 
 #[derive(Debug)]
 pub struct Cursor {
-    /// Everything up to this id has been handed out or passed over, unless it is owed.
+    /// Every message up to this id was handed out or skipped, unless the cursor owes it.
     after: Id,
     /// Known from the topic's first message on.
     state: Option<Arc<TopicState>>,
-    /// The run that was read last, and the index in it of the message after `after`, or of the first that
-    /// is owed.
+    /// The chunk that was read last, and the index in it of the next message: the first after
+    /// `after`, or one that the cursor owes.
     chunk: Arc<Chunk>,
     next: usize,
     chunk_messages: usize,
@@ -37,21 +36,21 @@ pub struct Cursor {
     owed: Owed,
 }
 
-/// Which messages up to the place were handed out.
+/// Messages up to the cursor that it handed out.
 #[derive(Debug, Default)]
 struct Had {
-    /// None up to this id is handed out any more.
+    /// No message up to this id is handed out again.
     floor: Id,
-    /// Those above the floor, ascending.
+    /// The ids above the floor, ascending.
     ids: VecDeque<Id>,
 }
 
-/// Messages up to the place that were put back and were not handed out.
+/// Messages up to the cursor that returned and were not handed out.
 #[derive(Debug, Default)]
 struct Owed {
-    /// How many put-backs of the topic were looked at.
+    /// Number of the topic's put-backs that were examined.
     seen: u64,
-    /// Ascending. Some may be gone again.
+    /// Ascending. Some messages may be gone again.
     ids: VecDeque<Id>,
     /// Whether there may be more than these.
     more: bool,
@@ -60,7 +59,7 @@ struct Owed {
 impl Had {
     fn add(&mut self, id: Id, state: Option<&Arc<TopicState>>) {
         if !state.is_some_and(|state| state.is_taken_from()) {
-            // Nothing up to here is in a taker's hands.
+            // No message up to here has been taken, so none can return.
             self.floor = id;
             return;
         }
@@ -108,7 +107,7 @@ impl Cursor {
         }
     }
 
-    /// Sets the place, forwards or back.
+    /// Sets the cursor, forwards or back.
     pub fn move_to(&mut self, after: Id) {
         self.after = after;
         self.had.begin_after(after);
@@ -120,7 +119,7 @@ impl Cursor {
         }
     }
 
-    /// Makes `next` the next message of the run, if there is one in the store; its id.
+    /// Makes `next` the next message to hand out, if the store has one. Returns its id.
     pub fn advance(&mut self, store: &dyn Store, topic: &str) -> Result<Option<Id>> {
         self.find_state(store, topic);
         self.look_back(store)?;
@@ -142,7 +141,7 @@ impl Cursor {
         let chunk = store.chunk(state, self.after, self.chunk_messages)?;
         self.chunk_messages = (self.chunk_messages * 2).min(limits::CHUNK_MESSAGES);
         if chunk.is_empty() {
-            // What was put has been removed: it need not be looked for again.
+            // The messages put since then are removed: do not look for them again.
             self.after = newest;
         }
         self.stand_in(chunk);
@@ -177,7 +176,8 @@ impl Cursor {
         Ok(())
     }
 
-    /// Looks for the head once, and never copies it: all sessions count its owners in one place.
+    /// Finds the topic's state once and does not clone it: all sessions share its reference count,
+    /// which is slow to change.
     fn find_state(&mut self, store: &dyn Store, topic: &str) {
         if self.state.is_none() {
             self.state = store.topic(topic);
@@ -189,12 +189,12 @@ impl Cursor {
         self.chunk = chunk;
     }
 
-    /// Whether messages were put back since it looked.
+    /// Whether messages returned since the last look.
     pub fn has_put_backs(&self) -> bool {
         self.state.as_ref().is_some_and(|state| self.owed.is_new(state))
     }
 
-    /// Finds out which of the messages that were put back are owed.
+    /// Finds the returned messages that the cursor owes.
     fn look_back(&mut self, store: &dyn Store) -> Result<()> {
         let Some(state) = self.state.as_ref().filter(|state| self.owed.is_new(state)) else {
             return Ok(());
@@ -217,8 +217,8 @@ impl Cursor {
         Ok(())
     }
 
-    /// Reads again what it has passed, as far as its memory goes: messages that it has not handed out
-    /// and that are not known to be owed. At most [`limits::PUT_BACKS`].
+    /// Reads messages that the cursor has passed, as far back as its memory goes, and returns those
+    /// that it has not handed out and does not know to owe. At most [`limits::PUT_BACKS`].
     fn find_owed(&self, store: &dyn Store, state: &TopicState) -> Result<Vec<Id>> {
         let (mut found, mut from) = (Vec::new(), self.had.floor);
         while from < self.after && found.len() < limits::PUT_BACKS {
@@ -235,7 +235,7 @@ impl Cursor {
         Ok(found)
     }
 
-    /// Makes `next` the first message that is owed and is still in the store.
+    /// Makes `next` the first owed message that the store still has.
     fn advance_to_owed(&mut self, store: &dyn Store) -> Result<Option<Id>> {
         while let Some(id) = self.owed.ids.front().copied() {
             if self.stand_at(store, id)? {
@@ -246,7 +246,7 @@ impl Cursor {
         Ok(None)
     }
 
-    /// Makes `next` the message with this id; false if it is not in the store.
+    /// Makes `next` the message with this id; false if the store does not have it.
     fn stand_at(&mut self, store: &dyn Store, id: Id) -> Result<bool> {
         let Some(state) = &self.state else { return Ok(false) };
         let is_at = |chunk: &Chunk, index| chunk.get(index).is_some_and(|message| message.id == id);
@@ -262,7 +262,7 @@ impl Cursor {
         Ok(true)
     }
 
-    /// Nothing up to this id is owed.
+    /// Skips owed messages up to this id.
     fn pass_over(&mut self, id: Id) {
         self.owed.ids.retain(|owed| *owed > id);
         self.owed.more &= !self.owed.ids.is_empty();
@@ -270,7 +270,7 @@ impl Cursor {
         self.had.ids.retain(|had| *had > id);
     }
 
-    /// Hands out the next message and moves behind it.
+    /// Hands out the next message and moves past it.
     pub fn take(&mut self) -> Option<Message<'_>> {
         let index = self.next;
         let id = self.chunk.get(index)?.id;
@@ -278,8 +278,8 @@ impl Cursor {
         self.chunk.get(index)
     }
 
-    /// Hands out the messages of the run from the next on that have an id below `before`, and
-    /// moves behind them. One that is owed is handed out alone.
+    /// Hands out the messages of the chunk from the next on that have an id below `before`, and
+    /// moves past them. An owed message is handed out alone.
     pub fn take_chunk(&mut self, before: Id) -> (Arc<Chunk>, std::ops::Range<usize>) {
         let mut range = self.next..self.next;
         while let Some(message) = self.chunk.get(self.next).filter(|message| message.id < before) {
@@ -289,7 +289,7 @@ impl Cursor {
         (self.chunk.clone(), range)
     }
 
-    /// Moves behind the next message.
+    /// Moves past the next message.
     fn hand_out(&mut self, id: Id) {
         self.had.add(id, self.state.as_ref());
         if id > self.after {
@@ -297,28 +297,28 @@ impl Cursor {
             self.next += 1;
         } else {
             self.owed.ids.pop_front();
-            // What follows it in the run may have been handed out.
+            // Messages after it in the chunk may have been handed out already.
             self.next = self.chunk.len();
         }
     }
 
-    /// Whether a run is held that an idle connection does not need.
+    /// Whether it holds a chunk that an idle connection does not need.
     pub fn is_bulky(&self) -> bool {
         self.chunk.bytes() > limits::BUFFER_BYTES
     }
 
-    /// Whether the run is one large message.
+    /// Whether the chunk is one large message.
     pub fn is_large(&self) -> bool {
         self.chunk.bytes() > limits::CHUNK_BYTES
     }
 
-    /// Lets go of the run; it is read again if need be.
+    /// Frees the chunk, which is read again when needed.
     pub fn shrink(&mut self) {
         self.stand_in(Arc::default());
     }
 }
 
-/// The error for a connection with [`limits::CURSORS`] places.
+/// The error for a connection with [`limits::CURSORS`] cursors.
 pub fn too_many_cursors() -> Error {
     let text = format!(
         "this connection has a place in {} topics: use another connection",

@@ -1,4 +1,4 @@
-//! Health: how a server is, in one word, and by which measure.
+//! The health of a server in one word, with the measure that decided it. Part of the broker.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::limits;
 use crate::ops::{Batch, Op, Topic};
 use crate::store::Usage;
 
-/// The better is the smaller.
+/// In order from best to worst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     #[default]
@@ -18,23 +18,23 @@ pub enum Health {
     Overflowed,
 }
 
-/// What health is judged by.
+/// The measures that decide the health.
 #[derive(Clone, Debug, Default)]
 pub struct Vitals {
     /// How long a request waits for the store.
     pub wait: Duration,
-    /// Why the store could not do what it was asked last.
+    /// Why the last request to the store failed.
     pub failure: Option<String>,
     pub connections: u64,
     pub max_connections: u64,
     pub store: Usage,
-    /// Whether a full store refuses puts; else it drops its oldest messages.
+    /// Whether a full store refuses puts; otherwise it drops its oldest messages.
     pub refuses: bool,
-    /// Messages that were dropped lately.
+    /// Messages dropped recently.
     pub dropped: u64,
-    /// Requests that were refused lately because the store was full.
+    /// Requests refused recently because the store was full.
     pub refused: u64,
-    /// Whether messages are also dropped because they are old, which is no loss.
+    /// Whether messages are also dropped because of their age, which is not a fault.
     pub drops_old: bool,
 }
 
@@ -52,7 +52,7 @@ impl Health {
     }
 }
 
-/// What each word means, for people: the same thresholds as [`Vitals::judge`].
+/// The meaning of each word, for people. The thresholds are those of [`Vitals::judge`].
 pub fn rules() -> [(Health, String); 4] {
     let ms = |wait: Duration| format!("{} ms", wait.as_millis());
     let (some, most) = (limits::HEALTH_DEGRADED_PERCENT, limits::HEALTH_OVERLOADED_PERCENT);
@@ -93,10 +93,10 @@ pub fn rules() -> [(Health, String); 4] {
 }
 
 impl Vitals {
-    /// The worst that any measure says, and why.
+    /// The worst result of all measures, and its reason.
     pub fn judge(&self) -> (Health, String) {
         let judged = [self.by_wait(), self.by_connections(), self.by_room(), self.by_losses()];
-        // Of two that are as bad, the last is the graver.
+        // Of two equal results the later one is more serious.
         judged.into_iter().max_by_key(|(health, _)| *health).unwrap_or_default()
     }
 
@@ -153,8 +153,8 @@ fn by_share(percent: u64) -> Health {
 }
 
 impl Broker {
-    /// Asks the store for what changes nothing but has to wait as a put does: its turn, and the
-    /// disk.
+    /// Sends the store a request that changes nothing but waits as a put does: for its turn and for
+    /// the disk.
     pub fn probe(&self) -> Result<()> {
         let mut batch = Batch::default();
         // No message has this id.

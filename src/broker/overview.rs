@@ -1,4 +1,4 @@
-//! What a person looks at: the topics in which most happens, and the messages that came last.
+//! What the status page shows: the busiest topics and the last messages. Part of the broker.
 
 use std::cmp::Reverse;
 
@@ -7,10 +7,10 @@ use crate::error::Result;
 use crate::ops::{Id, Topic};
 use crate::store::{Counts, TopicState};
 
-/// So many topics are read for the last messages, at most.
+/// Maximum number of topics that are read for the last messages.
 const READ_TOPICS: usize = 200;
 
-/// A topic as the heads know it: nothing is asked of the store for it.
+/// A topic as its state shows it, without a query of the store.
 #[derive(Debug)]
 pub struct Busy {
     pub topic: Topic,
@@ -21,8 +21,8 @@ pub struct Busy {
 }
 
 impl Broker {
-    /// The topics in which most happens, at most `limit` of those whose names hold `part`, and how
-    /// many do.
+    /// The busiest topics, at most `limit` of those whose names contain `part`, and the number of
+    /// all that do.
     pub fn busiest(&self, _: &Caller, part: &str, limit: usize) -> (Vec<Busy>, usize) {
         let now = self.store.now();
         let heads = self.store.topics().into_iter();
@@ -42,7 +42,7 @@ impl Broker {
         (ranked.iter().map(|(.., state)| self.busy(state)).collect(), count)
     }
 
-    /// One topic, as [`Broker::busiest`] tells of it; `None` before its first put.
+    /// One topic, as [`Broker::busiest`] shows it; `None` before its first put.
     pub fn busy_topic(&self, _: &Caller, name: &str) -> Option<Busy> {
         self.store.topic(name).map(|state| self.busy(&state))
     }
@@ -63,7 +63,7 @@ impl Broker {
         Busy { counts: state.counts(), topic, put_rate, take_rate, consumers }
     }
 
-    /// The last messages of all topics, the newest first, as `show` makes them.
+    /// The last messages of all topics, newest first, each converted by `show`.
     pub fn last<T>(
         &self,
         _: &Caller,
@@ -79,7 +79,7 @@ impl Broker {
             if state.newest() <= oldest {
                 break;
             }
-            // Shown at once: a topic's messages may be large.
+            // Converted at once, because the messages of a topic can be large.
             let run = self.store.read_last(state, limit)?;
             let messages = (0..run.len()).filter_map(|index| run.get(index));
             let newer = messages.filter(|message| message.id > oldest);
@@ -91,7 +91,7 @@ impl Broker {
     }
 }
 
-/// Whether a name holds this, whichever the case of its letters.
+/// Whether a name contains `part`, ignoring case.
 fn holds(name: &str, part: &str) -> bool {
     part.is_empty() || name.to_lowercase().contains(&part.to_lowercase())
 }

@@ -1,4 +1,4 @@
-//! What the connections of a server speak, counted.
+//! Counts the connections of a server by protocol. Part of the broker.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex};
 use super::{Broker, Caller};
 use crate::sync::lock;
 
-/// Connections by what they speak.
+/// Number of connections by protocol.
 #[derive(Default)]
 pub struct ProtocolGauge(Mutex<BTreeMap<&'static str, u64>>);
 
-/// A connection counts under what it speaks until this is dropped.
+/// Counts a connection under its protocol until it is dropped.
 pub struct ProtocolGuard {
     gauge: Arc<ProtocolGauge>,
     protocol: &'static str,
 }
 
-/// Until this is dropped, a connection counts under what it has turned to.
+/// Counts a connection under the protocol of its upgrade until it is dropped.
 #[cfg(feature = "http")]
 pub struct UpgradeGuard {
     from: Arc<ProtocolGuard>,
@@ -67,7 +67,7 @@ impl Broker {
         ProtocolGuard { gauge: self.protocols.clone(), protocol }
     }
 
-    /// How many connections speak what; who has said nothing yet speaks nothing.
+    /// Number of connections by protocol. A connection that has sent nothing yet is not counted.
     #[cfg(feature = "http")]
     pub fn protocol_counts(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.protocols.0).clone()
@@ -92,7 +92,7 @@ mod tests {
         let http = Arc::new(counted("http"));
         assert_eq!(counts(), [("http", 1), ("json", 1)]);
         let upgraded = http.upgrade("sse");
-        // What it was before may end first.
+        // The guard of the first protocol may be dropped first.
         drop(http);
         assert_eq!(counts(), [("json", 1), ("sse", 1)]);
         drop(upgraded);

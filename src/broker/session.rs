@@ -1,5 +1,5 @@
-//! Reading: a session has one connection's places in its topics, and its subscriptions; a page is read
-//! without a place, by clients that keep it themselves. Neither removes anything from the store.
+//! Sessions: the cursors and subscriptions of one connection. Pages: reads without a cursor, for
+//! clients that keep their own. Neither removes a message. Part of the broker.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,15 +14,15 @@ use crate::limits;
 use crate::ops::{Chunk, Id, Message, Topic, Watermark};
 use crate::store::Store;
 
-/// What one connection has had. Its start is the moment when it connected.
+/// The state of one connection. It starts when the connection is accepted.
 pub struct Session {
     start: Watermark,
-    /// Most sessions have one or two: to compare names takes less than to hash one.
+    /// Most sessions have one or two cursors: comparing names is cheaper than hashing one.
     cursors: BTreeMap<Topic, Cursor>,
     bulky: bool,
-    /// Made by the first subscribe.
+    /// Created by the first subscribe.
     pub(super) subscriptions: Option<Box<Subscriptions>>,
-    /// How many sessions there are.
+    /// Number of sessions.
     count: Arc<AtomicU64>,
 }
 
@@ -38,12 +38,13 @@ impl Session {
         Session { start, cursors: BTreeMap::new(), bulky: false, subscriptions: None, count }
     }
 
-    /// Where this session began: `since` this id, another session goes on in its stead.
+    /// The id at which this session started. With this id as `since` another session continues in
+    /// its place.
     pub fn since(&self) -> Id {
         self.start.floor()
     }
 
-    /// When this session began.
+    /// The watermark at which this session started.
     pub fn start(&self) -> &Watermark {
         &self.start
     }
@@ -66,11 +67,11 @@ impl Session {
         };
         let next = cursor.advance(store, topic)?;
         self.bulky |= cursor.is_bulky();
-        // A run that is stale may hold what is no more to be had.
+        // A stale chunk may hold messages that are gone.
         Ok(next.and_then(|_| cursor.take()))
     }
 
-    /// Where nothing is known of a next message, the store is asked: another server may have put one.
+    /// Asks a shared store if no next message is known here: another server may have put one.
     fn look(&mut self, store: &dyn Store, topic: &str, since: Option<Id>) -> Result<()> {
         let known = match cursor(&mut self.cursors, &self.start, store, topic, since)? {
             Some(cursor) => cursor.advance(store, topic)?,
@@ -94,12 +95,12 @@ impl Session {
         Ok(cursor.take())
     }
 
-    /// Whether runs are held that an idle session does not need.
+    /// Whether it holds chunks that an idle session does not need.
     pub fn is_bulky(&self) -> bool {
         self.bulky || self.subscriptions.as_ref().is_some_and(|s| s.is_bulky())
     }
 
-    /// Lets go of the large runs; they are read again if the session goes on.
+    /// Frees the large chunks, which are read again when needed.
     pub fn shrink(&mut self) {
         self.bulky = false;
         self.cursors.values_mut().filter(|cursor| cursor.is_bulky()).for_each(Cursor::shrink);
@@ -109,8 +110,8 @@ impl Session {
     }
 }
 
-/// The session's place in a topic, set to `since` if that is given; `None` if the topic has
-/// nothing for the session.
+/// The session's cursor in a topic, set to `since` if given; `None` if the topic has nothing for
+/// the session.
 fn cursor<'p>(
     cursors: &'p mut BTreeMap<Topic, Cursor>,
     start: &Watermark,
@@ -118,7 +119,7 @@ fn cursor<'p>(
     topic: &str,
     since: Option<Id>,
 ) -> Result<Option<&'p mut Cursor>> {
-    // Looked up twice: the borrow of a place that is found would last to the end otherwise.
+    // Two lookups, because the borrow of a found cursor would last to the end of the function.
     if !cursors.contains_key(topic) {
         let name = Topic::new(topic)?;
         let (state, start) = (store.topic(topic), start.of(topic));
@@ -137,17 +138,17 @@ fn cursor<'p>(
     Ok(cursor)
 }
 
-/// Messages of one topic that follow one another.
+/// Consecutive messages of one topic.
 #[derive(Debug)]
 pub struct Page {
     pub parts: Vec<(Arc<Chunk>, Range<usize>)>,
-    /// The id of the last of them, or the one that was to be read behind.
+    /// The id of the last message, or the `after` of the read.
     pub last: Id,
 }
 
 impl Broker {
-    /// The topic's oldest messages behind `after`: at most `limit`, and fewer if together they are
-    /// over [`limits::HISTORY_BYTES`]. None only where there is none.
+    /// The topic's oldest messages after `after`: at most `limit`, and at most
+    /// [`limits::HISTORY_BYTES`]. Empty only if there is none.
     pub fn read(&self, _: &Caller, topic: &str, after: Id, limit: usize) -> Result<Page> {
         let (mut page, mut left, mut bytes) = (Page { parts: Vec::new(), last: after }, limit, 0);
         if self.store.topic(topic).is_none_or(|state| state.newest() <= after) {

@@ -1,4 +1,4 @@
-//! What a broker tells of its topics, each by itself and all together.
+//! Statistics of the topics and their sums. Part of the broker.
 
 use std::sync::atomic::Ordering;
 
@@ -7,7 +7,7 @@ use crate::error::{Code, Error, Result};
 use crate::ops::{Away, Id, Node, Topic};
 use crate::store::{Counts, SharedStore, TopicState, Usage};
 
-/// A topic, as it is listed.
+/// The figures of one topic.
 #[derive(Debug)]
 pub struct TopicStats {
     pub topic: Topic,
@@ -19,12 +19,12 @@ pub struct TopicStats {
     pub consumers: usize,
 }
 
-/// A broker's sums over all topics.
+/// The sums over all topics.
 #[derive(Debug, Default)]
 pub struct Stats {
     pub uptime_seconds: f64,
     pub connections: u64,
-    /// Takers that stand in line.
+    /// Number of waiting takers.
     pub waiting: u64,
     pub topics: u64,
     pub messages: u64,
@@ -33,17 +33,17 @@ pub struct Stats {
     pub delayed: u64,
     pub puts: u64,
     pub takes: u64,
-    /// Messages that were handed out and stayed, by get and by subscriptions.
+    /// Messages handed out by get and by subscriptions.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone shows it"))]
     pub reads: u64,
     pub dropped: u64,
     pub store: Usage,
-    /// The nodes that hold the store, if it is elsewhere.
+    /// The nodes that hold the store, if it is in Redis.
     pub nodes: Vec<Node>,
 }
 
 impl Broker {
-    /// All topics, by name.
+    /// All topics, ordered by name.
     pub fn topics(&self, _: &Caller) -> Result<Vec<TopicStats>> {
         let topics = self.store.topics().into_iter().map(|state| self.topic_stats(&state));
         let mut topics = topics.collect::<Result<Vec<_>>>()?;
@@ -51,7 +51,6 @@ impl Broker {
         Ok(topics)
     }
 
-    /// One topic, if there is one of this name.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone asks for it"))]
     pub fn topic(&self, _: &Caller, name: &str) -> Result<Option<TopicStats>> {
         self.store.refresh(name)?;
@@ -72,8 +71,9 @@ impl Broker {
         })
     }
 
-    /// `unavailable` with the reason while the store cannot be changed, or none of its nodes can be used.
-    /// One of several is away for all servers alike: nobody is helped who is sent to another.
+    /// Fails with `unavailable` and the reason while the store cannot be changed, or while none of
+    /// its nodes can be used. One unreachable node of several is not an error: it is unreachable
+    /// for every server.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP alone asks for it"))]
     pub fn check_store(&self, _: &Caller) -> Result<()> {
         if let Some(fault) = self.store.usage().fault {
@@ -93,7 +93,7 @@ impl Broker {
         self.store.shared().map_or_else(Vec::new, SharedStore::nodes)
     }
 
-    /// What the store holds, for the log: that it is new, or how many messages.
+    /// What the store holds, for the log: that it is new, or its number of messages.
     pub fn held(&self) -> String {
         if self.store.usage().is_new {
             return "a new store".to_owned();

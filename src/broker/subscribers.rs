@@ -1,4 +1,5 @@
-//! Mailboxes: who follows which topics, and is told that something was put.
+//! The registry of subscriptions: which sessions follow which topics and prefixes. Part of the
+//! broker.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,16 +10,16 @@ use crate::error::Result;
 use crate::ops::{Id, Topic};
 use crate::sync::lock;
 
-/// What is subscribed to.
+/// What a subscription names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Pattern {
     Topic(Topic),
-    /// All topics that begin so.
+    /// All topics whose names begin with this.
     Prefix(Box<str>),
 }
 
 impl Pattern {
-    /// A topic's name, or a prefix with a `*` behind it.
+    /// Parses a topic name, or a prefix followed by `*`.
     pub fn new(text: &str) -> Result<Pattern> {
         match text.strip_suffix('*') {
             Some("") => Ok(Pattern::Prefix("".into())),
@@ -37,9 +38,9 @@ impl Pattern {
 /// All subscriptions of a server.
 #[derive(Default)]
 pub struct Subscribers {
-    /// How many there are, so that a put that nobody follows takes no lock.
+    /// Number of subscriptions, so that a put without subscribers takes no lock.
     count: AtomicUsize,
-    /// All messages up to this id have been told to those who follow them.
+    /// All messages up to this id have been announced to their subscribers.
     told: AtomicU64,
     lists: RwLock<Lists>,
 }
@@ -50,7 +51,7 @@ struct Lists {
     prefixes: Vec<(Box<str>, Arc<PendingTopics>)>,
 }
 
-/// What one session is told: topics in which something was put.
+/// Topics with new messages for one session.
 pub struct PendingTopics {
     topics: Mutex<HashSet<Topic>>,
     waker: Waker,
@@ -61,7 +62,7 @@ impl PendingTopics {
         PendingTopics { topics: Mutex::default(), waker }
     }
 
-    /// The topics that were told since it was read before.
+    /// Removes and returns the topics.
     pub fn read(&self) -> HashSet<Topic> {
         std::mem::take(&mut *lock(&self.topics))
     }
@@ -76,17 +77,18 @@ impl Subscribers {
         self.count.load(Ordering::SeqCst) > 0
     }
 
-    /// All messages up to this id have been told to those who follow them.
+    /// All messages up to this id have been announced to their subscribers.
     pub fn told(&self) -> Id {
         self.told.load(Ordering::SeqCst)
     }
 
-    /// Who follows the messages up to this id from now on finds them without being told.
+    /// Marks the messages up to this id as announced: subscribers that start now find them in the
+    /// store.
     pub fn skip_to(&self, id: Id) {
         self.told.fetch_max(id, Ordering::SeqCst);
     }
 
-    /// Tells who follows the topics that something was put, up to this id.
+    /// Announces new messages of these topics, with ids up to `id`, to their subscribers.
     pub fn tell<'t>(&self, topics: impl Iterator<Item = &'t Topic>, id: Id) {
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
         let mut told = Vec::new();
@@ -103,7 +105,7 @@ impl Subscribers {
         told.iter().for_each(|pending| pending.waker.wake_by_ref());
     }
 
-    /// Wakes everyone who follows anything.
+    /// Wakes all subscribers.
     pub fn wake_all(&self) {
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
         let by_prefix = lists.prefixes.iter().map(|(_, pending)| pending);
@@ -111,7 +113,7 @@ impl Subscribers {
         all.for_each(|pending| pending.waker.wake_by_ref());
     }
 
-    /// How many follow the topic.
+    /// Number of subscriptions that match the topic.
     pub fn followers(&self, topic: &Topic) -> usize {
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
         let prefixes = lists.prefixes.iter();

@@ -1,10 +1,12 @@
-//! Subscriptions: who is told of which topics, and how far each has come. A put tells mailboxes
-//! that there is something; the session reads it from the store at its own pace.
+//! The subscriptions of one session: which topics it follows, and a cursor in each. Part of the
+//! broker.
 //!
-//! So that messages of several topics are pushed in the order of their ids, a session pushes none
-//! that is not yet told: it loads the last id told, reads its mail, and goes up to that id. Who
-//! puts tells all topics, then sets that id, then wakes. Where ids of topics cannot be compared, in a
-//! store of several parts, that order is as good as the clocks of the parts.
+//! A put adds its topic to the pending topics of each subscriber. The session then reads the
+//! messages from the store at its own pace. To push messages of several topics in the order of
+//! their ids, it reads the highest announced id, then its pending topics, and pushes nothing above
+//! that id. A put marks all topics as pending before it raises the announced id and wakes the
+//! subscribers. In a partitioned store, whose ids cannot be compared across partitions, the order
+//! is as good as the clocks of the nodes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -18,8 +20,8 @@ use crate::limits;
 use crate::ops::{Chunk, Id, Topic, Watermark};
 use crate::store::{SharedStore, Store, TopicState};
 
-/// So many topics that are ready keep the run that comes next; of the others only its id is kept,
-/// so that who lags in many topics holds little.
+/// Number of ready topics that keep their next chunk. For the others only the id is kept, so that a
+/// subscriber that lags in many topics holds little memory.
 const READY_RUNS: usize = 16;
 
 /// Where a subscription begins.
@@ -30,28 +32,28 @@ pub enum From {
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "WebSockets alone begin there"))]
     Start,
     Oldest,
-    /// Behind this id.
+    /// After this id.
     Id(Id),
     /// With the last messages of each topic.
     Last(usize),
 }
 
-/// What one session follows, and how far it has come in each topic.
+/// The patterns of one session, and its cursor in each topic that it follows.
 pub struct Subscriptions {
     subscribers: Arc<Subscribers>,
     pending: Arc<PendingTopics>,
-    /// With the moment from which each begins.
+    /// With the watermark at which each begins.
     patterns: HashMap<Pattern, Watermark>,
     cursors: HashMap<Topic, Cursor>,
-    /// Topics in which there is something to push, by the id of the next message: two may have the same
-    /// in a store of several parts.
+    /// Topics with messages to push, by the id of the next one. In a partitioned store two ids may
+    /// be equal.
     ready: BTreeSet<(Id, Topic)>,
-    /// Whether a topic could not be followed any more, which is said once.
+    /// Whether the limit of cursors was reached, which is reported once.
     crowded: bool,
     bulky: bool,
 }
 
-/// Messages of one topic that are to be pushed, in order.
+/// Consecutive messages of one topic to push.
 pub struct Pushes {
     pub topic: Topic,
     pub chunk: Arc<Chunk>,
@@ -76,8 +78,8 @@ impl Subscriptions {
         self.patterns.is_empty()
     }
 
-    /// Follows what matches the patterns, or, after an error, none that was not followed before.
-    /// Returns what "now" was.
+    /// Follows the topics that match the patterns. After an error no new topic is followed. Returns
+    /// the id that "now" stands for.
     pub fn subscribe(
         &mut self,
         store: &dyn Store,
@@ -101,7 +103,7 @@ impl Subscriptions {
         Ok(now.floor())
     }
 
-    /// A topic that is followed already stays where it is.
+    /// A topic that is already followed keeps its cursor.
     fn subscribe_to(
         &mut self,
         store: &dyn Store,
@@ -121,7 +123,7 @@ impl Subscriptions {
             store.refresh(topic.as_str())?;
         }
         self.subscribers.add(&pattern, &self.pending);
-        // From here on the mailbox is told of every put: what was put before is found below.
+        // From here on every put makes its topic pending. Messages put before are found below.
         self.subscribers.skip_to(store.last_id());
         let after = match from {
             From::Now | From::Last(_) => now.clone(),
@@ -139,7 +141,7 @@ impl Subscriptions {
         followed
     }
 
-    /// Begins to follow a topic that is there, unless it has nothing to push yet.
+    /// Follows an existing topic, unless it has nothing to push yet.
     fn begin_topic(
         &mut self,
         store: &dyn Store,
@@ -148,7 +150,7 @@ impl Subscriptions {
         after: &Watermark,
         now: &Watermark,
     ) -> Result<()> {
-        // One that is followed already stays where it is, also if nothing of it was read yet.
+        // A topic that is already followed keeps its cursor, even if nothing of it was read yet.
         if let Some(begun) = self.begin(state.topic()) {
             return self.follow(store, state, begun);
         }
@@ -180,7 +182,7 @@ impl Subscriptions {
         self.ready.retain(|(_, topic)| followed(topic));
     }
 
-    /// Begins to follow a topic, unless it is followed already.
+    /// Follows a topic, unless it is followed already.
     fn follow(&mut self, store: &dyn Store, state: &Arc<TopicState>, after: Id) -> Result<()> {
         let topic = state.topic();
         if self.cursors.contains_key(topic) {
@@ -199,14 +201,14 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Looks at the topics that the mailbox names, at all of them whatever becomes of one.
+    /// Examines all pending topics, even if one of them fails.
     fn read_mail(&mut self, store: &dyn Store) -> Result<()> {
         let mut failed = Ok(());
         let topics = self.pending.read();
         for topic in topics {
             if let Err(error) = self.look_at(store, &topic) {
                 if error.code != Code::TooManyPlaces {
-                    // It is looked at again with the next mail.
+                    // It stays pending and is examined again.
                     self.pending.put(topic);
                 }
                 failed = Err(error);
@@ -215,7 +217,7 @@ impl Subscriptions {
         failed
     }
 
-    /// Finds out whether there is something to push of a topic that matches.
+    /// Finds out whether a matching topic has messages to push.
     fn look_at(&mut self, store: &dyn Store, topic: &Topic) -> Result<()> {
         let Some(cursor) = self.cursors.get_mut(topic) else {
             return match (self.begin(topic), store.topic(topic.as_str())) {
@@ -228,7 +230,7 @@ impl Subscriptions {
             if !cursor.has_put_backs() {
                 return Ok(());
             }
-            // A message that was put back comes before the one that is ready.
+            // A returned message comes before the one that is ready.
             self.ready.remove(&ready);
         }
         if let Some(id) = cursor.advance(store, topic.as_str())? {
@@ -240,12 +242,12 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// The next messages to push: of one topic, and none that has a larger id than one of another
-    /// topic that is ready too.
+    /// The next messages to push: of one topic, with no id above that of another ready topic's next
+    /// message.
     pub fn next(&mut self, store: &dyn Store) -> Result<Option<Pushes>> {
         let told = self.subscribers.told();
         match self.read_mail(store) {
-            // Said once; what is followed already goes on.
+            // Reported once; the topics that are already followed go on.
             Err(error) if error.code == Code::TooManyPlaces && self.crowded => {}
             Err(error) => {
                 self.crowded |= error.code == Code::TooManyPlaces;
@@ -255,7 +257,7 @@ impl Subscriptions {
         }
         while let Some((id, topic)) = self.ready.pop_first() {
             if id > told {
-                // Whoever put it is about to tell so, and to wake us.
+                // The putter is about to announce this id and to wake the session.
                 self.ready.insert((id, topic));
                 return Ok(None);
             }
@@ -283,7 +285,7 @@ impl Subscriptions {
             }
             match next {
                 Ok(next) => self.ready.extend(next.map(|id| (id, topic.clone()))),
-                // It is looked at again with the next mail.
+                // It stays pending and is examined again.
                 Err(_) => self.pending.put(topic.clone()),
             }
             return Ok(Some(Pushes { topic, chunk, range }));
@@ -291,12 +293,12 @@ impl Subscriptions {
         Ok(None)
     }
 
-    /// Whether runs are held that an idle session does not need.
+    /// Whether it holds chunks that an idle session does not need.
     pub fn is_bulky(&self) -> bool {
         self.bulky
     }
 
-    /// Lets go of them.
+    /// Frees them.
     pub fn shrink(&mut self) {
         self.bulky = false;
         self.cursors.values_mut().filter(|cursor| cursor.is_bulky()).for_each(Cursor::shrink);
@@ -311,8 +313,8 @@ impl Drop for Subscriptions {
     }
 }
 
-/// Where several topics begin behind one id, none of what was put behind it is left out: some of what was
-/// put before may come again.
+/// Several topics that begin after one id must not miss a message put after it. Some messages put
+/// before may be pushed again.
 fn in_order(store: &dyn Store, patterns: &[Pattern], from: From) -> From {
     let skew = store.shared().map_or(0, SharedStore::clock_skew);
     match (patterns, from) {
@@ -322,7 +324,7 @@ fn in_order(store: &dyn Store, patterns: &[Pattern], from: From) -> From {
     }
 }
 
-/// The topics that match and that there are.
+/// The existing topics that match.
 fn heads(store: &dyn Store, pattern: &Pattern) -> Vec<Arc<TopicState>> {
     match pattern {
         Pattern::Topic(topic) => store.topic(topic.as_str()).into_iter().collect(),
@@ -332,7 +334,7 @@ fn heads(store: &dyn Store, pattern: &Pattern) -> Vec<Arc<TopicState>> {
     }
 }
 
-/// The id behind which the last `count` messages stand.
+/// The id before the last `count` messages.
 fn before_last(store: &dyn Store, state: &TopicState, count: usize, now: Id) -> Result<Id> {
     let chunk = store.read_last(state, count)?;
     Ok(chunk.get(0).map_or(now, |first| first.id - 1))

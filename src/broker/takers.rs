@@ -1,5 +1,5 @@
-//! Who waits to take: for each topic a line, served in the order in which its takers began, one
-//! message each. Whoever makes messages available serves the line, on its own thread.
+//! Waiting takers: a queue for each topic, served in order, one message each. The thread that makes
+//! messages available serves the queue. Part of the broker.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,35 +11,37 @@ use crate::ops::{Batch, Op, Outcome, Requeue, Topic};
 use crate::store::Store;
 use crate::sync::lock;
 
-/// Takers that are served by one batch.
+/// Maximum number of takers that one batch serves.
 const SERVED_AT_ONCE: usize = 64;
 
 #[derive(Default)]
 pub struct Takers {
-    /// How many there are, so that a put that nobody waits for takes no lock.
+    /// Number of waiting takers, so that a put without them takes no lock.
     count: AtomicUsize,
-    /// Whoever has this lock waits for no line: one may be waiting for the store.
+    /// Lock order: this map is never locked while waiting for a `WaitQueue`, whose owner may be
+    /// blocked on the store.
     queues: Mutex<HashMap<Topic, Arc<WaitQueue>>>,
 }
 
-/// The takers who wait for one topic. Its lock is held while one is served, so that nobody can
-/// leave it half-way; the store never comes back to us, and so cannot wait for it.
+/// The takers that wait for one topic. The lock is held while a taker is served, so that none
+/// leaves half-way. The store never calls back into the broker, so it cannot wait for this lock.
 #[derive(Default)]
 struct WaitQueue(Mutex<QueuedTakers>);
 
 #[derive(Default)]
 struct QueuedTakers {
     takers: VecDeque<Arc<Taker>>,
-    /// The last has left: who comes now makes another line.
+    /// The last taker has left: the next one creates another queue.
     over: bool,
 }
 
 struct Taker {
     lease: Option<u64>,
     waker: Waker,
-    /// It stands in line since there was nothing for it. One that has just come knows nothing yet.
+    /// Whether it waits because the topic had no message. A taker that has just joined does not
+    /// know yet.
     waits: AtomicBool,
-    /// What it was handed.
+    /// The message or error for the taker.
     hand: Mutex<Option<Result<Requeue>>>,
 }
 
@@ -48,12 +50,13 @@ impl Takers {
         self.count() > 0
     }
 
-    /// How many wait, for any topic.
+    /// Number of waiting takers, for any topic.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Joins the end of the line. The caller serves it once more: a message may have come before.
+    /// Joins the end of the queue. The caller must serve it once: a message may have arrived
+    /// before.
     pub fn join(self: &Arc<Self>, topic: &Topic, lease: Option<u64>, waker: Waker) -> TakeWaiter {
         let taker =
             Arc::new(Taker { lease, waker, waits: AtomicBool::new(false), hand: Mutex::default() });
@@ -69,8 +72,8 @@ impl Takers {
         TakeWaiter { takers: self.clone(), topic: topic.clone(), queue, taker, done: false }
     }
 
-    /// Hands the topic's messages to those who wait for it, as long as there are both; false if the
-    /// store is away, and it is to be served again.
+    /// Gives the topic's messages to waiting takers. False if the store is unavailable and the
+    /// topic must be served again.
     #[must_use]
     pub fn serve(&self, store: &dyn Store, topic: &Topic) -> bool {
         let queue = lock(&self.queues).get(topic).cloned();
@@ -88,9 +91,9 @@ impl Takers {
                         let body = batch.taken_body(&taken).into();
                         Ok(Requeue { taken, body, lease })
                     }
-                    // These are a lot already: the others are served by the next batch.
+                    // The batch is full: the next one serves the other takers.
                     Ok(Outcome::Later) => break,
-                    // There is nothing more: the others go on waiting.
+                    // There are no more messages: the other takers keep waiting.
                     Ok(_) => {
                         wait_on(takers);
                         return true;
@@ -110,7 +113,7 @@ impl Takers {
         true
     }
 
-    /// Wakes everyone, to see that the server closes.
+    /// Wakes all takers, which then find the server closing.
     pub fn wake_all(&self) {
         let queues: Vec<Arc<WaitQueue>> = lock(&self.queues).values().cloned().collect();
         for queue in queues {
@@ -119,14 +122,15 @@ impl Takers {
     }
 }
 
-/// There is nothing for those in line.
+/// Marks the takers as waiting.
 fn wait_on(takers: &VecDeque<Arc<Taker>>) {
-    // Whoever stands before one that waits came before it.
+    // The takers before a waiting one joined earlier, so they are marked already.
     let waits = |taker: &&Arc<Taker>| !taker.waits.swap(true, Ordering::Relaxed);
     takers.iter().rev().take_while(waits).for_each(drop);
 }
 
-/// The store is away: who has just come is told so, and who waits already is served when it is back.
+/// The store is unavailable: takers that have just joined receive the error, the others keep
+/// waiting.
 fn refuse(takers: &mut VecDeque<Arc<Taker>>, error: &Error) {
     let has_come = |taker: &Arc<Taker>| !taker.waits.load(Ordering::Relaxed);
     while takers.back().is_some_and(has_come)
@@ -137,8 +141,8 @@ fn refuse(takers: &mut VecDeque<Arc<Taker>>, error: &Error) {
     }
 }
 
-/// One taker's wait. Whoever has it must end it with [`TakeWaiter::leave`]: it may have been handed a
-/// message.
+/// One waiting taker. Its holder must end the wait with [`TakeWaiter::leave`], because it may have
+/// received a message.
 pub struct TakeWaiter {
     takers: Arc<Takers>,
     topic: Topic,
@@ -152,12 +156,12 @@ impl TakeWaiter {
         &self.topic
     }
 
-    /// What this taker was handed, if anything.
+    /// The message or error that it received, if any.
     pub fn handed(&mut self) -> Option<Result<Requeue>> {
         lock(&self.taker.hand).take()
     }
 
-    /// Leaves the line, with what was handed over before that.
+    /// Leaves the queue. Returns the message or error that it received before.
     pub fn leave(mut self) -> Option<Result<Requeue>> {
         self.end();
         self.handed()

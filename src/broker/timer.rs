@@ -1,5 +1,6 @@
-//! The clock of a server: a thread for each part of the store, which has it do what is due there. A part
-//! whose node is silent so holds up no other.
+//! Timers: one thread for each partition of the store has it carry out scheduled work: lease ends,
+//! due messages, expiries. A silent node of a cluster delays only its own partitions. Part of the
+//! broker.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -13,19 +14,19 @@ use crate::ops::{Batch, Id, Topic, partition};
 use crate::store::Store;
 use crate::sync::lock;
 
-/// However far the next event is: the store's clock may be set meanwhile.
+/// Maximum sleep, because the store clock may be set meanwhile.
 const SLEEP: Duration = Duration::from_secs(10);
 
-/// The longest pause between two ticks when there is more to do.
+/// Maximum pause between two ticks when there is more to do.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// From one line of the log about what is due to the next.
+/// Minimum time between two log lines about failed scheduled work.
 const LOGGED: Duration = Duration::from_secs(60);
 
-/// A timer for each part of the store.
+/// A timer for each partition of the store.
 pub struct Timers {
     partitions: Box<[Arc<Timer>]>,
-    /// When it was logged last that what is due could not be done.
+    /// When failed scheduled work was logged last.
     logged: Mutex<Option<Instant>>,
 }
 
@@ -33,19 +34,19 @@ pub struct Timers {
 struct Timer {
     state: Mutex<State>,
     changed: Condvar,
-    /// Topics that could not be served, because the store was away.
+    /// Topics whose waiting clients could not be served because the store was unavailable.
     unserved: Mutex<HashSet<Topic>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// What the timer sleeps for; 0 while it is awake.
+    /// When the timer wakes up; 0 while it is awake.
     until: Id,
     stopped: bool,
 }
 
 impl Timers {
-    /// The store tells them what others do.
+    /// Registers with the store for changes by other servers.
     pub fn new(store: &dyn Store) -> Timers {
         let partitions: Box<[_]> =
             (0..store.partitions()).map(|_| Arc::<Timer>::default()).collect();
@@ -57,7 +58,7 @@ impl Timers {
         Timers { partitions, logged: Mutex::default() }
     }
 
-    /// The part in which the topic stands.
+    /// The partition of the topic.
     fn partition(&self, topic: &Topic) -> usize {
         partition(topic.as_str(), self.partitions.len())
     }
@@ -66,7 +67,7 @@ impl Timers {
         self.partitions.iter().for_each(|timer| timer.stop());
     }
 
-    /// What is due could not be done: it is tried again and again, and logged now and then.
+    /// Logs failed scheduled work now and then. It is retried.
     fn failed(&self, error: &Error) {
         let (mut logged, now) = (lock(&self.logged), Instant::now());
         if logged.is_none_or(|at| now - at >= LOGGED) {
@@ -77,7 +78,7 @@ impl Timers {
 }
 
 impl Timer {
-    /// Something is due at this time.
+    /// Announces work at this time.
     fn set(&self, due: Id) {
         let mut state = lock(&self.state);
         if due < state.until {
@@ -91,15 +92,16 @@ impl Timer {
         self.changed.notify_one();
     }
 
-    /// Does what is due in this part, when it is due, until it is stopped.
+    /// Carries out the scheduled work of this partition until the broker stops.
     fn run(&self, broker: &Broker, partition: usize) {
         loop {
             let began = Instant::now();
             broker.tick(partition);
-            // However much is due, half of the time is left to others.
+            // Leaves half of the time to other requests, however much work is due.
             let pause = began.elapsed().min(PAUSE);
             let mut state = lock(&self.state);
-            // Under the lock: what becomes due from here on finds us asleep, and wakes us.
+            // Under the lock, so that work announced from here on finds the timer asleep and wakes
+            // it.
             state.until = broker.due(partition);
             let left = Duration::from_micros(state.until.saturating_sub(broker.now())).max(pause);
             if !state.stopped {
@@ -115,27 +117,27 @@ impl Timer {
 }
 
 impl Wake for Timer {
-    /// Others have done something in the store: that is due at once.
+    /// Another server has changed the store: there may be work now.
     fn wake(self: Arc<Self>) {
         self.set(0);
     }
 }
 
 impl Broker {
-    /// How many timers are to be run.
+    /// Number of timers to run.
     pub fn timers(&self) -> usize {
         self.timers.partitions.len()
     }
 
-    /// Does what is due in this part of the store when it is due, on the calling thread, until the
-    /// broker closes.
+    /// Carries out the scheduled work of this partition on the calling thread, until the broker
+    /// closes.
     pub fn run_timer(&self, partition: usize) {
         if let Some(timer) = self.timers.partitions.get(partition) {
             timer.run(self, partition);
         }
     }
 
-    /// The batch may have made something due in the parts that it touched.
+    /// Looks at the schedules of the partitions that the batch touched.
     pub(super) fn set_timers(&self, batch: &Batch) {
         if self.timers() == 1 {
             return self.set_timer(0);
@@ -147,7 +149,7 @@ impl Broker {
         partitions.into_iter().for_each(|partition| self.set_timer(partition));
     }
 
-    /// Something may have become due where the topic stands.
+    /// Looks at the schedule of the topic's partition.
     pub(super) fn set_timer_of(&self, topic: &Topic) {
         self.set_timer(self.timers.partition(topic));
     }
@@ -158,7 +160,7 @@ impl Broker {
         }
     }
 
-    /// The store was away: the topic is to be served again in a while.
+    /// Serves the topic again later, because the store is unavailable.
     pub(super) fn serve_later(&self, topic: &Topic) {
         let partition = self.timers.partition(topic);
         if let Some(timer) = self.timers.partitions.get(partition) {
@@ -167,7 +169,7 @@ impl Broker {
         }
     }
 
-    /// When something is due next in a part, and what time it is, by the store's clock.
+    /// When a partition has work next, by the store clock.
     fn due(&self, partition: usize) -> Id {
         let due = self.store.due(partition);
         let unserved = |timer: &Arc<Timer>| !lock(&timer.unserved).is_empty();
@@ -181,7 +183,7 @@ impl Broker {
         self.store.now()
     }
 
-    /// Does some of what is due by now in a part.
+    /// Carries out some of the work that is due in a partition.
     fn tick(&self, partition: usize) {
         let Some(timer) = self.timers.partitions.get(partition) else { return };
         let unserved = std::mem::take(&mut *lock(&timer.unserved));
@@ -198,7 +200,7 @@ impl Broker {
         }
     }
 
-    /// Does all that is due by now, in all parts.
+    /// Carries out all work that is due, in all partitions.
     #[cfg(test)]
     pub fn catch_up(&self) {
         for partition in 0..self.timers() {

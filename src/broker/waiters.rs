@@ -1,4 +1,5 @@
-//! Who waits for a put to a topic, to get it: wakers. Nothing here blocks.
+//! Clients that wait for a put to a topic: wakers by topic. Nothing here blocks. Part of the
+//! broker.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +12,8 @@ use crate::limits;
 use crate::ops::Topic;
 use crate::sync::lock;
 
-/// When who waits until this deadline looks again: it goes on waiting while the store is only away.
+/// When a client that waits until `deadline` tries again after an error: it keeps waiting while the
+/// store is unavailable.
 pub fn look_again(error: &Error, deadline: Instant) -> Option<Instant> {
     let now = Instant::now();
     let waits = error.code == Code::Unavailable && now < deadline;
@@ -20,7 +22,7 @@ pub fn look_again(error: &Error, deadline: Instant) -> Option<Instant> {
 
 #[derive(Default)]
 pub struct Waiters {
-    /// How many there are, so that a put that nobody waits for takes no lock.
+    /// Number of waiting clients, so that a put without them takes no lock.
     count: AtomicUsize,
     by_topic: Mutex<HashMap<Topic, Vec<Waiter>>>,
 }
@@ -60,7 +62,7 @@ impl Waiters {
     }
 }
 
-/// One waiter's registration, ended by dropping it.
+/// A registration, which ends when it is dropped.
 pub struct Watch {
     waiters: Arc<Waiters>,
     topic: Topic,

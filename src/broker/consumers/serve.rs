@@ -1,4 +1,4 @@
-//! Who takes for consumers, and what becomes of what they were given.
+//! Takes messages for consumers and settles their deliveries. Part of the broker.
 
 use std::mem;
 use std::sync::Arc;
@@ -13,25 +13,26 @@ use crate::ops::{Batch, Op, Outcome, Requeue, Topic};
 use crate::store::{SharedStore, Store, UNTIL_RESTART};
 use crate::sync::lock;
 
-/// Messages that are taken by one batch.
+/// Maximum number of messages that one batch takes.
 const TAKEN_AT_ONCE: usize = 64;
 
 impl Broker {
-    /// Receives and removes the topic's messages from now on, the backlog first; `waker` is woken
-    /// when there is something.
+    /// Starts a consumer, which receives and removes the topic's messages from now on, waiting ones
+    /// first. Wakes `waker` when there are messages.
     pub fn consume(&self, _: &Caller, topic: &Topic, waker: Waker) -> Consumer {
         let consumer = self.consumers.join(topic, waker);
         self.take_for(&consumer.group, topic);
         consumer
     }
 
-    /// What a consumer is to do next.
+    /// The next step of a consumer.
     pub fn receive(&self, _: &Caller, consumer: &Consumer) -> Received {
         let (received, room) = consumer.receive();
         if !room {
             return received;
         }
-        // Either whoever makes messages available from now on sees that it sleeps, or it sees them.
+        // Pairs with the fence of `apply`: either a thread that makes messages available sees the
+        // sleeping consumer, or the consumer sees the messages.
         fence(Ordering::SeqCst);
         self.take_for(&consumer.group, &consumer.topic);
         match received {
@@ -40,14 +41,14 @@ impl Broker {
         }
     }
 
-    /// These have reached the consumer that received them.
+    /// Reports that these messages have reached the consumer.
     pub fn reached(&self, _: &Caller, consumer: &Consumer, parcels: Vec<Delivery>) {
         parcels.iter().for_each(|parcel| parcel.0.reached.store(true, Ordering::Relaxed));
         self.settle(&consumer.topic, parcels);
     }
 
-    /// Ends a consumer, which has received these and they have not reached it. What reached nobody
-    /// goes to the next.
+    /// Ends a consumer that has received these messages but did not write them. Messages that
+    /// reached no consumer go to the next one.
     pub fn leave(&self, _: &Caller, mut consumer: Consumer, unwritten: Vec<Delivery>) {
         consumer.end();
         let sent = lock(&consumer.member.outbox).empty();
@@ -55,12 +56,12 @@ impl Broker {
         self.consumers.wake(&consumer.topic);
     }
 
-    /// What becomes of messages is for the last to say who has them.
+    /// The last holder of a message decides whether it is acknowledged or returned.
     fn settle(&self, topic: &Topic, parcels: impl IntoIterator<Item = Delivery>) {
         let last = parcels.into_iter().filter_map(|parcel| Arc::into_inner(parcel.0));
         let ops = last.filter_map(|Given { message, reached }| match reached.into_inner() {
             false => Some(Op::PutBack { topic: topic.clone(), message: Box::new(message) }),
-            // Without a lease it was removed when it was taken.
+            // Without a lease the take removed it.
             true => message.lease.map(|_| Op::Ack {
                 topic: topic.clone(),
                 id: message.taken.id,
@@ -73,7 +74,7 @@ impl Broker {
             return;
         }
         self.apply(&Caller::server(), &mut batch);
-        // Of what was purged meanwhile there is nothing to be settled.
+        // A message that was purged meanwhile needs no settling.
         let failed = batch.outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
         let failed: Vec<_> = failed.filter(|error| error.code != Code::Gone).collect();
         if let Some(error) = failed.first() {
@@ -85,7 +86,7 @@ impl Broker {
         }
     }
 
-    /// Takes messages for the group, as long as there are any, and room.
+    /// Takes messages for the group while there are some and the group has room.
     fn take_for(&self, group: &Group, topic: &Topic) {
         if !group.begin() {
             return;
@@ -98,7 +99,7 @@ impl Broker {
         }
     }
 
-    /// True if there may be more.
+    /// Returns true if there may be more.
     fn take_some_for(&self, group: &Group, topic: &Topic) -> bool {
         let Some(head) = self.store.topic(topic.as_str()) else { return false };
         let counts = head.counts();
@@ -110,7 +111,7 @@ impl Broker {
         }
         let (messages, more) = take(&*self.store, topic).unwrap_or_else(|error| {
             self.serve_later(topic);
-            // That the store is away it says itself.
+            // The store logs by itself that it is unavailable.
             if error.code != Code::Unavailable {
                 tracing::error!("the consumers of {topic} have to wait: {error}");
             }
@@ -120,7 +121,7 @@ impl Broker {
         more
     }
 
-    /// Purges the topic and tells its consumers to hang up. True if anything waited in it.
+    /// Purges the topic and disconnects its consumers. Returns whether messages were waiting in it.
     pub fn purge_and_dismiss(&self, caller: &Caller, topic: &Topic) -> Result<bool> {
         let counts = self.store.topic(topic.as_str()).map(|head| head.counts()).unwrap_or_default();
         let mut batch = Batch::default();
@@ -130,7 +131,7 @@ impl Broker {
         batch.only().map(|_| counts.length > counts.leased)
     }
 
-    /// The topic was purged: what is on its way to its consumers is recalled.
+    /// Recalls the messages on their way to the topic's consumers, after a purge.
     pub(in super::super) fn recall(&self, topic: &Topic) {
         self.settle(topic, self.consumers.recall(topic));
     }
@@ -144,7 +145,7 @@ fn lease(store: &dyn Store) -> u64 {
 /// The next messages of the topic, and whether there may be more.
 fn take(store: &dyn Store, topic: &Topic) -> Result<(Vec<Requeue>, bool)> {
     match take_under(store, topic, Some(lease(store))) {
-        // A store that is full has no room to note leases: what is taken is removed at once.
+        // A full store cannot record leases, so the messages are removed at once.
         Err(error) if error.code == Code::Full => take_under(store, topic, None),
         taken => taken,
     }
@@ -165,11 +166,11 @@ fn take_under(
                 let body = batch.taken_body(&taken).into();
                 messages.push(Requeue { taken, body, lease });
             }
-            // These are a lot already.
+            // The batch is full.
             Ok(Outcome::Later) => return Ok((messages, true)),
             Ok(_) => return Ok((messages, false)),
             Err(error) if messages.is_empty() => return Err(error),
-            // What was taken before it goes first.
+            // The messages taken before the error come first.
             Err(_) => return Ok((messages, true)),
         }
     }
