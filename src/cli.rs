@@ -1,7 +1,7 @@
-//! The `dsmq` command: the server, or, with a verb, a client of one.
+//! The `dsmq` command: the server, or with a command a client of one.
 //!
-//! `args` has the arguments, `sources` merges them with the environment and `dsmq.toml`,
-//! `commands` runs the commands, a file each, and `bench` (with `load`) measures a server.
+//! `args` defines the arguments, `sources` merges them with the environment and `dsmq.toml`,
+//! `commands` runs the commands, and `bench` (with `load`) measures a server.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
@@ -27,10 +27,10 @@ mod terminal;
 use args::Args;
 use sources::{Failure, Gathered};
 
-/// As clap's own errors end.
+/// The exit code of clap's own errors.
 const EXIT_USAGE: u8 = 2;
 
-/// Runs the command as its arguments, its environment and its configuration file say.
+/// Runs the command that the arguments, the environment and the configuration file describe.
 pub fn main() -> ExitCode {
     if asks_for_build(std::env::args_os().skip(1)) {
         println!("dsmq {}\n{}", env!("CARGO_PKG_VERSION"), store::sqlite_version());
@@ -51,7 +51,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Whether `--version --verbose` was typed. `--version` alone ends in clap.
+/// Whether `--version --verbose` was typed. clap handles `--version` alone.
 fn asks_for_build(typed: impl Iterator<Item = OsString>) -> bool {
     let typed: Vec<_> = typed.take(3).collect();
     let is_version = |flag: &OsStr| flag == "--version" || flag == "-V";
@@ -69,7 +69,7 @@ fn serve(config: Config, files: &[PathBuf], notes: &[String]) -> ExitCode {
     for note in notes {
         info!("{note}");
     }
-    // Nothing in it is secret.
+    // Its passwords are not printed.
     debug!("{config:?}");
     let started = config.clone();
     let served = crate::server::run_config(config, || reload(&started, &level));
@@ -93,7 +93,7 @@ fn log_to_stderr(level: LevelFilter) -> Level {
     handle
 }
 
-/// Reads the configuration again and adopts its log level. Faulty files change nothing.
+/// Reads the configuration again and adopts its log level. A faulty file changes nothing.
 fn reload(started: &Config, level: &Level) {
     let mut config = match sources::gather(std::env::args_os()) {
         Ok(gathered) => gathered.args.config,

@@ -1,5 +1,5 @@
-//! The one configuration of a server: defaults, then `dsmq.toml`, then `DSMQ_*` in the environment,
-//! then flags. This table is the source of `--help`, of the file's keys, of the environment's names
+//! The configuration of a server: defaults, then `dsmq.toml`, then `DSMQ_*` in the environment,
+//! then flags. This table is the source of `--help`, of the file's keys, of the variables' names
 //! and of the defaults.
 
 pub mod file;
@@ -26,10 +26,11 @@ const PORT: u16 = 30008;
 const O3ONE_ACK: &str = "OK";
 const LOG: LevelFilter = LevelFilter::INFO;
 
-/// The smallest and the largest `max_message`: SQLite takes no text of more than 10^9 bytes.
+/// Range of `max_message`: SQLite takes no text of more than 10^9 bytes.
 const MAX_MESSAGE: (u64, u64) = (2, 1_000_000_000);
 
-/// Below the least there is no room for SQLite's own pages; the most is what 2^31 of them hold.
+/// Below this there is no room for SQLite's own pages; above it SQLite has too few page numbers
+/// (2^31).
 const MAX_STORE_RANGE: RangeInclusive<u64> = 1 << 20..=1 << 43;
 const MAX_STORE: u64 = 1 << 30;
 const MEZZENGER_RESEND_TEXT: &str = "10s";
@@ -38,57 +39,57 @@ const MAX_STORE_TEXT: &str = "1GiB";
 const REDIS_PREFIX: &str = "dsmq:";
 const REDIS_POOL: usize = 8;
 
-/// What `--keep` and `--mezzenger-resend` take. A program may also say parts of a second.
+/// Range of `--keep` and `--mezzenger-resend`. A program can also set fractions of a second.
 const KEEP_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=limits::DURATION_MAX;
 
-/// What a server is told when it starts. Every field is a flag of the `dsmq` command; the flag's
-/// name is its key in `dsmq.toml`, and in capitals behind `DSMQ_` its environment variable.
+/// The settings of a server. Every field is a flag of the `dsmq` command. The flag's name is its
+/// key in `dsmq.toml` and, in capitals after `DSMQ_`, its environment variable.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
-    /// Address to listen on, or, for a client verb, to connect to: an IP address or a host name
+    /// Address to listen on, or for a client command to connect to: an IP address or a host name
     #[arg(long, env = "DSMQ_HOST", default_value = HOST, global = true)]
     pub host: String,
 
-    /// TCP port to listen on or to connect to; a server given 0 takes a free one and prints it
+    /// TCP port to listen on or to connect to; with 0 the server takes a free port and prints it
     #[arg(long, env = "DSMQ_PORT", default_value_t = PORT, global = true)]
     pub port: u16,
 
-    /// Serve programs written for CoreMQ, on a port of their own [without a value: what coremq.conf
-    /// says, or 6747]
+    /// Serve programs written for CoreMQ on a port of their own [without a value: the port of
+    /// coremq.conf, or 6747]
     #[arg(long, env = "DSMQ_COREMQ", value_name = "PORT", value_parser = ports::coremq)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub coremq: Option<CoreMqPort>,
 
-    /// CoreMQ's own configuration file [default: coremq.conf, if it is there]
+    /// Configuration file of CoreMQ [default: coremq.conf, if it exists]
     #[arg(long, env = "DSMQ_COREMQ_CONF", value_name = "PATH")]
     pub coremq_conf: Option<PathBuf>,
 
-    /// Serve programs written for O3one MQ, on ports of their own, and the page on one more
-    /// [without a value: 5555,5556,8765,9000]
+    /// Serve programs written for O3one MQ on ports of their own, and its page on one more [without
+    /// a value: 5555,5556,8765,9000]
     #[arg(long, env = "DSMQ_O3ONE", value_name = "PUB,SUB,WS[,PAGE]", value_parser = ports::o3one)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub o3one: Option<O3onePorts>,
 
-    /// What a publication by O3one MQ's programs, or any other over ØMQ, is answered
+    /// Reply to publications over ØMQ
     #[arg(long, env = "DSMQ_O3ONE_ACK", value_name = "TEXT", default_value = O3ONE_ACK)]
     pub o3one_ack: String,
 
-    /// Read the second word of such a publication as its priority: of what waits, the highest goes
-    /// first
+    /// Read the second word of a publication over ØMQ as its priority; waiting messages of a higher
+    /// priority are sent first
     #[arg(long, env = "DSMQ_O3ONE_PRIORITY", value_name = "BOOL", default_value_t = false)]
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub o3one_priority: bool,
 
-    /// Serve programs written for Mezzenger, on ports of their own [without a value: 7201,7202]
+    /// Serve programs written for Mezzenger on ports of their own [without a value: 7201,7202]
     #[arg(long, env = "DSMQ_MEZZENGER", value_name = "PUB,RECV", value_parser = ports::mezzenger)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub mezzenger: Option<[u16; 2]>,
 
-    /// After this long a Mezzenger message that nobody has acknowledged is published again
+    /// Publish a Mezzenger message that nobody acknowledged again after this long
     #[arg(long, env = "DSMQ_MEZZENGER_RESEND", value_name = "DURATION", default_value = MEZZENGER_RESEND_TEXT, value_parser = resend)]
     pub mezzenger_resend: Duration,
 
-    /// Connections served at a time; one more is answered `busy` and closed
+    /// Maximum number of open connections; a further one receives `busy` and is closed
     #[arg(long, env = "DSMQ_MAX_CONNECTIONS", value_name = "N", default_value_t = limits::CONNECTIONS, value_parser = number())]
     pub max_connections: usize,
 
@@ -96,51 +97,52 @@ pub struct Config {
     #[arg(long, env = "DSMQ_MAX_MESSAGE", value_name = "BYTES", default_value_t = limits::MESSAGE_BYTES, value_parser = size())]
     pub max_message: usize,
 
-    /// Deliveries after which a message that comes back goes to the topic TOPIC.dead; 0 is never
+    /// Move a message that comes back after this many deliveries to the topic TOPIC.dead; 0
+    /// disables this
     #[arg(long, env = "DSMQ_DEAD_LETTER_AFTER", value_name = "N", default_value_t = 0)]
     pub dead_letter_after: u32,
 
-    /// Where to keep messages: 'memory', for as long as the server runs, the path of a file, or a
-    /// Redis or Redis Cluster that other servers may share, `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`,
+    /// Where to keep messages: 'memory', until the server stops; the path of a file; or a Redis or
+    /// Redis Cluster, which other servers can share, `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`,
     /// `redis-cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT`
     #[arg(long, env = "DSMQ_STORE", value_name = "memory|PATH|URL", default_value_t = StoreLocation::Memory, hide_env_values = true)]
     pub store: StoreLocation,
 
-    /// What every key in Redis begins with: servers of the same prefix serve the same topics
+    /// Beginning of every key in Redis: servers with the same prefix share their topics
     #[arg(long, env = "DSMQ_REDIS_PREFIX", value_name = "TEXT", default_value = REDIS_PREFIX, value_parser = values::redis_prefix)]
     pub redis_prefix: String,
 
-    /// Connections to Redis, or to each node of a cluster, beside those that hear of what other servers do
+    /// Connections to each Redis node, besides those that listen for changes by other servers
     #[arg(long, env = "DSMQ_REDIS_POOL", value_name = "N", default_value_t = REDIS_POOL, value_parser = number())]
     pub redis_pool: usize,
 
-    /// Replicas of Redis that must have what is confirmed; where fewer say so in a second, the answer
-    /// is an error of code 'unconfirmed'
+    /// Number of Redis replicas that must have a confirmed operation; if fewer report it within a
+    /// second, the request fails with 'unconfirmed'
     #[arg(long, env = "DSMQ_REDIS_REPLICAS", value_name = "N", default_value_t = 0)]
     pub redis_replicas: u32,
 
-    /// What a commit to a file waits for; killing the server loses nothing confirmed in any of them
+    /// What a power failure can lose of a file; a killed server loses nothing confirmed in any mode
     #[arg(long, env = "DSMQ_SYNC", value_name = "HOW", default_value_t = SyncMode::Full, value_enum)]
     pub sync: SyncMode,
 
-    /// Remove messages older than this, as 90s, 15m, 12h or 7d [default: keep them for ever]
+    /// Remove messages older than this, such as 90s, 15m, 12h or 7d [default: keep them]
     #[arg(long, env = "DSMQ_KEEP", value_name = "DURATION", value_parser = keep)]
     pub keep: Option<Duration>,
 
-    /// Most that the store holds, as 500MB or 64MiB; at least 1MiB
+    /// Maximum size of the store, such as 500MB or 64MiB; at least 1MiB
     #[arg(long, env = "DSMQ_MAX_STORE", value_name = "SIZE", default_value = MAX_STORE_TEXT, value_parser = store_size)]
     pub max_store: u64,
 
-    /// What becomes of a put into a full store [default: refuse, drop-oldest for memory]
+    /// What a put into a full store does [default: refuse, for memory drop-oldest]
     #[arg(long, env = "DSMQ_WHEN_FULL", value_name = "WHAT", value_enum)]
     pub when_full: Option<WhenFull>,
 
-    /// Further names by which HTTP clients may call this server, beside localhost, IP addresses and
-    /// the machine's own name
+    /// Further names by which HTTP clients may address this server, besides localhost, IP addresses
+    /// and the machine's own name
     #[arg(long, env = "DSMQ_ALLOW_HOST", value_name = "NAME", value_delimiter = ',', value_parser = names::host)]
     pub allow_host: Vec<String>,
 
-    /// Web pages that may use this server over HTTP beside its own, by scheme and host; '*' is all
+    /// Origins, such as `https://example.com`, whose web pages may use this server; '*' allows all
     #[arg(long, env = "DSMQ_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = names::origin)]
     pub allow_origin: Vec<String>,
 
@@ -149,7 +151,7 @@ pub struct Config {
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allow_shutdown: bool,
 
-    /// What to log to standard error: off, error, warn, info, debug or trace
+    /// Log level on standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "DSMQ_LOG", value_name = "LEVEL", default_value_t = LOG, global = true)]
     pub log: LevelFilter,
 }
@@ -186,8 +188,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What becomes of a put into a full store: as told, or else as suits the store. What is in a
-    /// file or in Redis was to be kept.
+    /// What a put into a full store does: the setting, or the default of the store. A file and
+    /// Redis refuse, because their messages are meant to be kept.
     pub fn when_full(&self) -> WhenFull {
         self.when_full.unwrap_or(match self.store {
             StoreLocation::Memory => WhenFull::DropOldest,
@@ -195,7 +197,7 @@ impl Config {
         })
     }
 
-    /// Refuses what the flags would refuse.
+    /// Applies the ranges of the flags to a configuration that a program made.
     pub(crate) fn check(&self) -> Result<(), String> {
         let (least, most) = MAX_MESSAGE;
         if !(least..=most).contains(&(self.max_message as u64)) {
@@ -264,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_defaults_of_programs_are_those_of_the_flags() {
-        // The environment of whoever runs the tests is no default.
+        // The environment of the test run must not count as a default.
         let table = table().mut_args(|flag| flag.env(None::<&str>));
         let flags = Config::from_arg_matches(&table.get_matches_from(["dsmq"])).unwrap();
         assert_eq!(format!("{flags:?}"), format!("{:?}", Config::default()));

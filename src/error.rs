@@ -1,10 +1,10 @@
-//! What can go wrong with a request: a stable code, and a text that says what to do about it.
-//! docs/reference/errors.md lists every code with its cause.
+//! Errors of requests: a stable code, and a text that says what to do. docs/reference/errors.md
+//! lists every code.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The stable word for a kind of error: programs may compare it, releases do not change it.
+/// The kind of an error. Programs compare it, so releases do not change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     BadJson,
@@ -39,7 +39,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// Every code, for the document's test.
+    /// Every code, for the test of the documentation.
     #[cfg(test)]
     pub const ALL: [Code; 25] = [
         Code::BadJson,
@@ -69,7 +69,7 @@ impl Code {
         Code::WrongHost,
     ];
 
-    /// The word as it stands on the wire.
+    /// The code as it is sent.
     pub fn as_str(self) -> &'static str {
         match self {
             Code::BadJson => "bad_json",
@@ -101,10 +101,9 @@ impl Code {
     }
 }
 
-/// One failed request.
+/// A failed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// The kind.
     pub code: Code,
     /// What to do about it, for a person.
     pub text: Cow<'static, str>,
@@ -124,7 +123,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A request's outcome.
+/// The result of a request.
 pub type Result<T> = std::result::Result<T, Error>;
 
 #[cfg(test)]

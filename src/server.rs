@@ -1,8 +1,8 @@
-//! THE server: listen, accept, one thread per connection.
+//! The server: listens, accepts, and gives each connection a thread.
 //!
-//! `listen` makes a listener for each row of the [`table`]; `accept` runs on one thread for each,
-//! begins a session for every connection and gives it a thread of its own, which [`connection`]
-//! runs; one that speaks HTTP goes from there to the runtime of `web`; `stop` ends them all.
+//! `listen` opens a listener for each row of the [`table`]. A thread for each listener accepts
+//! connections, starts their sessions and gives each a thread of its own, which [`connection`]
+//! runs. HTTP connections go on from there to the runtime of `web`. `stop` ends all of them.
 
 mod buffer;
 mod connection;
@@ -42,10 +42,10 @@ use crate::error::{Code, Error};
 use crate::limits;
 use crate::protocol::json;
 
-/// A connection's thread needs little; what it does not touch costs nothing.
+/// Stack of a connection's thread. Pages that it never touches cost nothing.
 const STACK_BYTES: usize = 1024 * 1024;
 
-/// After a failed accept the next waits this long, then twice as long, up to a second.
+/// Pause after a failed accept; it doubles up to a second.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(5);
 const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
@@ -59,7 +59,7 @@ pub struct Server {
     runtime: Option<web::Runtime>,
 }
 
-/// What the threads of a server share.
+/// State that the threads of a server share.
 struct Shared {
     broker: Arc<Broker>,
     config: Config,
@@ -74,15 +74,16 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If the address cannot be listened on, the store cannot be opened, or a value of the
-    /// configuration is outside its range.
+    /// If it cannot listen on the address, cannot open the store, or a value of the configuration
+    /// is outside its range.
     ///
-    /// `allow_shutdown` is for [`run`]: this server is its program's to stop.
+    /// `allow_shutdown` has no effect here, only in [`run`]: the program decides when this server
+    /// stops.
     pub fn start(config: Config) -> Result<Server, StartError> {
         Server::start_with(Config { allow_shutdown: false, ..config }, || {})
     }
 
-    /// [`Server::start`]; `stop` is called when a client that may stops the server.
+    /// [`Server::start`]; calls `stop` when a client stops the server.
     fn start_with(
         config: Config,
         stop: impl Fn() + Send + Sync + 'static,
@@ -155,20 +156,20 @@ impl Server {
         self.addr
     }
 
-    /// All addresses that it listens on, each behind the name of what is spoken there, as `json,
-    /// http`, which is the first, or `o3one pub`.
+    /// All addresses that it listens on, each with the name of its protocols, such as `o3one pub`.
+    /// The first is `json, http`.
     pub fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
         self.listeners.iter().map(|listener| (listener.endpoint.name, listener.addr))
     }
 
-    /// Stops accepting, finishes the requests in hand, answers who waits with `closing`, and
-    /// returns when every connection has ended: within 5 seconds.
+    /// Stops accepting, finishes the requests that have arrived, answers waiting ones with
+    /// `closing`, and returns when every connection has ended: within 5 seconds.
     pub fn stop(self) {
         drop(self);
     }
 }
 
-/// Warns of addresses that other machines reach. Returns the server's own address.
+/// Warns of addresses that other machines can reach. Returns the server's own address.
 fn announce(
     listeners: &[Arc<Listener>],
     coremq: &coremq::CoreMqHub,
@@ -213,11 +214,12 @@ impl fmt::Debug for Server {
 }
 
 impl Shared {
-    /// Accepts until the server stops. An error costs a pause, never the server.
+    /// Accepts until the server stops. An error causes a pause and never ends the server.
     fn accept(self: &Arc<Self>, listener: &Listener) {
         let Listener { socket, wake, .. } = listener;
         let mut backoff = ACCEPT_BACKOFF;
-        // A descriptor to give up when there is no other: then a connection can be told so.
+        // A spare descriptor. When no other is left, it is closed to accept a connection and refuse
+        // it with a reason.
         let mut spare = socket.try_clone().ok();
         let mut refusals = Refusals::default();
         while self.broker.check_open(&Caller::server()).is_ok() {
@@ -234,7 +236,7 @@ impl Shared {
                     }
                 }
                 Err(error) if is_out_of_descriptors(&error) => {
-                    // The system says so even when nobody is there.
+                    // Accept fails so even when no connection waits.
                     let there = wake.wait_readable(socket, Some(ACCEPT_BACKOFF_MAX));
                     if there.is_ok_and(|there| there.readable) {
                         drop(spare.take());
@@ -261,14 +263,14 @@ impl Shared {
                 }
             }
         }
-        // Whoever connected before the stop may have sent something already.
+        // A client that connected before the stop may have sent a request already.
         for _ in 0..BACKLOG {
             let Ok((stream, peer)) = socket.accept() else { break };
             let _ = self.begin(stream, peer, &listener.endpoint);
         }
     }
 
-    /// Begins a session, and its thread; an error is why the connection was refused.
+    /// Starts a session and its thread. The error is why the connection was refused.
     fn begin(
         self: &Arc<Self>,
         stream: TcpStream,
@@ -296,7 +298,7 @@ impl Shared {
             let (shared, stream, endpoint) = (self.clone(), stream.clone(), endpoint.clone());
             move || {
                 serving.begin();
-                // Once the last connection counts as ended, nobody but the server holds the store.
+                // After the last connection has ended, the server alone must hold the store.
                 let serving = serving;
                 let (shared, endpoint) = (shared, endpoint);
                 let outcome = shared.serve(&stream, peer, session, &endpoint.kind);
@@ -341,7 +343,7 @@ impl Shared {
     }
 }
 
-/// Connections that were refused: logged once a second at most, however many there are.
+/// Refused connections, logged at most once a second.
 #[derive(Default)]
 struct Refusals {
     logged: Option<Instant>,
@@ -365,12 +367,12 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|e| error.raw_os_error() == Some(e.raw_os_error()))
 }
 
-/// Answers a connection that cannot be served, and lets go of it. Other protocols have no words
-/// for it: their clients come again later.
+/// Answers a connection that cannot be served, and closes it. Only JSON and HTTP have an answer;
+/// clients of the other protocols reconnect later.
 fn refuse(stream: &TcpStream, kind: &ListenerKind, text: &str) {
     if matches!(kind, ListenerKind::FirstByte) {
         let reply = json::error_reply(&Error::new(Code::Busy, text.to_owned()));
-        // It is told as far as its socket takes it; a fresh socket takes so little at once.
+        // A new socket accepts this much at once; if not, the client gets less.
         let _ = (&*stream).write_all(&reply);
     }
     let _ = stream.shutdown(Shutdown::Write);

@@ -1,4 +1,4 @@
-//! What may be typed behind `dsmq`. The doc comments here are the text of `--help`.
+//! The arguments of `dsmq`. The doc comments here are the text of `--help`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,20 +25,20 @@ Any program that can open a socket can do the same, with JSON and nothing else:
 
 /// A dead simple message queue: one binary, one port.
 ///
-/// Without a command this starts the server, which runs until it is told to stop (Ctrl-C).
+/// Without a command this starts the server, which runs until it is stopped (Ctrl-C).
 #[derive(Debug, Parser)]
 #[command(name = "dsmq", version, after_help = TRY_IT)]
 pub struct Args {
     #[command(flatten, next_help_heading = "Server")]
     pub config: Config,
 
-    /// File of settings: each flag's name is a key, as in port = 30008. What the environment or a
-    /// flag says goes before it [default: dsmq.toml, if it is there]
+    /// Configuration file: each flag's name is a key, as in port = 30008. The environment and flags
+    /// override it [default: dsmq.toml, if it exists]
     #[arg(long = "config", env = "DSMQ_CONFIG", value_name = "PATH", global = true)]
     pub config_file: Option<PathBuf>,
 
-    /// File of settings of O3one MQ, as its O3one.yaml: serve its programs as it says there. What
-    /// dsmq.toml, the environment or a flag says goes before it
+    /// Configuration file of O3one MQ, its O3one.yaml: serve its programs with these settings.
+    /// dsmq.toml, the environment and flags override it
     #[arg(long, env = "DSMQ_O3ONE_CONF", value_name = "PATH")]
     pub o3one_conf: Option<PathBuf>,
 
@@ -57,9 +57,9 @@ pub enum Command {
     History(History),
     /// List the topics
     ///
-    /// Exit code 0: there is one. 1: there is none. 2: an error.
+    /// Exit code 0: there are some. 1: there are none. 2: an error.
     Topics(Listed),
-    /// Tell of the server: what it holds, and what it did since it started
+    /// Show statistics of the server: what it holds, and what it did since it started
     Stats(Listed),
     Purge(Purge),
     Check(Check),
@@ -72,68 +72,70 @@ pub enum Command {
 
 /// Put a message, or the lines of standard input, into a topic
 ///
-/// Exit code 0: the server has stored all of it. 2: an error; what was stored before it stays.
+/// Exit code 0: the server has stored all of it. 2: an error; messages that were stored before it
+/// stay.
 #[derive(clap::Args, Debug)]
 pub struct Put {
-    /// Topic to put into; it need not exist
+    /// Topic to put into; the first put creates it
     pub topic: String,
 
     /// Message to put; without it, or with '-', each line of standard input is a message
     ///
-    /// A line ends with \n or \r\n, which are no part of the message. The last line needs no end,
+    /// A line ends with \n or \r\n, which are not part of the message. The last line needs no end,
     /// and an empty line is a message too.
     #[arg(allow_negative_numbers = true)]
     pub message: Option<String>,
 
-    /// The message, or each line, is JSON and put as it is written, instead of a string
+    /// Put the message, or each line, as JSON instead of as a string
     #[arg(long)]
     pub json: bool,
 
-    /// From 0 to 9: of the messages of a topic, the highest are taken first [default: 4]
+    /// Priority from 0 to 9: takes return higher ones first [default: 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9))]
     pub priority: Option<u8>,
 
-    /// After this time nobody is handed the message any more
+    /// Expire after this time: nobody receives the message any more
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub ttl: Option<Duration>,
 
-    /// Until this time has passed nobody is handed the message
+    /// Enter the topic after this time
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub delay: Option<Duration>,
 
-    /// Store the message only if none with the same key was put in the last 120 seconds
+    /// Do not store the message if one with the same key was put in the last 120 seconds
     #[arg(long, value_name = "KEY")]
     pub dedupe: Option<String>,
 }
 
 /// Get messages from a topic; this removes nothing
 ///
-/// Prints the oldest message that is there. With --wait or --follow it does not look back, and
-/// prints what is put from now on; --since says otherwise.
+/// Prints the oldest message of the topic. With --wait or --follow it prints messages that are put
+/// from now on, unless --since names another start.
 ///
-/// Exit code 0: something was printed. 1: nothing was there. 2: an error.
+/// Exit code 0: something was printed. 1: there was no message. 2: an error.
 #[derive(clap::Args, Debug)]
 pub struct Get {
     /// Topic to get from
     pub topic: String,
 
-    /// Wait so long for each message; fractions are allowed
+    /// Wait this long for each message; fractions are allowed
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub wait: Option<Duration>,
 
-    /// Go on with the next message, until --wait seconds pass without one; without --wait for ever
+    /// Continue with the next message, until --wait seconds pass without one; without --wait until
+    /// Ctrl-C
     #[arg(long)]
     pub follow: bool,
 
-    /// Begin behind the message of this id; 0 is before the oldest
+    /// Start after the message with this id; 0 starts at the oldest message
     #[arg(long, value_name = "ID")]
     pub since: Option<u64>,
 
-    /// The newest message instead of the oldest
+    /// Get the newest message instead of the oldest
     #[arg(long, conflicts_with_all = ["wait", "follow", "count"])]
     pub latest: bool,
 
-    /// End after so many messages [default: 1, with --follow no end]
+    /// Stop after this many messages [default: 1, with --follow no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 
@@ -144,7 +146,7 @@ pub struct Get {
 /// How messages are printed.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct Shown {
-    /// Print strings as JSON too, so that each can be told from what is no string
+    /// Print strings as JSON too
     #[arg(long)]
     pub json: bool,
 
@@ -172,15 +174,15 @@ pub struct Take {
     /// Topic to take from
     pub topic: String,
 
-    /// For how long the message is this taker's, until it is acknowledged
+    /// Keep the message from other takers for this long, until it is acknowledged
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub lease: Option<Duration>,
 
-    /// Wait so long for each message; fractions are allowed
+    /// Wait this long for each message; fractions are allowed
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub wait: Option<Duration>,
 
-    /// End after so many messages
+    /// Stop after this many messages
     #[arg(long, value_name = "N", default_value = "1")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub count: u64,
@@ -189,56 +191,57 @@ pub struct Take {
     pub shown: Shown,
 }
 
-/// Remove a message that was taken with a lease: it is done
+/// Remove a message that was taken with a lease: its work is done
 ///
-/// Exit code 0: it is removed. 2: an error; code 'gone' says that the lease had ended.
+/// Exit code 0: it is removed. 2: an error; code 'gone' means that the lease had ended.
 #[derive(clap::Args, Debug)]
 pub struct Ack {
     /// Topic that it was taken from
     pub topic: String,
 
-    /// Its id, as the take told
+    /// Its id, as printed by take
     pub id: u64,
 
-    /// The number of its deliveries, as the take told
+    /// Its number of deliveries, as printed by take
     pub deliveries: u64,
 }
 
-/// Give back a message that was taken with a lease: it is handed out again
+/// Return a message that was taken with a lease, for other takers
 ///
-/// Exit code 0: it is given back. 2: an error; code 'gone' says that the lease had ended.
+/// Exit code 0: it is returned. 2: an error; code 'gone' means that the lease had ended.
 #[derive(clap::Args, Debug)]
 pub struct Nack {
     #[command(flatten)]
     pub ack: Ack,
 
-    /// Hand it out again only after this time
+    /// Return it after this time
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub delay: Option<Duration>,
 }
 
-/// Subscribe to topics: print what is put into them, as it is put
+/// Subscribe to topics: print messages as they are put
 ///
-/// This removes nothing. With several topics, or a prefix, each message stands behind its topic
-/// and a tab.
+/// This removes nothing. With several topics, or a prefix, each line begins with the topic and a
+/// tab.
 ///
-/// Exit code 0: something was printed. 1: nothing came. 2: an error.
+/// Exit code 0: something was printed. 1: no message arrived. 2: an error.
 #[derive(clap::Args, Debug)]
 pub struct Sub {
-    /// Topics; a name that ends in '*' stands for all topics that begin like it
+    /// Topics; a name that ends in '*' matches all topics with this prefix
     #[arg(required = true, value_name = "TOPIC")]
     pub topics: Vec<String>,
 
-    /// Where to begin: now, oldest, behind the message of an ID, or -N for the last N of each topic
+    /// Where to start: now, oldest, after the message with an ID, or -N for the last N of each
+    /// topic
     #[arg(long, value_name = "now|oldest|ID|-N", default_value = "now")]
     #[arg(value_parser = start, allow_negative_numbers = true)]
     pub from: Start,
 
-    /// End when so long nothing came; fractions are allowed
+    /// Stop after this many seconds without a message; fractions are allowed
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub wait: Option<Duration>,
 
-    /// End after so many messages
+    /// Stop after this many messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 
@@ -249,13 +252,13 @@ pub struct Sub {
 
 /// Print the last messages of a topic, oldest first; this removes nothing
 ///
-/// Exit code 0: something was printed. 1: nothing was there. 2: an error.
+/// Exit code 0: something was printed. 1: there was no message. 2: an error.
 #[derive(clap::Args, Debug)]
 pub struct History {
-    /// Topic to look into
+    /// Topic to read
     pub topic: String,
 
-    /// So many messages, at most; up to 1000
+    /// Maximum number of messages (1 to 1000)
     #[arg(long, value_name = "N", default_value = "10")]
     pub limit: usize,
 
@@ -266,12 +269,12 @@ pub struct History {
 /// How a list is printed.
 #[derive(clap::Args, Debug)]
 pub struct Listed {
-    /// Print JSON, an object a line, instead of a table
+    /// Print JSON, one object per line, instead of a table
     #[arg(long)]
     pub json: bool,
 }
 
-/// Remove all messages of a topic, and print how many that were
+/// Remove all messages of a topic, and print their number
 ///
 /// Exit code 0: there were some. 1: there were none. 2: an error.
 #[derive(clap::Args, Debug)]
@@ -280,14 +283,14 @@ pub struct Purge {
     pub topic: String,
 }
 
-/// Check the file of a store: every message, and what is known of each topic
+/// Check the file of a store: every message, and the counts of each topic
 ///
-/// Prints what is wrong, a line each, or one line if all is well. Changes nothing.
+/// Prints each fault on a line of its own, or one line if there is none. Changes nothing.
 ///
-/// Exit code 0: all is well. 1: something is wrong. 2: it could not be read.
+/// Exit code 0: no faults. 1: there are faults. 2: the file cannot be read.
 #[derive(clap::Args, Debug)]
 pub struct Check {
-    /// File of the store, as --store was told
+    /// File of the store, as given to --store
     pub path: PathBuf,
 }
 
@@ -296,40 +299,40 @@ pub struct Check {
 /// A server may use the file meanwhile. Exit code 0: it is copied. 2: an error.
 #[derive(clap::Args, Debug)]
 pub struct Backup {
-    /// File to make, which a server can be given as its store
+    /// File to create; a server can use it as its store
     #[arg(value_name = "DEST")]
     pub to: PathBuf,
 }
 
-/// Copy topics from one store to another, with all their messages: dsmq copy queue.db redis://HOST:PORT
+/// Copy topics from one store to another, with all their messages: dsmq copy queue.db
+/// redis://HOST:PORT
 ///
-/// Each message keeps its id, and with it its place and its timestamp, its text byte for byte, its
-/// priority, what is left of its ttl or delay, its deliveries and, if it is a dead letter, where it
-/// came from. One that a taker holds can be taken again from the copy. What is in FROM stays there.
+/// Each message keeps its id, and with it its place and timestamp, its text byte for byte, its
+/// priority, the rest of its ttl or delay, its deliveries and, if it is a dead letter, its origin.
+/// A leased message can be taken again from the copy. FROM keeps its messages.
 ///
-/// No server may use either store meanwhile. What was interrupted goes on when the same is said
-/// again. A topic that is in TO already, with messages of its own, is refused before anything is
-/// written. How large TO may become is --max-store's to say: dsmq --max-store 20GiB copy FROM TO
+/// No server may use either store meanwhile. The same command continues an interrupted copy. A
+/// topic that has other messages in TO is refused before anything is written. --max-store bounds
+/// TO: dsmq --max-store 20GiB copy FROM TO
 ///
-/// Exit code 0: all is copied, and was counted in both. 1: there is no topic. 2: an error.
+/// Exit code 0: all is copied, and counted in both stores. 1: there is no topic. 2: an error.
 #[derive(clap::Args, Debug)]
 pub struct Copy {
-    /// Store to copy from, as --store is told: the path of a file, or the URL of a Redis
+    /// Store to copy from: the path of a file, or the URL of a Redis
     pub from: StoreLocation,
 
-    /// Store to copy to; a file is made if it is not there
+    /// Store to copy to; a file is created if it does not exist
     pub to: StoreLocation,
 
-    /// Topics to copy; a name that ends in '*' stands for all topics that begin like it
-    /// [default: all]
+    /// Topics to copy; a name that ends in '*' matches all topics with this prefix [default: all]
     #[arg(value_name = "TOPIC")]
     pub topics: Vec<String>,
 
-    /// What every key in the Redis to copy from begins with [default: what --redis-prefix says]
+    /// Prefix of the keys in the Redis to copy from [default: --redis-prefix]
     #[arg(long, value_name = "TEXT", value_parser = redis_prefix)]
     pub from_prefix: Option<String>,
 
-    /// What every key in the Redis to copy to begins with [default: what --redis-prefix says]
+    /// Prefix of the keys in the Redis to copy to [default: --redis-prefix]
     #[arg(long, value_name = "TEXT", value_parser = redis_prefix)]
     pub to_prefix: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! `dsmq bench`: puts load on a running server and says how fast it answers. The load itself is
-//! `load`'s; here are its flags, the three kinds of work, and the table.
+//! `dsmq bench`: measures how fast a running server answers. `load` generates the load; here are
+//! the flags, the kinds of work and the table.
 
 pub mod load;
 
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use self::load::{Amount, Outcome, Pattern, json as wire};
 use crate::store;
 
-/// A get reads its topic again from the start when the topic is shorter than the measurement.
+/// A get reads its topic again from the start if the topic is shorter than the measurement.
 const TOPIC_MESSAGES_MAX: u64 = 100_000;
 const TOPIC_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -33,36 +33,36 @@ pub struct BenchArgs {
           default_values_t = [Kind::Put, Kind::PutConfirmed, Kind::Get])]
     pub work: Vec<Kind>,
 
-    /// Connections that work at a time
+    /// Number of connections that work at the same time
     #[arg(long, value_name = "N", default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub connections: u32,
 
-    /// Requests on the way on each connection; latency is then that of as many together. A put
-    /// has no reply to wait for, and is sent as fast as the socket takes it
+    /// Requests in flight on each connection; the latency is that of all of them together. A put
+    /// without confirmation has no reply and is sent as fast as the socket accepts it
     #[arg(long, value_name = "N", default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(load::PIPELINE_MAX)))]
     pub pipeline: u32,
 
-    /// Length of each message's text
+    /// Length of each message in bytes
     #[arg(long, value_name = "BYTES", default_value = "100",
           value_parser = clap::value_parser!(u32).range(1..=16 * 1024 * 1024 - 2))]
     pub size: u32,
 
-    /// Requests of each kind of work, over all connections together
+    /// Number of requests of each kind, over all connections together
     #[arg(long, value_name = "N", default_value = "100000",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub count: u64,
 
-    /// Measure each kind of work for so long, instead of a number of requests
+    /// Measure each kind of work for this many seconds, instead of a number of requests
     #[arg(long, conflicts_with = "count", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub seconds: Option<u32>,
 
-    /// Topic to use; the messages stay in it [default: a fresh one]
+    /// Topic to use; its messages stay [default: a new one]
     #[arg(long)]
     pub topic: Option<String>,
 
-    /// One JSON object for each kind of work instead of a table
+    /// Print one JSON object for each kind of work instead of a table
     #[arg(long)]
     pub json: bool,
 }
@@ -100,7 +100,7 @@ pub fn run(args: &BenchArgs, host: &str, port: u16) -> ExitCode {
 }
 
 fn measure_all(args: &BenchArgs, host: &str, port: u16) -> io::Result<()> {
-    // The server is most likely the same binary, and its rates would suffer.
+    // The server is probably the same binary, and its rates would suffer.
     if let Some(advice) = store::compile_flags_advice() {
         eprintln!("dsmq bench: this dsmq's SQLite was {advice}");
     }
@@ -121,7 +121,7 @@ fn measure_all(args: &BenchArgs, host: &str, port: u16) -> io::Result<()> {
     Ok(())
 }
 
-/// Two runs against one server do not read each other's messages.
+/// A new topic, so that two runs against one server do not read each other's messages.
 fn fresh_topic() -> String {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("bench-{}-{}", since_1970.as_micros(), process::id())
@@ -165,14 +165,14 @@ fn measure(
     })
 }
 
-/// Shows how far `job` is while it runs, if someone is looking.
+/// Shows the progress of `job` on a terminal.
 fn with_progress<T>(
     kind: Kind,
     total: Option<u64>,
     done: &AtomicU64,
     job: impl FnOnce() -> T,
 ) -> T {
-    // Drawn on standard error, and only when that is a terminal.
+    // On standard error, and only if that is a terminal.
     let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
     let template = match total {
         Some(_) => "{msg:13} {wide_bar} {human_pos}/{human_len} {per_sec}",
@@ -184,7 +184,7 @@ fn with_progress<T>(
     bar.set_message(kind.name());
     let (finished, job_finished) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        // Without that thread the work is merely not shown.
+        // Without that thread the progress is not shown.
         let _ = thread::Builder::new().spawn_scoped(scope, move || {
             while job_finished.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
                 bar.set_position(done.load(Ordering::Relaxed));
@@ -245,7 +245,7 @@ fn as_json(kind: Kind, args: &BenchArgs, outcome: &Outcome) -> Value {
     })
 }
 
-/// The 50th, 99th and 99.9th percentile; none for work without replies.
+/// The 50th, 99th and 99.9th percentile; `None` for work without replies.
 fn latency_micros(outcome: &Outcome) -> [Option<f64>; 3] {
     let micros = |quantile| outcome.latency.value_at_quantile(quantile) as f64 / 1000.0;
     [0.5, 0.99, 0.999].map(|quantile| (!outcome.latency.is_empty()).then(|| micros(quantile)))

@@ -1,5 +1,5 @@
-//! The verbs of the `dsmq` command, which are a client's or a file's, and what they share: how they
-//! fail, and how a message is printed.
+//! The client commands of `dsmq`, and what they share: failures, exit codes, and the form of
+//! printed messages.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -21,17 +21,17 @@ mod topics;
 const EXIT_NOTHING: u8 = 1;
 const EXIT_FAILED: u8 = 2;
 
-/// Why a verb ended early.
+/// Why a command ended early.
 #[derive(Debug)]
 pub enum Failure {
     Client(Error),
-    /// What was put is no message.
+    /// The message to put is not valid.
     Input(String),
     /// A line of standard input could not be put.
     Line(u64, Box<Failure>),
     Stdin(io::Error),
     Stdout(io::Error),
-    /// What was to be done with a store; the text names it.
+    /// A failed operation on a store; the text names it.
     Store(String),
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Does what the verb says, most of them over a connection to the server of this configuration.
+/// Runs a command, most of them over a connection to the configured server.
 pub fn run(command: &Command, config: &Config) -> ExitCode {
     let outcome = match command {
         Command::Put(args) => put::put(args, config),
@@ -75,12 +75,12 @@ pub fn run(command: &Command, config: &Config) -> ExitCode {
     exit_code(outcome, config)
 }
 
-/// The exit code of a verb that did something or nothing; says on standard error why it failed.
+/// The exit code of a command. Reports a failure on standard error.
 fn exit_code(outcome: Result<bool, Failure>, config: &Config) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(EXIT_NOTHING),
-        // Who closes the other end, as `head` does, has seen enough.
+        // A reader that closes the pipe early, as `head` does, has seen enough.
         Err(Failure::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -108,7 +108,7 @@ fn connect(config: &Config) -> Result<Client, Failure> {
     Ok(Client::connect_once((config.host.as_str(), config.port))?)
 }
 
-/// Writes to standard output, so that whoever reads there has it now.
+/// Writes to standard output and flushes it, so that a reader receives each message at once.
 fn say(
     output: &mut impl Write,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -116,7 +116,7 @@ fn say(
     write(output).and_then(|()| output.flush()).map_err(Failure::Stdout)
 }
 
-/// Prints messages, a line each; false if there are none.
+/// Prints messages, one per line; false if there are none.
 fn print_all(messages: &[Message], shown: Shown, output: &mut impl Write) -> Result<bool, Failure> {
     let lines = |output: &mut dyn Write| {
         for message in messages {
@@ -129,7 +129,7 @@ fn print_all(messages: &[Message], shown: Shown, output: &mut impl Write) -> Res
     Ok(!messages.is_empty())
 }
 
-/// A message as its own text if it is a string, and else as JSON.
+/// A string as its own text, anything else as JSON.
 fn text(message: &Message, json: bool) -> String {
     match message.text() {
         Some(text) if !json => text,
@@ -137,16 +137,17 @@ fn text(message: &Message, json: bool) -> String {
     }
 }
 
-/// A message as one line: as its own text, or, if that has control characters, as JSON.
+/// A message on one line: a string as its own text unless it has control characters, anything else
+/// as JSON.
 fn one_line(message: &Message) -> String {
     match message.text() {
         Some(text) if !text.contains(char::is_control) => text,
-        // What a program wrote over several lines has none in its strings.
+        // JSON strings contain no raw line ends, so these are between the parts of the message.
         _ => message.json().replace(['\n', '\r'], " "),
     }
 }
 
-/// A message as a JSON object with all that is known of it; more fields stand behind its id.
+/// A message as a JSON object with its metadata. Further fields follow its id.
 fn meta(message: &Message, more: &[(&str, &dyn fmt::Display)]) -> String {
     let mut line = format!(r#"{{"id":{},"timestamp":{}"#, message.id, message.timestamp);
     for (name, value) in more {
@@ -158,7 +159,7 @@ fn meta(message: &Message, more: &[(&str, &dyn fmt::Display)]) -> String {
     line + &format!(r#","message":{}}}"#, message.json())
 }
 
-/// What cannot fail: the value is made of numbers and text.
+/// The value consists of numbers and text, so this cannot fail.
 fn in_json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! The log's way to standard error: through a thread of its own, so that whoever logs never waits
-//! for whoever reads. What does not fit between them is counted, and the count is logged.
+//! Writes the log to standard error on a thread of its own, so that logging never waits for a slow
+//! reader. Lines that find no room in between are counted, and the count is logged.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Lines that may be on their way.
+/// Maximum number of lines that wait to be written.
 const LINES: usize = 1024;
 
-/// What the last lines have, when the process ends.
+/// Time for the last lines when the process ends.
 const FINISH: Duration = Duration::from_millis(200);
 
 static SENDER: OnceLock<Sender> = OnceLock::new();
@@ -23,12 +23,12 @@ struct Sender {
 
 #[derive(Default)]
 struct Counts {
-    /// Lines on their way.
+    /// Lines that wait to be written.
     pending: AtomicU64,
     lost: AtomicU64,
 }
 
-/// One line at a time, as the logging library writes them.
+/// Receives one line at a time from the logging library.
 pub struct Line;
 
 impl Write for Line {

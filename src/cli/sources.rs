@@ -1,4 +1,4 @@
-//! The layers of the configuration: defaults, then `O3one.yaml` if one is named, then `dsmq.toml`,
+//! The sources of the configuration: defaults, then `O3one.yaml` if it is named, then `dsmq.toml`,
 //! then `DSMQ_*`, then flags.
 
 use std::ffi::{OsStr, OsString};
@@ -15,10 +15,10 @@ use crate::compat::o3one;
 use crate::config::StoreLocation;
 use crate::config::file::{self, Setting};
 
-/// What the layers come to.
+/// The merged configuration.
 pub struct Gathered {
     pub args: Args,
-    /// The files that were read, and what is to be said of them.
+    /// The files that were read, and notes for the log.
     pub files: Vec<PathBuf>,
     pub notes: Vec<String>,
 }
@@ -73,7 +73,8 @@ pub fn gather(typed: impl Iterator<Item = OsString>) -> Result<Gathered, Failure
         store = o3one.store;
     }
     if !settings.is_empty() {
-        // As if it had been typed, before all else, what nobody has said otherwise.
+        // Inserted before the typed flags, for settings that neither the environment nor a flag
+        // sets.
         let behind_name = typed.len().min(1);
         let open = settings.into_iter().filter(|setting| is_open(&matches, &setting.id));
         let flags: Vec<_> = open.filter_map(|setting| setting.flag).map(OsString::from).collect();
@@ -81,7 +82,7 @@ pub fn gather(typed: impl Iterator<Item = OsString>) -> Result<Gathered, Failure
         matches = parse(&table, &typed)?;
     }
     let args = Args::from_arg_matches(&matches)?;
-    // O3one makes the folder of its files.
+    // O3one creates the folder of its files.
     if let StoreLocation::File(path) = &args.config.store
         && let Some(folder) = store.filter(|store| store == path).as_deref().and_then(Path::parent)
     {
@@ -173,7 +174,7 @@ fn variable_of(error: &clap::Error, table: &Command, typed: &[OsString]) -> Opti
         .then(|| variable.to_string_lossy().into_owned())
 }
 
-/// Whether neither the environment nor a flag says what this is.
+/// Whether neither the environment nor a flag sets it.
 fn is_open(matches: &ArgMatches, id: &str) -> bool {
     matches.value_source(id).is_none_or(|source| source == ValueSource::DefaultValue)
 }

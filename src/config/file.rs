@@ -1,5 +1,5 @@
-//! `dsmq.toml`: the configuration as a file. Each flag's name is a key; the flags' own table says
-//! which there are, and whether a value will do.
+//! `dsmq.toml`: the configuration as a file. Each flag's name is a key. The table of the flags
+//! decides which keys exist and which values are valid.
 
 use std::error::Error as _;
 use std::fs::File;
@@ -12,34 +12,34 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use crate::Config;
 
-/// Read if it is there and no other file is named.
+/// Read if it exists and no other file is named.
 const DEFAULT: &str = "dsmq.toml";
 
-/// A larger file is none that somebody wrote for us.
+/// Maximum size of a configuration file.
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// Of a key that is less alike than this nobody meant to write the other.
+/// Minimum similarity of an unknown key to a known one that is suggested instead.
 const ALIKE_MIN: f64 = 0.7;
 
 /// A file that was read.
 #[derive(Debug)]
 pub struct Settings {
-    /// As it was named.
+    /// The path as it was given.
     pub path: PathBuf,
     pub settings: Vec<Setting>,
 }
 
-/// A value of the file, as the flag that says the same.
+/// A value of the file, as the flag that sets it.
 #[derive(Debug, PartialEq)]
 pub struct Setting {
     /// The name of the flag's field.
     pub id: String,
-    /// `--key=value`; nothing for a switch that is off.
+    /// `--key=value`; `None` for a switch that is off.
     pub flag: Option<String>,
 }
 
-/// Reads the settings that are `needed` by their keys from the file of this name, or else from `dsmq.toml` if
-/// it is there. An error is one line.
+/// Reads the settings that are `needed` by their keys from the file of this name, or else from
+/// `dsmq.toml` if it exists. An error is one line.
 pub fn read(
     named: Option<&Path>,
     needed: impl Fn(&str) -> bool,
@@ -50,7 +50,7 @@ pub fn read(
         Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
             return Ok(None);
         }
-        // Nothing can be found in a working directory that may not be searched.
+        // A working directory that may not be searched has no file.
         Err(error)
             if named.is_none()
                 && error.kind() == io::ErrorKind::PermissionDenied
@@ -75,7 +75,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// The settings of a file, in its order; an error is the place, from a comma on, and what is wrong.
+/// The settings of a file, in its order. An error begins with the place, after a comma.
 fn parse(
     text: &str,
     table: &Command,
@@ -97,7 +97,7 @@ fn parse(
     settings.collect()
 }
 
-/// Line and column, both from 1, of a place in a text.
+/// Line and column of an offset, both from 1.
 fn position(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or_default();
@@ -129,7 +129,7 @@ fn setting(key: &str, value: &DeValue<'_>, table: &Command) -> Result<Setting, S
             _ => Err(format!("wrong value for '{shown}': say true or false")),
         };
     }
-    // A flag that may stand alone may also be said to be on or off.
+    // A flag whose value is optional also accepts true and false.
     if is_boolean && flag.get_num_args().is_none_or(|values| values.min_values() > 0) {
         return Err(format!("wrong value for '{shown}': it is neither true nor false"));
     }
@@ -140,13 +140,14 @@ fn setting(key: &str, value: &DeValue<'_>, table: &Command) -> Result<Setting, S
     }
 }
 
-/// As flags take it; what no flag's type holds is refused with the rest.
+/// In decimal, as the flags read it. An integer outside every type is refused with the flag's own
+/// error.
 fn decimal(number: &DeInteger<'_>) -> String {
     let value = i128::from_str_radix(number.as_str(), number.radix());
     value.map_or_else(|_| number.to_string(), |value| value.to_string())
 }
 
-/// What somebody may have meant who wrote an unknown key.
+/// The known key that is most similar to an unknown one, or all keys.
 fn instead_of(key: &str, table: &Command) -> String {
     let keys = || table.get_arguments().filter_map(Arg::get_long);
     let alike = keys().map(|known| (strsim::jaro_winkler(key, known), known));
@@ -156,7 +157,7 @@ fn instead_of(key: &str, table: &Command) -> String {
     }
 }
 
-/// Why the flag does not take this.
+/// Why the flag does not accept the text; `None` if it does.
 fn refusal(flag: &Arg, text: &str) -> Option<String> {
     let alone = Command::new("dsmq").no_binary_name(true).disable_help_flag(true).arg(flag.clone());
     let error = alone.try_get_matches_from([text]).err()?;

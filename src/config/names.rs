@@ -1,6 +1,6 @@
-//! Names in the configuration: of hosts, and of web pages' origins.
+//! Names in the configuration: hosts, and origins of web pages.
 
-/// A host's name, in lower case, as `queue.example.com`.
+/// Parses a host name into lower case, such as `queue.example.com`.
 pub fn host(text: &str) -> Result<String, String> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if text.is_empty() || !text.bytes().all(is_part) {
@@ -11,7 +11,7 @@ pub fn host(text: &str) -> Result<String, String> {
     Ok(text.to_ascii_lowercase())
 }
 
-/// An origin, in lower case, as a browser says it, or `*`.
+/// Parses an origin into lower case, as browsers send it, or `*`.
 pub fn origin(text: &str) -> Result<String, String> {
     let text = text.to_ascii_lowercase();
     let place = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));

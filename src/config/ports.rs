@@ -1,18 +1,18 @@
-//! Ports of their own, for protocols that expect them.
+//! Ports of protocols that expect one of their own.
 
-/// CoreMQ's.
+/// The port that programs for CoreMQ expect.
 pub const COREMQ: u16 = 6747;
 
-/// Which port `--coremq` listens on.
+/// The port for `--coremq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CoreMqPort {
-    /// The one that `coremq.conf` names, or else 6747.
+    /// The port of `coremq.conf`, or else 6747.
     Own,
-    /// This one; 0 is a free one.
+    /// This port; 0 takes a free one.
     Port(u16),
 }
 
-/// The flag's value: a port, or `true` for the one that its programs expect.
+/// Parses a port, or `true` for the expected one.
 pub fn coremq(text: &str) -> Result<CoreMqPort, String> {
     if text == "true" {
         return Ok(CoreMqPort::Own);
@@ -21,7 +21,7 @@ pub fn coremq(text: &str) -> Result<CoreMqPort, String> {
     port.map_err(|_| format!("say a port, such as {COREMQ}; 0 is a free one"))
 }
 
-/// O3one MQ's ports, by what its programs do there; 0 takes a free one.
+/// The ports of O3one MQ. 0 takes a free port.
 ///
 /// ```
 /// let ports = dsmq::O3onePorts { page: None, ..dsmq::O3onePorts::OWN };
@@ -29,18 +29,18 @@ pub fn coremq(text: &str) -> Result<CoreMqPort, String> {
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct O3onePorts {
-    /// They subscribe.
+    /// For subscribers.
     pub subscribe: u16,
-    /// They publish.
+    /// For publishers.
     pub publish: u16,
-    /// They are sent messages over a WebSocket.
+    /// For the WebSocket bridge.
     pub websocket: u16,
-    /// Their users look at the page, which is on the server's own port too.
+    /// For the page, which is also on the server's own port.
     pub page: Option<u16>,
 }
 
 impl O3onePorts {
-    /// Those that its programs expect.
+    /// The ports that programs for O3one MQ expect.
     pub const OWN: O3onePorts =
         O3onePorts { subscribe: 5555, publish: 5556, websocket: 8765, page: Some(9000) };
 }
@@ -51,7 +51,7 @@ impl From<[u16; 3]> for O3onePorts {
     }
 }
 
-/// The flag's value: the ports, or `true` for those that its programs expect.
+/// Parses the ports, or `true` for the expected ones.
 pub fn o3one(text: &str) -> Result<O3onePorts, String> {
     if text == "true" {
         return Ok(O3onePorts::OWN);
@@ -68,10 +68,10 @@ pub fn o3one(text: &str) -> Result<O3onePorts, String> {
     }
 }
 
-/// Mezzenger's: where its programs subscribe, and where they send.
+/// The ports that programs for Mezzenger expect: for subscribers, and for publishers.
 pub const MEZZENGER: [u16; 2] = [7201, 7202];
 
-/// The flag's value, as that of O3one MQ's.
+/// Parses the two ports, or `true` for the expected ones.
 pub fn mezzenger(text: &str) -> Result<[u16; 2], String> {
     if text == "true" {
         return Ok(MEZZENGER);

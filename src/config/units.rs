@@ -1,9 +1,9 @@
-//! Sizes and durations as people write them: `64MiB`, `7d`. What is shown can be read again.
+//! Sizes and durations as people write them: `64MiB`, `7d`. A printed value can be read again.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Of two texts of one length the one that stands first here is shown.
+/// Units of sizes. Of two texts of equal length, the unit that comes first here is printed.
 const SIZES: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -24,30 +24,30 @@ const NO_SIZE: &str = "a size is a whole number and a unit: \
 const NO_DURATION: &str =
     "a duration is a whole number and a unit: s, m, h or d, such as 90s, 15m, 12h or 7d";
 
-/// Reads a number of bytes; a unit may be in capitals or not, and no unit is bytes.
+/// Parses a number of bytes. The case of the unit does not matter; without a unit it is bytes.
 pub fn size(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
     let (number, unit) = split(text).ok_or(NO_SIZE)?;
     let unit = if unit.is_empty() { "B" } else { unit };
     let known = SIZES.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
     let (_, bytes) = known.ok_or(NO_SIZE)?;
-    // A number that u64 does not hold is outside of every range.
+    // A number above u64 is outside every range.
     let size = number.parse().ok().and_then(|number: u64| number.checked_mul(*bytes));
     size.filter(|size| range.contains(size)).ok_or_else(|| size_outside(range))
 }
 
-/// What is said of a size outside its range.
+/// The error for a size outside its range.
 pub fn size_outside(range: &RangeInclusive<u64>) -> String {
     format!("must be from {} to {}", show_size(*range.start()), show_size(*range.end()))
 }
 
-/// Shows a number of bytes exactly, in the shortest way.
+/// Formats a number of bytes exactly, in the shortest way.
 pub fn show_size(bytes: u64) -> String {
     let exact = SIZES.iter().filter(|(_, unit)| bytes.is_multiple_of(*unit) && bytes >= *unit);
     let texts = exact.map(|(name, unit)| format!("{}{name}", bytes / unit));
     texts.min_by_key(String::len).unwrap_or_else(|| format!("{bytes}B"))
 }
 
-/// Reads a duration. The units are small letters: an M might be a month.
+/// Parses a duration. Units are lower case, because M could be a month.
 pub fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
     let (number, unit) = split(text).ok_or(NO_DURATION)?;
     let (_, seconds) = DURATIONS.iter().find(|(name, _)| *name == unit).ok_or(NO_DURATION)?;
@@ -56,12 +56,13 @@ pub fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration
     read.ok_or_else(|| duration_outside(range))
 }
 
-/// What is said of a duration outside its range.
+/// The error for a duration outside its range.
 pub fn duration_outside(range: &RangeInclusive<Duration>) -> String {
     format!("must be from {} to {}", show_duration(*range.start()), show_duration(*range.end()))
 }
 
-/// Shows a duration exactly; parts of a second, which no flag takes, as [`Duration`] does.
+/// Formats a duration exactly. Fractions of a second, which no flag accepts, are formatted as
+/// [`Duration`] does.
 pub fn show_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let unit = DURATIONS.iter().find(|(_, unit)| seconds.is_multiple_of(*unit) && seconds >= *unit);
@@ -71,7 +72,7 @@ pub fn show_duration(duration: Duration) -> String {
     }
 }
 
-/// The digits that a text begins with, at least one, and what is behind them.
+/// Splits a text into its leading digits, at least one, and the rest.
 fn split(text: &str) -> Option<(&str, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.split_at_checked(end).filter(|(number, _)| !number.is_empty())

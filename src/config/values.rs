@@ -1,4 +1,5 @@
-//! What is chosen among a few: the store, how safe a commit is, what happens when it is full.
+//! Values of the configuration with a form of their own: the location of the store, the sync mode,
+//! the behaviour of a full store.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,23 +24,23 @@ const NO_PATH: &str = "no path of a file: say 'memory' or a path, such as ./queu
 /// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum StoreLocation {
-    /// In the server's memory: gone when it ends.
+    /// In memory, until the server stops.
     #[default]
     Memory,
-    /// In this file, which is made if it is not there.
+    /// In this file, which is created if it does not exist.
     File(PathBuf),
-    /// In this Redis, with other servers.
+    /// In this Redis, which other servers can share.
     Redis(RedisUrl),
 }
 
-/// Where a Redis is, and who may use it: `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, `rediss://` with
-/// TLS, or `redis+unix:///PATH`; a Redis Cluster by some of its nodes, `redis-cluster://HOST:PORT,…`,
-/// or `rediss-cluster://`. It is shown without the password.
+/// Address and credentials of a Redis: `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, `rediss://` with
+/// TLS, or `redis+unix:///PATH`; of a Redis Cluster, some of its nodes:
+/// `redis-cluster://HOST:PORT,…` or `rediss-cluster://`. It is printed without the password.
 #[derive(Clone, Eq, PartialEq)]
 pub struct RedisUrl(String);
 
 impl RedisUrl {
-    /// How such a URL begins.
+    /// The schemes of such a URL.
     const SCHEMES: [&str; 5] =
         ["redis://", "rediss://", "redis+unix://", "redis-cluster://", "rediss-cluster://"];
 
@@ -48,7 +49,7 @@ impl RedisUrl {
         (!rest.is_empty()).then(|| RedisUrl(text.to_owned()))
     }
 
-    /// The whole of it, with the password.
+    /// The whole URL, with the password.
     #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "nobody goes there"))]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -59,7 +60,7 @@ impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (place, query) = self.0.split_once('?').unwrap_or((&self.0, ""));
         let shown = place.split_once("://").and_then(|(scheme, rest)| {
-            // A password may have a question mark that nobody wrote as %3F.
+            // A password may contain a question mark that was not written as %3F.
             if query.contains('@') {
                 return Some(format!("{scheme}://***"));
             }
@@ -71,7 +72,7 @@ impl fmt::Display for RedisUrl {
         match query {
             "" => Ok(()),
             partitions if is_partition_count(partitions) => write!(f, "?{partitions}"),
-            // What is not known may be a password.
+            // An unknown query may be part of a password.
             _ => f.write_str("?***"),
         }
     }
@@ -88,7 +89,7 @@ impl fmt::Debug for RedisUrl {
     }
 }
 
-/// Refuses what no key may begin with: braces say to a cluster where a key is.
+/// Parses a prefix of keys. Braces are refused, because they select the slot of a key in a cluster.
 pub(crate) fn redis_prefix(text: &str) -> Result<String, String> {
     let wrong = |c: char| c.is_whitespace() || c.is_control() || c == '{' || c == '}';
     if text.is_empty() || text.len() > REDIS_PREFIX_BYTES || text.contains(wrong) {
@@ -102,7 +103,7 @@ pub(crate) fn redis_prefix(text: &str) -> Result<String, String> {
 const REDIS_PREFIX_BYTES: usize = 64;
 
 impl StoreLocation {
-    /// Refuses what SQLite would take for something else than a path.
+    /// Refuses paths that SQLite would read as something else.
     pub(super) fn check(&self) -> Result<(), String> {
         match self {
             StoreLocation::File(path) if !is_path(path) => Err(NO_PATH.to_owned()),

@@ -1,5 +1,5 @@
-//! What was read of a connection and is not yet done with. It grows with what has arrived, never
-//! with what is claimed to come.
+//! Bytes that were read from a connection and are not processed yet. The buffer grows with the
+//! bytes that arrived, never with a length that a client claims.
 
 use std::io::{self, Read};
 
@@ -20,7 +20,7 @@ impl Buffer {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// Forgets the first `count` unread bytes.
+    /// Removes the first `count` unread bytes.
     pub fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
         if self.start == self.end {
@@ -28,7 +28,7 @@ impl Buffer {
         }
     }
 
-    /// Reads once; 0 is the end.
+    /// Reads once; 0 is the end of the stream.
     pub fn read_from(&mut self, mut from: impl Read) -> io::Result<usize> {
         self.make_room();
         let room = self.bytes.get_mut(self.end..).unwrap_or_default();
@@ -40,15 +40,15 @@ impl Buffer {
             }
         };
         self.end += read;
-        // Who fills the room at once may have more.
+        // A client that fills the room at once may have more to send.
         if read == most && self.bytes.len() < limits::READ_BYTES {
             self.bytes.resize(2 * self.bytes.len(), 0);
         }
         Ok(read)
     }
 
-    /// At least one byte of room, behind an unread part that begins at the front: a request that
-    /// arrives in pieces is moved once, and its buffer doubles.
+    /// Makes room for at least one byte after the unread bytes, which move to the front. The buffer
+    /// doubles, so that a request that arrives in pieces is moved seldom.
     fn make_room(&mut self) {
         if self.end < self.bytes.len() {
             return;
@@ -62,12 +62,12 @@ impl Buffer {
         }
     }
 
-    /// Whether memory is held that an idle connection does not need.
+    /// Whether it holds memory that an idle connection does not need.
     pub fn is_bulky(&self) -> bool {
         self.bytes.len() > limits::BUFFER_BYTES
     }
 
-    /// Gives that memory back, but for what is unread and a little room behind it.
+    /// Frees that memory, except for the unread bytes and a little room.
     pub fn shrink(&mut self) {
         let unread = self.unread().len();
         let enough = (unread + 1).next_multiple_of(limits::BUFFER_BYTES);

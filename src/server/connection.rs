@@ -1,5 +1,5 @@
-//! One connection on its own thread: reads, lets its protocol talk, writes. Nobody else writes its
-//! socket.
+//! One connection on its own thread: reads, lets its protocol handler work, writes. No other thread
+//! writes its socket.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -21,25 +21,25 @@ use crate::protocol::http::Site;
 use crate::protocol::json::{self, JsonHandler};
 use crate::sync::lock;
 
-/// A connection that holds more memory than an idle one needs gives it back after this long.
+/// A silent connection frees the memory that an idle one does not need after this long.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
 
-/// What became of a connection.
+/// How the thread of a connection ends.
 pub enum ConnOutcome {
     Closed,
-    /// It speaks HTTP: what was read of it, its session, and what is served there.
+    /// The connection goes on as HTTP: the bytes that were read, its session, and the routes.
     #[cfg(feature = "http")]
     Http(Vec<u8>, Session, Arc<Site>),
 }
 
-/// What the connections of a server share.
+/// State of the server for its connections.
 pub struct ServerContext<'a> {
     pub broker: &'a Arc<Broker>,
     pub config: &'a Config,
     pub services: &'a Services,
 }
 
-/// Serves a connection to its end, unless it speaks HTTP.
+/// Serves a connection until it ends or turns out to be HTTP.
 pub fn serve(
     stream: &TcpStream,
     peer: IpAddr,
@@ -61,7 +61,7 @@ pub fn serve(
     Ok(ConnOutcome::Closed)
 }
 
-/// A connection, and what its server knows.
+/// One connection and its server.
 struct ConnContext<'a> {
     stream: &'a TcpStream,
     peer: IpAddr,
@@ -73,7 +73,7 @@ impl ConnContext<'_> {
         Arc::new(Caller::new(self.peer, protocol))
     }
 
-    /// The first byte decides what the connection speaks, for its whole life.
+    /// The first byte selects the protocol of the connection.
     fn serve_by_first_byte(&self, session: Session) -> io::Result<ConnOutcome> {
         let mut buffer = Buffer::new();
         if buffer.read_from(self.stream)? == 0 {
@@ -109,7 +109,7 @@ impl ConnContext<'_> {
         Ok(ConnOutcome::Closed)
     }
 
-    /// HTTP alone: another first byte ends the connection.
+    /// Serves HTTP only: any other first byte closes the connection.
     #[cfg(feature = "http")]
     fn serve_http(&self, session: Session, site: &Arc<Site>) -> io::Result<ConnOutcome> {
         let mut buffer = Buffer::new();
@@ -121,7 +121,8 @@ impl ConnContext<'_> {
         Ok(ConnOutcome::Closed)
     }
 
-    /// Serves one of the protocols with a thread for each connection; `buffer` was read before.
+    /// Serves a protocol that has a thread for each connection. `buffer` has the bytes that were
+    /// read already.
     fn handler(&self, kind: &ProtocolKind, buffer: Buffer, session: Session) -> io::Result<()> {
         let wake = Wake::new();
         let caller = self.caller(kind.gauge);
@@ -129,7 +130,7 @@ impl ConnContext<'_> {
         self.drive(&caller, buffer, wake, &mut *handler.map_err(io::Error::other)?)
     }
 
-    /// Leads a talk to its end.
+    /// Runs a protocol handler until the connection ends.
     fn drive<T: ProtocolHandler + ?Sized>(
         &self,
         caller: &Caller,
@@ -154,7 +155,7 @@ impl ConnContext<'_> {
     }
 }
 
-/// A connection and its talk.
+/// A connection and its protocol handler.
 struct Driver<'a, T: ?Sized> {
     stream: &'a TcpStream,
     broker: &'a Broker,
@@ -162,11 +163,11 @@ struct Driver<'a, T: ?Sized> {
     buffer: Buffer,
     handler: &'a mut T,
     wake: Arc<Wake>,
-    /// Whether reads time out, so that memory can be given back.
+    /// Whether reads have a time-out, after which memory is freed.
     bulky: bool,
-    /// Whether the peer has ended its side.
+    /// Whether the client has shut down its sending side.
     ended: bool,
-    /// Whether the peer is gone altogether: what it has sent is carried out, and answered to nobody.
+    /// Whether the client is gone. Its requests are still carried out, without replies.
     gone: bool,
 }
 
@@ -190,7 +191,7 @@ impl<T: ProtocolHandler + ?Sized> Driver<'_, T> {
         }
     }
 
-    /// Writes what there is. What was taken and cannot be written goes back.
+    /// Writes the replies. Messages that were taken and cannot be written return to their topics.
     fn write(&mut self) -> io::Result<()> {
         let mut written = 0;
         let mut failed = Ok(());
@@ -205,7 +206,7 @@ impl<T: ProtocolHandler + ?Sized> Driver<'_, T> {
                 Ok(some) => written += some,
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
-                    // All that arrived before a peer's end is carried out: it can still be read.
+                    // Requests that arrived before can still be read.
                     io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => self.gone = true,
                     _ => failed = Err(error),
                 },
@@ -217,8 +218,7 @@ impl<T: ProtocolHandler + ?Sized> Driver<'_, T> {
         failed
     }
 
-    /// Reads once, and pushes until there is something to read. A connection that stays silent
-    /// gives memory back.
+    /// Reads once. Until there is something to read, it pushes. A silent connection frees memory.
     fn read(&mut self) -> io::Result<()> {
         if self.handler.is_subscribed() && !self.gone {
             return self.push_and_read();
@@ -272,8 +272,8 @@ impl<T: ProtocolHandler + ?Sized> Driver<'_, T> {
         }
     }
 
-    /// A subscriber that has ended its side may still be listening: pushes go on until it hangs
-    /// up, or the server closes.
+    /// A subscriber that has shut down its sending side may still listen: pushes continue until it
+    /// disconnects or the server closes.
     fn push_to_the_end(&mut self) -> io::Result<()> {
         while self.handler.is_subscribed()
             && !self.gone
@@ -289,8 +289,8 @@ impl<T: ProtocolHandler + ?Sized> Driver<'_, T> {
         Ok(())
     }
 
-    /// Sleeps until the request that waits has its reply; pushes go on. What arrives meanwhile is
-    /// read, up to a buffer full, and left for later.
+    /// Sleeps until the waiting request has its reply; pushes continue. Bytes that arrive meanwhile
+    /// are read, up to one buffer, and processed later.
     fn wait(&mut self) -> io::Result<()> {
         self.shrink();
         if let Err(error) = self.wake.prepare() {
@@ -316,7 +316,7 @@ impl<T: ProtocolHandler + ?Sized> Driver<'_, T> {
     }
 }
 
-/// Logs what may happen to every connection alike, once a second at most.
+/// Logs an error that can happen to every connection, at most once a second.
 fn warn_seldom(what: &str, error: &io::Error) {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     let mut last = lock(&LAST);
@@ -326,7 +326,7 @@ fn warn_seldom(what: &str, error: &io::Error) {
     }
 }
 
-/// Closes a connection so that its peer can read to the last byte what was written.
+/// Closes a connection in a way that lets its client read everything that was written.
 fn close(stream: &TcpStream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     let deadline = Instant::now() + limits::LINGER;

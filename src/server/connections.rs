@@ -1,4 +1,4 @@
-//! The connections that are served: how many there may be, and their end when the server stops.
+//! The open connections of a server: their limit, and their end when the server stops.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Shutdown, TcpStream};
@@ -13,7 +13,7 @@ use crate::sync::lock;
 pub struct Connections {
     most: usize,
     open: Mutex<Open>,
-    /// Told whenever a connection ends.
+    /// Notified whenever a connection ends.
     ended: Condvar,
 }
 
@@ -21,11 +21,11 @@ pub struct Connections {
 struct Open {
     last_number: u64,
     streams: HashMap<u64, Arc<TcpStream>>,
-    /// Those that are told in another way that the server stops.
+    /// Connections that learn in another way that the server stops.
     told: HashSet<u64>,
 }
 
-/// A connection that is served until this is dropped, also when its thread panics.
+/// An open connection. Dropping it counts it as ended, also if its thread panics.
 pub struct Serving {
     connections: Arc<Connections>,
     number: u64,
@@ -38,7 +38,7 @@ impl Connections {
         Connections { most, open: Mutex::default(), ended: Condvar::new() }
     }
 
-    /// Begins to serve a connection; `None` if there are as many as there may be.
+    /// Registers a connection; `None` if the limit is reached.
     pub fn begin(self: &Arc<Self>, stream: &Arc<TcpStream>) -> Option<Serving> {
         let mut open = self.open();
         if open.streams.len() >= self.most {
@@ -59,14 +59,15 @@ impl Connections {
         lock(&self.open)
     }
 
-    /// Lets every connection finish what has arrived; the socket of one that does not is closed.
+    /// Lets every connection finish the requests that have arrived. At the deadline the remaining
+    /// sockets are closed.
     pub fn close(&self, deadline: Instant) {
         let grace = deadline - limits::STOP / 2;
         for (how, until) in [(Shutdown::Read, grace), (Shutdown::Both, deadline)] {
             let mut open = self.open();
             for (number, stream) in &open.streams {
                 if how == Shutdown::Both || !open.told.contains(number) {
-                    // One that has ended by itself meanwhile is as good as shut down.
+                    // A connection that has ended by itself needs no shutdown.
                     let _ = stream.shutdown(how);
                 }
             }
@@ -87,12 +88,12 @@ impl Connections {
 }
 
 impl Serving {
-    /// From its thread: without one, whoever accepted it still has to refuse it.
+    /// Called on its thread. Until then the accepting thread can still refuse the connection.
     pub fn begin(&mut self) {
         self.has_thread = true;
     }
 
-    /// It is told by others that the server stops: the end of its stream would end its request.
+    /// Marks a connection that others tell to stop: shutting down its stream would end its request.
     #[cfg(feature = "http")]
     pub fn ends_when_told(&mut self) {
         self.connections.open().told.insert(self.number);
@@ -102,8 +103,8 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         if self.has_thread {
-            // Whoever stops us may count on every socket being closed, though the accepting thread
-            // or the stopping one still holds this one for a moment.
+            // After `stop`, callers rely on every socket being closed, even if another thread still
+            // holds this one for a moment.
             let _ = self.stream.shutdown(Shutdown::Both);
         }
         let mut open = self.connections.open();

@@ -1,4 +1,4 @@
-//! Why a server did not start.
+//! Errors at the start of a server.
 
 use std::{fmt, io};
 
@@ -8,22 +8,22 @@ use crate::compat::Endpoint;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The address cannot be listened on.
+    /// It cannot listen on the address.
     Bind {
         /// As configured, `host:port`.
         addr: String,
-        /// What to do if another program has it.
+        /// What to do if another program uses the port.
         advice: &'static str,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A value of the configuration is outside its range.
     Config(String),
     /// The store cannot be opened.
     Store(String),
-    /// The system gives no thread.
+    /// A thread cannot be spawned.
     Thread(io::Error),
-    /// The signals that stop the server cannot be watched.
+    /// The handlers of the signals that stop the server cannot be installed.
     Signals(io::Error),
 }
 

@@ -1,4 +1,4 @@
-//! The listeners and their sockets: how they are made, and what the system must allow for them.
+//! Listening sockets, the options of accepted ones, and the limit of descriptors.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -13,15 +13,15 @@ use super::wake::Wake;
 use crate::compat::Endpoint;
 use crate::limits;
 
-/// Connections that the kernel holds for us while we are busy accepting others.
+/// Connections that the kernel queues until they are accepted.
 pub const BACKLOG: i32 = 1024;
-/// TCP probes a silent peer after this long, and then at each interval. Without an answer to any of the
-/// probes the connection ends.
+/// TCP probes a silent peer after this long, and then at each interval. If no probe is answered,
+/// the connection ends.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
-/// TCP ends a connection whose peer acknowledges no byte, or accepts none, for this long. Keep-alive does
-/// not cover this case: it probes only while nothing is in flight.
+/// TCP ends a connection whose peer acknowledges no byte, or accepts none, for this long.
+/// Keep-alive does not cover this case: it probes only while nothing is in flight.
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -37,16 +37,16 @@ pub fn set_options(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// One of a server's listeners.
+/// One listener of a server.
 pub struct Listener {
     pub socket: TcpListener,
     pub addr: SocketAddr,
     pub endpoint: Arc<Endpoint>,
-    /// Wakes who accepts from it.
+    /// Wakes the thread that accepts from it.
     pub wake: Arc<Wake>,
 }
 
-/// Listens at every address of the table.
+/// Opens a listener for each endpoint.
 pub fn listeners(endpoints: Vec<Endpoint>) -> Result<Vec<Arc<Listener>>, StartError> {
     let listeners = endpoints.into_iter().map(|endpoint| {
         let bound = bind(&endpoint.host, endpoint.port).and_then(|socket| {
@@ -60,7 +60,7 @@ pub fn listeners(endpoints: Vec<Endpoint>) -> Result<Vec<Arc<Listener>>, StartEr
     listeners.collect()
 }
 
-/// Listens at the first of the host's addresses that can be listened on.
+/// Listens on the first address of the host that works.
 fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for addr in (host, port).to_socket_addrs()? {
@@ -74,7 +74,7 @@ fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // On Windows this option would let another program take the port from us.
+    // On Windows this option would let another program take the port.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     if addr.ip() == IpAddr::from([0u16; 8]) {
@@ -86,7 +86,7 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A connection needs a descriptor, and a second one while it waits.
+/// Raises the limit of open descriptors: a connection needs one, and a second one while it waits.
 pub fn raise_descriptor_limit(connections: usize) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let needed = (connections as u64).saturating_add(64);
@@ -96,7 +96,7 @@ pub fn raise_descriptor_limit(connections: usize) {
         return;
     }
     limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
-    // Where it cannot be raised, what is there may still do.
+    // If it cannot be raised, the present limit may be enough.
     let _ = setrlimit(Resource::Nofile, limit);
     let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if have < needed {

@@ -1,4 +1,4 @@
-//! The store that the configuration asks for.
+//! Opens the store that the configuration names.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What the server serves over HTTP: our own routes and those of every older system, on its own port and
-//! on the ports that some systems have for themselves.
+//! Assembles the HTTP routes: our own and those of the older systems, for the server's own port and
+//! for ports that some systems have for themselves.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::compat::{dsmq1, o3one, restmq};
 use crate::protocol::http::app::App;
 use crate::protocol::http::{Site, native, page, unknown_route, wrong_method};
 
-/// Every route that there is.
+/// All routes.
 pub fn site(app: &Arc<App>, coremq: &Arc<CoreMqHub>) -> Site {
     let routes = Router::new()
         .route("/", dsmq1::root(app.clone(), restmq::root()))
@@ -24,12 +24,12 @@ pub fn site(app: &Arc<App>, coremq: &Arc<CoreMqHub>) -> Site {
     Site::new(app.clone(), routes)
 }
 
-/// O3one's WebSocket bridge alone.
+/// O3one's WebSocket bridge only.
 pub fn o3one_bridge(app: &Arc<App>) -> Site {
     Site::new(app.clone(), o3one::websocket::routes())
 }
 
-/// CoreMQ's WebSocket alone.
+/// CoreMQ's WebSocket only.
 pub fn coremq_alone(app: &Arc<App>, coremq: &Arc<CoreMqHub>) -> Site {
     let routes = coremq::websocket::routes(coremq.clone()).fallback(unknown_route);
     Site::new(app.clone(), routes)

@@ -1,4 +1,4 @@
-//! A server as a program of its own: its addresses are printed, and signals end it.
+//! Runs a server as a program: prints its addresses and handles signals.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::config::Config;
 ///
 /// # Errors
 ///
-/// If it cannot listen at `host` and `port`, say because another program does.
+/// If it cannot listen at `host` and `port`, for example because another program does.
 ///
 /// ```no_run
 /// dsmq::run("127.0.0.1", 30008)?;
@@ -31,7 +31,7 @@ pub fn run(host: &str, port: u16) -> Result<(), StartError> {
 
 /// [`run`] with a whole configuration. Calls `reload` at each SIGHUP, which never ends the server.
 pub(crate) fn run_config(config: Config, reload: impl Fn()) -> Result<(), StartError> {
-    // Once we have stopped, the signals do again what they did before.
+    // After the server has stopped, the signals have their default effect again.
     let default_again = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_default(signal, default_again.clone())
@@ -50,7 +50,7 @@ pub(crate) fn run_config(config: Config, reload: impl Fn()) -> Result<(), StartE
         }
         !is_reload
     });
-    // Logged behind the stop, which must not wait for whoever reads the log.
+    // Logged after the stop, which must not wait for a slow reader of the log.
     server.stop();
     match signal {
         Some(signal) => info!("stopped at signal {signal}"),

@@ -1,5 +1,5 @@
-//! The table of listeners: where a server listens, and what is served there. Each older system gives
-//! the rows for its own addresses.
+//! The table of listeners: addresses, and the protocols they serve. Each older system adds the rows
+//! of its own addresses.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use crate::protocol::http::{Site, app::App};
 
 /// The table, and what its rows share.
 pub struct Table {
-    /// The server's own address first.
+    /// The server's own address comes first.
     pub endpoints: Vec<Endpoint>,
     pub services: Services,
     pub coremq: Arc<coremq::CoreMqHub>,
     pub mezzenger: Option<Arc<mezzenger::MezzengerHub>>,
 }
 
-/// What a connection may turn out to speak whose first byte selects its protocol.
+/// Protocols that the first byte of a connection can select.
 pub struct Services {
     pub zmtp: ProtocolKind,
     #[cfg(feature = "http")]

@@ -1,5 +1,5 @@
-//! Waking a thread that sleeps on a socket: a descriptor that is polled beside it. On Linux an
-//! eventfd, elsewhere a pipe.
+//! Wakes a thread that waits for a socket, by a descriptor that it polls beside the socket: an
+//! eventfd on Linux, elsewhere a pipe.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// Whoever waits with it, [`Wake::wake`] ends that wait, or the next if there is none. The
-/// descriptor is made by the first wait: most connections never wait.
+/// [`Wake::wake`] ends the current wait, or the next one. The descriptor is created by the first
+/// wait: most connections never wait.
 #[derive(Default)]
 pub struct Wake {
     ends: OnceLock<Ends>,
@@ -20,7 +20,7 @@ pub struct Wake {
 
 struct Ends {
     read: OwnedFd,
-    /// The other end, where that is another descriptor.
+    /// The writing end, where it is a descriptor of its own.
     #[cfg(not(target_os = "linux"))]
     write: OwnedFd,
 }
@@ -28,9 +28,9 @@ struct Ends {
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Woken {
-    /// It was woken.
+    /// [`Wake::wake`] was called.
     pub woken: bool,
-    /// The socket has something to read, or its end.
+    /// The socket has something to read, or has ended.
     pub readable: bool,
     /// The socket is broken, or closed in both directions.
     pub hung_up: bool,
@@ -54,7 +54,7 @@ impl Ends {
         Ok(Ends { read, write })
     }
 
-    /// One that is full already wakes as well.
+    /// A full pipe wakes too.
     fn write(&self) {
         #[cfg(target_os = "linux")]
         let end = &self.read;
@@ -71,7 +71,7 @@ impl Wake {
 
     /// Ends the wait.
     pub fn wake(&self) {
-        // Only the first of several wakes has to be written.
+        // Only the first of several wakes needs a write.
         if !self.woken.swap(true, Ordering::SeqCst)
             && let Some(ends) = self.ends.get()
         {
@@ -79,14 +79,14 @@ impl Wake {
         }
     }
 
-    /// Gets ready to wait: fails if the system has no descriptor left.
+    /// Creates the descriptor; fails if the system has none left.
     pub fn prepare(&self) -> io::Result<()> {
         self.ends().map(|_| ())
     }
 
     fn ends(&self) -> io::Result<&Ends> {
         if self.ends.get().is_none() {
-            // Only the one who waits comes here: nobody else sets it meanwhile.
+            // Only the waiting thread calls this, so no other sets it meanwhile.
             let _ = self.ends.set(Ends::new()?);
             if self.woken.load(Ordering::SeqCst)
                 && let Some(ends) = self.ends.get()
@@ -111,7 +111,7 @@ impl Wake {
         self.wait_socket(socket, PollFlags::IN, timeout)
     }
 
-    /// As [`Wake::wait_readable`], deaf to what there is to read.
+    /// As [`Wake::wait_readable`], but ignores data to read.
     pub fn wait_hang_up(&self, socket: &impl AsFd, timeout: Option<Duration>) -> io::Result<Woken> {
         self.wait_socket(socket, PollFlags::empty(), timeout)
     }
@@ -134,7 +134,7 @@ impl Wake {
         })
     }
 
-    /// Polls, the wake's own descriptor first, and empties that; whether it was woken.
+    /// Polls with the wake's own descriptor first, and drains it. Returns whether it was woken.
     fn sleep(&self, fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<bool> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
@@ -150,7 +150,7 @@ impl Wake {
         if woken {
             let mut count = [0; 64];
             let _ = rustix::io::read(&self.ends()?.read, &mut count);
-            // From here on a wake is written again; what it tells of is looked at after this.
+            // From here on a wake writes again. The caller looks for its reason after this.
             self.woken.store(false, Ordering::SeqCst);
         }
         Ok(woken)

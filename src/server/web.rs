@@ -1,4 +1,4 @@
-//! HTTP connections leave their threads for one small runtime, which ends with the server.
+//! Moves HTTP connections from their threads to a small runtime, which ends with the server.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,27 +18,27 @@ use crate::limits;
 use crate::protocol::http::app::App;
 use crate::protocol::http::{self, Site};
 
-/// More would take the processors from the threads of the other connections.
+/// Maximum number of workers: more would take processor time from the threads of other connections.
 const WORKERS_MAX: usize = 4;
 
-/// Said to a connection for which there is no second descriptor.
+/// Response to a connection for which no second descriptor is left.
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Where connections go, and how they are told that the server stops.
+/// The way of connections to the runtime, and the signal that the server stops.
 #[derive(Clone)]
 pub struct Web {
     runtime: Handle,
     stop: Arc<watch::Sender<bool>>,
 }
 
-/// What the handlers share, and how they are told that the server stops.
+/// The state of the HTTP handlers, and the signal that the server stops.
 pub fn app(broker: &Arc<Broker>, config: &Config) -> (Arc<App>, watch::Sender<bool>) {
     let (stop, stops) = watch::channel(false);
     (Arc::new(App::new(broker.clone(), config.clone(), stops)), stop)
 }
 
-/// The runtime, and the way to it.
+/// Starts the runtime.
 pub fn start(stop: watch::Sender<bool>) -> io::Result<(Runtime, Web)> {
     let workers = thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS_MAX));
     let runtime = Builder::new_multi_thread()
@@ -52,10 +52,10 @@ pub fn start(stop: watch::Sender<bool>) -> io::Result<(Runtime, Web)> {
     Ok((runtime, web))
 }
 
-/// Ends what is left of it, in time.
+/// Ends the remaining work before the deadline.
 pub fn end(runtime: Runtime, deadline: Instant) {
     let left = deadline.saturating_duration_since(Instant::now());
-    // On a thread of its own: whoever stops the server may be on a runtime of theirs.
+    // On a thread of its own, because the caller may be on another runtime.
     let ending = thread::Builder::new().spawn(move || runtime.shutdown_timeout(left));
     if ending.map(thread::JoinHandle::join).is_err() {
         error!("the threads for HTTP could not be ended");
@@ -63,12 +63,12 @@ pub fn end(runtime: Runtime, deadline: Instant) {
 }
 
 impl Web {
-    /// Every connection finishes the request in hand; idle ones and streams end.
+    /// Every connection finishes its current request; idle ones and streams end.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
 
-    /// Goes on with a connection of which `first` was read. It is served until `serving` is dropped.
+    /// Continues a connection of which `first` was read, until `serving` is dropped.
     pub fn hand_over(
         self,
         mut serving: Serving,

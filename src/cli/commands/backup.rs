@@ -1,4 +1,4 @@
-//! `dsmq backup`: a copy of a store's file.
+//! `dsmq backup`: copies the file of a store.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use crate::{Config, StoreLocation, store};
 const NO_FILE: &str =
     "only a store in a file has one to copy: say which, dsmq --store PATH backup DEST";
 
-/// Copies the file of the store, and prints how large the copy is.
+/// Copies the file and prints the size of the copy.
 pub fn backup(args: &Backup, config: &Config) -> Result<bool, Failure> {
     let StoreLocation::File(from) = &config.store else {
         return Err(Failure::Store(NO_FILE.to_owned()));

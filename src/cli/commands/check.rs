@@ -1,4 +1,4 @@
-//! `dsmq check`: whether all is well in the file of a store.
+//! `dsmq check`: verifies the file of a store.
 
 use std::io::{self, BufWriter, Write};
 
@@ -6,7 +6,7 @@ use super::super::args::Check;
 use super::{Failure, say};
 use crate::store::{self, Checked};
 
-/// Prints what is wrong with the file, a line each, or one line; false if something is wrong.
+/// Prints each fault on a line, or one line if there is none; false if there are faults.
 pub fn check(args: &Check) -> Result<bool, Failure> {
     let checked = store::check(&args.path).map_err(Failure::Store)?;
     let mut output = BufWriter::new(io::stdout().lock());

@@ -1,4 +1,4 @@
-//! `dsmq copy`: topics from one store to another.
+//! `dsmq copy`: copies topics from one store to another.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ const MEMORY: &str = "copy: what is in memory ends with its server: say the path
                       redis://HOST:PORT";
 const ONE: &str = "copy: FROM and TO are one store";
 
-/// From one line about how far it is to the next.
+/// Time between two lines of progress.
 const SAID: Duration = Duration::from_secs(1);
 
-/// Copies the topics, and prints how much that was; false if there is none.
+/// Copies the topics and prints their counts; false if there are none.
 pub fn copy(args: &Copy, config: &Config) -> Result<bool, Failure> {
     let _level = super::super::log_to_stderr(config.log.min(LevelFilter::WARN));
     let copied = copy_all(args, config);
@@ -64,7 +64,7 @@ fn open(at: &StoreLocation, prefix: String, config: &Config) -> Result<Side, Str
     let config = Config {
         store: at.clone(),
         redis_prefix: prefix,
-        // What is to be copied is not to be dropped.
+        // Messages to copy must not be dropped.
         when_full: Some(WhenFull::Refuse),
         keep: None,
         ..config.clone()
@@ -73,7 +73,7 @@ fn open(at: &StoreLocation, prefix: String, config: &Config) -> Result<Side, Str
     Ok(Side { name: at.to_string(), store })
 }
 
-/// What to do about a file that a server has open.
+/// Adds advice to the error of a file that a server has open.
 fn in_use(instead: &str) -> impl Fn(String) -> String {
     move |error| if error.contains(IN_USE) { error + instead } else { error }
 }

@@ -1,4 +1,4 @@
-//! `dsmq get` and `dsmq history`: looking at messages, which removes none.
+//! `dsmq get` and `dsmq history`: print messages without removing them.
 
 use std::io::Write;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use super::super::terminal::stdout;
 use super::{Failure, connect, print_all};
 use crate::{Client, Config};
 
-/// Messages that `get` asks for at a time, at most, when more and more of them are there.
+/// Largest batch of messages that `get` requests.
 const BATCH_MAX: usize = 256;
 
-/// Gets and prints; false if there was nothing.
+/// Gets and prints messages; false if there were none.
 pub fn get(args: &Get, config: &Config) -> Result<bool, Failure> {
     let mut client = connect(config)?;
     if let Some(since) = start(args) {
@@ -24,7 +24,7 @@ pub fn get(args: &Get, config: &Config) -> Result<bool, Failure> {
     get_each(args, &mut client, &mut output)
 }
 
-/// Where to begin: who waits wants what comes, who does not wants what is there.
+/// Where to start: with a wait at the next message, without one at the oldest.
 fn start(args: &Get) -> Option<u64> {
     let waits = args.follow || args.wait.is_some();
     args.since.or((!waits).then_some(0))
@@ -46,7 +46,7 @@ fn get_each(args: &Get, client: &mut Client, output: &mut impl Write) -> Result<
     Ok(printed)
 }
 
-/// Gets what else is there, in growing batches, and returns how many that were.
+/// Gets the remaining messages in growing batches. Returns their number.
 fn get_rest(
     left: u64,
     args: &Get,

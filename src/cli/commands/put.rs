@@ -1,4 +1,4 @@
-//! `dsmq put`: a message, or standard input line by line.
+//! `dsmq put`: puts a message, or each line of standard input.
 
 use std::io::{self, BufRead, BufReader};
 
@@ -9,7 +9,7 @@ use super::{Failure, connect};
 use crate::client::{self, Error};
 use crate::{Client, Config};
 
-/// Puts a message or the lines of standard input; returns when all of it is stored.
+/// Returns when the server has stored all of it.
 pub fn put(args: &Put, config: &Config) -> Result<bool, Failure> {
     let read_lines = args.message.as_deref().is_none_or(|message| message == "-");
     if let Some(message) = args.message.as_deref()
@@ -18,7 +18,7 @@ pub fn put(args: &Put, config: &Config) -> Result<bool, Failure> {
         let message = to_message(message.as_bytes(), args.json)?;
         connect(config)?.put_with(&args.topic, &message, &options(args))?;
     } else if args.dedupe.is_some() {
-        // All lines would be one message.
+        // All lines would count as one message.
         let text = "with --dedupe there is one message: give it behind the topic";
         return Err(Failure::Input(text.to_owned()));
     } else {
@@ -27,7 +27,7 @@ pub fn put(args: &Put, config: &Config) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Puts line after line: all those at once that are there, and none waits for the next.
+/// Puts all lines that are available together, without waiting for the next.
 fn put_lines<R: io::Read>(
     mut input: BufReader<R>,
     args: &Put,
@@ -47,14 +47,14 @@ fn put_lines<R: io::Read>(
         match end {
             Ok(true) => return Ok(()),
             Ok(false) => {}
-            // What stands before the wrong line has been put.
+            // The lines before the wrong one have been put.
             Err(failure @ Failure::Input(_)) => return Err(line_failure(stored + 1, failure)),
             Err(failure) => return Err(failure),
         }
     }
 }
 
-/// Names the line, unless it is the connection that failed.
+/// Names the line, unless the connection failed.
 fn line_failure(line: u64, failure: Failure) -> Failure {
     match failure {
         Failure::Client(Error::Connect(_)) => failure,
@@ -62,7 +62,7 @@ fn line_failure(line: u64, failure: Failure) -> Failure {
     }
 }
 
-/// Reads one line and all those that are already there; true at the end of the input.
+/// Reads one line and all those that are available; true at the end of the input.
 fn read_batch<R: io::Read>(
     input: &mut BufReader<R>,
     json: bool,

@@ -1,4 +1,4 @@
-//! `dsmq sub`: what is put into some topics, as it is put.
+//! `dsmq sub`: prints the messages of topics as they are put.
 
 use std::time::Duration;
 
@@ -8,8 +8,7 @@ use super::{Failure, connect, in_json, meta, one_line, say};
 use crate::Config;
 use crate::client::Push;
 
-/// Subscribes and prints, until there were as many as wanted or none comes any more; false if
-/// there was none at all.
+/// Prints until the count or the wait is over; false if there was no message.
 pub fn sub(args: &Sub, config: &Config) -> Result<bool, Failure> {
     let mut client = connect(config)?;
     let mut output = stdout(args.json);
@@ -26,7 +25,7 @@ pub fn sub(args: &Sub, config: &Config) -> Result<bool, Failure> {
     Ok(printed > 0)
 }
 
-/// The topic stands first where there may be several.
+/// The line begins with the topic if there may be several.
 fn line(Push { topic, message }: &Push, args: &Sub) -> String {
     if args.json {
         return meta(message, &[("topic", &in_json(topic))]);
