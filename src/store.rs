@@ -24,7 +24,9 @@ pub use self::cache::{ReadCache, WriteThrough};
 pub use self::redis::RedisAt;
 #[cfg(all(test, feature = "redis"))]
 pub use self::redis::{cluster_tests::Server as RedisCluster, tests::Server as RedisServer};
-pub use self::sqlite::{IN_USE, compile_flags_advice, sqlite_version};
+#[cfg(feature = "bench")]
+pub use self::sqlite::compile_flags_advice;
+pub use self::sqlite::{IN_USE, sqlite_version};
 pub use self::topic_state::{Counts, TopicState};
 use crate::error::{Error, Result};
 use crate::ops::{

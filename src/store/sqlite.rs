@@ -38,7 +38,9 @@ use self::counters::TopicCounters;
 use self::damage::failed;
 pub use self::file::{IN_USE, find_file};
 use self::location::Location;
-pub use self::maintenance::{backup, check, compile_flags_advice, sqlite_version};
+#[cfg(feature = "bench")]
+pub use self::maintenance::compile_flags_advice;
+pub use self::maintenance::{backup, check, sqlite_version};
 use self::room::Room;
 use self::tables::{Bounds, Tables};
 use super::drop_log::DropLog;
