@@ -293,10 +293,14 @@ impl Broker {
             // Its lease has ended in the meantime, which returned it already.
             Err(error) if error.code == Code::Gone => {}
             Err(error) if leased => {
-                tracing::warn!("a message comes back when its lease ends: {error}");
+                tracing::warn!(
+                    "cannot return an undelivered message, it returns when its lease ends: {error}"
+                );
             }
             Err(error) => {
-                tracing::error!("a message that did not reach its taker is lost: {error}");
+                tracing::error!(
+                    "cannot return an undelivered message to its topic, it is lost: {error}"
+                );
             }
             Ok(_) => {}
         }

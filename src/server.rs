@@ -179,7 +179,9 @@ fn announce(
     };
     for Listener { addr, .. } in listeners.iter().map(AsRef::as_ref) {
         if !addr.ip().is_loopback() {
-            warn!("{addr} can be reached from other machines, and there are no access rules");
+            warn!(
+                "{addr} is reachable from other machines and there are no access rules: anyone can read and write"
+            );
         }
     }
     let frames = listeners.iter().find(|other| other.endpoint.name == coremq::NAME);
@@ -194,7 +196,7 @@ impl Drop for Server {
         self.listeners.iter().for_each(|listener| listener.wake.wake());
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                error!("a thread of the server had failed");
+                error!("a thread of the server panicked");
             }
         }
         #[cfg(feature = "http")]
@@ -280,7 +282,7 @@ impl Shared {
         let session = self.broker.session(&Caller::new(peer.ip(), "none_yet"));
         debug!("{peer} connected");
         if let Err(error) = set_options(&stream) {
-            debug!("{peer} has gone already: {error}");
+            debug!("{peer} disconnected before it was served: {error}");
             return Ok(());
         }
         let stream = Arc::new(stream);
@@ -357,7 +359,7 @@ impl Refusals {
             return;
         }
         let more = std::mem::take(&mut self.silent);
-        warn!("a connection was refused, and {more} since the last such line: {why}");
+        warn!("refused a connection, and {more} since the last such line: {why}");
         self.logged = Some(Instant::now());
     }
 }

@@ -72,7 +72,7 @@ impl Timers {
         let (mut logged, now) = (lock(&self.logged), Instant::now());
         if logged.is_none_or(|at| now - at >= LOGGED) {
             *logged = Some(now);
-            tracing::error!("what is due has to wait: {error}");
+            tracing::error!("scheduled work failed, retrying: {error}");
         }
     }
 }

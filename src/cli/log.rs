@@ -72,7 +72,10 @@ fn write(lines: &Receiver<Vec<u8>>, counts: &Counts) {
         let lost = counts.lost.swap(0, Ordering::Relaxed);
         let mut stderr = io::stderr();
         if lost > 0 {
-            let _ = writeln!(stderr, "({lost} lines of the log were lost: nobody read them)");
+            let _ = writeln!(
+                stderr,
+                "({lost} lines of the log were lost: standard error was not read)"
+            );
         }
         let _ = stderr.write_all(&line);
         counts.pending.fetch_sub(1, Ordering::SeqCst);

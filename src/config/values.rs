@@ -158,9 +158,9 @@ impl ValueEnum for SyncMode {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let help = match self {
-            SyncMode::Full => "A confirm means that the message is on disk",
-            SyncMode::Normal => "A power cut may lose the last moments, confirmed or not",
-            SyncMode::Off => "A power cut may destroy the file",
+            SyncMode::Full => "Nothing confirmed: a confirmed message is on disk",
+            SyncMode::Normal => "The last moments, confirmed or not",
+            SyncMode::Off => "The whole file",
         };
         Some(PossibleValue::new(self.as_str()).help(help))
     }
@@ -173,12 +173,9 @@ impl ValueEnum for WhenFull {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
-            WhenFull::DropOldest => PossibleValue::new("drop-oldest").help(
-                "The oldest messages are removed to make room, of whatever topic, taken ones included",
-            ),
-            WhenFull::Refuse => {
-                PossibleValue::new("refuse").help("It is answered with an error of code 'full'")
-            }
+            WhenFull::DropOldest => PossibleValue::new("drop-oldest")
+                .help("Remove the oldest messages of any topic, leased ones included"),
+            WhenFull::Refuse => PossibleValue::new("refuse").help("Fail with the code 'full'"),
         })
     }
 }

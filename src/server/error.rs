@@ -45,7 +45,7 @@ impl fmt::Display for StartError {
             StartError::Bind { addr, source, .. } => write!(f, "cannot listen on {addr}: {source}"),
             StartError::Config(text) => write!(f, "{text}"),
             StartError::Store(text) => write!(f, "cannot open the store: {text}"),
-            StartError::Thread(error) => write!(f, "the system lends no thread: {error}"),
+            StartError::Thread(error) => write!(f, "cannot spawn a thread: {error}"),
             StartError::Signals(error) => write!(f, "cannot watch for signals: {error}"),
         }
     }

@@ -100,7 +100,9 @@ pub fn raise_descriptor_limit(connections: usize) {
     let _ = setrlimit(Resource::Nofile, limit);
     let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if have < needed {
-        warn!("{have} open files are allowed: {needed} are needed for {connections} connections");
+        warn!(
+            "the limit of {have} open files is too low: {connections} connections need {needed} (ulimit -n)"
+        );
     } else if have < wanted {
         debug!(
             "{have} open files are allowed: not all of {connections} connections can wait at once"

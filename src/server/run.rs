@@ -41,7 +41,7 @@ pub(crate) fn run_config(config: Config, reload: impl Fn()) -> Result<(), StartE
     let stop = signals.handle();
     let server = Server::start_with(config, move || stop.close())?;
     if let Err(error) = print_addresses(&server) {
-        warn!("standard output does not take the addresses: {error}");
+        warn!("cannot print the addresses to standard output: {error}");
     }
     let signal = signals.forever().find(|signal| {
         let is_reload = *signal == SIGHUP;

@@ -82,7 +82,10 @@ impl Broker {
                 UNTIL_RESTART => "until the server is restarted",
                 _ => "until their lease ends",
             };
-            tracing::error!("{} messages of {topic} stay out {until}: {error}", failed.len());
+            tracing::error!(
+                "cannot settle {} messages of {topic}, they stay leased {until}: {error}",
+                failed.len()
+            );
         }
     }
 
@@ -113,7 +116,7 @@ impl Broker {
             self.serve_later(topic);
             // The store logs by itself that it is unavailable.
             if error.code != Code::Unavailable {
-                tracing::error!("the consumers of {topic} have to wait: {error}");
+                tracing::error!("cannot take messages for the consumers of {topic}: {error}");
             }
             (Vec::new(), false)
         });

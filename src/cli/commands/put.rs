@@ -19,7 +19,7 @@ pub fn put(args: &Put, config: &Config) -> Result<bool, Failure> {
         connect(config)?.put_with(&args.topic, &message, &options(args))?;
     } else if args.dedupe.is_some() {
         // All lines would count as one message.
-        let text = "with --dedupe there is one message: give it behind the topic";
+        let text = "--dedupe applies to one message: give it after the topic";
         return Err(Failure::Input(text.to_owned()));
     } else {
         put_lines(BufReader::new(io::stdin().lock()), args, &mut connect(config)?)?;
@@ -87,11 +87,10 @@ fn without_end(line: &[u8]) -> &[u8] {
 }
 
 fn to_message(text: &[u8], json: bool) -> Result<Box<RawValue>, Failure> {
-    let text = std::str::from_utf8(text)
-        .map_err(|error| Failure::Input(format!("this is no UTF-8: {error}")))?;
+    let text =
+        std::str::from_utf8(text).map_err(|error| Failure::Input(format!("not UTF-8: {error}")))?;
     if json {
-        serde_json::from_str(text)
-            .map_err(|error| Failure::Input(format!("this is no JSON: {error}")))
+        serde_json::from_str(text).map_err(|error| Failure::Input(format!("not JSON: {error}")))
     } else {
         to_raw_value(text).map_err(|error| Failure::Client(error.into()))
     }

@@ -112,7 +112,7 @@ fn state(node: &NodeInfo) -> String {
     match (node.away_seconds, node.replicas.zip(node.replica_lag_bytes)) {
         (Some(seconds), _) => format!("away for {seconds:.0} s"),
         (None, Some((replicas, bytes))) if replicas > 0 => {
-            format!("{} us, {replicas} replicas, {bytes} bytes behind", node.round_trip_us)
+            format!("{} us, {replicas} replicas, lag {bytes} bytes", node.round_trip_us)
         }
         (None, _) => format!("{} us", node.round_trip_us),
     }

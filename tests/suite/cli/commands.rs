@@ -143,7 +143,7 @@ fn strings_are_printed_as_they_are_and_the_rest_as_json() {
     assert_eq!(dsmq(&["get", "t", "--count", "9", "--json"]), ended(0, &json));
     let wrong = dsmq(&["put", "t", "--json", "{oops"]);
     assert_eq!(wrong.code, Some(2));
-    assert!(wrong.stderr.starts_with("dsmq: this is no JSON"), "{}", wrong.stderr);
+    assert!(wrong.stderr.starts_with("dsmq: not JSON"), "{}", wrong.stderr);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_wrong_line_is_named_and_those_before_it_are_stored() {
     let server = server();
     let put = run(&mut dsmq_at(server.addr(), &["put", "t", "--json"]), "1\n2\noops\n4\n");
     assert_eq!(put.code, Some(2));
-    assert!(put.stderr.starts_with("dsmq: line 3: this is no JSON"), "{}", put.stderr);
+    assert!(put.stderr.starts_with("dsmq: line 3: not JSON"), "{}", put.stderr);
     let get = run(&mut dsmq_at(server.addr(), &["get", "t", "--count", "9"]), "");
     assert_eq!(get, ended(0, &["1", "2"]));
 
@@ -189,7 +189,7 @@ fn what_is_no_utf8_is_an_error() {
     shell.args(["-c", "printf 'a\\n\\377\\n' | \"$0\" put t", env!("CARGO_BIN_EXE_dsmq")]);
     let put = run(shell.env("DSMQ_PORT", server.addr().port().to_string()), "");
     assert_eq!(put.code, Some(2));
-    assert!(put.stderr.starts_with("dsmq: line 2: this is no UTF-8"), "{}", put.stderr);
+    assert!(put.stderr.starts_with("dsmq: line 2: not UTF-8"), "{}", put.stderr);
 }
 
 #[test]

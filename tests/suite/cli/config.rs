@@ -435,14 +435,14 @@ fn help_says_what_each_choice_costs() {
     let help = run(&mut dsmq(&["--help"]), "").stdout.join(" ");
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for said in [
-        "killing the server loses nothing confirmed in any of them",
-        "full: A confirm means that the message is on disk",
-        "normal: A power cut may lose the last moments, confirmed or not",
-        "off: A power cut may destroy the file",
-        "[default: keep them for ever]",
+        "a killed server loses nothing confirmed in any mode",
+        "full: Nothing confirmed: a confirmed message is on disk",
+        "normal: The last moments, confirmed or not",
+        "off: The whole file",
+        "[default: keep them]",
         "[default: 1GiB]",
-        "[default: refuse, drop-oldest for memory]",
-        "[default: dsmq.toml, if it is there]",
+        "[default: refuse, for memory drop-oldest]",
+        "[default: dsmq.toml, if it exists]",
     ] {
         assert!(help.contains(said), "{said}");
     }
