@@ -1,5 +1,5 @@
-//! One connection to a server: what it began with, what is on its way, whether it still stands.
-//! A connection that returned an error is of no more use; only the client knows what to do then.
+//! One connection to a server: its session, the requests in flight, and whether it is usable. After
+//! an error a connection is not used again; the client decides what to do.
 
 use std::collections::VecDeque;
 use std::io::{self, BufReader};
@@ -14,50 +14,49 @@ use super::reply::{Reply, Tag, unexpected};
 use super::requests::Requests;
 use super::{Confirmed, Error, Result};
 
-/// How often a connection is tried, and the pause after the first try; each next one is doubled.
+/// Maximum number of attempts to connect. The pause after the first one doubles each time.
 pub(super) const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The longest silence of a server that owes a word.
+/// Longest silence of a server that owes a reply.
 const SILENCE: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 30 });
 
-/// The longest that it may take to reach one address.
+/// Longest time to connect to one address.
 const REACH: Duration = Duration::from_secs(10);
 
-/// After this time without a reply the connection is looked at before it is written to: the
-/// first write to a connection that the server has closed succeeds, and is lost. No server is
-/// gone and back within this time.
+/// After this time without a reply the connection is checked before a write: the first write to a
+/// connection that the server has closed succeeds, and is lost. No server stops and restarts within
+/// this time.
 const LOOK_AFTER: Duration = Duration::from_micros(100);
 
-/// How long a full socket is left alone before it is written to again, unless the server says
-/// something first.
+/// Pause before a full socket is written to again, unless the server sends something first.
 const FULL: Duration = Duration::from_millis(1);
 
 const READ_BYTES: usize = 32 * 1024;
 
 pub(super) struct Connection {
     reader: BufReader<TcpStream>,
-    /// The id at which the server began this session.
+    /// The id at which the server started this session.
     pub(super) began: u64,
-    /// The first refusal of an unconfirmed put that has not been reported.
+    /// The first refusal of an unconfirmed put that was not reported yet.
     pub(super) refused: Option<Error>,
     /// Whether an unconfirmed put was sent after the last request that was answered.
     pub(super) unanswered: bool,
-    /// What was pushed and not yet returned. It outlives the connection.
+    /// Pushes that were not returned yet. They outlive the connection.
     pub(super) inbox: Inbox,
-    /// Whether the server may push something.
+    /// Whether the server may push.
     pub(super) subscribed: bool,
-    /// Replies that had to be read before their requests were all written.
+    /// Replies that were read before all of their requests were written.
     early: VecDeque<Reply>,
-    /// When a reply was last read, or looked for.
+    /// When a reply was last read or looked for.
     looked: Instant,
-    /// Whether a read failed: what comes behind it is no reply's beginning.
+    /// Whether a read failed: the next bytes may not be the beginning of a reply.
     broken: bool,
     read_timeout: Duration,
 }
 
 impl Connection {
-    /// Connects, and again while the server is not there or has no room.
+    /// Connects, and retries while the server is absent or has no room.
     pub(super) fn open(addrs: &[SocketAddr], tries: u32) -> Result<Connection> {
         let mut pause = PAUSE;
         let mut tried = 1;
@@ -73,7 +72,7 @@ impl Connection {
         }
     }
 
-    /// Connects once, and returns when the session has begun.
+    /// Connects once, and returns when the session has started.
     fn begin(addrs: &[SocketAddr]) -> Result<Connection> {
         let stream = reach(addrs).map_err(Error::Connect)?;
         stream.set_nodelay(true).map_err(Error::Connect)?;
@@ -98,15 +97,15 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Asks for a sign of life; returns the id at which the session began.
+    /// Sends a ping; returns the id at which the session started.
     pub(super) fn ping(&mut self, tag: u64) -> Result<u64> {
         let mut request = Requests::default();
         request.add("ping", tag, |ping| {
             ping.plain("meta", true);
             Ok(())
         })?;
-        // A server that has no room says so without reading: that word is worth more than the
-        // failed write.
+        // A server without room says so without reading. Its message matters more than the failed
+        // write.
         let sent = self.send(&mut request);
         match self.reply(tag, Duration::ZERO) {
             Ok(reply) => reply.since(),
@@ -147,14 +146,15 @@ impl Connection {
         }
     }
 
-    /// Sends puts that are not confirmed.
+    /// Sends unconfirmed puts.
     pub(super) fn put(&mut self, requests: &mut Requests) -> Result<()> {
         let sent = self.send(requests);
         self.unanswered |= requests.whole() > 0;
         sent.map_err(|error| self.last_words(error))
     }
 
-    /// Why the server ended the connection, if it said so: a put that is too large, say.
+    /// The reason that the server gave for ending the connection, such as a message that is too
+    /// large.
     fn last_words(&mut self, lost: Error) -> Error {
         let word = self.reply(u64::MAX, Duration::ZERO).err();
         match (self.refused.take(), word) {
@@ -164,8 +164,8 @@ impl Connection {
         }
     }
 
-    /// Sends confirmed puts, tagged from `first` on, and adds what those before the first that
-    /// was refused came to. The outer error is the connection's, the inner one the refusal.
+    /// Sends confirmed puts, tagged from `first` on, and adds the results of those before the first
+    /// refused one. The outer error is that of the connection, the inner one the refusal.
     pub(super) fn confirm(
         &mut self,
         requests: &mut Requests,
@@ -186,9 +186,9 @@ impl Connection {
         }
     }
 
-    /// Sends requests, tagged from `first` on, that must not be carried out twice, and hands on
-    /// the reply to each. An error that [is lost](Error::is_lost) says that those without a reply
-    /// were not carried out.
+    /// Sends requests, tagged from `first` on, that must not be carried out twice, and passes on
+    /// the reply to each. After an error that [is lost](Error::is_lost), the requests without a
+    /// reply were not carried out.
     pub(super) fn each(
         &mut self,
         requests: &mut Requests,
@@ -196,7 +196,7 @@ impl Connection {
         wait: Duration,
         mut hear: impl FnMut(Reply),
     ) -> Result<()> {
-        // A failed write is no reason to stop: replies to what arrived are still to be read.
+        // After a failed write there may still be replies to the requests that arrived.
         let _ = self.send(requests);
         for (index, tag) in (first..).take(requests.len()).enumerate() {
             match self.reply(tag, wait) {
@@ -209,7 +209,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads the reply to the request of that tag, which asked the server to wait this long.
+    /// Reads the reply to the request with this tag, which asked the server to wait this long.
     pub(super) fn reply(&mut self, tag: u64, wait: Duration) -> Result<Reply> {
         loop {
             let reply = match self.early.pop_front() {
@@ -224,7 +224,7 @@ impl Connection {
         }
     }
 
-    /// Waits so long for a push; returns at once if there is one.
+    /// Waits this long for a push; returns at once if there is one.
     pub(super) fn hear(&mut self, wait: Duration) -> Result<()> {
         let start = Instant::now();
         while self.inbox.is_empty() {
@@ -238,7 +238,8 @@ impl Connection {
         Ok(())
     }
 
-    /// What nobody waits for: a push, the refusal of an earlier put, or a last word.
+    /// Handles a message that no request waits for: a push, the refusal of an earlier put, or the
+    /// reason for the end of the connection.
     fn unasked(&mut self, mut reply: Reply) -> Result<()> {
         if let Some(push) = reply.push() {
             self.inbox.add(push);
@@ -281,12 +282,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the connection still stands; hears what the server said unasked.
+    /// Whether the connection is usable. Reads what the server has sent unasked.
     pub(super) fn stands(&mut self) -> bool {
         !self.broken && (self.looked.elapsed() < LOOK_AFTER || self.look().is_ok())
     }
 
-    /// Reads what is there, up to the next push.
+    /// Reads what has arrived, up to the next push.
     fn look(&mut self) -> Result<()> {
         while self.inbox.is_empty() && self.has_input(Duration::ZERO).map_err(Error::lost)? {
             let reply = self.read()?;
@@ -296,7 +297,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether there is something to read, or will be within this time.
+    /// Whether there is something to read within this time.
     fn has_input(&mut self, wait: Duration) -> io::Result<bool> {
         if !self.reader.buffer().is_empty() {
             return Ok(true);
@@ -315,7 +316,7 @@ impl Connection {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => return Ok(true),
                 Err((io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut, _)) => return Ok(false),
-                // This process was stopped, and goes on.
+                // This process was stopped, and continues.
                 Err((io::ErrorKind::Interrupted, _)) => {}
                 Err((_, error)) => return Err(error),
             }
@@ -323,7 +324,7 @@ impl Connection {
     }
 }
 
-/// Does something with the socket that is not to wait for it.
+/// Uses the socket without blocking.
 fn unblocked<T>(
     socket: &TcpStream,
     work: impl FnOnce(&TcpStream) -> io::Result<T>,
@@ -334,7 +335,7 @@ fn unblocked<T>(
     result
 }
 
-/// Whether it may help to try again a little later.
+/// Whether another attempt may succeed a little later.
 fn passes(error: &Error) -> bool {
     match error {
         Error::Connect(error) => error.kind() != io::ErrorKind::TimedOut,
@@ -356,8 +357,8 @@ fn reach(addrs: &[SocketAddr]) -> io::Result<TcpStream> {
     Err(failed)
 }
 
-/// A port that nobody listens on may be given to the very socket that looks for it, which TCP
-/// then connects to itself.
+/// Whether the socket is connected to itself: if nobody listens on a port, the kernel may choose it
+/// for the very socket that connects to it.
 fn is_own_echo(stream: &TcpStream) -> bool {
     matches!((stream.local_addr(), stream.peer_addr()), (Ok(own), Ok(peer)) if own == peer)
 }

@@ -1,10 +1,10 @@
-//! What can go wrong between a program and its queue, in the words of that program.
+//! The errors of a client's calls.
 
 use std::{fmt, io};
 
 use super::{Confirmed, Taken};
 
-/// What every call of a [`Client`](super::Client) returns.
+/// The result of every call of a [`Client`](super::Client).
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call failed. Its text is one line that says what happened.
@@ -14,63 +14,62 @@ pub enum Error {
     /// No server could be reached.
     Connect(io::Error),
 
-    /// The connection broke, and so did those that were opened in its place. The call was not
-    /// carried out.
+    /// The connection broke, and so did the ones that replaced it. The call was not carried out.
     Disconnected(io::Error),
 
-    /// The server is there and silent. A get was not carried out.
+    /// The server does not answer. A get was not carried out.
     TimedOut,
 
-    /// The connection was lost before the answer: what was asked for may or may not have been
-    /// done. Nothing was sent again. A put may be stored; a message may be taken, and is lost
-    /// then; a lease may have been ended, and its second ack is then refused with `gone`.
+    /// The connection was lost before the reply: the request may or may not have been carried out.
+    /// It was not sent again. A put may be stored; a message may be taken, and is lost then; a
+    /// lease may have ended, and its second ack is then refused with `gone`.
     Unconfirmed,
 
-    /// The server refused the request, for the reason that the text gives.
+    /// The server refused the request.
     Server {
-        /// A stable word, one of those that the protocol document lists.
+        /// The stable code, which the protocol document lists.
         code: String,
         /// What to do about it.
         text: String,
     },
 
     /// The server refused an earlier [`put`](super::Client::put). The call that returns this did
-    /// nothing else, except that of a [`put_batch`](super::Client::put_batch) the beginning may
-    /// have been put.
+    /// nothing else, except that [`put_batch`](super::Client::put_batch) may have put the
+    /// beginning.
     EarlierPut {
-        /// A stable word, as in [`Error::Server`].
+        /// The stable code, as in [`Error::Server`].
         code: String,
         /// What to do about it.
         text: String,
     },
 
-    /// A confirmed batch came this far. Of the messages behind the one that failed, some that
-    /// were already on their way may be stored too.
+    /// A confirmed batch failed at one message. Some messages after it that were already in flight
+    /// may be stored too.
     Batch {
-        /// What the puts before the one that failed came to, in order.
+        /// The results of the puts before the one that failed, in order.
         stored: Vec<Confirmed>,
         /// Why that one failed.
         source: Box<Error>,
     },
 
-    /// A batch of takes without a lease came this far.
+    /// A batch of takes without a lease failed at one take.
     TakeBatch {
-        /// What was taken before the take that failed: nobody else has it.
+        /// The messages that were taken before, which no other client receives.
         taken: Vec<Taken>,
-        /// Why that one failed.
+        /// Why that take failed.
         source: Box<Error>,
     },
 
-    /// A message could not be written as JSON, or not be read as the type that was asked for.
+    /// A message could not be converted to JSON, or not to the requested type.
     Json(serde_json::Error),
 
-    /// What answered does not speak the protocol of dsmq.
+    /// The peer does not speak the protocol of dsmq.
     Protocol(String),
 }
 
 impl Error {
-    /// The stable word for why the server refused a request, if that is what happened: `gone`,
-    /// say, for an ack that comes after the end of its lease. The protocol document lists them.
+    /// The stable code if the server refused a request, for example `gone` for an ack after the end
+    /// of its lease. The protocol document lists them.
     pub fn code(&self) -> Option<&str> {
         match self {
             Error::Server { code, .. } | Error::EarlierPut { code, .. } => Some(code),
@@ -79,7 +78,7 @@ impl Error {
         }
     }
 
-    /// Whether the request had no effect and may be sent again over another connection.
+    /// Whether the request had no effect, so that it may be sent again over another connection.
     pub(super) fn is_lost(&self) -> bool {
         match self {
             Error::Disconnected(_) | Error::TimedOut => true,
@@ -88,7 +87,7 @@ impl Error {
         }
     }
 
-    /// A connection that broke, or that stood still for too long.
+    /// A connection that broke or stopped answering.
     pub(super) fn lost(error: io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::TimedOut,

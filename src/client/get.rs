@@ -1,4 +1,4 @@
-//! Getting: every client has its own place in every topic, and reads from there.
+//! Getting: every client reads each topic at its own pace.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::requests::{Fields, Requests};
 use super::session::{Again, WAIT_SLICE};
 use super::{Client, Message, Result};
 
-/// How far this client has come in a topic.
+/// How far this client has read a topic.
 pub(super) struct Place {
     /// The id of the last message.
     pub(super) id: u64,
@@ -15,12 +15,12 @@ pub(super) struct Place {
 }
 
 impl Client {
-    /// Gets the oldest message of the topic that this client has not had, if there is one.
+    /// Gets the oldest message of the topic that this client has not received, if there is one.
     ///
     /// # Errors
     ///
     /// [`Error::Connect`], [`Error::Disconnected`] or [`Error::TimedOut`] if the connection broke
-    /// and could not be opened again; the next get goes on from the same place.
+    /// and could not be opened again. The next get continues at the same message.
     ///
     /// [`Error::Connect`]: super::Error::Connect
     /// [`Error::Disconnected`]: super::Error::Disconnected
@@ -29,8 +29,8 @@ impl Client {
         self.next("get", topic, Duration::ZERO)
     }
 
-    /// Gets the oldest message of the topic that this client has not had, or else whatever
-    /// arrives first within this time; [`Duration::MAX`] waits for ever.
+    /// Gets the oldest message of the topic that this client has not received, or waits this long
+    /// for one. [`Duration::MAX`] waits without limit.
     ///
     /// # Errors
     ///
@@ -56,8 +56,8 @@ impl Client {
         self.next("get", topic, wait)
     }
 
-    /// Gets the newest message of the topic if this client has not had it; those before it are
-    /// passed over.
+    /// Gets the newest message of the topic if this client has not received it, and skips those
+    /// before it.
     ///
     /// # Errors
     ///
@@ -66,11 +66,11 @@ impl Client {
         self.next("get_latest", topic, Duration::ZERO)
     }
 
-    /// Gets up to `max` messages, those that are there, in order and without waiting.
+    /// Gets up to `max` messages in order, without waiting.
     ///
     /// # Errors
     ///
-    /// As [`Client::get`], if there is not one message to return.
+    /// As [`Client::get`], if there is no message to return.
     pub fn get_batch(&mut self, topic: &str, max: usize) -> Result<Vec<Message>> {
         self.report()?;
         let mut messages = Vec::new();
@@ -88,8 +88,8 @@ impl Client {
         Ok(messages)
     }
 
-    /// Moves this client's place in the topic: the next get returns the first message with a
-    /// larger id, also one that this client has had. 0 is before the oldest message.
+    /// Sets how far this client has read the topic: the next get returns the first message with a
+    /// higher id, even if the client has received it before. 0 is before the oldest message.
     ///
     /// ```
     /// # #[cfg(feature = "server")] {
@@ -110,7 +110,7 @@ impl Client {
         self.places.insert(topic.to_owned(), Place { id, session: 0 });
     }
 
-    /// Gets as many messages as may be asked for at a time; false when there are no more.
+    /// Gets as many messages as may be requested at a time; false when there are no more.
     fn get_some(&mut self, topic: &str, max: usize, messages: &mut Vec<Message>) -> Result<bool> {
         self.ready()?;
         let mut since = self.since_for(topic);
@@ -151,7 +151,7 @@ impl Client {
         })
     }
 
-    /// What a get of the topic must tell the server: the place, if this session does not know it.
+    /// The id that a get of the topic must name, if this session does not know it.
     fn since_for(&self, topic: &str) -> Option<u64> {
         match self.places.get(topic) {
             Some(place) if place.session == self.session => None,
@@ -161,18 +161,18 @@ impl Client {
         }
     }
 
-    /// This session is to be told its place in the topic before the next get.
+    /// Makes the next get name its id again.
     pub(super) fn forget_place(&mut self, topic: &str) {
         let id = self.began;
         let place = self.places.entry(topic.to_owned()).or_insert(Place { id, session: 0 });
         place.session = 0;
     }
 
-    /// A get of the topic was answered: the server now knows this place.
+    /// Records the reply to a get: the server now knows this id.
     fn arrive(&mut self, topic: &str, id: Option<u64>) {
         let session = self.session;
         match self.places.get_mut(topic) {
-            // A message that was put back comes after later ones.
+            // A returned message comes after later ones.
             Some(place) if place.session == session => place.id = place.id.max(id.unwrap_or(0)),
             Some(place) => *place = Place { id: id.unwrap_or(place.id), session },
             None => {

@@ -1,14 +1,14 @@
-//! What was pushed and not yet returned, and how far each topic came by it.
+//! Pushes that were not returned yet, and how far each topic has come.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::Push;
 
-/// Bytes of pushes that are kept while a reply is waited for. Pushes stand before the reply, so
-/// they must be read first; beyond this they are dropped, and asked for again later.
+/// Bytes of pushes that are kept while a reply is awaited. Pushes precede the reply, so they must
+/// be read first; beyond this they are dropped and requested again later.
 const KEPT_BYTES_MAX: usize = if cfg!(test) { 100_000 } else { 16 * 1024 * 1024 };
 
-/// What a push takes beside its texts.
+/// Bytes that a push takes besides its texts.
 const PUSH_BYTES: usize = size_of::<Push>() + 32;
 
 #[derive(Default)]
@@ -16,16 +16,16 @@ pub(super) struct Inbox {
     pushes: VecDeque<Push>,
     bytes: usize,
     places: HashMap<String, Place>,
-    /// Whether pushes were dropped: what comes now is not what comes next.
+    /// Whether pushes were dropped, so that the next one is not the next message.
     overflowed: bool,
 }
 
-/// How far one topic came.
+/// How far one topic has come.
 struct Place {
-    /// The largest id that was pushed, or where the topic was begun.
+    /// The highest id that was pushed, or the id at which the topic began.
     last: u64,
-    /// Pushes up to this id came over an earlier connection. Over one connection nothing comes twice, but a
-    /// message that was put back comes after later ones.
+    /// Pushes up to this id arrived over an earlier connection. Over one connection nothing arrives
+    /// twice, but a returned message comes after later ones.
     known: u64,
 }
 
@@ -64,7 +64,7 @@ impl Inbox {
         self.overflowed
     }
 
-    /// The pushes come anew, from the places that are known.
+    /// The pushes start again from the known ids.
     pub(super) fn begin_again(&mut self) {
         self.overflowed = false;
         self.places.values_mut().for_each(|place| place.known = place.last);
@@ -78,7 +78,7 @@ impl Inbox {
         self.places.insert(topic.to_owned(), Place { last: place, known: place });
     }
 
-    /// Forgets the topics that nothing subscribes to.
+    /// Removes the topics that no subscription covers.
     pub(super) fn retain(&mut self, mut covered: impl FnMut(&str) -> bool) {
         self.places.retain(|topic, _| covered(topic));
         self.pushes.retain(|push| covered(&push.topic));

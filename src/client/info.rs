@@ -1,22 +1,22 @@
-//! What a server tells of itself and of its topics.
+//! Statistics of a server and of its topics.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// How the consumers of a topic share its messages. The consumers are those of other protocols;
-/// take, get and subscribe have nothing to do with it.
+/// How the consumers of a topic share its messages. Consumers exist in other protocols only; take,
+/// get and subscribe ignore the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Every consumer has every message.
+    /// Every consumer receives every message.
     Broadcast,
-    /// Every message goes to one consumer, each in its turn.
+    /// Every message goes to one consumer, in turn.
     RoundRobin,
 }
 
 impl Policy {
-    /// The word for it on the wire.
+    /// Its name in the protocol.
     pub fn name(self) -> &'static str {
         match self {
             Policy::Broadcast => "broadcast",
@@ -24,7 +24,7 @@ impl Policy {
         }
     }
 
-    /// The policy of this name.
+    /// The policy with this name.
     pub fn from_name(name: &str) -> Option<Policy> {
         [Policy::Broadcast, Policy::RoundRobin].into_iter().find(|policy| policy.name() == name)
     }
@@ -49,8 +49,8 @@ impl<'de> Deserialize<'de> for Policy {
     }
 }
 
-/// A struct of numbers and words that is a JSON object of the same names. A field that the object
-/// has not keeps its default, and one that the struct has not is passed over.
+/// Defines a struct that is a JSON object with the same names. A missing field keeps its default,
+/// and an unknown one is ignored.
 macro_rules! json_object {
     (
         $(#[$outer:meta])*
@@ -101,23 +101,23 @@ macro_rules! json_object {
 }
 
 json_object! {
-    /// Where a message of a dead-letter topic comes from.
+    /// Where a dead letter comes from.
     Origin {
         /// The topic that it was put into.
         topic: String,
-        /// The id that it had there.
+        /// Its id there.
         id: u64,
     }
 }
 
 json_object! {
-    /// What the server tells of a topic.
+    /// Statistics of a topic.
     TopicInfo {
         /// Its name.
         topic: String,
-        /// How many messages are kept.
+        /// Number of messages.
         length: u64,
-        /// The bytes of their JSON text.
+        /// Bytes of their JSON text.
         bytes: u64,
         /// The id of the oldest message, if there is one.
         oldest: Option<u64>,
@@ -125,81 +125,81 @@ json_object! {
         newest: Option<u64>,
         /// Messages under a lease.
         leased: u64,
-        /// Messages that are not due yet; `length` does not count them.
+        /// Delayed messages; `length` does not count them.
         delayed: u64,
-        /// Messages that a bound removed since the server started, the oldest first.
+        /// Messages dropped by a bound since the server started, the oldest first.
         dropped: u64,
-        /// Messages put a second, over the last 10 seconds.
+        /// Puts per second, over the last 10 seconds.
         put_rate: f64,
-        /// Messages taken a second, over the last 10 seconds.
+        /// Takes per second, over the last 10 seconds.
         take_rate: f64,
         /// Connected consumers and subscribers.
         consumers: u64,
-        /// How consumers share its messages, if that was ever said.
+        /// How consumers share its messages, if a policy was set.
         policy: Option<Policy>,
-        /// `started`, or `stopped` while it holds its messages from consumers.
+        /// `started`, or `stopped` while its consumers receive nothing.
         state: String,
     }
 }
 
 json_object! {
-    /// What the server tells of a node that holds its store, or some of it.
+    /// State of a Redis node that holds the store or partitions of it.
     NodeInfo {
-        /// Where it is.
+        /// Its address.
         address: String,
-        /// The parts of the store that are there.
+        /// The partitions that it holds.
         parts: Vec<u16>,
-        /// Seconds for which it could not be used, if it cannot.
+        /// Seconds for which it has been unusable, if it is.
         away_seconds: Option<f64>,
-        /// Why not.
+        /// Why it is unusable.
         away_why: Option<String>,
-        /// Microseconds that it took to answer last.
+        /// Microseconds that its last answer took.
         round_trip_us: u64,
-        /// Replicas that follow it, if it tells.
+        /// Number of its replicas, if it reports them.
         replicas: Option<u64>,
-        /// Bytes that the one furthest behind has not said to have.
+        /// Bytes that the slowest replica has not acknowledged.
         replica_lag_bytes: Option<u64>,
-        /// Seconds for which the most silent of them has said nothing.
+        /// Seconds since the last acknowledgement of the slowest replica.
         replica_lag_seconds: Option<f64>,
-        /// Seconds for which the server has not known all that other servers did there, if it does not.
+        /// Seconds for which changes by other servers may be unknown to this server, if they may.
         news_lag_seconds: Option<f64>,
     }
 }
 
 json_object! {
-    /// What the server tells of itself.
+    /// Statistics of the server.
     Stats {
         /// Its version.
         version: String,
         /// Seconds since it started.
         uptime: f64,
-        /// Connections there are, this one too.
+        /// Open connections, including this one.
         connections: u64,
         /// Takers that wait for a message.
         waiting: u64,
-        /// Topics there are.
+        /// Number of topics.
         topics: u64,
-        /// Messages in all of them.
+        /// Messages in all topics.
         messages: u64,
-        /// The bytes of their JSON text.
+        /// Bytes of their JSON text.
         bytes: u64,
         /// Messages under a lease.
         leased: u64,
-        /// Messages that are not due yet.
+        /// Delayed messages.
         delayed: u64,
         /// Messages put since it started.
         puts: u64,
         /// Messages taken since it started.
         takes: u64,
-        /// Messages that a bound removed since it started, the oldest first.
+        /// Messages dropped by a bound since it started, the oldest first.
         dropped: u64,
-        /// The kind of its store: `memory`, `file` or `redis`.
+        /// The kind of its store: `memory`, `file`, `redis` or `redis-cluster`.
         store: String,
-        /// Bytes that the store takes.
+        /// Bytes that the store uses.
         size: u64,
-        /// Bytes that it may take, if there is a bound.
+        /// Maximum bytes of the store, if it has a bound.
         max_size: Option<u64>,
-        /// The nodes that hold the store, if it is elsewhere.
+        /// The nodes that hold the store, if it is in Redis.
         nodes: Vec<NodeInfo>,
     }
 }

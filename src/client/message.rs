@@ -1,4 +1,4 @@
-//! What a client gets: messages with the JSON text that was put, and what a put came to.
+//! Messages with their JSON text, and the results of puts.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -9,12 +9,12 @@ use crate::text;
 /// A message as it was put.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// Where the message stands: larger than the ids of all messages put before it.
+    /// Its id, higher than the ids of all messages put before it.
     pub id: u64,
     /// When it was put, in seconds since 1970, by the server's clock.
     pub timestamp: f64,
-    /// Where it was before it became a dead letter: told by a take, a peek and a history of a
-    /// topic that ends in `.dead`.
+    /// Where it was before it became a dead letter. Take, peek and history of a topic that ends in
+    /// `.dead` report it.
     pub from: Option<Origin>,
     pub(super) json: Box<str>,
 }
@@ -25,12 +25,12 @@ impl Message {
         &self.json
     }
 
-    /// The message as any JSON value.
+    /// The message as a JSON value.
     ///
     /// # Errors
     ///
-    /// [`Error::Json`](super::Error::Json) for what serde_json cannot hold: half a surrogate pair,
-    /// a number beyond the range of `f64`, more than 127 levels.
+    /// [`Error::Json`](super::Error::Json) for values that serde_json cannot hold: half a surrogate
+    /// pair, a number beyond the range of `f64`, more than 127 levels.
     pub fn value(&self) -> Result<Value> {
         self.decode()
     }
@@ -39,7 +39,7 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// [`Error::Json`](super::Error::Json) if the message is not of that shape.
+    /// [`Error::Json`](super::Error::Json) if the message does not have that shape.
     ///
     /// ```
     /// # #[cfg(feature = "server")] {
@@ -62,46 +62,42 @@ impl Message {
     }
 }
 
-/// What a confirmed put is answered with: the message is stored.
+/// The result of a confirmed put: the message is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Receipt {
-    /// The id that the message was given.
+    /// The id of the message.
     pub id: u64,
     /// When it was put, in seconds since 1970, by the server's clock.
     pub timestamp: f64,
 }
 
-/// What a put with options is answered with, when the server has stored the message.
+/// The result of a put with options: the server has stored the message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Confirmed {
-    /// The id that the message was given; a message that was put with a delay has none until it
-    /// is due.
+    /// The id of the message. A delayed message has none until it is due.
     pub id: Option<u64>,
-    /// When it was put, or when a delayed one will be, in seconds since 1970, by the server's
-    /// clock.
+    /// When it was put, or will be due, in seconds since 1970, by the server's clock.
     pub timestamp: f64,
-    /// Whether this message was not stored, since one with the same dedupe key was put before:
-    /// the id and the time are that one's.
+    /// Whether the message was not stored because one with the same dedupe key was put before. The
+    /// id and the time are those of the earlier one.
     pub duplicate: bool,
 }
 
-/// A message that was taken, for whoever took it alone.
+/// A message that this client has taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Taken {
     /// The topic that it was taken from.
     pub topic: String,
-    /// What was taken.
     pub message: Message,
-    /// How often it was handed out, this time included: 1 the first time.
+    /// Number of deliveries, including this one: 1 the first time.
     pub deliveries: u64,
 }
 
-/// A message of a topic that was subscribed to.
+/// A message of a subscribed topic.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Push {
     /// The topic that it was put into.
     pub topic: String,
-    /// What was put.
     pub message: Message,
 }
 

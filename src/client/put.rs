@@ -1,4 +1,4 @@
-//! Putting: without an answer, with one, and with options.
+//! Putting: unconfirmed, confirmed, and with options.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::requests::{Fields, Requests};
 use super::{Client, Confirmed, Error, Receipt, Result};
 
-/// How a message is put, if not as it comes.
+/// The options of a put.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -25,25 +25,24 @@ pub struct Put {
 }
 
 impl Put {
-    /// As it comes.
+    /// No options.
     pub fn new() -> Put {
         Put::default()
     }
 
-    /// 0 to 9, and 4 if it is not said: a take hands out higher ones first.
+    /// Priority from 0 to 9, by default 4: a take returns higher ones first.
     pub fn priority(mut self, priority: u8) -> Put {
         self.priority = Some(priority);
         self
     }
 
-    /// Once this time has passed since the message was due, nobody is handed it any more.
+    /// The message expires this long after it became visible: nobody receives it any more.
     pub fn ttl(mut self, ttl: Duration) -> Put {
         self.ttl = Some(ttl);
         self
     }
 
-    /// The message is due, and gets its id, when this time has passed; until then nobody is
-    /// handed it.
+    /// The message becomes visible, and gets its id, after this time.
     pub fn delay(mut self, delay: Duration) -> Put {
         self.delay = Some(delay);
         self
@@ -75,12 +74,12 @@ impl Put {
 }
 
 impl Client {
-    /// Puts a message, anything that serde can write as JSON, and does not wait for an answer.
+    /// Puts a message, any value that serde can convert to JSON, without waiting for a reply.
     ///
     /// # Errors
     ///
-    /// [`Error::Json`] if it cannot be written as JSON. That the server refused it is told by a
-    /// later call: see [the module](super).
+    /// [`Error::Json`] if it cannot be converted. A later call reports that the server refused it:
+    /// see [the module](super).
     pub fn put<M: Serialize + ?Sized>(&mut self, topic: &str, message: &M) -> Result<()> {
         self.put_batch(topic, &[message])
     }
@@ -90,7 +89,7 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::Server`] if it was refused; [`Error::Unconfirmed`] if the connection was lost
-    /// before the answer came.
+    /// before the reply.
     ///
     /// ```
     /// # #[cfg(feature = "server")] {
@@ -110,13 +109,13 @@ impl Client {
         receipt(self.put_with(topic, message, &Put::new())?)
     }
 
-    /// Puts a message as the options say, and returns when the server has stored it.
+    /// Puts a message with these options and returns when the server has stored it.
     ///
     /// # Errors
     ///
     /// As [`Client::put_confirmed`]. A put with a dedupe key may be repeated after an
-    /// [`Error::Unconfirmed`]: it is then [a duplicate](Confirmed::duplicate) if it was stored
-    /// the first time.
+    /// [`Error::Unconfirmed`]: it is then [a duplicate](Confirmed::duplicate) if it was stored the
+    /// first time.
     ///
     /// ```
     /// # #[cfg(feature = "server")] {
@@ -145,11 +144,11 @@ impl Client {
         stored.pop().ok_or_else(|| Error::Protocol("a batch of one without an answer".into()))
     }
 
-    /// Puts messages in order, many in one write, and does not wait for an answer.
+    /// Puts messages in order, many in one write, without waiting for a reply.
     ///
     /// # Errors
     ///
-    /// As [`Client::put`]; the messages before one that cannot be written as JSON may be stored.
+    /// As [`Client::put`]. The messages before one that cannot be converted may be stored.
     pub fn put_batch<M: Serialize>(&mut self, topic: &str, messages: &[M]) -> Result<()> {
         self.report()?;
         let mut messages = messages.iter().peekable();
@@ -170,8 +169,8 @@ impl Client {
         Ok(())
     }
 
-    /// Puts messages in order and returns, when the server has stored them all, a receipt for
-    /// each. Many are on their way at a time, so this is many times as fast as one by one.
+    /// Puts messages in order. Returns a receipt for each when the server has stored them all. Many
+    /// are in flight at a time, so this is many times as fast as one by one.
     ///
     /// # Errors
     ///
@@ -198,8 +197,8 @@ impl Client {
         stored.into_iter().map(receipt).collect()
     }
 
-    /// Puts messages in order, each as the options say, and returns, when the server has stored
-    /// them all, what each came to.
+    /// Puts messages in order with these options. Returns the result of each when the server has
+    /// stored them all.
     ///
     /// # Errors
     ///
@@ -233,7 +232,7 @@ impl Client {
         Ok(())
     }
 
-    /// Puts as many messages as may be on their way at a time, and waits for their answers.
+    /// Puts as many messages as may be in flight at a time, and waits for their replies.
     fn confirm_some<M: Serialize>(
         &mut self,
         topic: &str,
@@ -263,7 +262,7 @@ impl Client {
             client.ready()?;
             requests.restart();
             match client.with(|connection| connection.confirm(&mut requests, first, stored)) {
-                // The rest was not carried out: it is sent with what comes next.
+                // The rest was not carried out: it is sent with the next part.
                 Err(error) if error.is_lost() && stored.len() > before => Ok(Ok(())),
                 result => result,
             }
@@ -271,7 +270,7 @@ impl Client {
     }
 }
 
-/// What a put without a delay comes to.
+/// The result of a put without a delay.
 fn receipt(Confirmed { id, timestamp, .. }: Confirmed) -> Result<Receipt> {
     let id = id.ok_or_else(|| Error::Protocol("a stored message without an id".into()))?;
     Ok(Receipt { id, timestamp })

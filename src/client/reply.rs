@@ -8,16 +8,16 @@ use serde_json::value::RawValue;
 
 use super::{Confirmed, Error, Message, Origin, Push, Result, Stats, Taken, TopicInfo};
 
-/// The tag of puts that ask for no reply. Requests that do carry a number.
+/// The tag of unconfirmed puts. Requests with a reply carry a number.
 pub(super) const PUT_TAG: &str = "put";
 
-/// Whose reply it is.
+/// Which request a reply belongs to.
 #[derive(Debug, Default, PartialEq)]
 pub(super) enum Tag {
-    /// Nobody's: the server speaks of the connection.
+    /// To none: the server speaks of the connection.
     #[default]
     None,
-    /// The refusal of a put that asked for no reply.
+    /// To an unconfirmed put, which was refused.
     Put,
     Request(u64),
     Unknown,
@@ -33,13 +33,13 @@ impl From<Value> for Tag {
     }
 }
 
-/// A reply of any kind, or a push; which fields it has is up to the request.
+/// A reply of any kind, or a push. Its fields depend on the request.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
     pub(super) tag: Tag,
     error: Option<String>,
     code: Option<String>,
-    /// A push has it, and a reply has not.
+    /// A push has it, and a reply does not.
     topic: Option<String>,
     message: Option<Box<RawValue>>,
     empty: bool,
@@ -53,7 +53,7 @@ pub(super) struct Reply {
     looks: Option<u64>,
     deleted: Option<bool>,
     purged: Option<u64>,
-    /// Outside: whether the field is there. Inside: what it says, if that is not null.
+    /// The outer option says whether the field exists, the inner one whether it is null.
     policy: Option<Option<String>>,
     messages: Option<Vec<Reply>>,
     topics: Option<Vec<TopicInfo>>,
@@ -61,13 +61,13 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// The server's refusal, if this is one: its code and what to do about it.
+    /// The code and text if the server refused the request.
     pub(super) fn refusal(&mut self) -> Option<(String, String)> {
         let text = self.error.take()?;
         Some((self.code.take().unwrap_or_default(), text))
     }
 
-    /// The reply to a request that is answered with nothing but yes or no.
+    /// The reply to a request that has no other result than success.
     pub(super) fn accepted(mut self) -> Result<Reply> {
         match self.refusal() {
             Some((code, text)) => Err(Error::Server { code, text }),
@@ -75,7 +75,8 @@ impl Reply {
         }
     }
 
-    /// The same, unless the server closes: then it has carried nothing out, and refused nothing.
+    /// As [`Reply::accepted`], unless the server is closing: then it has carried out nothing and
+    /// refused nothing.
     pub(super) fn unless_closing(self) -> Result<Reply> {
         match &self {
             Reply { error: Some(_), code: Some(code), .. } if code == "closing" => self.accepted(),
@@ -83,12 +84,13 @@ impl Reply {
         }
     }
 
-    /// What of this reply the request needs; one without it is none of a dsmq server.
+    /// The part of the reply that the request needs. A reply without it does not come from a dsmq
+    /// server.
     fn part<T>(self, request: &str, part: impl FnOnce(Reply) -> Option<T>) -> Result<T> {
         part(self.accepted()?).ok_or_else(|| unexpected(request))
     }
 
-    /// A push, if this is one.
+    /// The push, if this is one.
     pub(super) fn push(&mut self) -> Option<Push> {
         let topic = self.topic.take()?;
         let (json, from) = (self.message.take()?.into(), self.from.take());
@@ -101,7 +103,7 @@ impl Reply {
         Some(Message { id: self.id?, timestamp: self.timestamp?, from, json })
     }
 
-    /// The reply to a get, with what a request makes of the message.
+    /// The reply to a get, with the message converted by `part`.
     fn if_any<T>(self, request: &str, part: impl FnOnce(Reply) -> Option<T>) -> Result<Option<T>> {
         self.part(request, |reply| if reply.empty { Some(None) } else { part(reply).map(Some) })
     }
@@ -118,7 +120,7 @@ impl Reply {
         })
     }
 
-    /// The reply to a peek: the message, and how often it was looked at.
+    /// The reply to a peek: the message, and how often it was peeked at.
     pub(super) fn peeked(self) -> Result<Option<(Message, u64)>> {
         self.if_any("a peek", |reply| {
             let looks = reply.looks?;
@@ -137,12 +139,12 @@ impl Reply {
         })
     }
 
-    /// The reply to a ping: the place where the session began.
+    /// The reply to a ping: the id at which the session started.
     pub(super) fn since(self) -> Result<u64> {
         self.part("a ping", |reply| reply.since)
     }
 
-    /// The reply to a subscribe: where "now" was.
+    /// The reply to a subscribe: the id that "now" stood for.
     pub(super) fn subscribed(self) -> Result<Option<u64>> {
         Ok(self.accepted()?.since)
     }

@@ -9,26 +9,26 @@ use serde::ser::Serialize;
 use super::Result;
 use super::reply::PUT_TAG;
 
-/// Requests that are sent before the first of their replies is read. Their replies are small
-/// enough (or the requests are) for the buffers of two sockets, so that a server which writes and
-/// a client which writes never wait for each other.
+/// Requests that are sent before the first of their replies is read. They, or their replies, fit
+/// into the buffers of two sockets, so that a writing server and a writing client never wait for
+/// each other.
 const FLIGHT_REQUESTS: usize = 256;
 
 /// Bytes of requests that are sent before the first of their replies is read; one larger request
 /// goes alone.
 const FLIGHT_BYTES: usize = 32 * 1024;
 
-/// Requests, encoded, and how much of them has been sent.
+/// Encoded requests, and how much of them has been sent.
 #[derive(Default)]
 pub(super) struct Requests {
     bytes: Vec<u8>,
-    /// Where each request ends in `bytes`.
+    /// The end of each request in `bytes`.
     ends: Vec<usize>,
     sent: usize,
 }
 
 impl Requests {
-    /// Adds a request. One whose fields fail adds nothing.
+    /// Adds a request. If its fields fail, nothing is added.
     pub(super) fn add(
         &mut self,
         action: &str,
@@ -38,7 +38,7 @@ impl Requests {
         self.encode(action, tag, fields)
     }
 
-    /// Adds a put that asks for no reply.
+    /// Adds an unconfirmed put.
     pub(super) fn put<M>(&mut self, topic: &str, message: &M) -> Result<()>
     where
         M: Serialize + ?Sized,
@@ -49,8 +49,7 @@ impl Requests {
         })
     }
 
-    /// The tag goes before all else: an error that need not wait for the message's end can then
-    /// carry it.
+    /// The tag comes first, so that an error found before the end of the message can carry it.
     fn encode(
         &mut self,
         action: &str,
@@ -79,22 +78,22 @@ impl Requests {
         self.ends.is_empty()
     }
 
-    /// Whether as much waits to be sent as may be on its way at a time.
+    /// Whether as much waits to be sent as may be in flight.
     pub(super) fn is_full(&self) -> bool {
         self.ends.len() >= FLIGHT_REQUESTS || self.bytes.len() >= FLIGHT_BYTES
     }
 
-    /// How many bytes were sent.
+    /// Bytes that were sent.
     pub(super) fn sent(&self) -> usize {
         self.sent
     }
 
-    /// How many requests were sent to their last byte; the server has not seen the others.
+    /// Requests that were sent completely. The server has not seen the others.
     pub(super) fn whole(&self) -> usize {
         self.ends.partition_point(|end| *end <= self.sent)
     }
 
-    /// Goes back to the start of the first request that was not sent to its last byte.
+    /// Goes back to the start of the first request that was not sent completely.
     pub(super) fn rewind(&mut self) {
         let whole = self.whole();
         self.sent = whole.checked_sub(1).and_then(|last| self.ends.get(last)).copied().unwrap_or(0);
@@ -105,7 +104,7 @@ impl Requests {
         self.sent = 0;
     }
 
-    /// Writes what has not been sent, and keeps count of it.
+    /// Writes the bytes that were not sent yet, and counts them.
     pub(super) fn send(&mut self, mut socket: impl Write) -> std::io::Result<()> {
         while let Some(rest) = self.bytes.get(self.sent..)
             && !rest.is_empty()
@@ -121,11 +120,11 @@ impl Requests {
     }
 }
 
-/// The fields of a request behind its action and its tag.
+/// The fields of a request after its action and tag.
 pub(super) struct Fields<'a>(&'a mut Vec<u8>);
 
 impl Fields<'_> {
-    /// Adds a field whose value is JSON as it is displayed: a number or a truth value.
+    /// Adds a field whose value is JSON as displayed: a number or a boolean.
     pub(super) fn plain(&mut self, name: &str, value: impl Display) {
         self.0.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
     }
@@ -188,7 +187,7 @@ mod tests {
         assert_eq!((text(&requests), requests.len()), (before.as_str(), 1));
     }
 
-    /// Takes a few bytes and then no more.
+    /// Accepts this many bytes and then no more.
     struct Narrow(usize);
 
     impl Write for Narrow {

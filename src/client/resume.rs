@@ -1,9 +1,9 @@
-//! Subscribing again, over a new connection, to what the old one was subscribed to: each topic
-//! from its last push, or from where its subscription began.
+//! Subscribes again over a new connection: each topic continues after its last push, or where its
+//! subscription began.
 //!
-//! A prefix has one beginning for all its topics, known and unknown. Its subscription is begun at
-//! the first message that is missing, which `topics` and one get of each such topic tell; what
-//! other topics push again from there on is known by its id, and dropped.
+//! A prefix has one start for all its topics, known and unknown. It starts at the first missing
+//! message, found by `topics` and one get of each such topic. Messages of other topics that are
+//! pushed again are recognised by their ids and dropped.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use super::subscribe::{Start, Subscription, subscribe_fields};
 use super::topics::history_fields;
 use super::{Client, Result};
 
-/// The most topics whose first missing message is looked up. Beyond that the last push of a
-/// topic has to do, which may bring many messages that are known.
+/// Maximum number of topics whose first missing message is looked up. For the others the last push
+/// is the start, which can bring many messages again.
 const LOOKED_UP_MAX: usize = 1_000;
 
 impl Client {
-    /// Sees to it that the server of this session knows of the subscriptions.
+    /// Makes sure that the server of this session knows the subscriptions.
     pub(super) fn resume(&mut self) -> Result<()> {
         if let Some(connection) = &mut self.connection {
             connection.subscribed = true;
@@ -48,14 +48,15 @@ impl Client {
         Ok(())
     }
 
-    /// The id behind which each subscription is to begin.
+    /// The id after which each subscription starts.
     fn beginnings(&mut self, list: &[Subscription]) -> Result<Vec<u64>> {
         let missing = self.missing(list)?;
         let began = self.connection.as_ref().map_or(0, |connection| connection.began);
         let mut begins = Vec::with_capacity(list.len());
         for subscription in list {
             begins.push(if subscription.prefix().is_some() {
-                // What is put into any topic from now on has a larger id than this session.
+                // Every message put from now on, into any topic, has a higher id than this
+                // session's start.
                 let missing = missing.iter().filter(|(topic, _)| subscription.covers(topic));
                 missing.map(|(_, before)| *before).fold(began, u64::min)
             } else {
@@ -65,8 +66,8 @@ impl Client {
         Ok(begins)
     }
 
-    /// The topics of prefixes that hold something which was not pushed, with an id before the
-    /// first such message.
+    /// The topics of prefixes with messages that were not pushed, each with an id before the first
+    /// such message.
     fn missing(&mut self, list: &[Subscription]) -> Result<Vec<(String, u64)>> {
         let mut missing = Vec::new();
         if list.iter().all(|subscription| subscription.prefix().is_none()) {
@@ -76,7 +77,7 @@ impl Client {
         for row in topics {
             if list.iter().any(|known| known.prefix().is_some() && known.covers(&row.topic)) {
                 let place = self.place_in(&row.topic, list)?;
-                // Nothing up to there is to come again, wherever the prefix will begin.
+                // Messages up to there must not come again, wherever the prefix starts.
                 self.inbox().begin(&row.topic, place);
                 if row.newest.is_some_and(|newest| newest > place) {
                     missing.push((row.topic, place));
@@ -89,7 +90,7 @@ impl Client {
         Ok(missing)
     }
 
-    /// Moves each place to right before the message that follows it.
+    /// Moves each start to just before the message that follows it.
     fn look_up(&mut self, missing: &mut [(String, u64)]) -> Result<()> {
         for (topic, place) in missing {
             let fields = |get: &mut Fields| {
@@ -98,7 +99,7 @@ impl Client {
                 get.json("topic", &*topic)
             };
             let next = self.exchange("get", Again::May, Duration::ZERO, fields)?.message()?;
-            // This has moved the session's place of get, of which it is told anew.
+            // This has moved the session's get cursor, so it must be named again.
             self.forget_place(topic);
             if let Some(next) = next {
                 *place = next.id.saturating_sub(1);
@@ -107,7 +108,7 @@ impl Client {
         Ok(())
     }
 
-    /// How far a topic came, or else where the first of its subscriptions began.
+    /// How far a topic has come, or else where the first of its subscriptions began.
     fn place_in(&mut self, topic: &str, list: &[Subscription]) -> Result<u64> {
         if let Some(place) = self.inbox().place(topic) {
             return Ok(place);

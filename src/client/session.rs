@@ -1,5 +1,5 @@
-//! What all calls of a [`Client`] share: they go on over a new connection when the old one
-//! breaks, tell it the places that it does not know, and report what earlier puts came to.
+//! What all calls of a [`Client`] share: they continue over a new connection when the old one
+//! breaks, tell it the ids that it does not know, and report the results of earlier puts.
 
 use std::time::{Duration, Instant};
 
@@ -9,24 +9,24 @@ use super::reply::Reply;
 use super::requests::{Fields, Requests};
 use super::{Client, Error, Result};
 
-/// How many connections one call uses before it gives up; each is tried [`TRIES`] times.
+/// Maximum number of connections that one call uses; each is tried [`TRIES`] times.
 const CONNECTIONS: u32 = 3;
 
-/// The longest wait that is asked of the server at a time, so that a connection which died
-/// without a word does not hold up a long wait.
+/// Longest wait in one request, so that a connection that died silently does not hold up a long
+/// wait.
 pub(super) const WAIT_SLICE: Duration = Duration::from_secs(30);
 
 /// Whether a request may be carried out twice.
 #[derive(Clone, Copy)]
 pub(super) enum Again {
-    /// It changes nothing, or nothing that the lease of a take does not put right.
+    /// It changes nothing, or nothing that the end of a lease does not repair.
     May,
     /// It is not sent again unless the server cannot have carried it out.
     MustNot,
 }
 
 impl Client {
-    /// One request and its reply, over connection after connection.
+    /// Sends a request and returns its reply, over new connections if necessary.
     pub(super) fn ask(
         &mut self,
         action: &str,
@@ -36,13 +36,13 @@ impl Client {
         self.report()?;
         self.retry(|client| {
             client.ready()?;
-            // A refusal is the caller's, but a server that closes has refused nothing.
+            // A refusal is the caller's, but a closing server has refused nothing.
             client.exchange(action, again, Duration::ZERO, &fields)?.unless_closing()
         })
     }
 
-    /// One request and its reply over the connection there is, and over no other: what the
-    /// server was told before still holds. The request may ask the server to wait so long.
+    /// Sends a request and returns its reply over the present connection only, so that everything
+    /// the server was told still holds. The request may ask the server to wait this long.
     pub(super) fn exchange(
         &mut self,
         action: &str,
@@ -66,8 +66,8 @@ impl Client {
         })
     }
 
-    /// Asks again and again, for a slice of time each, until there is something or all of the
-    /// time has passed.
+    /// Repeats a request, for a slice of time each, until there is a result or all of the time has
+    /// passed.
     pub(super) fn waiting<T>(
         &mut self,
         wait: Duration,
@@ -92,7 +92,7 @@ impl Client {
         }
     }
 
-    /// Returns the refusal of an earlier put, if there is one that has not been returned.
+    /// Returns the refusal of an earlier put that was not returned yet.
     pub(super) fn report(&mut self) -> Result<()> {
         let refused = self.connection.as_mut().and_then(|connection| connection.refused.take());
         match self.refused.take().or(refused) {
@@ -123,7 +123,7 @@ impl Client {
         }
     }
 
-    /// Sees to it that there is a connection, and one that still stands.
+    /// Makes sure that there is a usable connection.
     pub(super) fn ready(&mut self) -> Result<()> {
         if self.connection.as_mut().is_some_and(|connection| !connection.stands()) {
             self.disconnect();
@@ -131,8 +131,8 @@ impl Client {
         if let Some(connection) = &mut self.connection
             && connection.inbox.overflowed()
         {
-            // The dropped pushes come again over a new connection, which begins with them. What
-            // was put over this one is to be known before.
+            // The dropped pushes come again over a new connection, which begins with them. The
+            // results of the puts over this one must be known first.
             let tag = self.last_tag + 1;
             self.last_tag = tag;
             let _ = connection.ping(tag);
@@ -148,7 +148,7 @@ impl Client {
         Ok(())
     }
 
-    /// What was pushed, whether there is a connection or not.
+    /// The pushes, whether there is a connection or not.
     pub(super) fn inbox(&mut self) -> &mut Inbox {
         match &mut self.connection {
             Some(connection) => &mut connection.inbox,
@@ -156,7 +156,7 @@ impl Client {
         }
     }
 
-    /// Uses the connection; one that fails is not used again.
+    /// Uses the connection; after an error it is not used again.
     pub(super) fn with<T>(&mut self, work: impl FnOnce(&mut Connection) -> Result<T>) -> Result<T> {
         let Some(connection) = &mut self.connection else {
             return Err(Error::lost(std::io::ErrorKind::NotConnected.into()));

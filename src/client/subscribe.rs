@@ -1,4 +1,4 @@
-//! Subscribing: what is put into some topics comes without being asked for.
+//! Subscribing: the server pushes the messages of topics.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use super::requests::Fields;
 use super::session::Again;
 use super::{Client, Push, Result};
 
-/// After so long without a push the server is asked whether it is still there.
+/// After this long without a push the client pings the server.
 const SILENT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 
-/// Where a subscription begins.
+/// Where a subscription starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With what is put from now on.
+    /// With the messages put from now on.
     Now,
     /// With the oldest message that is kept.
     Oldest,
-    /// Behind the message of this id.
+    /// After the message with this id.
     Id(u64),
-    /// With the last so many messages of each topic that there is, 1,000 at most.
+    /// With this many of the last messages of each existing topic, at most 1,000.
     Last(u32),
 }
 
@@ -34,7 +34,7 @@ impl Start {
     }
 }
 
-/// What a client subscribed to, and has not unsubscribed from.
+/// The subscriptions of a client.
 #[derive(Default)]
 pub(super) struct Subscriptions {
     pub(super) list: Vec<Subscription>,
@@ -46,12 +46,12 @@ pub(super) struct Subscriptions {
 pub(super) struct Subscription {
     pub(super) name: String,
     pub(super) start: Start,
-    /// The last id that was given out when it began.
+    /// The highest id when it began.
     pub(super) since: u64,
 }
 
 impl Subscription {
-    /// What the topics begin with that it stands for, if it is a prefix.
+    /// The prefix, if it is one.
     pub(super) fn prefix(&self) -> Option<&str> {
         self.name.strip_suffix('*')
     }
@@ -65,28 +65,27 @@ impl Subscription {
 }
 
 impl Client {
-    /// Subscribes to topics, all beginning at the same place: [`Client::next_push`] returns what
-    /// is put into them. A name that ends in `*` stands for all topics that begin like it, also
-    /// those that are yet to be made. Subscribing removes nothing, and moves no place of
-    /// [`Client::get`]. A topic that is subscribed to already goes on from where it is.
+    /// Subscribes to topics, all with the same start: [`Client::next_push`] returns their messages.
+    /// A name that ends in `*` stands for all topics with this prefix, including future ones.
+    /// Subscribing removes nothing and does not affect [`Client::get`]. A topic that is already
+    /// subscribed to continues where it is.
     ///
-    /// Pushes come over the same connection as replies. Those that stand before a reply which
-    /// another call waits for are kept, in order, up to 16 MiB; what is pushed beyond that is
-    /// left to the server, and comes later, over a new connection.
+    /// Pushes arrive over the same connection as replies. Pushes before a reply that another call
+    /// waits for are kept in order, up to 16 MiB; beyond that they stay on the server and arrive
+    /// later, over a new connection.
     ///
-    /// When the connection breaks, [`Client::next_push`] subscribes again, to each topic from its
-    /// last push: nothing that is still kept is lost, and nothing comes twice. The order remains
-    /// within each topic, but need not between topics. A message that a take removed, and that the
-    /// server put back, comes after later ones if it was away when those were pushed; not over a new
-    /// connection. Of a topic of which nothing had come,
-    /// [`Start::Last`] looks back from where it then ends, and in any case to where the
-    /// subscription began.
+    /// When the connection breaks, [`Client::next_push`] subscribes again, to each topic after its
+    /// last push: no message that is still kept is lost, and none arrives twice. The order is kept
+    /// within each topic, but not always between topics. A message that a take removed and the
+    /// server returned arrives after later ones if those were pushed in between; not over a new
+    /// connection. For a topic without a push so far, [`Start::Last`] counts from its end at that
+    /// moment, and at least from where the subscription began.
     ///
     /// # Errors
     ///
     /// [`Error::Server`](super::Error::Server) if it was refused, with the code
-    /// `too_many_subscriptions` beyond 1,000; as [`Client::get`] if the connection broke. Then
-    /// this client is subscribed to what it was before.
+    /// `too_many_subscriptions` above 1,000; as [`Client::get`] if the connection broke. The
+    /// earlier subscriptions stay.
     ///
     /// ```
     /// # #[cfg(feature = "server")] {
@@ -125,12 +124,12 @@ impl Client {
         Ok(())
     }
 
-    /// Ends subscriptions, by the names that they were made with. Pushes of their topics that
-    /// were not returned yet are dropped.
+    /// Ends subscriptions, by the names with which they were made. Their pushes that were not
+    /// returned yet are dropped.
     ///
     /// # Errors
     ///
-    /// As [`Client::get`]; also then the subscriptions have ended.
+    /// As [`Client::get`]; the subscriptions have ended even then.
     pub fn unsubscribe<T: AsRef<str>>(&mut self, topics: &[T]) -> Result<()> {
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
         self.report()?;
@@ -150,15 +149,14 @@ impl Client {
         result
     }
 
-    /// The next message of the topics that this client subscribed to: one that is there, or else
-    /// the first that comes within this time; [`Duration::MAX`] waits for ever. Without a
-    /// subscription there is none to wait for.
+    /// The next message of the subscribed topics, or the first that arrives within this time;
+    /// [`Duration::MAX`] waits without limit. Without a subscription it returns at once.
     ///
-    /// Within a topic they come in the order of their ids.
+    /// The messages of a topic arrive in the order of their ids.
     ///
     /// # Errors
     ///
-    /// As [`Client::get`]; the next call goes on from the same place.
+    /// As [`Client::get`]; the next call continues at the same message.
     pub fn next_push(&mut self, wait: Duration) -> Result<Option<Push>> {
         if self.subscriptions.list.is_empty() {
             self.report()?;
@@ -170,7 +168,7 @@ impl Client {
                 client.ready()?;
                 client.resume()?;
                 if silent {
-                    // A connection that died without a word is as silent as one without pushes.
+                    // A connection that died silently looks like one without pushes.
                     client.exchange("ping", Again::May, Duration::ZERO, |_| Ok(()))?;
                 }
                 client.with(|connection| connection.hear(wait))?;
@@ -181,7 +179,7 @@ impl Client {
     }
 }
 
-/// `meta` asks for the id behind which "now" lies.
+/// `meta` requests the id that "now" stands for.
 pub(super) fn subscribe_fields<T>(subscribe: &mut Fields, topic: &T, start: Start) -> Result<()>
 where
     T: serde::Serialize + ?Sized,

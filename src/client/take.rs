@@ -1,4 +1,4 @@
-//! Taking: a message for one taker alone, at once or until its lease ends.
+//! Taking: a message for one taker, removed at once or under a lease.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use super::session::{Again, WAIT_SLICE};
 use super::{Client, Error, Result, Taken};
 
 impl Client {
-    /// Takes the oldest message of the topic, whenever it was put, and removes it; of messages
-    /// with different priorities, the oldest of the highest.
+    /// Takes the oldest message of the highest priority in the topic and removes it, whenever it
+    /// was put.
     ///
-    /// The message is this client's at most once: one that was on its way when the connection
-    /// broke may be lost. A lease protects from that: see [`Client::take_lease`].
+    /// It is delivered at most once: a message that was in flight when the connection broke may be
+    /// lost. A lease prevents that: see [`Client::take_lease`].
     ///
     /// # Errors
     ///
-    /// [`Error::Unconfirmed`] if the connection was lost before the answer came: a message may
-    /// have been taken, and is lost then. The take is not repeated.
-    /// [`Error::Connect`], [`Error::Disconnected`] or [`Error::TimedOut`] if the connection broke
-    /// before the server saw the request, and could not be opened again: nothing was taken.
+    /// [`Error::Unconfirmed`] if the connection was lost before the reply: a message may have been
+    /// taken, and is lost then. The take is not repeated. [`Error::Connect`],
+    /// [`Error::Disconnected`] or [`Error::TimedOut`] if the connection broke before the server saw
+    /// the request, and could not be opened again: nothing was taken.
     ///
     /// ```
     /// # #[cfg(feature = "server")] {
@@ -37,17 +37,18 @@ impl Client {
         self.take_wait(topic, None, Duration::ZERO)
     }
 
-    /// Takes the oldest message of the topic for as long as the lease lasts. Within that time
-    /// [`Client::ack`] removes it, or [`Client::nack`] returns it; after that it is handed out
-    /// again, with [`deliveries`](Taken::deliveries) one higher.
+    /// Takes the next message of the topic for the time of the lease. Within that time
+    /// [`Client::ack`] removes it, or [`Client::nack`] returns it. Afterwards another take receives
+    /// it, with [`deliveries`](Taken::deliveries) one higher.
     ///
-    /// So every message is handed out at least once, and what is done with it may be done twice:
-    /// by a taker that is slower than its lease, for one.
+    /// Every message is delivered at least once, so work may be done twice, for example by a taker
+    /// that is slower than its lease.
     ///
     /// # Errors
     ///
     /// [`Error::Connect`], [`Error::Disconnected`] or [`Error::TimedOut`] if the connection broke
-    /// and could not be opened again. What was taken meanwhile comes back when its lease ends.
+    /// and could not be opened again. A message that was taken meanwhile comes back when its lease
+    /// ends.
     ///
     /// ```
     /// # #[cfg(feature = "server")] {
@@ -71,9 +72,9 @@ impl Client {
         self.take_wait(topic, Some(lease), Duration::ZERO)
     }
 
-    /// Takes with or without a lease: what is there, or else what arrives within this time;
-    /// [`Duration::MAX`] waits for ever. Of the takers that wait, the one that began first is
-    /// served first; a client that waits for long begins again every 30 seconds.
+    /// Takes with or without a lease, and waits this long for a message; [`Duration::MAX`] waits
+    /// without limit. Waiting takers are served in the order in which they began; a client that
+    /// waits long begins again every 30 seconds.
     ///
     /// # Errors
     ///
@@ -84,7 +85,7 @@ impl Client {
         lease: Option<Duration>,
         wait: Duration,
     ) -> Result<Option<Taken>> {
-        // What a lost reply brought comes back when its lease ends.
+        // A message in a lost reply comes back when its lease ends.
         let again = if lease.is_some() { Again::May } else { Again::MustNot };
         self.waiting(wait, WAIT_SLICE, |client, wait| {
             client.ready()?;
@@ -93,14 +94,14 @@ impl Client {
         })
     }
 
-    /// Takes up to `max` messages, those that are there, without waiting. Many requests are on
-    /// their way at a time, so this is many times as fast as one by one.
+    /// Takes up to `max` messages without waiting. Many requests are in flight at a time, so this
+    /// is many times as fast as one by one.
     ///
     /// # Errors
     ///
-    /// With a lease as [`Client::take_lease`], if there is not one message to return. Without
-    /// one, [`Error::TakeBatch`] with the messages that were taken before the take that failed,
-    /// or as [`Client::take`] if there are none.
+    /// With a lease as [`Client::take_lease`], if there is no message to return. Without one,
+    /// [`Error::TakeBatch`] with the messages that were taken before the take that failed, or as
+    /// [`Client::take`] if there are none.
     pub fn take_batch(
         &mut self,
         topic: &str,
@@ -124,7 +125,7 @@ impl Client {
         Ok(taken)
     }
 
-    /// Takes as many messages as may be asked for at a time; false when there are no more.
+    /// Takes as many messages as may be requested at a time; false when there are no more.
     fn take_some(
         &mut self,
         topic: &str,
@@ -150,7 +151,7 @@ impl Client {
             })
         });
         match end {
-            // What the lost replies brought comes back when its lease ends.
+            // The messages in lost replies come back when their leases end.
             Err(Error::Unconfirmed) if lease.is_some() => {
                 Err(Error::lost(std::io::ErrorKind::UnexpectedEof.into()))
             }
@@ -159,19 +160,19 @@ impl Client {
         }
     }
 
-    /// Ends a lease: what was taken is done, and is removed.
+    /// Ends a lease: the work is done, and the message is removed.
     ///
     /// # Errors
     ///
-    /// [`Error::Server`] with the [code](Error::code) `gone` if the lease had ended: the message
-    /// was or will be handed out again, unless it was removed.
-    /// [`Error::Unconfirmed`] if the connection was lost before the answer came. The ack may be
-    /// repeated; `gone` may then mean that the first one had worked.
+    /// [`Error::Server`] with the [code](Error::code) `gone` if the lease had ended: another taker
+    /// has received the message or will, unless it was removed. [`Error::Unconfirmed`] if the
+    /// connection was lost before the reply. The ack may be repeated; `gone` may then mean that the
+    /// first one worked.
     pub fn ack(&mut self, taken: &Taken) -> Result<()> {
         self.ack_by_id(&taken.topic, taken.message.id, taken.deliveries)
     }
 
-    /// Ends a lease by the numbers that its take told, for who passed them on.
+    /// Ends a lease by the numbers of its take, for programs that passed them on.
     ///
     /// # Errors
     ///
@@ -181,12 +182,12 @@ impl Client {
         self.ask("ack", Again::MustNot, fields)?.accepted().map(drop)
     }
 
-    /// Ends many leases, and tells of each whether it still lasted; where it did not, the message
-    /// was or will be handed out again, unless it was removed.
+    /// Ends many leases. Returns for each whether it still lasted; if not, another taker has
+    /// received the message or will, unless it was removed.
     ///
     /// # Errors
     ///
-    /// As [`Client::ack`], except for `gone`. Some of the leases may have been ended.
+    /// As [`Client::ack`], except for `gone`. Some of the leases may have ended.
     ///
     /// ```
     /// # #[cfg(feature = "server")] {
@@ -213,7 +214,7 @@ impl Client {
         Ok(lasted)
     }
 
-    /// Ends as many of the leases that are left as may be on their way at a time.
+    /// Ends as many of the remaining leases as may be in flight at a time.
     fn ack_some(&mut self, taken: &[Taken], lasted: &mut Vec<bool>) -> Result<()> {
         self.ready()?;
         let first = self.last_tag + 1;
@@ -239,8 +240,8 @@ impl Client {
         refused
     }
 
-    /// Gives back what was taken with a lease: it is handed out again, under its id, at once or
-    /// after a delay.
+    /// Returns a message that was taken with a lease: other takers receive it, under its id, at
+    /// once or after a delay.
     ///
     /// # Errors
     ///
@@ -249,7 +250,7 @@ impl Client {
         self.nack_by_id(&taken.topic, taken.message.id, taken.deliveries, delay)
     }
 
-    /// Gives back what was taken, by the numbers that its take told.
+    /// Returns a message by the numbers of its take.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Topics and what is in them: looking, clearing up, and what the server tells of itself.
+//! Topics: looking at messages, removing them, policies and statistics.
 
 use super::reply::Reply;
 use super::requests::Fields;
@@ -6,8 +6,8 @@ use super::session::Again;
 use super::{Client, Error, Message, Policy, Result, Stats, TopicInfo};
 
 impl Client {
-    /// The last messages of a topic, oldest first: up to `limit`, which is at most 1,000, and
-    /// fewer if together they are over 16 MiB.
+    /// The last messages of a topic, oldest first: up to `limit` (at most 1,000), and fewer if they
+    /// exceed 16 MiB together.
     ///
     /// # Errors
     ///
@@ -28,8 +28,8 @@ impl Client {
         self.ask("history", Again::May, |history| history_fields(history, topic, limit))?.history()
     }
 
-    /// The oldest message of a topic, which stays where it is, and how often it was looked at in
-    /// this way. A look whose answer was lost counts too.
+    /// The oldest message of a topic, which stays in it, and how often it has been peeked at. A
+    /// peek whose reply was lost counts too.
     ///
     /// # Errors
     ///
@@ -38,12 +38,12 @@ impl Client {
         self.ask("peek", Again::May, |peek| peek.json("topic", topic))?.peeked()
     }
 
-    /// Removes one message, leased or not; false if it was not there.
+    /// Removes one message, leased or not; false if it did not exist.
     ///
     /// # Errors
     ///
     /// [`Error::Server`] if it was refused; [`Error::Unconfirmed`] if the connection was lost
-    /// before the answer came.
+    /// before the reply.
     pub fn delete(&mut self, topic: &str, id: u64) -> Result<bool> {
         let fields = |delete: &mut Fields| {
             delete.plain("id", id);
@@ -52,8 +52,8 @@ impl Client {
         self.ask("delete", Again::MustNot, fields)?.deleted()
     }
 
-    /// Removes all messages of a topic, the leased and the delayed ones and the dedupe keys too;
-    /// returns how many messages that were.
+    /// Removes all messages of a topic, including leased and delayed ones, and its dedupe keys.
+    /// Returns the number of messages.
     ///
     /// # Errors
     ///
@@ -74,8 +74,8 @@ impl Client {
         self.ask("purge", Again::MustNot, |purge| purge.json("topic", topic))?.purged()
     }
 
-    /// Holds a topic's messages from its consumers, which are those of other protocols: take, get
-    /// and subscribe go on.
+    /// Stops delivery to the topic's consumers, which exist in other protocols only. Take, get and
+    /// subscribe continue.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl Client {
         self.ask("stop", Again::MustNot, |stop| stop.json("topic", topic))?.accepted().map(drop)
     }
 
-    /// Lets a topic's consumers have its messages again.
+    /// Resumes delivery to the topic's consumers.
     ///
     /// # Errors
     ///
@@ -93,8 +93,8 @@ impl Client {
         self.ask("start", Again::MustNot, |start| start.json("topic", topic))?.accepted().map(drop)
     }
 
-    /// How a topic's consumers share its messages, if that was ever said; they share them as in
-    /// [`Policy::Broadcast`] if it was not.
+    /// How a topic's consumers share its messages, if a policy was set; without one they share as
+    /// in [`Policy::Broadcast`].
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Client {
         policy(self.ask("policy", Again::May, |policy| policy.json("topic", topic))?)
     }
 
-    /// Says how a topic's consumers share its messages.
+    /// Sets how a topic's consumers share its messages.
     ///
     /// # Errors
     ///
@@ -116,7 +116,7 @@ impl Client {
         policy(self.ask("policy", Again::MustNot, fields)?).map(drop)
     }
 
-    /// All topics, by name.
+    /// All topics, ordered by name.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl Client {
         self.ask("topics", Again::May, |_| Ok(()))?.topics()
     }
 
-    /// What the server tells of itself.
+    /// Statistics of the server.
     ///
     /// # Errors
     ///
