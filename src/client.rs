@@ -1,28 +1,27 @@
-//! [`Client`]: a blocking client of a dsmq server, on std, serde and serde_json alone.
+//! [`Client`]: a blocking client of a dsmq server, built on std, serde and serde_json alone.
 //!
-//! It speaks the JSON protocol over one TCP connection, and knows what a socket does not: how
-//! far it has come in every topic. When the connection breaks it opens another and goes on from
-//! there.
+//! It speaks the JSON protocol over one TCP connection, and remembers how far it has read every
+//! topic. When the connection breaks it opens another and continues there.
 //!
 //! | call | when the connection breaks |
 //! | --- | --- |
-//! | [`get`](Client::get), [`get_wait`](Client::get_wait), [`get_latest`](Client::get_latest), [`get_batch`](Client::get_batch) | goes on over a new one: nothing is lost, nothing comes twice |
+//! | [`get`](Client::get), [`get_wait`](Client::get_wait), [`get_latest`](Client::get_latest), [`get_batch`](Client::get_batch) | continues over a new one: nothing is lost, nothing comes twice |
 //! | [`next_push`](Client::next_push), after [`subscribe`](Client::subscribe) | the same |
-//! | [`put`](Client::put), [`put_batch`](Client::put_batch) | sends again what the server cannot have seen whole; what was on its way may be lost, which [`ping`](Client::ping) tells |
-//! | [`put_confirmed`](Client::put_confirmed), [`put_with`](Client::put_with) and their batches | the same, except that what was on its way is an [`Error::Unconfirmed`] |
-//! | [`take_lease`](Client::take_lease), and [`take_wait`](Client::take_wait), [`take_batch`](Client::take_batch) with a lease | takes again; what was on its way comes back when its lease ends |
-//! | [`take`](Client::take), and the others without a lease | an [`Error::Unconfirmed`] if the server may have seen it: a message may be lost |
-//! | [`ack`](Client::ack), [`nack`](Client::nack), [`delete`](Client::delete), [`purge`](Client::purge), all that changes something | an [`Error::Unconfirmed`] if the server may have seen it |
-//! | [`history`](Client::history), [`peek`](Client::peek), [`topics`](Client::topics), all that only looks | asks again |
+//! | [`put`](Client::put), [`put_batch`](Client::put_batch) | sends again what the server cannot have received completely; puts in flight may be lost, which [`ping`](Client::ping) reports |
+//! | [`put_confirmed`](Client::put_confirmed), [`put_with`](Client::put_with) and their batches | the same, but a put in flight is an [`Error::Unconfirmed`] |
+//! | [`take_lease`](Client::take_lease), and [`take_wait`](Client::take_wait), [`take_batch`](Client::take_batch) with a lease | takes again; a message in flight comes back when its lease ends |
+//! | [`take`](Client::take), and the others without a lease | an [`Error::Unconfirmed`] if the server may have received it: a message may be lost |
+//! | [`ack`](Client::ack), [`nack`](Client::nack), [`delete`](Client::delete), [`purge`](Client::purge) and other changes | an [`Error::Unconfirmed`] if the server may have received it |
+//! | [`history`](Client::history), [`peek`](Client::peek), [`topics`](Client::topics) and other reads | asks again |
 //!
-//! An error of a [`put`](Client::put) comes later than the put, since nobody waits for it. The
-//! client finds it while it reads another reply, and returns it, as [`Error::EarlierPut`], from
-//! the first call that has nothing else to return: a ping, a get that finds nothing, or else the
-//! next call of any kind, which then does nothing else.
+//! An error of a [`put`](Client::put) arrives after the call has returned. The client finds it
+//! while it reads another reply, and returns it as [`Error::EarlierPut`] from the first call that
+//! has nothing else to return: a ping, a get without a message, or else the next call of any kind,
+//! which then does nothing else.
 //!
-//! The calls are in `put`, `get`, `take`, `subscribe` (with `resume`) and `topics`. Behind them:
-//! `session` (what all calls share), `connection` (one connection), `inbox` (what was pushed),
-//! `requests` and `reply` (both as bytes).
+//! The calls are in `put`, `get`, `take`, `subscribe` (with `resume`) and `topics`. They use
+//! `session` (what all calls share), `connection` (one connection), `inbox` (pushes), `requests`
+//! and `reply` (both as bytes).
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -56,7 +55,7 @@ use subscribe::Subscriptions;
 
 /// A session with a dsmq server.
 ///
-/// It gets what was put after it connected; every client has its own place in every topic, and
+/// It gets the messages put after it connected. Every client reads every topic at its own pace, and
 /// getting removes nothing.
 ///
 /// ```
@@ -79,37 +78,38 @@ use subscribe::Subscriptions;
 pub struct Client {
     addrs: Vec<SocketAddr>,
     connection: Option<Connection>,
-    /// Connections so far: each is a session of the server's, and knows only what it was told.
+    /// Number of connections so far. Each is a session of the server and knows only what this
+    /// client told it.
     session: u64,
-    /// Where the first session began: the place in every topic that was not read yet.
+    /// The id at which the first session began: the start in every topic that was not read yet.
     began: u64,
     places: HashMap<String, Place>,
     subscriptions: Subscriptions,
-    /// What was pushed, while there is no connection.
+    /// Pushes, while there is no connection.
     inbox: Inbox,
     last_tag: u64,
     /// The first refusal of an unconfirmed put over an earlier connection.
     refused: Option<Error>,
-    /// Whether a connection broke with unconfirmed puts on their way.
+    /// Whether a connection broke with unconfirmed puts in flight.
     lost_puts: bool,
 }
 
 impl Client {
-    /// Connects, and returns when the session has begun: every message put from now on is one
-    /// that this client can get.
+    /// Connects, and returns when the session has begun: this client can get every message put from
+    /// now on.
     ///
-    /// A server that is not there yet is waited for: ten tries, with pauses of 0.01 s, 0.02 s and
-    /// so on, 5 s in all.
+    /// Waits for a server that is not there yet: ten attempts, with pauses of 0.01 s, 0.02 s and so
+    /// on, 5 s in all.
     ///
     /// # Errors
     ///
-    /// [`Error::Connect`] if the name has no address or nobody listens there;
-    /// [`Error::Server`] with the code `busy` if the server has no room.
+    /// [`Error::Connect`] if the name has no address or no server listens there; [`Error::Server`]
+    /// with the code `busy` if the server has no room.
     pub fn connect(addr: impl ToSocketAddrs) -> Result<Client> {
         Client::open(addr, TRIES)
     }
 
-    /// Connects as [`Client::connect`] does, but does not wait for a server that is not there.
+    /// Connects as [`Client::connect`] does, without waiting for a server that is not there.
     ///
     /// # Errors
     ///
@@ -135,14 +135,14 @@ impl Client {
         })
     }
 
-    /// Asks the server for a sign of life. Once it is there, everything that this client put
-    /// since its last ping is stored, and every other client can get it.
+    /// Asks the server for a reply. When it returns, everything that this client put since its last
+    /// ping is stored, and every other client can get it.
     ///
     /// # Errors
     ///
-    /// [`Error::EarlierPut`] if a put was refused; [`Error::Unconfirmed`] if a connection was
-    /// lost before the server answered anything after a put: that put may or may not be stored.
-    /// The puts in question are those since the last ping; asking again says nothing of them.
+    /// [`Error::EarlierPut`] if a put was refused; [`Error::Unconfirmed`] if a connection was lost
+    /// before the server answered anything after a put: that put may or may not be stored. This
+    /// concerns the puts since the last ping; another ping does not settle them.
     pub fn ping(&mut self) -> Result<()> {
         self.report()?;
         self.retry(|client| {

@@ -1,6 +1,6 @@
-//! The core of the load generator: it drives connections over real sockets and knows no protocol.
-//! `dsmq bench` and `benches/compare` describe requests and replies; whatever the generator itself
-//! costs is then the same for every server that it drives.
+//! The core of the load generator. It drives connections over real sockets and knows no protocol:
+//! `dsmq bench` and `benches/compare` describe requests and replies. Its own cost is therefore the
+//! same for every server.
 
 mod exchange;
 pub mod json;
@@ -20,11 +20,11 @@ use exchange::{Expected, Seen};
 pub use exchange::{Part, Reply, Request, Step, cycles};
 pub use push::Fan;
 
-/// A server that says nothing for this long is taken for dead.
+/// A server that is silent for this long counts as dead.
 pub const SILENCE_SECONDS_MAX: u64 = 30;
 
-/// Requests on the way on one connection. A round of them is written before its replies are read,
-/// so they must fit into the sockets' buffers.
+/// Requests in flight on one connection. A round of them is written before its replies are read, so
+/// they must fit into the buffers of the sockets.
 pub const PIPELINE_MAX: u32 = 1024;
 
 const READ_BYTES: usize = 64 * 1024;
@@ -34,34 +34,32 @@ const LATENCY_NANOS_MAX: u64 = SILENCE_SECONDS_MAX * 1_000_000_000;
 /// Requests that are answered one by one.
 #[derive(Clone, Debug)]
 pub struct Work {
-    /// One request.
     pub request: Vec<u8>,
-    /// Its reply.
     pub reply: Reply,
-    /// Where a reader must go back to what it has read: when, and how.
+    /// When and how a reader starts again from the beginning.
     pub laps: Option<Laps>,
 }
 
 /// A lap begins with another request, which is answered like the rest.
 #[derive(Clone, Debug)]
 pub struct Laps {
-    /// Requests in a lap, the first included; rounded down to whole rounds, but at least one.
+    /// Requests in a lap, including the first; rounded down to whole rounds, but at least one.
     pub length: u64,
     /// The first request of the first lap, of the second, and so on, in turn.
     pub first: Vec<Vec<u8>>,
 }
 
-/// How much is to be done on each connection.
+/// How much to do on each connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Amount {
     /// This many requests, rounded up to whole rounds.
     Requests(u64),
-    /// As many as there is time for.
+    /// As many as this time allows.
     Time(Duration),
 }
 
 impl Amount {
-    /// How many of the next `most` requests are to be sent, `sent` having been sent since `start`.
+    /// How many of the next `most` requests to send, after `sent` since `start`.
     fn next(self, most: u64, sent: u64, start: Instant) -> u64 {
         match self {
             Amount::Requests(all) => most.min(all.saturating_sub(sent)),
@@ -83,18 +81,17 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// A thread for each connection, so that they are like clients that know nothing of each
-    /// other. A single thread for all costs less, but it has to wait for its turn behind all
-    /// threads of a server that has many.
+    /// A thread for each connection, so that they behave like independent clients. A single thread
+    /// for all costs less, but waits for its turn after all threads of a server that has many.
     pub fn new(pipeline: u32, amount: Amount) -> Pattern {
         Pattern { pipeline: pipeline.clamp(1, PIPELINE_MAX), connections_a_thread: 1, amount }
     }
 }
 
-/// What was done in which time.
+/// The result of a measurement.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Requests whose replies came, or, by [`blast`], that were carried out.
+    /// Requests with a reply; for [`blast`], requests that were carried out.
     pub requests: u64,
     /// From the first request to the last reply.
     pub elapsed: Duration,
@@ -103,13 +100,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Requests a second.
+    /// Requests per second.
     pub fn rate(&self) -> f64 {
         self.requests as f64 / self.elapsed.as_secs_f64()
     }
 }
 
-/// Connects so that requests leave at once and a silent server is an error.
+/// Connects without delay of small packets; a silent server is an error.
 pub fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((host, port))?;
     let silence = Some(Duration::from_secs(SILENCE_SECONDS_MAX));
@@ -128,8 +125,8 @@ pub fn ask(mut stream: &TcpStream, request: &[u8], reply: &[u8]) -> io::Result<(
     Ok(())
 }
 
-/// Sends rounds of requests on every connection, each as soon as the one before it is
-/// answered. `done` goes up with every reply.
+/// Sends rounds of requests on every connection, each when the previous one is answered. Adds every
+/// reply to `done`.
 pub fn rounds(
     streams: &[TcpStream],
     work: &Work,
@@ -142,8 +139,8 @@ pub fn rounds(
     })
 }
 
-/// Writes `request` back to back on every connection, without replies, and then asks the question
-/// whose answer shows that all before it is done. Nothing is known of single requests' latency.
+/// Writes `request` without pause on every connection, without replies, and then sends the question
+/// whose answer shows that all of them are carried out. There is no latency of single requests.
 pub fn blast(
     streams: &[TcpStream],
     request: &[u8],
@@ -205,7 +202,7 @@ fn on_threads(
     })
 }
 
-/// Work made ready to be written: what a round sends, and what it gets back.
+/// The bytes of a round and of its replies.
 struct Plan {
     pipeline: u64,
     amount: Amount,
@@ -244,7 +241,7 @@ impl Plan {
     }
 }
 
-/// One connection's progress.
+/// The progress of one connection.
 struct Runner<'a> {
     stream: &'a TcpStream,
     sent: u64,
@@ -305,7 +302,7 @@ fn silent() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
-/// Waits for replies on any of some connections. A single one is simply read.
+/// Waits for replies on any of several connections. A single one is simply read.
 struct Readable<'a> {
     polled: Vec<rustix::event::PollFd<'a>>,
 }
