@@ -20,7 +20,7 @@ const BOUND_MIB: u64 = 256;
 const PUT_BYTES: u64 = 1024 * 1024 * 1024;
 const LARGE: usize = 10_000;
 const SMALL: usize = 100;
-/// What is put into one server, one after the other.
+/// The messages put into one server, one size after the other.
 const CASES: [(&str, &[usize]); 3] = [
     ("1 GiB of 10 kB", &[LARGE]),
     ("1 GiB of 100 B", &[SMALL]),
@@ -89,7 +89,7 @@ fn measure(folder: Option<&Folder>, what: &str, sizes: &[usize], bytes: u64) -> 
     ))
 }
 
-/// What is not as it should be.
+/// The targets that were not reached.
 fn faults(file: Option<f64>, resident: f64, overhead: f64, sizes: &[usize]) -> Vec<&'static str> {
     let bound = BOUND_MIB as f64;
     let mut faults = Vec::new();

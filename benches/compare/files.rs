@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::contenders::{Contender, HOST, succeed, told_where};
 use crate::measure::{Result, median, says};
 
-/// What is synced to find out how long that takes: about what a commit of a few messages writes.
+/// Bytes that are synced to measure a sync: about what a commit of a few messages writes.
 const SYNC_BYTES: usize = 8 * 1024;
 const SYNCS: u64 = 200;
 
@@ -50,7 +50,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left behind is under `target`.
+        // Files that remain are under `target`.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! What is printed: one line for the machine, and a table in Markdown.
+//! The printed report: one line for the machine, and a table in Markdown.
 
 use std::fmt;
 use std::fs;
@@ -101,7 +101,7 @@ pub fn thousands(value: f64) -> String {
     groups.join(",")
 }
 
-/// What was measured, where and when.
+/// The machine, the versions and the date of the measurement.
 pub fn machine() -> Result<String> {
     let cpu = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("?");

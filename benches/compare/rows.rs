@@ -52,7 +52,7 @@ pub const GROUPS: [(&str, &[&str]); 2] = [
     ("file", &["file-put", "file-put-50", "file-put-unconfirmed", "file-deep"]),
 ];
 
-/// So many connections, each with so many requests, so many of them on the way at a time.
+/// Number of connections, requests of each, and requests in flight at a time.
 #[derive(Clone, Copy)]
 struct Shape {
     connections: u64,

@@ -185,7 +185,7 @@ fn what_was_received_and_not_written_goes_back() {
     let next = consume(&broker);
     assert_eq!(received(&broker, &next), ["2", "3"]);
     drop(next);
-    // What has reached another does not; what has reached none does.
+    // Messages that reached another consumer stay removed; the others return.
     let (first, second) = (consume(&broker), consume(&broker));
     put(&broker, &["4", "5"]);
     let Received::Message(unwritten) = broker.receive(&Caller::server(), &first) else {

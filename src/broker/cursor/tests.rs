@@ -84,7 +84,7 @@ fn topic_without_takes_costs_a_place_no_memory() {
         cursor.take();
     }
     assert_eq!((cursor.had.ids.len(), cursor.had.floor), (0, ids[99]));
-    // What was handed out then is not handed out again.
+    // Messages handed out before are not handed out again.
     let taken = take(&broker, 100);
     put_back(&broker, taken);
     assert_eq!(rest(&broker, &mut session), Vec::<Id>::new());

@@ -89,7 +89,7 @@ pub enum Do {
         large: bool,
         options: Option<Options>,
     },
-    /// So many takes in a row.
+    /// This many takes in a row.
     Take {
         topic: Name,
         lease: Option<u64>,

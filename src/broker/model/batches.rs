@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    /// What was taken can be acked or put back later.
+    /// Remembers the taken messages, which can be acked or put back later.
     fn keep_taken(&mut self, batch: &Batch) {
         for (op, outcome) in batch.ops.iter().zip(&batch.outcomes) {
             if let (Op::Take { topic, lease }, Ok(Outcome::Taken(Some(taken)))) = (op, outcome) {

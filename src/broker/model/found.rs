@@ -32,7 +32,7 @@ pub fn cases() -> Vec<Case> {
         (0, vec![put(PLAIN), put(PLAIN), take(), get_latest(), put_back(), get()]),
         // A message with a ttl that was taken and put back was lost: its expiry stood there still.
         (0, vec![put(ttl(1)), join(None), Action::GiveUp(0)]),
-        // What was handed to a taker who had left counted as a delivery, and became a dead letter.
+        // A message for a taker that had left counted as a delivery and became a dead letter.
         (1, vec![put(PLAIN), join(Some(1)), Action::GiveUp(0)]),
         // An expired message whose lease ended became a dead letter.
         (1, vec![put(ttl(1)), join(Some(0)), pass(1)]),

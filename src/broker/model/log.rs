@@ -23,7 +23,7 @@ pub struct Log {
     pub topics: [Known; TOPICS.len()],
 }
 
-/// What is known of a topic beside its messages.
+/// The state of a topic besides its messages.
 #[derive(Debug, Default)]
 pub struct Known {
     pub made: bool,
@@ -119,7 +119,7 @@ impl Log {
         partition(TOPICS[topic], self.last_ids.len())
     }
 
-    /// What is put to the topic from now on has a larger id.
+    /// An id below every message put to the topic from now on.
     pub fn last_id(&self, topic: Name) -> Id {
         self.last_ids[self.partition(topic)]
     }
@@ -316,7 +316,7 @@ impl Log {
         Seen::Purged(purged)
     }
 
-    /// What is due by now happens.
+    /// Carries out the scheduled work.
     pub fn tick(&mut self) {
         // Leases end in the order in which they were to, and their messages come back.
         while let Some(at) = self.first_ended() {

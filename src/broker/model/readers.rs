@@ -21,7 +21,7 @@ pub struct Reader {
     follows: [Option<Place>; TOPICS.len()],
 }
 
-/// What was handed out of one topic.
+/// The messages of one topic that were handed out.
 #[derive(Clone, Debug)]
 struct Place {
     /// Nothing up to this id is handed out.
@@ -51,7 +51,7 @@ impl Place {
         Place { floor, had: BTreeSet::new() }
     }
 
-    /// What is to be handed out, in this order.
+    /// The messages to hand out, in order.
     fn rest<'l>(&self, log: &'l Log, topic: Name) -> impl DoubleEndedIterator<Item = &'l Message> {
         let messages = log.visible(topic).filter(|m| m.id > self.floor);
         messages.filter(|message| !self.had.contains(&message.id))

@@ -78,7 +78,7 @@ impl World {
         }
     }
 
-    /// Who was woken looks again; one wake may be for nothing, as when a taker was faster.
+    /// Woken gets look again. A wake may be for nothing, for example if a taker was faster.
     pub fn answer_watches(&mut self) {
         for at in 0..self.peers.len() {
             let Some((_, name)) = self.peers[at].watch else { continue };

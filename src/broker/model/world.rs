@@ -123,7 +123,7 @@ impl World {
             Action::Connect => self.connect(),
             Action::Disconnect(which) => self.disconnect(*which),
             Action::Get { session, topic, since, latest } => {
-                // Who waits asks nothing else meanwhile.
+                // A waiting session sends no other request.
                 if !self.waits(*session) {
                     self.get(*session, *topic, *since, *latest);
                 }

@@ -40,7 +40,7 @@ fn subscribe(topics: serde_json::Value, from: serde_json::Value) -> serde_json::
     json!({"action": "subscribe", "meta": true, "from": from, "topic": topics})
 }
 
-/// What comes next, as topic and id.
+/// The next push, as topic and id.
 fn next(client: &mut Client) -> (String, u64) {
     let push = client.next_push(PATIENCE).unwrap().unwrap();
     (push.topic, push.message.id)
@@ -269,7 +269,7 @@ fn too_many_pushes_are_left_to_the_server() {
             peer.push("a", id, &"x".repeat(1_000));
         }
         peer.stored(1_001);
-        // What was put before is to be known before the connection is given up.
+        // The results of earlier puts must be known before the connection is given up.
         peer.ping();
         let mut peer = Peer::begin(listener, 1_001);
         let request = peer.request();

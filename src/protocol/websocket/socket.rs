@@ -13,7 +13,7 @@ use crate::wire::websocket::{CloseCode, Opcode, WebSocketDecoder, WebSocketMessa
 pub struct Socket<S = TokioIo<Upgraded>> {
     stream: S,
     decoder: WebSocketDecoder,
-    /// What was read, and how much of that the decoder has had.
+    /// The bytes that were read, and how many of them the decoder has received.
     input: Box<[u8]>,
     read: usize,
     decoded: usize,

@@ -144,7 +144,7 @@ fn work(peer: &mut Peer) {
     ask(peer, json!({"action": "policy", "topic": "jobs", "policy": "roundrobin"}));
 }
 
-/// What is to be the same in both stores.
+/// The state that must be equal in both stores.
 fn look(peer: &mut Peer) -> Vec<Value> {
     let topics = ask(peer, json!({"action": "topics"}));
     let fields = ["topic", "length", "bytes", "oldest", "newest", "delayed", "policy", "state"];

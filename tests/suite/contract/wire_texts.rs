@@ -57,7 +57,7 @@ enum Line {
 struct Replay {
     line: Line,
     server: Option<Server>,
-    /// What was sent and has no answer yet, for the protocol whose requests are answered one by one.
+    /// Requests without a reply so far, for the protocol that answers them one by one.
     asked: String,
     /// The connection's id, once the server has said it, and the server's name.
     id: Option<String>,

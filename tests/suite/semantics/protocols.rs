@@ -82,7 +82,7 @@ fn check(
     assert_eq!(takers.len(), TAKERS.len());
     for taker in takers {
         let put = writers.put(by, how, TOPIC, quoted(&row[0]).0);
-        // What is taken nobody else reads any more.
+        // A taken message is gone for all other readers.
         let in_order = others.iter().chain([&taker]);
         compare(by, how, row, &put, in_order.copied(), readers);
     }

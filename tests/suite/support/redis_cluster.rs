@@ -38,14 +38,14 @@ const MEMORY: &str = "/dev/shm";
 pub struct Shape {
     /// Whether each master has a replica.
     pub replicas: bool,
-    /// So long a node is silent until the others take it for dead, in milliseconds.
+    /// Silence after which the other nodes consider a node dead, in milliseconds.
     pub node_timeout: u32,
 }
 
 /// One that nothing befalls but what a test does: no node is taken for dead because others are busy.
 pub const CALM: Shape = Shape { replicas: true, node_timeout: PATIENT };
 
-/// So long that none is taken for dead.
+/// Long enough that no node is considered dead.
 pub const PATIENT: u32 = 60_000;
 
 /// One in which a replica soon stands in for its master.
@@ -285,7 +285,7 @@ impl Cluster {
             self.order(from, &migrate);
             between();
         }
-        // Who has it from now on is told first, that it is never nobody's.
+        // The new owner is told first, so that the slot always has an owner.
         let others = self.masters().into_iter().filter(|node| ![from, to].contains(node));
         for node in [to, from].into_iter().chain(others) {
             self.order(node, &["CLUSTER", "SETSLOT", &number, "NODE", &id(to)]);
@@ -462,7 +462,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Who has a slot.
+/// The owner of a slot.
 fn owner(seen: &[Seen], slot: u16) -> Option<&Seen> {
     let has = |seen: &&Seen| seen.slots.iter().any(|(a, b)| (*a..=*b).contains(&slot));
     seen.iter().find(has)

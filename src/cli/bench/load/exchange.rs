@@ -19,7 +19,7 @@ pub enum Reply {
     Parts(Vec<Part>),
 }
 
-/// What stands in a reply.
+/// A part of a reply.
 #[derive(Clone, Debug)]
 pub enum Part {
     /// These bytes: what tells a good reply from an error.
@@ -154,9 +154,9 @@ pub enum Request {
     Same(Vec<u8>),
     /// Each names an id of the step before, in the order of its replies.
     Naming {
-        /// What stands before the id.
+        /// The bytes before the id.
         begin: Vec<u8>,
-        /// What stands behind it.
+        /// The bytes after it.
         end: Vec<u8>,
     },
 }

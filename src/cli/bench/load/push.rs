@@ -14,7 +14,7 @@ pub struct Fan {
     publisher: TcpStream,
     subscribers: Vec<TcpStream>,
     request: Vec<u8>,
-    /// What is counted of what arrives: this byte, or every one.
+    /// The byte that is counted in what arrives; `None` counts every byte.
     mark: Option<u8>,
     /// How much of it the push of one request has.
     push_weight: u64,

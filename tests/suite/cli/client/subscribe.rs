@@ -5,7 +5,7 @@ use dsmq::client::Start;
 use super::*;
 use crate::suite::support::PATIENCE;
 
-/// What comes next, as topic and text.
+/// The next push, as topic and text.
 fn pushed(client: &mut Client) -> (String, String) {
     let push = client.next_push(PATIENCE).unwrap().expect("nothing came");
     (push.topic, push.message.json().to_owned())

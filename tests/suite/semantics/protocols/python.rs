@@ -36,7 +36,7 @@ pub fn message(topic: &str, payload: &str) -> Vec<u8> {
 /// A pickle of the server's own, as Python shows it.
 pub fn shown(pickle: &[u8]) -> String {
     let mut rest = pickle.strip_prefix(b"\x80\x02").unwrap();
-    // What is open, with what it holds so far; the first is the pickle itself.
+    // The open containers with their values so far; the first is the pickle itself.
     let mut open: Vec<Vec<String>> = vec![vec![]];
     loop {
         let (code, behind) = rest.split_first().unwrap();

@@ -133,7 +133,7 @@ pub fn zmtp(peer: &mut Peer) -> Vec<u8> {
     peer.receive(usize::try_from(len).unwrap())
 }
 
-/// What was read, as the document shows it: times are not those of the document.
+/// The messages read, as the document shows them; times differ from the document.
 pub fn shown(who: &str, read: &[u8]) -> String {
     if who != "Mezzenger" {
         return without(str::from_utf8(read).unwrap(), "\"coremq_sent\":", "TIME");

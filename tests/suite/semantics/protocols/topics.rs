@@ -1,4 +1,4 @@
-//! Who can say which topic's name: what a message of it looks like to a program of each protocol.
+//! Topic names in each protocol: which names it can express, and how its programs see a message of them.
 
 use serde_json::json;
 
@@ -70,7 +70,7 @@ fn heard(topic: String, mut name: impl FnMut() -> String + 'static) -> Listener 
     })
 }
 
-/// What stands before the first of these, as programs split it.
+/// The text before the first of these, as programs split it.
 fn first(message: &[u8], separator: char) -> String {
     let message = String::from_utf8_lossy(message);
     message.split(separator).next().unwrap().to_owned()

@@ -15,7 +15,7 @@ use crate::suite::wire::websocket;
 /// What became of a put.
 #[derive(Debug, Default)]
 pub struct Put {
-    /// What is left out of the document, as JSON and as Python show it.
+    /// Values that the document leaves out, as JSON and as Python show them.
     pub left_out: (String, String),
     /// What Mezzenger's subscribers are to get.
     pub frame: Option<Vec<u8>>,
