@@ -88,6 +88,7 @@ pub struct Confirmed {
 pub struct Taken {
     /// The topic that it was taken from.
     pub topic: String,
+    /// The message.
     pub message: Message,
     /// Number of deliveries, including this one: 1 the first time.
     pub deliveries: u64,
@@ -98,6 +99,7 @@ pub struct Taken {
 pub struct Push {
     /// The topic that it was put into.
     pub topic: String,
+    /// The message.
     pub message: Message,
 }
 
