@@ -51,13 +51,17 @@ pub fn gather(typed: impl Iterator<Item = OsString>) -> Result<Gathered, Failure
     let (table, mut notes) = table(needs);
     let mut matches = parse(&table, &typed)?;
     let named = |id| matches.get_one::<PathBuf>(id).map(PathBuf::as_path);
-    let file = match needs {
-        Needs::Nothing => None,
-        Needs::Store if !is_open(&matches, "store") => None,
-        Needs::Store => file::read(named("config_file"), |key| key == "store")?,
-        Needs::Everything => file::read(named("config_file"), |_| true)?,
+    let reads_files = match needs {
+        Needs::Nothing => false,
+        Needs::Store => is_open(&matches, "store"),
+        Needs::Everything => true,
     };
-    let o3one = named("o3one_conf").map(o3one::settings::read).transpose()?;
+    let file = match reads_files {
+        true => file::read(named("config_file"), |key| needs.has(key))?,
+        false => None,
+    };
+    let o3one = named("o3one_conf").filter(|_| reads_files);
+    let o3one = o3one.map(o3one::settings::read).transpose()?;
     let (mut settings, mut files) = (Vec::new(), Vec::new());
     if let Some(file) = file {
         settings.extend(file.settings);
@@ -65,9 +69,11 @@ pub fn gather(typed: impl Iterator<Item = OsString>) -> Result<Gathered, Failure
     }
     let mut store = None;
     if let Some(o3one) = o3one {
-        let unsaid = |setting: &Setting| settings.iter().all(|said| said.id != setting.id);
-        let beneath: Vec<_> = o3one.settings.into_iter().filter(unsaid).collect();
-        settings.extend(beneath);
+        let is_new = |setting: &Setting| {
+            needs.has(&setting.id) && settings.iter().all(|earlier| earlier.id != setting.id)
+        };
+        let added: Vec<_> = o3one.settings.into_iter().filter(is_new).collect();
+        settings.extend(added);
         files.push(o3one.path);
         notes.extend(o3one.notes);
         store = o3one.store;
@@ -75,10 +81,10 @@ pub fn gather(typed: impl Iterator<Item = OsString>) -> Result<Gathered, Failure
     if !settings.is_empty() {
         // Inserted before the typed flags, for settings that neither the environment nor a flag
         // sets.
-        let behind_name = typed.len().min(1);
+        let after_name = typed.len().min(1);
         let open = settings.into_iter().filter(|setting| is_open(&matches, &setting.id));
         let flags: Vec<_> = open.filter_map(|setting| setting.flag).map(OsString::from).collect();
-        typed.splice(behind_name..behind_name, flags);
+        typed.splice(after_name..after_name, flags);
         matches = parse(&table, &typed)?;
     }
     let args = Args::from_arg_matches(&matches)?;
@@ -115,7 +121,7 @@ impl Needs {
     fn has(self, id: &str) -> bool {
         match self {
             Needs::Nothing => false,
-            Needs::Store => id == "store" || id == "config_file",
+            Needs::Store => ["store", "config_file", "o3one_conf"].contains(&id),
             Needs::Everything => true,
         }
     }
@@ -168,7 +174,8 @@ fn variable_of(error: &clap::Error, table: &Command, typed: &[OsString]) -> Opti
     table.build();
     let arg = table.get_arguments().find(|arg| arg.to_string() == *shown)?;
     let flag = format!("--{}", arg.get_long()?);
-    let is_typed = typed.iter().any(|word| word.to_string_lossy().starts_with(&flag));
+    let is_flag = |word: &str| word == flag || word.starts_with(&format!("{flag}="));
+    let is_typed = typed.iter().any(|word| is_flag(&word.to_string_lossy()));
     let variable = arg.get_env()?;
     (!is_typed && std::env::var_os(variable).is_some())
         .then(|| variable.to_string_lossy().into_owned())

@@ -56,7 +56,7 @@ pub fn serve(
         }
         #[cfg(feature = "http")]
         ListenerKind::HttpByFirstByte(site) => return conn.serve_http(session, site),
-        ListenerKind::Protocol(handler) => conn.handler(handler, Buffer::new(), session)?,
+        ListenerKind::Protocol(handler) => conn.serve_protocol(handler, Buffer::new(), session)?,
     }
     Ok(ConnOutcome::Closed)
 }
@@ -98,7 +98,7 @@ impl ConnContext<'_> {
             Some(b'A'..=b'Z') => "HTTP is not served by this build: send JSON requests",
             Some(0x16) => "TLS is not served by this version: send JSON requests as they are",
             Some(0xFF) => {
-                self.handler(&self.server.services.zmtp, buffer, session)?;
+                self.serve_protocol(&self.server.services.zmtp, buffer, session)?;
                 return Ok(ConnOutcome::Closed);
             }
             _ => "no protocol begins with this byte: send JSON requests, which begin with '{'",
@@ -123,7 +123,12 @@ impl ConnContext<'_> {
 
     /// Serves a protocol that has a thread for each connection. `buffer` has the bytes that were
     /// read already.
-    fn handler(&self, kind: &ProtocolKind, buffer: Buffer, session: Session) -> io::Result<()> {
+    fn serve_protocol(
+        &self,
+        kind: &ProtocolKind,
+        buffer: Buffer,
+        session: Session,
+    ) -> io::Result<()> {
         let wake = Wake::new();
         let caller = self.caller(kind.gauge);
         let handler = (kind.begin)(session, caller.clone(), Waker::from(wake.clone()));

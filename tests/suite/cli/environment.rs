@@ -58,6 +58,11 @@ fn check_and_backup_ignore_settings_they_do_not_need() {
         let ended = run(at(args).env("DSMQ_SYNC", "on").env("DSMQ_MAX_STORE", "much"), "");
         assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{args:?}");
     }
+    fs::remove_file(folder.path("dsmq.toml")).unwrap();
+    fs::rename(folder.path("q.db"), folder.path("dsmq.db")).unwrap();
+    fs::write(folder.path("O3one.yaml"), "persist_enabled: yes\ndb_path: .\n").unwrap();
+    let ended = run(at(&["backup", "o3one.db"]).env("DSMQ_O3ONE_CONF", "O3one.yaml"), "");
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "O3one.yaml names the store");
     let ended = run(at(&["put", "t", "1"]).env("DSMQ_LOG", "loud"), "");
     assert_eq!(ended.code, Some(2), "other commands need a valid environment");
 }
