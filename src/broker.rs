@@ -131,7 +131,6 @@ impl Broker {
             self.subscribers.any().then(|| WriteThrough::new(&*self.store, batch)).flatten();
         self.store.apply(batch);
         self.set_timers(batch);
-        self.note_put_backs(batch);
         let id = batch.last_id();
         // Pairs with the fences after a waiter registers: either the waiter sees the new messages,
         // or this thread sees the waiter.
@@ -155,22 +154,6 @@ impl Broker {
                 (Op::SetStopped { topic, stopped: false }, Ok(_)) => self.serve(topic),
                 (Op::Purge { topic }, Ok(_)) => self.recall(topic),
                 _ => {}
-            }
-        }
-    }
-
-    /// Records in the topics' states which messages returned under their ids. A shared store does
-    /// this itself, because other servers return messages too.
-    fn note_put_backs(&self, batch: &Batch) {
-        if self.store.shared().is_some() {
-            return;
-        }
-        for (op, outcome) in batch.ops.iter().zip(&batch.outcomes) {
-            if let (Op::PutBack { topic, message }, Ok(_)) = (op, outcome)
-                && message.lease.is_none()
-                && let Some(state) = self.store.topic(topic.as_str())
-            {
-                state.put_back(message.taken.id);
             }
         }
     }

@@ -43,6 +43,7 @@ struct Applied {
     new_states: HashMap<Topic, Arc<TopicState>>,
     /// The earliest due time among the changes.
     due: Id,
+    put_backs: Vec<(Arc<TopicState>, Id)>,
     dropped: u64,
     refused: u64,
     size: Size,
@@ -92,6 +93,7 @@ impl SqliteStore {
             self.states.write().unwrap_or_else(PoisonError::into_inner).extend(done.new_states);
         }
         counters.publish(now);
+        done.put_backs.iter().for_each(|(state, id)| state.put_back(*id));
         *size = done.size;
         self.due.fetch_min(done.due, Ordering::AcqRel);
         self.size.store(size.estimate(), Ordering::Release);
@@ -125,6 +127,7 @@ impl SqliteStore {
             due: Id::MAX,
             rules: self.rules,
             failed: Cell::new(false),
+            put_backs: Vec::new(),
             dropped: 0,
             refused: 0,
             size: Cell::new(size),
@@ -133,8 +136,9 @@ impl SqliteStore {
         let worked = worked.and_then(|()| transaction.check_not_failed());
         self.last_id.store(transaction.next_id - 1, Ordering::Release);
         worked.map(|()| {
-            let Transaction { new_states, due, dropped, refused, size, .. } = transaction;
-            Applied { new_states, due, dropped, refused, size: size.get() }
+            let Transaction { new_states, due, put_backs, dropped, refused, size, .. } =
+                transaction;
+            Applied { new_states, due, put_backs, dropped, refused, size: size.get() }
         })
     }
 
@@ -195,20 +199,11 @@ impl SqliteStore {
             let mut put_back = returned.iter();
             put_back.try_for_each(|(topic, message)| transaction.put_back(topic, message).map(drop))
         });
-        match put_back {
-            Err(Failure::RolledBack(error)) => {
-                let count = returned.len();
-                tracing::error!(
-                    "cannot return {count} taken messages to their topics, they are lost: {error}"
-                );
-            }
-            _ => {
-                // A session that has read past an id receives the message again only if its return
-                // is noted.
-                for (topic, message) in &returned {
-                    self.topic(topic.as_str()).inspect(|state| state.put_back(message.taken.id));
-                }
-            }
+        if let Err(Failure::RolledBack(error)) = put_back {
+            let count = returned.len();
+            tracing::error!(
+                "cannot return {count} taken messages to their topics, they are lost: {error}"
+            );
         }
         if let (Some(log), Failure::NotSynced(error)) = (&writer.tables.log, &failure) {
             // Last, because no transaction begins until the log has been rewritten.

@@ -176,6 +176,8 @@ impl Transaction<'_> {
         record.state.counts.takes = record.state.counts.takes.saturating_sub(1);
         // Chunks that were read in the meantime lack it.
         record.removed = true;
+        let state = record.topic_state.clone();
+        self.put_backs.push((state, taken.id));
         Ok(Outcome::Done)
     }
 

@@ -39,6 +39,8 @@ pub struct Transaction<'a> {
     pub rules: Rules,
     /// Whether SQLite has failed. Then no other statement may run and nothing may be committed.
     pub failed: Cell<bool>,
+    /// Messages that return under their ids, which the states of their topics must remember.
+    pub put_backs: Vec<(Arc<TopicState>, Id)>,
     /// Messages dropped.
     pub dropped: u64,
     /// Requests refused because there was no room.
