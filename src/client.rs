@@ -85,7 +85,7 @@ pub struct Client {
     began: u64,
     places: HashMap<String, Place>,
     subscriptions: Subscriptions,
-    /// Pushes, while there is no connection.
+    /// Keeps the pushes between two connections.
     inbox: Inbox,
     last_tag: u64,
     /// The first refusal of an unconfirmed put over an earlier connection.

@@ -29,8 +29,8 @@ const LOG: LevelFilter = LevelFilter::INFO;
 /// Range of `max_message`: SQLite takes no text of more than 10^9 bytes.
 const MAX_MESSAGE: (u64, u64) = (2, 1_000_000_000);
 
-/// Below this there is no room for SQLite's own pages; above it SQLite has too few page numbers
-/// (2^31).
+/// Range of `--max-store`: 1 MiB has room for SQLite's own pages, and SQLite can number the pages of
+/// 8 TiB.
 const MAX_STORE_RANGE: RangeInclusive<u64> = 1 << 20..=1 << 43;
 const MAX_STORE: u64 = 1 << 30;
 const MEZZENGER_RESEND_TEXT: &str = "10s";

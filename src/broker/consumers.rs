@@ -197,8 +197,8 @@ impl Group {
         !members.is_empty() && members.iter().all(has_room)
     }
 
-    /// Gives messages to all consumers, or each to the next in turn. Returns those for which there
-    /// is no consumer.
+    /// Gives messages to all consumers, or each to the next in turn. Returns the messages
+    /// that no consumer can receive.
     fn give(&self, policy: Option<Policy>, messages: Vec<Requeue>) -> Vec<Delivery> {
         let mut members = lock(&self.members);
         let mut left = Vec::new();

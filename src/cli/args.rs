@@ -315,7 +315,8 @@ pub struct Backup {
 /// topic that has other messages in TO is refused before anything is written. --max-store bounds
 /// TO: dsmq --max-store 20GiB copy FROM TO
 ///
-/// Exit code 0: all is copied, and counted in both stores. 1: there is no topic. 2: an error.
+/// Exit code 0: everything is copied, and the counts of both stores agree. 1: there is no topic to
+/// copy. 2: an error.
 #[derive(clap::Args, Debug)]
 pub struct Copy {
     /// Store to copy from: the path of a file, or the URL of a Redis

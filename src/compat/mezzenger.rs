@@ -44,8 +44,8 @@ impl Mezzenger {
         Mezzenger { hub, caller, waker, max_message, resend_queue: None }
     }
 
-    /// Parses a frame. An acknowledged message is no longer known by its checksum from here on; the
-    /// hub may wait for publishers, so this must not run while publishing.
+    /// Parses a frame. An `ack` also makes the hub forget its message, which can wait for a publisher:
+    /// do not call this while publishing.
     fn parse<'m>(&self, message: &'m [u8]) -> Result<Command<'m>> {
         let mut command = frame::parse(message, self.max_message)?;
         match &mut command {

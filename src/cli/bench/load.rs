@@ -140,7 +140,8 @@ pub fn rounds(
 }
 
 /// Writes `request` without pause on every connection, without replies, and then sends the question
-/// whose answer shows that all of them are carried out. There is no latency of single requests.
+/// whose answer shows that all of them are carried out. The outcome has no latencies, because single
+/// requests have no replies.
 pub fn blast(
     streams: &[TcpStream],
     request: &[u8],

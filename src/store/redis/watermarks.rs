@@ -188,7 +188,7 @@ impl PartitionReply {
             PartitionReply::Known { last, time } if last <= time.clock => {
                 Some(last.min(time.at(at)))
             }
-            // After a clock was set back, its reading is no bound.
+            // The clock of the node was set back: its time says nothing about the ids.
             _ => None,
         }
     }
