@@ -15,10 +15,10 @@ Try it in three terminals:
   dsmq get greetings --follow         print what is put into the topic 'greetings'
   dsmq put greetings 'Hello!'         put something into it
 
-Work that is to be done once, by one of many workers:
+Share work among workers:
   dsmq put jobs 'wash up'
-  dsmq take jobs --lease 60           a job, behind its id and number of deliveries
-  dsmq ack jobs ID DELIVERIES         it is done; otherwise another worker has it in 60 s
+  dsmq take jobs --lease 60           print the id, the deliveries and a job
+  dsmq ack jobs ID DELIVERIES         the job is done; otherwise another worker gets it after 60 s
 
 Any program that can open a socket can do the same, with JSON and nothing else:
   echo '{\"action\":\"put\",\"topic\":\"greetings\",\"message\":\"Hello!\"}' | nc -w1 127.0.0.1 30008";
