@@ -60,7 +60,6 @@ fn open(
     prepare(&sqlite, sync, version).map_err(explain)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let reader = connect(path, flags, READER_CACHE_KIB).map_err(explain)?;
-    let location = Location::new(given, path)?;
     let room = Arc::new(Room::new(path, rules.max_bytes));
     let log = Log::new(&mut sqlite, sync, room.clone()).map_err(explain)?;
     let tables = Tables::new(sqlite, true, Some(log)).map_err(explain)?;
@@ -69,6 +68,8 @@ fn open(
         .map_err(explain)?
         .map_err(|name| format!("the row of topic {name:?} is damaged: restore a backup"))?;
     let mut store = SqliteStore::new(tables, counters, clock, rules).map_err(explain)?;
+    // Last, because a failed opening closes the file, and then SQLite removes the log.
+    let location = Location::new(given, path)?;
     // The first tick finds everything that is due.
     store.due.store(0, Ordering::Release);
     store.reader = Some(Mutex::new(reader));

@@ -47,6 +47,18 @@ pub struct StoredRow {
     pub size: usize,
 }
 
+impl StoredRow {
+    /// The row, if it is in order. A damaged index returns rows in the wrong place: whoever went on
+    /// from there would repeat messages, or remove others.
+    pub fn in_order(self, follows: impl FnOnce(Id) -> bool) -> Result<StoredRow> {
+        if follows(self.id) {
+            return Ok(self);
+        }
+        let corrupt = ffi::Error::new(ffi::SQLITE_CORRUPT);
+        Err(Error::SqliteFailure(corrupt, Some("messages are out of order".to_owned())))
+    }
+}
+
 impl Tables {
     pub fn in_memory() -> Result<Tables> {
         let sqlite = Connection::open_in_memory()?;
@@ -200,17 +212,25 @@ impl Tables {
 
     /// Adds a row of `log` to a chunk. Returns false if the chunk is full.
     fn push(&self, chunk: &mut Chunk, topic: i64, row: &Row<'_>, most: usize) -> Result<bool> {
+        let oldest_first = most == limits::CHUNK_BYTES;
         let mut large = Vec::new();
         let body = match row.get_ref(1)? {
             // A large message starts a chunk of its own.
-            ValueRef::Null if !chunk.is_empty() && most == limits::CHUNK_BYTES => return Ok(false),
+            ValueRef::Null if !chunk.is_empty() && oldest_first => return Ok(false),
             ValueRef::Null => {
                 self.read_large(row.get(0)?, &mut large)?;
                 &large
             }
             body => body.as_bytes()?,
         };
-        let stored = match self.checked(topic, row, body) {
+        let stored =
+            self.checked(topic, row, body).and_then(|stored| {
+                let last = chunk.last_id();
+                stored.in_order(|id| {
+                    if oldest_first { id > last } else { id < last || chunk.is_empty() }
+                })
+            });
+        let stored = match stored {
             // Messages before a damaged one are returned first.
             Err(_) if !chunk.is_empty() => return Ok(false),
             stored => stored?,

@@ -162,7 +162,10 @@ impl Transaction<'_> {
             let mut rows = read.query(params)?;
             while let Some(row) = rows.next()? {
                 let start = batch.taken.len();
-                match self.tables.read_one(number, row, &mut batch.taken) {
+                let last =
+                    line.last().map_or(after.cast_unsigned(), |stored: &StoredRow| stored.id);
+                let stored = self.tables.read_one(number, row, &mut batch.taken);
+                match stored.and_then(|stored| stored.in_order(|id| id > last)) {
                     Ok(stored) => line.push(stored),
                     // Messages before a damaged one are taken first.
                     Err(error) if !line.is_empty() && is_damage(&error) => {

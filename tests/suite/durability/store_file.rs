@@ -248,6 +248,19 @@ fn damaged_message_is_reported_and_never_delivered() {
     assert!(checked.stdout[0].ends_with("the checksum does not match"), "{checked:?}");
 }
 
+#[test]
+fn damaged_topic_row_is_refused_in_one_line() {
+    let store = Store::new();
+    let (server, addr) = store.server(&[]);
+    put(&mut Peer::connect(addr), "1");
+    stop(server);
+    let sqlite = rusqlite::Connection::open(store.path()).unwrap();
+    sqlite.execute("UPDATE topics SET length = 'two'", []).unwrap();
+    drop(sqlite);
+    let refused = store.run(&["--port", "0", "--store", "queue.db"]);
+    assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1), "{refused:?}");
+}
+
 /// The blocks of a document in this language.
 fn blocks<'a>(document: &'a str, language: &str) -> Vec<&'a str> {
     let fence = format!("```{language}\n");
