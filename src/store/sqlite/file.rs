@@ -294,7 +294,10 @@ pub const DAMAGED: &str = "the file is damaged: run 'dsmq check', and restore a 
 /// SQLite's error, in words for the operator.
 pub fn explain(error: rusqlite::Error) -> String {
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => "not a dsmq store, and not an SQLite file".into(),
+        Some(ErrorCode::NotADatabase) => {
+            "not an SQLite file: if it was a store, its first page is damaged: restore a backup"
+                .into()
+        }
         Some(ErrorCode::DatabaseCorrupt) => DAMAGED.into(),
         Some(ErrorCode::ReadOnly) => "the file is not writable".into(),
         Some(ErrorCode::CannotOpen) => "cannot open or create the file".into(),

@@ -107,7 +107,10 @@ fn invalid_store_paths_are_refused_in_one_line() {
         assert_eq!(ended.stderr, format!("dsmq: cannot open the store: {path}: {why}\n"));
     };
     fs::write(store.folder.path().join("letter"), "Dear queue, ".repeat(1_000)).unwrap();
-    refused("letter", "not a dsmq store, and not an SQLite file");
+    refused(
+        "letter",
+        "not an SQLite file: if it was a store, its first page is damaged: restore a backup",
+    );
     refused("nowhere/queue.db", "no such folder: nowhere");
     refused(".", "the path is a folder");
     refused("/dev/null", "not a regular file");
